@@ -1,0 +1,498 @@
+"""The functional form: `Input` makes a node, calling a layer on nodes makes nodes, `Model` makes a layer.
+
+Nodes are immutable values; nothing is registered anywhere until `Model` reads the graph off its outputs
+and writes it down as a table of named nodes, which is also what YAML holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.core import Layer, Wiring, layer
+from jlayers.registry import nearest, snake_case
+from jlayers.shapes import describe, shape_text
+from jlayers.wiring import as_layer, noted, routed, unique_names
+
+__all__ = ["Graph", "Input", "InputLayer", "Model", "Node", "graph"]
+
+_REF = re.compile(r"(?P<name>[^\[\]]+?)(?:\[(?P<index>\d+)\])?")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Call:
+    """One use of a layer (or, without a layer, an input of the graph)."""
+
+    layer: Layer | None
+    inputs: tuple[Any, ...]
+    spec: Any
+    name: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Node:
+    """One array of a graph: output number `index` of a call. Made by `Input` and by calling layers."""
+
+    call: _Call
+    index: int = 0
+
+    @property
+    def spec(self) -> jax.ShapeDtypeStruct:
+        return jax.tree.leaves(self.call.spec)[self.index]
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """The shape, with None for dimensions that are not fixed; the batch comes first."""
+        return tuple(d if isinstance(d, int) else None for d in self.spec.shape)
+
+    @property
+    def dtype(self) -> Any:
+        return self.spec.dtype
+
+    def __repr__(self) -> str:
+        made_by = "Input" if self.call.layer is None else repr(self.call.layer)
+        return f"<Node {self.dtype}{shape_text(self.spec.shape)} of {self.call.name or made_by}>"
+
+    def feed(self, layer: Layer, inputs: tuple[Any, ...]) -> Any:
+        """Connect `layer` to `inputs`; a single list or tuple stands for several inputs, as in Keras."""
+        return _connect(layer, inputs, None)
+
+    def as_layer(self) -> Layer:
+        """For an input at the head of a `Sequential`: the layer that checks its shape."""
+        if self.call.layer is not None:
+            raise TypeError(f"Sequential takes layers and, at its head, an Input; received {self!r}")
+        return InputLayer(self.shape[1:], dtype=str(self.dtype), name=self.call.name)
+
+
+@functools.cache
+def _scope() -> Any:
+    return jax.export.SymbolicScope()
+
+
+def _symbolic(shape: Sequence[int | None]) -> tuple[Any, ...]:
+    """The shape with a batch in front; None becomes a symbol of its axis."""
+    names = ["batch", *(str(d) if d is not None else f"d{i + 1}" for i, d in enumerate(shape))]
+    return jax.export.symbolic_shape(", ".join(names), scope=_scope())
+
+
+def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None = None) -> Node:
+    """An input of a graph, as in Keras.
+
+    Args:
+        shape: without the batch dimension; None for a dimension that may vary.
+        dtype: of the data.
+        name: by which named data find this input.
+
+    >>> import jlayers as jl
+    >>> image = jl.Input((28, 28, 1))
+    >>> jl.Flatten()(image).shape
+    (None, 784)
+    """
+    if isinstance(shape, int) or not all(d is None or (isinstance(d, int) and d >= 0) for d in shape):
+        raise ValueError(
+            f"Input: expected a shape without the batch dimension, such as (28, 28, 1), "
+            f"received shape={shape!r}"
+        )
+    spec = jax.ShapeDtypeStruct(_symbolic(shape), jax.dtypes.canonicalize_dtype(dtype))
+    return Node(_Call(None, (), spec, name))
+
+
+def _connect(layer: Layer, inputs: tuple[Any, ...], name: str | None) -> Any:
+    if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)):
+        inputs = tuple(inputs[0])
+    for leaf in jax.tree.leaves(inputs):
+        if not isinstance(leaf, Node):
+            raise TypeError(
+                f"{layer!r}: expected every input to be a node, received {describe(leaf)}; "
+                f"make constants inside a jl.Lambda"
+            )
+    specs = jax.tree.map(lambda node: node.spec, inputs)
+    with noted(name or layer.name or snake_case(layer.spec.name), layer, specs):
+        key = jax.random.key(0)
+        params, state = jax.eval_shape(lambda: layer.init(key, *specs))
+        output, _ = jax.eval_shape(layer.apply, params, state, *specs)
+    call = _Call(layer, inputs, output, name)
+    leaves, tree = jax.tree.flatten(output)
+    return jax.tree.unflatten(tree, [Node(call, i) for i in range(len(leaves))])
+
+
+def _check(name: str, shape: Sequence[int | None], dtype: Any, x: Any) -> None:
+    expected = (None, *shape)
+    kind = jnp.floating if jnp.issubdtype(dtype, jnp.floating) else jnp.integer
+    fits = len(x.shape) == len(expected) and all(
+        e is None or not isinstance(d, int) or d == e for d, e in zip(x.shape, expected, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"input {name!r}: expected shape {shape_text(expected)}, received {describe(x)}"
+            + (
+                "; the batch dimension is missing: add one with x[None]"
+                if tuple(x.shape) == tuple(shape)
+                else ""
+            )
+        )
+    if kind is jnp.floating and not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"input {name!r}: expected {dtype}, received {describe(x)}; convert it with x.astype({str(dtype)!r})"
+        )
+    if kind is jnp.integer and jnp.issubdtype(dtype, jnp.integer) and jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"input {name!r}: expected whole numbers of {dtype}, received {describe(x)}")
+
+
+@layer
+def InputLayer(shape: tuple[int | None, ...], dtype: str = "float32"):
+    """Passes its input through after checking it: what an `Input` becomes at the head of a `Sequential`.
+
+    Args:
+        shape: without the batch dimension; None for a dimension that may vary.
+        dtype: of the data.
+
+    Raises:
+        ValueError: data of another shape.
+        TypeError: whole numbers where floating ones are expected, or the other way round.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.InputLayer((3,)).apply({}, {}, jnp.ones((2, 3)))[0].shape
+    (2, 3)
+    """
+
+    def init(key: Any, x: Any) -> dict[str, Any]:
+        _check("input", shape, jnp.dtype(dtype), x)
+        return {}
+
+    def apply(params: Any, x: Any) -> Any:
+        _check("input", shape, jnp.dtype(dtype), x)
+        return x
+
+    return init, apply
+
+
+def Model(
+    inputs: Any,
+    outputs: Any,
+    name: str | None = None,
+    trainable: bool = True,
+    frozen: list[str] | None = None,
+) -> Layer:
+    """A layer from a graph: what leads from `inputs` to `outputs`.
+
+    Args:
+        inputs: nodes in any pytree. A list gives a layer of several inputs, `apply(params, state, a, b)`;
+            a dict one of named inputs, `apply(params, state, {"a": a, "b": b})`, matched exactly. An inner
+            node may serve as an input: the graph is cut there.
+        outputs: nodes in any pytree; the layer's output has the same structure. Any inner node may be one.
+        name: name in the parent.
+        trainable: False freezes every layer inside.
+
+    Raises:
+        ValueError: an input that the outputs need and that is not listed, a listed input that they do not
+            need, or two layers of one name.
+
+    >>> import jax, jlayers as jl
+    >>> a, b = jl.Input((4,), name="a"), jl.Input((4,), name="b")
+    >>> encode = jl.Dense(8)
+    >>> model = jl.Model([a, b], jl.Concatenate()(encode(a), encode(b)))
+    >>> params, state = model.init(jax.random.key(0), (2, 4), (2, 4))
+    >>> y, state = model.apply(params, state, jax.numpy.ones((2, 4)), jax.numpy.ones((2, 4)))
+    >>> list(params), y.shape
+    (['dense'], (2, 16))
+    """
+    listed = _nodes_of(inputs, "inputs")
+    targets = _nodes_of(outputs, "outputs")
+    if duplicates := [n for i, n in enumerate(listed) if n in listed[:i]]:
+        raise ValueError(f"Model: the input {duplicates[0]!r} is listed twice")
+    calls = _reachable(targets, listed)
+    names = _name_calls(calls, listed)
+
+    def ref(node: Node) -> str:
+        if node in listed:
+            return names[node]
+        several = len(jax.tree.leaves(node.call.spec)) > 1
+        return names[node.call] + (f"[{node.index}]" if several else "")
+
+    table: dict[str, Any] = {
+        names[node]: {
+            "input": list(node.shape[1:]),
+            **({} if node.dtype == jnp.float32 else {"dtype": str(node.dtype)}),
+        }
+        for node in listed
+    }
+    first: dict[Layer, str] = {}
+    for call in calls:
+        assert call.layer is not None
+        shared = first.get(call.layer)
+        made = {"layer": call.layer} if shared is None else {"shared": shared}
+        first.setdefault(call.layer, names[call])
+        table[names[call]] = {**made, "inputs": jax.tree.map(ref, list(call.inputs))}
+    return _model(
+        jax.tree.map(ref, inputs),
+        table,
+        jax.tree.map(ref, outputs),
+        name=name,
+        trainable=trainable,
+        frozen=frozen,
+    )
+
+
+def _nodes_of(tree: Any, role: str) -> list[Node]:
+    leaves = jax.tree.leaves(tree)
+    for leaf in leaves:
+        if not isinstance(leaf, Node):
+            raise TypeError(
+                f"Model: expected nodes as {role}, received {leaf!r}; an input is made by jl.Input(shape)"
+            )
+    if not leaves:
+        raise ValueError(f"Model: expected at least one node among the {role}, received {tree!r}")
+    return leaves
+
+
+def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
+    """The calls that the targets need, each after those it depends on."""
+    order: dict[_Call, None] = {}
+    used: set[Node] = set()
+    active: set[_Call] = set()
+    stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(targets)]
+    while stack:
+        node, done = stack.pop()
+        call = node.call
+        if done:
+            active.discard(call)
+            order.setdefault(call)
+        elif node in listed:
+            used.add(node)
+        elif call.layer is None:
+            raise ValueError(
+                f"Model: the outputs need {node!r}, which is not among the inputs; list it, or take an "
+                f"output that does not depend on it"
+            )
+        elif call in active:
+            raise ValueError(f"Model: the graph has a cycle through {call.layer!r}")
+        elif call not in order:
+            active.add(call)
+            stack.append((node, True))
+            stack.extend((n, False) for n in reversed(jax.tree.leaves(call.inputs)))
+    for node in listed:
+        if node not in used:
+            raise ValueError(f"Model: the outputs do not depend on the input {node!r}; remove it")
+    return list(order)
+
+
+def _name_calls(calls: Sequence[_Call], listed: Sequence[Node]) -> dict[Any, str]:
+    """A name for each input node and each call; further calls of one layer are `dense@1`, `dense@2`."""
+    given = {call.layer: call.name for call in reversed(calls) if call.layer and call.name}
+    children = unique_names([call.layer for call in calls if call.layer], "Model", given)
+    name_of = {member: name for name, member in children.items()}
+    names: dict[Any, str] = {}
+    uses: dict[str, int] = {}
+    for call in calls:
+        name = name_of[call.layer]  # type: ignore[index]
+        uses[name] = uses.get(name, -1) + 1
+        names[call] = f"{name}@{uses[name]}" if uses[name] else name
+    taken = set(names.values())
+    for node in listed:
+        name = node.call.name or ("input" if node.call.layer is None else snake_case(node.call.layer.spec.name))
+        stem, number = name, 0
+        while name in taken:
+            if node.call.name and node.call.layer is None:
+                raise ValueError(f"Model: two parts of the graph are named {name!r}; rename one")
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name)
+        names[node] = name
+    return names
+
+
+def _model_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: Any) -> Wiring:
+    """The container that a table of nodes describes; what `Model` writes and YAML holds.
+
+    Args:
+        inputs: names of input nodes in any pytree.
+        nodes: per name either `{input: shape, dtype: ...}`, or `{layer: ..., inputs: [...]}`, or
+            `{shared: name of an earlier use, inputs: [...]}`. `"lstm[1]"` is output 1 of node `lstm`.
+        outputs: names of nodes in any pytree.
+    """
+    entries = {name: _entry(name, node) for name, node in nodes.items()}
+    sources = {name: e for name, e in entries.items() if "input" in e}
+    order = list(_sorted(entries, outputs))
+    if unlisted := [n for n in order if n in sources and n not in jax.tree.leaves(inputs)]:
+        raise ValueError(f"Model: the outputs need {unlisted[0]!r}, which is not among the inputs; list it")
+    for name in jax.tree.leaves(inputs):
+        if name not in sources:
+            raise ValueError(f"Model: {name!r} is listed as an input: {nearest(name, sources)}")
+        if name not in order:
+            raise ValueError(f"Model: the outputs do not depend on the input {name!r}; remove it")
+    if unused := [name for name in entries if name not in order]:
+        raise ValueError(f"Model: the outputs do not depend on the node {unused[0]!r}; remove it")
+    children: dict[str, Layer] = {}
+    for name in order:
+        if "layer" in entries[name]:
+            children[name] = as_layer(entries[name]["layer"], f"Model, node {name!r}")
+    child_of = {name: entries[name].get("shared", name) for name in order}
+    for name, child in child_of.items():
+        if name not in sources and child not in children:
+            raise ValueError(f"Model, node {name!r}: shared={child!r} is no layer: {nearest(child, children)}")
+
+    def route(call: Any, *given: Any) -> Any:
+        values = _by_name(inputs, given, sources)
+        for name in order:
+            if name in sources:
+                source = sources[name]
+                _check(name, source["input"], jnp.dtype(source.get("dtype", "float32")), values[name])
+            else:
+                refs = entries[name]["inputs"]
+                values[name] = call(child_of[name], *jax.tree.map(lambda r: _value(values, r), refs))
+        return jax.tree.map(lambda r: _value(values, r), outputs)
+
+    return routed(children, route)
+
+
+_model = layer(_model_wiring, "Model")
+
+
+def _entry(name: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    entry = dict(node)
+    kinds = [k for k in ("input", "layer", "shared") if k in entry]
+    allowed = {"input", "dtype"} if kinds == ["input"] else {"layer", "shared", "inputs"}
+    if len(kinds) != 1 or not set(entry) <= allowed or ("inputs" not in entry and kinds != ["input"]):
+        raise ValueError(
+            f"Model, node {name!r}: expected {{input: shape}} or {{layer: ..., inputs: [...]}} or "
+            f"{{shared: name, inputs: [...]}}, received {entry!r}"
+        )
+    if "inputs" in entry and not isinstance(entry["inputs"], (list, tuple)):
+        entry["inputs"] = [entry["inputs"]]
+    return entry
+
+
+def _parse(ref: Any) -> tuple[str, int]:
+    found = _REF.fullmatch(ref) if isinstance(ref, str) else None
+    if found is None:
+        raise ValueError(f"Model: expected the name of a node, such as 'dense' or 'lstm[1]', received {ref!r}")
+    return found["name"], int(found["index"] or 0)
+
+
+def _value(values: Mapping[str, Any], ref: str) -> Any:
+    name, index = _parse(ref)
+    return jax.tree.leaves(values[name])[index]
+
+
+def _sorted(entries: Mapping[str, Mapping[str, Any]], outputs: Any) -> Iterator[str]:
+    """Names of the nodes that the outputs need, each after those it depends on, in the table's order."""
+    needed: dict[str, bool] = {}
+
+    def visit(name: str, trail: tuple[str, ...]) -> Iterator[str]:
+        if name in trail:
+            raise ValueError(f"Model: the graph has a cycle: {' -> '.join([*trail, name])}")
+        if name not in entries:
+            reader = f"node {trail[-1]!r} reads" if trail else "the outputs name"
+            raise ValueError(f"Model: {reader} {name!r}, which is no node: {nearest(name, entries)}")
+        if name in needed:
+            return
+        for ref in jax.tree.leaves(entries[name].get("inputs", [])):
+            yield from visit(_parse(ref)[0], (*trail, name))
+        needed[name] = True
+        yield name
+
+    for ref in jax.tree.leaves(outputs):
+        yield from visit(_parse(ref)[0], ())
+
+
+def _by_name(inputs: Any, given: tuple[Any, ...], sources: Mapping[str, Any]) -> dict[str, Any]:
+    """The given arrays by input name; the structure must be that of `inputs`, names matched exactly."""
+    names = jax.tree.leaves(inputs)
+    if len(given) == 1 and isinstance(given[0], dict) and not isinstance(inputs, dict):
+        given_names = given[0]
+        if set(given_names) != set(names):
+            raise _mismatch(names, given_names)
+        return dict(given_names)
+    expected = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
+    if len(given) == 1 and len(expected) > 1 and isinstance(given[0], (list, tuple)):
+        given = tuple(given[0])
+    if isinstance(inputs, dict) and len(given) == 1 and isinstance(given[0], dict):
+        if set(given[0]) != set(inputs):
+            raise _mismatch(list(inputs), given[0])
+    if jax.tree.structure(expected) != jax.tree.structure(given):
+        shown = {n: shape_text((None, *sources[n]["input"])) for n in names}
+        raise ValueError(f"Model: expected the inputs {shown}, received {describe(given) or 'none'}")
+    return dict(zip(names, jax.tree.leaves(given), strict=True))
+
+
+def _mismatch(expected: Sequence[str], given: Mapping[str, Any]) -> ValueError:
+    missing = [n for n in expected if n not in given]
+    extra = [n for n in given if n not in expected]
+    parts = [f"missing {missing}"] * bool(missing) + [f"unknown {extra}"] * bool(extra)
+    return ValueError(
+        f"Model: expected the named inputs {list(expected)}, received {list(given)}: {', '.join(parts)}"
+    )
+
+
+# --------------------------------------------------------------------------------------------- surgery
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """The nodes of a model, for taking it apart: `inputs` and `outputs` in their structure, others by name."""
+
+    inputs: Any
+    outputs: Any
+    nodes: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.nodes:
+            raise KeyError(f"the graph has no node {name!r}: {nearest(name, self.nodes)}")
+        return self.nodes[name]
+
+
+def graph(model: Layer) -> Graph:
+    """The graph inside a `Model`, or a `Sequential` that starts with an `Input`: for surgery.
+
+    Nodes keep the names that their layers have in the model, so that its weights fit whatever is built
+    from them.
+
+    Raises:
+        TypeError: the layer is neither.
+
+    >>> import jlayers as jl
+    >>> base = jl.Sequential(jl.Input((4,)), jl.Dense(8), jl.Dense(2, name="top"))
+    >>> inner = jl.graph(base)
+    >>> head = jl.Model(inner.inputs, jl.Dense(5, name="new")(inner["dense"]))
+    >>> list(head.children)
+    ['dense', 'new']
+    """
+    arguments = model.spec.arguments
+    nodes: dict[str, Any] = {}
+    children = dict(model.children)
+    if model.spec.name == "Sequential":
+        (name, head), *rest = children.items()
+        if head.spec.name != "InputLayer":
+            raise TypeError(f"graph: expected a Sequential that starts with jl.Input(shape), received {model!r}")
+        shape, dtype = head.spec.arguments["shape"], head.spec.arguments["dtype"]
+        source = x = nodes[name] = Input(shape, dtype, name)
+        by_layer = {m.made or m: n for n, m in rest}
+        for member in arguments["layers"][1:]:
+            child = by_layer[member.made or member]
+            x = nodes[child] = _connect(children[child], (x,), child)
+        return Graph(source, x, nodes)
+    if model.spec.name != "Model":
+        raise TypeError(f"graph: expected a Model or a Sequential, received {model!r}")
+    entries = {name: _entry(name, node) for name, node in arguments["nodes"].items()}
+
+    def find(ref: str) -> Node:
+        name, index = _parse(ref)
+        return jax.tree.leaves(nodes[name])[index]
+
+    for name in _sorted(entries, arguments["outputs"]):
+        entry = entries[name]
+        if "input" in entry:
+            nodes[name] = Input(entry["input"], entry.get("dtype", "float32"), name)
+        else:
+            child = entry.get("shared", name)
+            nodes[name] = _connect(children[child], tuple(jax.tree.map(find, entry["inputs"])), child)
+    return Graph(
+        jax.tree.map(find, arguments["inputs"]), jax.tree.map(find, arguments["outputs"]), nodes
+    )

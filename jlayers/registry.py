@@ -1,0 +1,309 @@
+"""Names for what a configuration can mention, and the record of the call that made each thing.
+
+A `Registry` is a closed table from a name to the constructor that bears it. Whatever a registered
+constructor makes carries a `Spec`: the constructor's name and its bound arguments. From the spec come
+the `repr`, equality of configurations, pickling and YAML. Building from a spec looks the name up in
+the table; nothing is imported, evaluated or unpickled on the way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Configured", "Kind", "Registry", "Spec", "nearest", "snake_case", "to_data"]
+
+_EMPTY = inspect.Parameter.empty
+
+
+def snake_case(name: str) -> str:
+    """Keras's snake case: the form in which names are looked up and layers are numbered.
+
+    >>> snake_case("Conv2D"), snake_case("MaxPooling2D"), snake_case("SimpleRNN")
+    ('conv2d', 'max_pooling2d', 'simple_rnn')
+    """
+    name = re.sub(r"\W+", "", name)
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def nearest(name: object, valid: Iterable[str]) -> str:
+    """A sentence fragment that names the closest valid names, or lists them when none is close."""
+    valid = [str(v) for v in valid]
+    by_key = {v.lower(): v for v in valid}
+    close = difflib.get_close_matches(str(name).lower(), list(by_key), n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(by_key[c]) for c in close) + "?"
+    shown = ", ".join(sorted(valid)[:12]) + (", ..." if len(valid) > 12 else "")
+    return f"valid: {shown}" if valid else "there is none to choose from"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """Marks, inside `typing.Annotated`, an argument whose value is looked up in a registry."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """The call that made an object: the registry's kind, the constructor's name, every bound argument."""
+
+    kind: str
+    name: str
+    arguments: Mapping[str, Any]
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The arguments that differ from the constructor's defaults."""
+        parameters = Registry.of(self.kind).parameters(self.name)
+        return {k: v for k, v in self.arguments.items() if not _same(v, parameters[k].default)}
+
+    def to_data(self) -> Any:
+        """The spec as plain data: `"Flatten"` or `{"Dense": {"units": 64}}`."""
+        arguments = {k: to_data(v, f"{self.name}.{k}") for k, v in self.changed.items()}
+        return {self.name: arguments} if arguments else self.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spec) and self.kind == other.kind and self.to_data() == other.to_data()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        parameters = Registry.of(self.kind).parameters(self.name)
+        positional = [p.name for p in parameters.values() if p.default is _EMPTY]
+        shown = [
+            _show(v) if k in positional else f"{k}={_show(v)}" for k, v in self.changed.items()
+        ]
+        return f"{self.name}({', '.join(shown)})"
+
+
+def _same(value: Any, default: Any) -> bool:
+    if value is default:
+        return True
+    try:
+        return type(value) is type(default) and bool(value == default)
+    except Exception:  # arrays and foreign objects have their own idea of ==
+        return False
+
+
+def _show(value: Any) -> str:
+    if inspect.isfunction(value) or isinstance(value, functools.partial):
+        name = next((n for r in Registry.all() if (n := r.name_of(value))), None)
+        return repr(name) if name else getattr(value, "__name__", repr(value))
+    return repr(value)
+
+
+class Configured:
+    """A function that remembers the call that made it: an initialiser, a regulariser, a loss."""
+
+    def __init__(self, function: Callable[..., Any], spec: Spec):
+        self.function = function
+        self.spec = spec
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("function", "spec"):  # not yet set: copying and unpickling ask before __init__
+            raise AttributeError(name)
+        return getattr(self.function, name)
+
+    def __repr__(self) -> str:
+        return repr(self.spec)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.spec.kind, self.spec.name, dict(self.spec.arguments))
+
+
+def _rebuild(kind: str, name: str, arguments: dict[str, Any]) -> Any:
+    return Registry.of(kind).build(name, arguments)
+
+
+class Registry:
+    """The constructors of one kind, by name.
+
+    A name is found in the form it was registered under or in snake case: `"HeNormal"` and `"he_normal"`.
+    """
+
+    _kinds: dict[str, Registry] = {}
+
+    def __init__(self, kind: str, plural: str | None = None):
+        self.kind = kind
+        self.plural = plural or kind + "s"
+        self._constructors: dict[str, Callable[..., Any]] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}
+        self._by_key: dict[str, str] = {}
+        Registry._kinds[kind] = self
+
+    @staticmethod
+    def of(kind: str) -> Registry:
+        return Registry._kinds[kind]
+
+    @staticmethod
+    def all() -> list[Registry]:
+        return list(Registry._kinds.values())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._constructors))
+
+    def __len__(self) -> int:
+        return len(self._constructors)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and snake_case(name) in self._by_key
+
+    def register(self, name: str, constructor: Callable[..., Any], *aliases: str) -> None:
+        """Enter `constructor` under `name`; the same definition may be entered again (a reloaded module)."""
+        for entry in (name, *aliases):
+            known = self._by_key.get(snake_case(entry))
+            if known is not None and _origin(self._constructors[known]) != _origin(constructor):
+                raise ValueError(
+                    f"the {self.kind} name {entry!r} is taken by {_origin(self._constructors[known])}; "
+                    f"choose another name for {_origin(constructor)}"
+                )
+            self._by_key[snake_case(entry)] = name
+        self._constructors[name] = constructor
+
+    def factory(self, *aliases: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorator for a function whose arguments are options and whose result is the object."""
+
+        def decorate(make: Callable[..., Any]) -> Callable[..., Any]:
+            name = make.__name__
+            signature = inspect.signature(make)
+
+            @functools.wraps(make)
+            def constructor(*args: Any, **kwargs: Any) -> Configured:
+                bound = self.bind(name, signature, args, kwargs)
+                return Configured(make(**bound), Spec(self.kind, name, bound))
+
+            self.register(name, constructor, *aliases)
+            return constructor
+
+        return decorate
+
+    def function(self, *aliases: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorator for a function of data whose further arguments are options, with defaults."""
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            name = function.__name__
+            options = [
+                p for p in inspect.signature(function).parameters.values() if p.default is not _EMPTY
+            ]
+
+            def constructor(**kwargs: Any) -> Callable[..., Any]:
+                return functools.partial(function, **kwargs) if kwargs else function
+
+            constructor.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+                [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in options]
+            )
+            constructor.__module__, constructor.__qualname__ = (
+                function.__module__,
+                function.__qualname__,
+            )
+            constructor.__doc__ = function.__doc__
+            constructor.__annotations__ = function.__annotations__
+            self.register(name, constructor, *aliases)
+            self._functions[name] = function
+            return function
+
+        return decorate
+
+    def find(self, name: str) -> str:
+        """The registered spelling of `name`; an unknown name is a `KeyError` with the nearest ones."""
+        if isinstance(name, str) and (known := self._by_key.get(snake_case(name))):
+            return known
+        raise KeyError(f"unknown {self.kind} {name!r}: {nearest(name, self)}")
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        return self._constructors[self.find(name)]
+
+    def parameters(self, name: str) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self[name]).parameters
+
+    def bind(
+        self, name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Every argument of a call by name, defaults included; a misfit teaches."""
+        for given in kwargs:
+            if given not in signature.parameters:
+                raise TypeError(
+                    f"{name} has no argument {given!r} (received {given}={kwargs[given]!r}): "
+                    f"{nearest(given, signature.parameters)}"
+                )
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}{signature}: {error}") from None
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def build(self, name: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """Call the constructor called `name` with `arguments` by name."""
+        return self[name](**(arguments or {}))
+
+    def name_of(self, value: Any) -> str | None:
+        """The name under which a plain function, or a `partial` of it, is registered here."""
+        function = value.func if isinstance(value, functools.partial) else value
+        return next((n for n, f in self._functions.items() if f is function), None)
+
+    def get(self, value: Any) -> Any:
+        """An object from its name, from `{name: arguments}`, or from the object itself; None stays None."""
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return self.build(value)
+        if isinstance(value, Mapping):
+            if len(value) != 1:
+                raise ValueError(
+                    f"expected one {self.kind} as {{name: {{argument: value}}}}, received {dict(value)!r}"
+                )
+            ((name, arguments),) = value.items()
+            return self.build(name, arguments)
+        if isinstance(value, type):
+            raise TypeError(f"expected a {self.kind}, received the class {value!r}: call it first")
+        if not callable(value):
+            raise TypeError(
+                f"expected a {self.kind} by name or as a function, received {value!r}: "
+                f"{nearest(value, self)}"
+            )
+        spec = getattr(value, "spec", None)
+        if isinstance(spec, Spec) and spec.kind != self.kind:
+            raise TypeError(f"expected a {self.kind}, received the {spec.kind} {value!r}")
+        return value
+
+
+def _origin(constructor: Callable[..., Any]) -> str:
+    return f"{constructor.__module__}.{constructor.__qualname__}"
+
+
+def to_data(value: Any, where: str = "value") -> Any:
+    """`value` as plain data that YAML and JSON can hold; what cannot be named is refused."""
+    spec = getattr(value, "spec", None)
+    if isinstance(spec, Spec):
+        return value.to_data() if hasattr(value, "to_data") else spec.to_data()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {str(k): to_data(v, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_data(v, f"{where}[{i}]") for i, v in enumerate(value)]
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+        return np.dtype(value).name
+    for registry in Registry.all():
+        if name := registry.name_of(value):
+            options = value.keywords if isinstance(value, functools.partial) else {}
+            return {name: to_data(options, where)} if options else name
+    raise TypeError(
+        f"{where} cannot be written down: received {value!r}, expected plain data or something registered "
+        f"(for a function of your own: decorate it with @jl.activations.register or pass a registered name)"
+    )
