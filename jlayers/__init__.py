@@ -3,4 +3,5 @@
 from jlayers.compose import Sequential
 from jlayers.core import Layer, MissingKeyError, layer, need_key
 from jlayers.freeze import freeze, trainable_mask, unfreeze
-from jlayers.graph import Graph, Input, InputLayer, Model, Node, graph
+from jlayers.graph import Graph, Input, Model, Node, graph
+from jlayers.node_table import InputLayer

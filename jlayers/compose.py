@@ -24,6 +24,7 @@ def Sequential(
             checked against it. A layer that appears twice shares its weights.
         name: name in the parent.
         trainable: False freezes every layer inside.
+        frozen: relative paths of the layers inside that are frozen; what `freeze` writes.
 
     Raises:
         TypeError: something else than a layer among the layers.

@@ -15,29 +15,31 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
-from jlayers.registry import Registry, Spec, nearest
-from jlayers.shapes import as_spec, describe, pluralize
+from jlayers.lifting import Apply, Init, MissingKeyError, frozen_in, lift, need_key, no_params
+from jlayers.registry import Kind, Registry, Spec, nearest
+from jlayers.shapes import describe
 
-__all__ = ["Layer", "MissingKeyError", "Wiring", "join", "layer", "layers", "need_key", "no_params"]
+__all__ = [
+    "Layer",
+    "LayerLike",
+    "MissingKeyError",
+    "Wiring",
+    "join",
+    "layer",
+    "layers",
+    "need_key",
+    "no_params",
+]
 
 layers = Registry("layer")
 
-_LIFTED = ("state", "key", "train")
 _OPTIONS = ("name", "trainable", "frozen")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
-
-Init = Callable[..., Any]
-Apply = Callable[..., Any]
-
-
-class MissingKeyError(ValueError):
-    """A layer had to draw random numbers and no PRNG key was given."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -127,7 +129,7 @@ class Layer:
         return layers.build(self.spec.name, {**self.spec.arguments, **kept, **changes})
 
     def to_data(self) -> Any:
-        """The layer as plain data: `"Flatten"` or `{"Dense": {"units": 64}}`; `layers.get` builds it again."""
+        """The layer as plain data, `"Flatten"` or `{"Dense": {"units": 64}}`; `layers.get` builds it again."""
         data = self.spec.to_data()
         frozen = self._frozen_data()
         if not frozen:
@@ -158,12 +160,10 @@ class Layer:
             raise ValueError(f"{made!r} has no layer {unknown[0]!r}: {nearest(unknown[0], known)}")
         init, apply, children = made.init, made.apply, made.children
         if made.wire:
-            children = {
-                name: child.with_frozen(_below(paths, name)) for name, child in children.items()
-            }
-            init, apply = _lift(*made.wire(children), made.spec.name)
+            children = {name: child.with_frozen(_below(paths, name)) for name, child in children.items()}
+            init, apply = lift(*made.wire(children), made.spec.name)
         if paths == known:
-            apply = _frozen(apply)
+            apply = frozen_in(apply)
         return Layer(init, apply, made.spec, children, paths, made.wire, made)
 
     def penalty(self, params: Mapping[str, Any]) -> jax.Array:
@@ -202,6 +202,9 @@ def _rebuild(name: str, arguments: Mapping[str, Any]) -> Layer:
     return layers.build(name, arguments)
 
 
+LayerLike = Annotated[Layer | str | Mapping[str, Any], Kind("layer")]
+
+
 def join(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
 
@@ -210,21 +213,6 @@ def _below(paths: Iterable[str], name: str) -> list[str]:
     """The paths at or under child `name`, relative to it."""
     split = (path.partition("/") for path in paths if path)
     return [rest for first, _, rest in split if first == name]
-
-
-def no_params(key: Any, *inputs: Any) -> dict[str, Any]:
-    """The `init` of a layer without parameters."""
-    return {}
-
-
-def need_key(key: Any) -> Any:
-    """`key`, or an error that says how to give one."""
-    if key is None:
-        raise MissingKeyError(
-            "this layer draws random numbers here and was given none to draw from: expected a PRNG key, "
-            "received key=None; pass key=jax.random.key(seed) to apply"
-        )
-    return key
 
 
 # ----------------------------------------------------------------------------------------- decorator
@@ -278,9 +266,7 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
             "frozen", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="list[str] | None"
         ),
     ]
-    signature = own.replace(
-        parameters=[*own.parameters.values(), *added], return_annotation=Layer
-    )
+    signature = own.replace(parameters=[*own.parameters.values(), *added], return_annotation=Layer)
 
     @functools.wraps(constructor)
     def make(*args: Any, **kwargs: Any) -> Layer:
@@ -309,14 +295,14 @@ def _assemble(made: Any, spec: Spec) -> Layer:
         return dataclasses.replace(made, spec=spec, made=None)
     if isinstance(made, Wiring):
         frozen = {join(name, p) for name, child in made.children.items() for p in child.frozen}
-        pair = _lift(*made.wire(made.children), spec.name)
+        pair = lift(*made.wire(made.children), spec.name)
         return Layer(*pair, spec, made.children, frozenset(p.rstrip("/") for p in frozen), made.wire)
     if not isinstance(made, tuple) or len(made) != 2 or not all(map(callable, made)):
         raise TypeError(
             f"{spec.name}: expected the constructor to return a pair of functions (init, apply), "
             f"received {made!r}"
         )
-    return Layer(*_lift(*made, spec.name), spec)
+    return Layer(*lift(*made, spec.name), spec)
 
 
 def _check_name(type_name: str, name: Any) -> None:
@@ -325,74 +311,3 @@ def _check_name(type_name: str, name: Any) -> None:
             f"{type_name}: expected a name of letters, digits, '_', '-' and '.' (it becomes part of paths "
             f"such as 'encoder/dense'), received name={name!r}"
         )
-
-
-def _lift(init: Init, apply: Apply, type_name: str) -> tuple[Init, Apply]:
-    """The canonical pair from the short one."""
-    parameters = inspect.signature(apply).parameters.values()
-    keywords = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        raise TypeError(f"{type_name}: apply takes {', '.join(_LIFTED)} by name; replace its **")
-    for keyword in sorted(keywords - set(_LIFTED)):
-        raise TypeError(
-            f"{type_name}: apply asks for {keyword!r}, expected only keywords out of "
-            f"{', '.join(_LIFTED)}: {nearest(keyword, _LIFTED)}"
-        )
-    if lost := sorted({p.name for p in parameters if p.kind is not p.KEYWORD_ONLY} & set(_LIFTED)):
-        raise TypeError(f"{type_name}: apply must take {lost[0]!r} by keyword only: put it after a '*'")
-    stateful = "state" in keywords
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    most = None if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(positional) - 1
-    least = sum(p.default is p.empty for p in positional) - 1
-
-    def count(inputs: tuple[Any, ...]) -> None:
-        if len(inputs) < least or (most is not None and len(inputs) > most):
-            takes = pluralize(least, "input") if least == most else f"{least} to {most or 'any'} inputs"
-            raise TypeError(
-                f"{type_name} takes {takes}, received {len(inputs)}: {describe(inputs) or 'none'}"
-            )
-
-    def lifted_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        if not hasattr(key, "shape"):
-            raise TypeError(
-                f"{type_name}.init: expected a PRNG key first, received key={key!r}; "
-                f"pass jax.random.key(seed)"
-            )
-        specs = tuple(map(as_spec, inputs))
-        count(specs)
-        made = init(key, *specs)
-        if stateful and not (isinstance(made, tuple) and len(made) == 2):
-            raise TypeError(
-                f"{type_name}: apply asks for state, so init must return (params, state), "
-                f"received {type(made).__name__}"
-            )
-        params, state = made if stateful else (made, {})
-        if not isinstance(params, dict) or not isinstance(state, dict):
-            raise TypeError(
-                f"{type_name}: params and state are dicts of arrays by name, received "
-                f"{type(params).__name__} and {type(state).__name__}"
-            )
-        return params, state
-
-    def lifted_apply(
-        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
-    ) -> tuple[Any, Any]:
-        count(inputs)
-        given = {"state": state, "key": key, "train": train}
-        out = apply(params, *inputs, **{k: given[k] for k in keywords})
-        return out if stateful else (out, state)
-
-    lifted_apply.draws = getattr(apply, "draws", "key" in keywords)  # type: ignore[attr-defined]
-    return lifted_init, lifted_apply
-
-
-def _frozen(apply: Apply) -> Apply:
-    """Inference mode, no gradient, and no movement of the state."""
-
-    def frozen_apply(
-        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
-    ) -> tuple[Any, Any]:
-        output, _ = apply(jax.lax.stop_gradient(params), state, *inputs, key=key, train=False)
-        return output, state
-
-    return frozen_apply

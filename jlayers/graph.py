@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import export
 
-from jlayers.core import Layer, Wiring, layer
+from jlayers.core import Layer
+from jlayers.node_table import InputLayer, find, in_order, model_from_table, read_table
 from jlayers.registry import nearest, snake_case
 from jlayers.shapes import describe, shape_text
-from jlayers.wiring import as_layer, noted, routed, unique_names
+from jlayers.wiring import noted, unique_names
 
-__all__ = ["Graph", "Input", "InputLayer", "Model", "Node", "graph"]
-
-_REF = re.compile(r"(?P<name>[^\[\]]+?)(?:\[(?P<index>\d+)\])?")
+__all__ = ["Graph", "Input", "Model", "Node", "graph"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,13 +71,13 @@ class Node:
 
 @functools.cache
 def _scope() -> Any:
-    return jax.export.SymbolicScope()
+    return export.SymbolicScope()
 
 
 def _symbolic(shape: Sequence[int | None]) -> tuple[Any, ...]:
     """The shape with a batch in front; None becomes a symbol of its axis."""
     names = ["batch", *(str(d) if d is not None else f"d{i + 1}" for i, d in enumerate(shape))]
-    return jax.export.symbolic_shape(", ".join(names), scope=_scope())
+    return tuple(export.symbolic_shape(", ".join(names), scope=_scope()))
 
 
 def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None = None) -> Node:
@@ -114,63 +113,11 @@ def _connect(layer: Layer, inputs: tuple[Any, ...], name: str | None) -> Any:
             )
     specs = jax.tree.map(lambda node: node.spec, inputs)
     with noted(name or layer.name or snake_case(layer.spec.name), layer, specs):
-        key = jax.random.key(0)
-        params, state = jax.eval_shape(lambda: layer.init(key, *specs))
+        params, state = jax.eval_shape(lambda key: layer.init(key, *specs), jax.random.key(0))
         output, _ = jax.eval_shape(layer.apply, params, state, *specs)
     call = _Call(layer, inputs, output, name)
     leaves, tree = jax.tree.flatten(output)
     return jax.tree.unflatten(tree, [Node(call, i) for i in range(len(leaves))])
-
-
-def _check(name: str, shape: Sequence[int | None], dtype: Any, x: Any) -> None:
-    expected = (None, *shape)
-    kind = jnp.floating if jnp.issubdtype(dtype, jnp.floating) else jnp.integer
-    fits = len(x.shape) == len(expected) and all(
-        e is None or not isinstance(d, int) or d == e for d, e in zip(x.shape, expected, strict=True)
-    )
-    if not fits:
-        raise ValueError(
-            f"input {name!r}: expected shape {shape_text(expected)}, received {describe(x)}"
-            + (
-                "; the batch dimension is missing: add one with x[None]"
-                if tuple(x.shape) == tuple(shape)
-                else ""
-            )
-        )
-    if kind is jnp.floating and not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(
-            f"input {name!r}: expected {dtype}, received {describe(x)}; convert it with x.astype({str(dtype)!r})"
-        )
-    if kind is jnp.integer and jnp.issubdtype(dtype, jnp.integer) and jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"input {name!r}: expected whole numbers of {dtype}, received {describe(x)}")
-
-
-@layer
-def InputLayer(shape: tuple[int | None, ...], dtype: str = "float32"):
-    """Passes its input through after checking it: what an `Input` becomes at the head of a `Sequential`.
-
-    Args:
-        shape: without the batch dimension; None for a dimension that may vary.
-        dtype: of the data.
-
-    Raises:
-        ValueError: data of another shape.
-        TypeError: whole numbers where floating ones are expected, or the other way round.
-
-    >>> import jlayers as jl, jax.numpy as jnp
-    >>> jl.InputLayer((3,)).apply({}, {}, jnp.ones((2, 3)))[0].shape
-    (2, 3)
-    """
-
-    def init(key: Any, x: Any) -> dict[str, Any]:
-        _check("input", shape, jnp.dtype(dtype), x)
-        return {}
-
-    def apply(params: Any, x: Any) -> Any:
-        _check("input", shape, jnp.dtype(dtype), x)
-        return x
-
-    return init, apply
 
 
 def Model(
@@ -189,6 +136,7 @@ def Model(
         outputs: nodes in any pytree; the layer's output has the same structure. Any inner node may be one.
         name: name in the parent.
         trainable: False freezes every layer inside.
+        frozen: relative paths of the layers inside that are frozen; what `freeze` writes.
 
     Raises:
         ValueError: an input that the outputs need and that is not listed, a listed input that they do not
@@ -230,7 +178,7 @@ def Model(
         made = {"layer": call.layer} if shared is None else {"shared": shared}
         first.setdefault(call.layer, names[call])
         table[names[call]] = {**made, "inputs": jax.tree.map(ref, list(call.inputs))}
-    return _model(
+    return model_from_table(
         jax.tree.map(ref, inputs),
         table,
         jax.tree.map(ref, outputs),
@@ -296,7 +244,9 @@ def _name_calls(calls: Sequence[_Call], listed: Sequence[Node]) -> dict[Any, str
         names[call] = f"{name}@{uses[name]}" if uses[name] else name
     taken = set(names.values())
     for node in listed:
-        name = node.call.name or ("input" if node.call.layer is None else snake_case(node.call.layer.spec.name))
+        name = node.call.name or (
+            "input" if node.call.layer is None else snake_case(node.call.layer.spec.name)
+        )
         stem, number = name, 0
         while name in taken:
             if node.call.name and node.call.layer is None:
@@ -308,135 +258,12 @@ def _name_calls(calls: Sequence[_Call], listed: Sequence[Node]) -> dict[Any, str
     return names
 
 
-def _model_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: Any) -> Wiring:
-    """The container that a table of nodes describes; what `Model` writes and YAML holds.
-
-    Args:
-        inputs: names of input nodes in any pytree.
-        nodes: per name either `{input: shape, dtype: ...}`, or `{layer: ..., inputs: [...]}`, or
-            `{shared: name of an earlier use, inputs: [...]}`. `"lstm[1]"` is output 1 of node `lstm`.
-        outputs: names of nodes in any pytree.
-    """
-    entries = {name: _entry(name, node) for name, node in nodes.items()}
-    sources = {name: e for name, e in entries.items() if "input" in e}
-    order = list(_sorted(entries, outputs))
-    if unlisted := [n for n in order if n in sources and n not in jax.tree.leaves(inputs)]:
-        raise ValueError(f"Model: the outputs need {unlisted[0]!r}, which is not among the inputs; list it")
-    for name in jax.tree.leaves(inputs):
-        if name not in sources:
-            raise ValueError(f"Model: {name!r} is listed as an input: {nearest(name, sources)}")
-        if name not in order:
-            raise ValueError(f"Model: the outputs do not depend on the input {name!r}; remove it")
-    if unused := [name for name in entries if name not in order]:
-        raise ValueError(f"Model: the outputs do not depend on the node {unused[0]!r}; remove it")
-    children: dict[str, Layer] = {}
-    for name in order:
-        if "layer" in entries[name]:
-            children[name] = as_layer(entries[name]["layer"], f"Model, node {name!r}")
-    child_of = {name: entries[name].get("shared", name) for name in order}
-    for name, child in child_of.items():
-        if name not in sources and child not in children:
-            raise ValueError(f"Model, node {name!r}: shared={child!r} is no layer: {nearest(child, children)}")
-
-    def route(call: Any, *given: Any) -> Any:
-        values = _by_name(inputs, given, sources)
-        for name in order:
-            if name in sources:
-                source = sources[name]
-                _check(name, source["input"], jnp.dtype(source.get("dtype", "float32")), values[name])
-            else:
-                refs = entries[name]["inputs"]
-                values[name] = call(child_of[name], *jax.tree.map(lambda r: _value(values, r), refs))
-        return jax.tree.map(lambda r: _value(values, r), outputs)
-
-    return routed(children, route)
-
-
-_model = layer(_model_wiring, "Model")
-
-
-def _entry(name: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    entry = dict(node)
-    kinds = [k for k in ("input", "layer", "shared") if k in entry]
-    allowed = {"input", "dtype"} if kinds == ["input"] else {"layer", "shared", "inputs"}
-    if len(kinds) != 1 or not set(entry) <= allowed or ("inputs" not in entry and kinds != ["input"]):
-        raise ValueError(
-            f"Model, node {name!r}: expected {{input: shape}} or {{layer: ..., inputs: [...]}} or "
-            f"{{shared: name, inputs: [...]}}, received {entry!r}"
-        )
-    if "inputs" in entry and not isinstance(entry["inputs"], (list, tuple)):
-        entry["inputs"] = [entry["inputs"]]
-    return entry
-
-
-def _parse(ref: Any) -> tuple[str, int]:
-    found = _REF.fullmatch(ref) if isinstance(ref, str) else None
-    if found is None:
-        raise ValueError(f"Model: expected the name of a node, such as 'dense' or 'lstm[1]', received {ref!r}")
-    return found["name"], int(found["index"] or 0)
-
-
-def _value(values: Mapping[str, Any], ref: str) -> Any:
-    name, index = _parse(ref)
-    return jax.tree.leaves(values[name])[index]
-
-
-def _sorted(entries: Mapping[str, Mapping[str, Any]], outputs: Any) -> Iterator[str]:
-    """Names of the nodes that the outputs need, each after those it depends on, in the table's order."""
-    needed: dict[str, bool] = {}
-
-    def visit(name: str, trail: tuple[str, ...]) -> Iterator[str]:
-        if name in trail:
-            raise ValueError(f"Model: the graph has a cycle: {' -> '.join([*trail, name])}")
-        if name not in entries:
-            reader = f"node {trail[-1]!r} reads" if trail else "the outputs name"
-            raise ValueError(f"Model: {reader} {name!r}, which is no node: {nearest(name, entries)}")
-        if name in needed:
-            return
-        for ref in jax.tree.leaves(entries[name].get("inputs", [])):
-            yield from visit(_parse(ref)[0], (*trail, name))
-        needed[name] = True
-        yield name
-
-    for ref in jax.tree.leaves(outputs):
-        yield from visit(_parse(ref)[0], ())
-
-
-def _by_name(inputs: Any, given: tuple[Any, ...], sources: Mapping[str, Any]) -> dict[str, Any]:
-    """The given arrays by input name; the structure must be that of `inputs`, names matched exactly."""
-    names = jax.tree.leaves(inputs)
-    if len(given) == 1 and isinstance(given[0], dict) and not isinstance(inputs, dict):
-        given_names = given[0]
-        if set(given_names) != set(names):
-            raise _mismatch(names, given_names)
-        return dict(given_names)
-    expected = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
-    if len(given) == 1 and len(expected) > 1 and isinstance(given[0], (list, tuple)):
-        given = tuple(given[0])
-    if isinstance(inputs, dict) and len(given) == 1 and isinstance(given[0], dict):
-        if set(given[0]) != set(inputs):
-            raise _mismatch(list(inputs), given[0])
-    if jax.tree.structure(expected) != jax.tree.structure(given):
-        shown = {n: shape_text((None, *sources[n]["input"])) for n in names}
-        raise ValueError(f"Model: expected the inputs {shown}, received {describe(given) or 'none'}")
-    return dict(zip(names, jax.tree.leaves(given), strict=True))
-
-
-def _mismatch(expected: Sequence[str], given: Mapping[str, Any]) -> ValueError:
-    missing = [n for n in expected if n not in given]
-    extra = [n for n in given if n not in expected]
-    parts = [f"missing {missing}"] * bool(missing) + [f"unknown {extra}"] * bool(extra)
-    return ValueError(
-        f"Model: expected the named inputs {list(expected)}, received {list(given)}: {', '.join(parts)}"
-    )
-
-
 # --------------------------------------------------------------------------------------------- surgery
 
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """The nodes of a model, for taking it apart: `inputs` and `outputs` in their structure, others by name."""
+    """The nodes of a model, to take it apart: `inputs` and `outputs` in their structure, others by name."""
 
     inputs: Any
     outputs: Any
@@ -470,7 +297,9 @@ def graph(model: Layer) -> Graph:
     if model.spec.name == "Sequential":
         (name, head), *rest = children.items()
         if head.spec.name != "InputLayer":
-            raise TypeError(f"graph: expected a Sequential that starts with jl.Input(shape), received {model!r}")
+            raise TypeError(
+                f"graph: expected a Sequential that starts with jl.Input(shape), received {model!r}"
+            )
         shape, dtype = head.spec.arguments["shape"], head.spec.arguments["dtype"]
         source = x = nodes[name] = Input(shape, dtype, name)
         by_layer = {m.made or m: n for n, m in rest}
@@ -480,19 +309,16 @@ def graph(model: Layer) -> Graph:
         return Graph(source, x, nodes)
     if model.spec.name != "Model":
         raise TypeError(f"graph: expected a Model or a Sequential, received {model!r}")
-    entries = {name: _entry(name, node) for name, node in arguments["nodes"].items()}
+    table = read_table(arguments["nodes"])
 
-    def find(ref: str) -> Node:
-        name, index = _parse(ref)
-        return jax.tree.leaves(nodes[name])[index]
+    def node(ref: str) -> Node:
+        return find(nodes, ref)
 
-    for name in _sorted(entries, arguments["outputs"]):
-        entry = entries[name]
-        if "input" in entry:
-            nodes[name] = Input(entry["input"], entry.get("dtype", "float32"), name)
+    for name in in_order(table, arguments["outputs"]):
+        if "input" in table[name]:
+            nodes[name] = Input(table[name]["input"], table[name].get("dtype", "float32"), name)
         else:
-            child = entry.get("shared", name)
-            nodes[name] = _connect(children[child], tuple(jax.tree.map(find, entry["inputs"])), child)
-    return Graph(
-        jax.tree.map(find, arguments["inputs"]), jax.tree.map(find, arguments["outputs"]), nodes
-    )
+            child = table[name].get("shared", name)
+            inputs = jax.tree.map(node, tuple(table[name]["inputs"]))
+            nodes[name] = _connect(children[child], inputs, child)
+    return Graph(jax.tree.map(node, arguments["inputs"]), jax.tree.map(node, arguments["outputs"]), nodes)

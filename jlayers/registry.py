@@ -14,11 +14,23 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-__all__ = ["Configured", "Kind", "Registry", "Spec", "nearest", "snake_case", "to_data"]
+__all__ = [
+    "ActivationLike",
+    "Configured",
+    "ConstraintLike",
+    "InitializerLike",
+    "Kind",
+    "Registry",
+    "RegularizerLike",
+    "Spec",
+    "nearest",
+    "snake_case",
+    "to_data",
+]
 
 _EMPTY = inspect.Parameter.empty
 
@@ -52,6 +64,12 @@ class Kind:
     name: str
 
 
+ActivationLike = Annotated[str | Mapping[str, Any] | Callable[..., Any], Kind("activation")]
+InitializerLike = Annotated[str | Mapping[str, Any] | Callable[..., Any], Kind("initializer")]
+RegularizerLike = Annotated[str | Mapping[str, Any] | Callable[..., Any], Kind("regularizer")]
+ConstraintLike = Annotated[str | Mapping[str, Any] | Callable[..., Any], Kind("constraint")]
+
+
 @dataclasses.dataclass(frozen=True)
 class Spec:
     """The call that made an object: the registry's kind, the constructor's name, every bound argument."""
@@ -79,9 +97,7 @@ class Spec:
     def __repr__(self) -> str:
         parameters = Registry.of(self.kind).parameters(self.name)
         positional = [p.name for p in parameters.values() if p.default is _EMPTY]
-        shown = [
-            _show(v) if k in positional else f"{k}={_show(v)}" for k, v in self.changed.items()
-        ]
+        shown = [_show(v) if k in positional else f"{k}={_show(v)}" for k, v in self.changed.items()]
         return f"{self.name}({', '.join(shown)})"
 
 
@@ -133,7 +149,7 @@ class Registry:
     A name is found in the form it was registered under or in snake case: `"HeNormal"` and `"he_normal"`.
     """
 
-    _kinds: dict[str, Registry] = {}
+    _kinds: ClassVar[dict[str, Registry]] = {}
 
     def __init__(self, kind: str, plural: str | None = None):
         self.kind = kind
@@ -194,9 +210,7 @@ class Registry:
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             name = function.__name__
-            options = [
-                p for p in inspect.signature(function).parameters.values() if p.default is not _EMPTY
-            ]
+            options = [p for p in inspect.signature(function).parameters.values() if p.default is not _EMPTY]
 
             def constructor(**kwargs: Any) -> Callable[..., Any]:
                 return functools.partial(function, **kwargs) if kwargs else function
@@ -271,8 +285,7 @@ class Registry:
             raise TypeError(f"expected a {self.kind}, received the class {value!r}: call it first")
         if not callable(value):
             raise TypeError(
-                f"expected a {self.kind} by name or as a function, received {value!r}: "
-                f"{nearest(value, self)}"
+                f"expected a {self.kind} by name or as a function, received {value!r}: {nearest(value, self)}"
             )
         spec = getattr(value, "spec", None)
         if isinstance(spec, Spec) and spec.kind != self.kind:
@@ -305,5 +318,5 @@ def to_data(value: Any, where: str = "value") -> Any:
             return {name: to_data(options, where)} if options else name
     raise TypeError(
         f"{where} cannot be written down: received {value!r}, expected plain data or something registered "
-        f"(for a function of your own: decorate it with @jl.activations.register or pass a registered name)"
+        f"(register a function of your own, such as with @jl.activations.register)"
     )

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 __all__ = ["as_spec", "describe", "is_shape", "param_dtype", "pluralize", "shape_text"]
 
@@ -14,7 +15,7 @@ __all__ = ["as_spec", "describe", "is_shape", "param_dtype", "pluralize", "shape
 def _is_dim(value: Any) -> bool:
     if isinstance(value, bool):
         return False
-    return isinstance(value, (int, np.integer)) or jax.export.is_symbolic_dim(value)
+    return isinstance(value, (int, np.integer)) or export.is_symbolic_dim(value)
 
 
 def is_shape(value: Any) -> bool:
@@ -69,7 +70,8 @@ def param_dtype(x: Any) -> Any:
 
 
 def pluralize(count: int, noun: str) -> str:
-    """
+    """A count with its noun.
+
     >>> pluralize(1, "input"), pluralize(3, "input")
     ('1 input', '3 inputs')
     """

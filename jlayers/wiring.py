@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jlayers.core import Layer, Wiring, join, layers
 from jlayers.registry import snake_case
@@ -45,7 +46,7 @@ def as_layer(value: Any, where: str) -> Layer:
 def unique_names(
     members: Sequence[Layer], where: str, given: Mapping[Layer, str] = MappingProxyType({})
 ) -> dict[str, Layer]:
-    """Children by name: the given ones, else `dense`, `dense_1`, ... in order; a layer used twice counts once.
+    """Children by name: the given ones, else `dense`, `dense_1`, ...; a layer used twice counts once.
 
     Args:
         members: the layers in order.
@@ -102,7 +103,7 @@ def routed(children: Mapping[str, Layer], route: Callable[..., Any]) -> Wiring:
             with _shared_memo() as memo:
                 leaves, structure = jax.tree.flatten(inputs)
                 site = (id(children), tuple(leaves), structure)
-                if isinstance(key, jax.core.Tracer):
+                if isinstance(key, Tracer):
                     params, state, memo[site] = _trace_init(children, route, key, inputs)
                 else:
                     if site not in memo:
@@ -142,9 +143,7 @@ def routed(children: Mapping[str, Layer], route: Callable[..., Any]) -> Wiring:
 
 # The inputs that a trace of `init` found for each child of a container, kept while the outermost `init` runs,
 # so that a nest of containers is traced once and not once per level.
-_memo: contextvars.ContextVar[dict[Any, dict[str, Any]] | None] = contextvars.ContextVar(
-    "memo", default=None
-)
+_memo: contextvars.ContextVar[dict[Any, dict[str, Any]] | None] = contextvars.ContextVar("memo", default=None)
 
 
 @contextlib.contextmanager

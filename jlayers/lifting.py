@@ -1,0 +1,113 @@
+"""From the short pair that authors write to the canonical one: `state`, `key` and `train` on request.
+
+A short `apply` names what it needs as keyword-only arguments; the canonical one takes all three and
+always returns the state.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jlayers.registry import nearest
+from jlayers.shapes import as_spec, describe, pluralize
+
+__all__ = ["MissingKeyError", "frozen_in", "lift", "need_key", "no_params"]
+
+KEYWORDS = ("state", "key", "train")
+
+Init = Callable[..., Any]
+Apply = Callable[..., Any]
+
+
+class MissingKeyError(ValueError):
+    """A layer had to draw random numbers and no PRNG key was given."""
+
+
+def no_params(key: Any, *inputs: Any) -> dict[str, Any]:
+    """The `init` of a layer without parameters."""
+    return {}
+
+
+def need_key(key: Any) -> Any:
+    """`key`, or an error that says how to give one."""
+    if key is None:
+        raise MissingKeyError(
+            "this layer draws random numbers here and was given none to draw from: expected a PRNG key, "
+            "received key=None; pass key=jax.random.key(seed) to apply"
+        )
+    return key
+
+
+def lift(init: Init, apply: Apply, type_name: str) -> tuple[Init, Apply]:
+    """The canonical pair from the short one."""
+    parameters = inspect.signature(apply).parameters.values()
+    keywords = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        raise TypeError(f"{type_name}: apply takes {', '.join(KEYWORDS)} by name; replace its **")
+    for keyword in sorted(keywords - set(KEYWORDS)):
+        raise TypeError(
+            f"{type_name}: apply asks for {keyword!r}, expected only keywords out of "
+            f"{', '.join(KEYWORDS)}: {nearest(keyword, KEYWORDS)}"
+        )
+    if lost := sorted({p.name for p in parameters if p.kind is not p.KEYWORD_ONLY} & set(KEYWORDS)):
+        raise TypeError(f"{type_name}: apply must take {lost[0]!r} by keyword only: put it after a '*'")
+    stateful = "state" in keywords
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    most = None if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(positional) - 1
+    least = sum(p.default is p.empty for p in positional) - 1
+
+    def count(inputs: tuple[Any, ...]) -> None:
+        if len(inputs) < least or (most is not None and len(inputs) > most):
+            takes = pluralize(least, "input") if least == most else f"{least} to {most or 'any'} inputs"
+            raise TypeError(
+                f"{type_name} takes {takes}, received {len(inputs)}: {describe(inputs) or 'none'}"
+            )
+
+    def lifted_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not hasattr(key, "shape"):
+            raise TypeError(
+                f"{type_name}.init: expected a PRNG key first, received key={key!r}; "
+                f"pass jax.random.key(seed)"
+            )
+        specs = tuple(map(as_spec, inputs))
+        count(specs)
+        made = init(key, *specs)
+        if stateful and not (isinstance(made, tuple) and len(made) == 2):
+            raise TypeError(
+                f"{type_name}: apply asks for state, so init must return (params, state), "
+                f"received {type(made).__name__}"
+            )
+        params, state = made if stateful else (made, {})
+        if not isinstance(params, dict) or not isinstance(state, dict):
+            raise TypeError(
+                f"{type_name}: params and state are dicts of arrays by name, received "
+                f"{type(params).__name__} and {type(state).__name__}"
+            )
+        return params, state
+
+    def lifted_apply(
+        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
+    ) -> tuple[Any, Any]:
+        count(inputs)
+        given = {"state": state, "key": key, "train": train}
+        out = apply(params, *inputs, **{k: given[k] for k in keywords})
+        return out if stateful else (out, state)
+
+    lifted_apply.draws = getattr(apply, "draws", "key" in keywords)  # type: ignore[attr-defined]
+    return lifted_init, lifted_apply
+
+
+def frozen_in(apply: Apply) -> Apply:
+    """Inference mode, no gradient, and no movement of the state."""
+
+    def frozen_apply(
+        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
+    ) -> tuple[Any, Any]:
+        output, _ = apply(jax.lax.stop_gradient(params), state, *inputs, key=key, train=False)
+        return output, state
+
+    return frozen_apply

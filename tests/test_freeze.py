@@ -1,0 +1,91 @@
+"""Freezing as a static fact; that training respects it is proven in test_freeze_training.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jlayers as jl
+
+
+@pytest.fixture
+def model():
+    base = jl.Sequential(
+        jl.Dense(4, kernel_regularizer="l2"), jl.BatchNormalization(), jl.Dropout(0.5), name="base"
+    )
+    return jl.Sequential(base, jl.Dense(2, name="head"))
+
+
+def test_freeze_matches_layers_and_all_inside(model):
+    inside = {"base", "base/dense", "base/batch_normalization", "base/dropout"}
+    assert jl.freeze(model, "base").frozen == inside
+    assert jl.freeze(model, "base/**").frozen == inside
+    assert jl.freeze(model, "**/dense").frozen == {"base/dense"}
+    assert jl.freeze(model).frozen == inside | {"", "head"}
+    assert jl.freeze(jl.freeze(model, "head"), "base/dense").frozen == {"head", "base/dense"}
+    assert model.frozen == set()
+
+
+def test_unfreeze(model):
+    frozen = jl.freeze(model)
+    assert jl.unfreeze(frozen).frozen == set()
+    assert jl.unfreeze(frozen, "head").frozen == jl.freeze(model, "base").frozen
+    assert jl.unfreeze(jl.freeze(model, "base"), "base/dense").frozen == {
+        "base/batch_normalization",
+        "base/dropout",
+    }
+    assert jl.unfreeze(jl.freeze(model, "base")) is model
+
+
+def test_trainable_false_is_freezing(key):
+    dense = jl.Dense(3, trainable=False)
+    assert dense.frozen == {""}
+    assert repr(dense) == "Dense(3, trainable=False)"
+    assert dense.to_data() == {"Dense": {"units": 3, "trainable": False}}
+    model = jl.Sequential(dense, jl.Dense(2))
+    assert model.frozen == {"dense"}
+    assert model.to_data() == jl.core.layers.get(model.to_data()).to_data()
+    assert jl.unfreeze(model).frozen == set()
+    assert jl.core.layers.get(jl.unfreeze(model).to_data()).frozen == set()
+    assert dense.replace(units=4).frozen == {""}
+    assert dense.replace(trainable=True).frozen == set()
+
+
+def test_a_frozen_model_round_trips_as_data(model):
+    frozen = jl.freeze(model, "base/dense", "head")
+    assert jl.core.layers.get(frozen.to_data()).frozen == {"base/dense", "head"}
+
+
+def test_the_mask_follows_the_deepest_owner(model, key):
+    params, _ = model.init(key, (2, 3))
+    mask = jl.trainable_mask(jl.freeze(model, "base/dense"), params)
+    assert mask == {
+        "base": {
+            "dense": {"kernel": False, "bias": False},
+            "batch_normalization": {"gamma": True, "beta": True},
+        },
+        "head": {"kernel": True, "bias": True},
+    }
+
+
+def test_frozen_layers_run_in_inference_mode_and_keep_their_state(model, key):
+    frozen = jl.freeze(model, "base")
+    x = jax.random.normal(key, (8, 3))
+    params, state = frozen.init(key, x)
+    expected, _ = model.apply(params, state, x)
+    output, moved = frozen.apply(params, state, x, train=True)  # no key: frozen dropout draws nothing
+    np.testing.assert_array_equal(output, expected)
+    jax.tree.map(np.testing.assert_array_equal, moved, state)
+    gradients = jax.grad(lambda p: jnp.sum(frozen.apply(p, state, x, train=True)[0]))(params)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradients["base"]))
+    assert np.any(gradients["head"]["kernel"])
+    towards_x = jax.grad(lambda x: jnp.sum(frozen.apply(params, state, x)[0]))(x)
+    assert np.any(towards_x)
+    assert float(frozen.penalty(params)) == 0.0
+
+
+def test_a_pattern_that_matches_nothing_names_the_nearest(model):
+    with pytest.raises(ValueError, match="'bases' matches no layer of the model: did you mean 'base'"):
+        jl.freeze(model, "bases")
+    with pytest.raises(ValueError, match="matches no layer"):
+        jl.unfreeze(model, "base/*/kernel")

@@ -1,0 +1,130 @@
+"""Names, specs and data forms."""
+
+import functools
+import pickle
+
+import numpy as np
+import pytest
+
+from jlayers.registry import Registry, nearest, snake_case, to_data
+
+
+@pytest.fixture
+def colours():
+    registry = Registry("colour")
+    yield registry
+    del Registry._kinds["colour"]
+
+
+def paint_with(registry):
+    @registry.factory("Crimson")
+    def red(depth: float = 0.5):
+        return lambda x: x * depth
+
+    @registry.function()
+    def green(x, shade: int = 1):
+        return x + shade
+
+    return red, green
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Dense", "dense"),
+        ("Conv2D", "conv2d"),
+        ("MaxPooling2D", "max_pooling2d"),
+        ("BatchNormalization", "batch_normalization"),
+        ("LSTM", "lstm"),
+        ("SimpleRNN", "simple_rnn"),
+        ("glorot_uniform", "glorot_uniform"),
+    ],
+)
+def test_snake_case_is_keras_s(name, expected):
+    from keras.src.utils.naming import to_snake_case
+
+    assert to_snake_case(name) == expected
+    assert snake_case(name) == expected
+
+
+def test_nearest_names_the_close_ones_first():
+    assert nearest("relU", ["relu", "selu", "tanh"]).startswith("did you mean 'relu'")
+    assert nearest("zzz", ["relu", "tanh"]) == "valid: relu, tanh"
+
+
+def test_a_factory_remembers_its_call(colours):
+    red, _ = paint_with(colours)
+    made = red(0.25)
+    assert made(4.0) == 1.0
+    assert repr(made) == "red(depth=0.25)"
+    assert made.spec.to_data() == {"red": {"depth": 0.25}}
+    assert red().spec.to_data() == "red"
+    assert red(0.25).spec == made.spec
+    assert red(0.5).spec != made.spec
+
+
+def test_get_takes_names_data_objects_and_none(colours):
+    red, green = paint_with(colours)
+    assert colours.get(None) is None
+    assert colours.get("red")(2.0) == 1.0
+    assert colours.get("Crimson")(2.0) == 1.0
+    assert colours.get({"red": {"depth": 2.0}})(2.0) == 4.0
+    assert colours.get("green") is green
+    assert colours.get({"green": {"shade": 3}})(1) == 4
+    assert colours.get(abs) is abs
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        ("grene", KeyError, "unknown colour 'grene': did you mean 'green'?"),
+        (
+            {"red": {"dept": 1}},
+            TypeError,
+            "red has no argument 'dept' (received dept=1): did you mean 'depth'?",
+        ),
+        ({"red": {}, "green": {}}, ValueError, "expected one colour as {name: {argument: value}}"),
+        (3, TypeError, "expected a colour by name or as a function, received 3"),
+        (dict, TypeError, "received the class <class 'dict'>: call it first"),
+    ],
+)
+def test_wrong_values_teach(colours, value, error, text):
+    paint_with(colours)
+    with pytest.raises(error) as caught:
+        colours.get(value)
+    assert text in str(caught.value)
+
+
+def test_a_name_is_taken_once(colours):
+    paint_with(colours)
+
+    def red(other: int = 1):
+        return abs
+
+    with pytest.raises(ValueError, match="the colour name 'red' is taken"):
+        colours.factory()(red)
+    paint_with(colours)  # the same definition again, as when a module is reloaded
+
+
+def test_an_object_of_another_kind_is_refused(colours):
+    import jlayers as jl
+
+    with pytest.raises(TypeError, match="expected a colour, received the regularizer l2"):
+        colours.get(jl.l2(0.1))
+
+
+def test_configured_functions_pickle(colours):
+    from jlayers import regularizers
+
+    made = pickle.loads(pickle.dumps(regularizers.get({"l2": {"l2": 0.5}})))
+    assert repr(made) == "l2(l2=0.5)"
+
+
+def test_to_data_knows_registered_functions_and_refuses_others(colours):
+    _, green = paint_with(colours)
+    assert to_data(green) == "green"
+    assert to_data(functools.partial(green, shade=2)) == {"green": {"shade": 2}}
+    assert to_data((1, np.float32(0.5), {"a": [None, True]})) == [1, 0.5, {"a": [None, True]}]
+    assert to_data(np.dtype("int32")) == "int32"
+    with pytest.raises(TypeError, match=r"Dense\.activation cannot be written down"):
+        to_data(lambda x: x, "Dense.activation")
