@@ -17,7 +17,7 @@ from jax import export
 
 from jlayers.core import Layer
 from jlayers.node_table import InputLayer, find, in_order, model_from_table, read_table
-from jlayers.registry import nearest, snake_case
+from jlayers.registry import UnknownNameError, nearest, snake_case
 from jlayers.shapes import describe, shape_text
 from jlayers.wiring import noted, unique_names
 
@@ -271,7 +271,7 @@ class Graph:
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.nodes:
-            raise KeyError(f"the graph has no node {name!r}: {nearest(name, self.nodes)}")
+            raise UnknownNameError(f"the graph has no node {name!r}: {nearest(name, self.nodes)}")
         return self.nodes[name]
 
 

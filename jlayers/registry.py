@@ -27,6 +27,7 @@ __all__ = [
     "Registry",
     "RegularizerLike",
     "Spec",
+    "UnknownNameError",
     "nearest",
     "snake_case",
     "to_data",
@@ -55,6 +56,12 @@ def nearest(name: object, valid: Iterable[str]) -> str:
         return "did you mean " + " or ".join(repr(by_key[c]) for c in close) + "?"
     shown = ", ".join(sorted(valid)[:12]) + (", ..." if len(valid) > 12 else "")
     return f"valid: {shown}" if valid else "there is none to choose from"
+
+
+class UnknownNameError(KeyError):
+    """A name that is in no table; unlike a plain `KeyError` it shows its message unquoted."""
+
+    __str__ = Exception.__str__
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,10 +238,10 @@ class Registry:
         return decorate
 
     def find(self, name: str) -> str:
-        """The registered spelling of `name`; an unknown name is a `KeyError` with the nearest ones."""
+        """The registered spelling of `name`; an unknown name is an error with the nearest ones."""
         if isinstance(name, str) and (known := self._by_key.get(snake_case(name))):
             return known
-        raise KeyError(f"unknown {self.kind} {name!r}: {nearest(name, self)}")
+        raise UnknownNameError(f"unknown {self.kind} {name!r}: {nearest(name, self)}")
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
         return self._constructors[self.find(name)]
