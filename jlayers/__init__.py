@@ -1,11 +1,16 @@
 """jlayers: Keras's ease in stax's form. A layer is a pure `init`/`apply` pair over a parameter pytree."""
 
-from jlayers import activations, initializers, regularizers
+from jlayers import activations, initializers, losses, metrics, optimizers, regularizers, testing
 from jlayers.compose import Remat, Repeat, Residual, Sequential
 from jlayers.core import Layer, MissingKeyError, layer, need_key
+from jlayers.draw import draw
+from jlayers.flops import flops
 from jlayers.freeze import freeze, trainable_mask, unfreeze
 from jlayers.graph import Graph, Input, Model, Node, graph
 from jlayers.layers import *
-from jlayers import core
 from jlayers.node_table import InputLayer
 from jlayers.regularizers import l1, l1_l2, l2
+from jlayers.summary import summary
+from jlayers.train import *
+
+__version__ = "0.1.0"

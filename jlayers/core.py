@@ -192,7 +192,8 @@ class Layer:
         for argument, value in self.spec.arguments.items():
             if value is not None and argument.endswith("_" + role):
                 stem = argument.removesuffix("_" + role)
-                for name in (stem, stem + "_kernel", "kernel"):
+                # In a layer with one kernel, `depthwise_...` means it; a bias that is switched off has none.
+                for name in (stem, stem + "_kernel", *(["kernel"] if stem == "depthwise" else [])):
                     if name in params:
                         yield name, value
                         break

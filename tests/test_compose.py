@@ -73,7 +73,7 @@ def test_remat_changes_nothing_but_memory(key):
     quiet = jl.Remat(block())
     ours = jax.grad(lambda p: loss(quiet, p, state)[0])(params)["layer"]
     theirs = jax.grad(lambda p: loss(block(), p, state["layer"])[0])(params["layer"])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, theirs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
     assert jax.tree.structure(gradients) == jax.tree.structure(params)
     assert plain.draws
 

@@ -18,9 +18,11 @@ STATES = {SimpleRNN: 1, LSTM: 2, GRU: 1}
 BATCH, TIME, FEATURES, UNITS = 3, 4, 2, 5
 
 
-def random_like(params, seed=0):
-    rng = np.random.default_rng(seed)
-    return {k: jnp.asarray(rng.normal(size=v.shape) * 0.5, v.dtype) for k, v in sorted(params.items())}
+def weights_of(layer, *inputs):
+    """Random weights of the shapes that `init` makes, biases too; drawing them by `init` is slow."""
+    rng = np.random.default_rng(0)
+    shapes, _ = jax.eval_shape(lambda key: layer.init(key, *inputs), jax.random.key(0))
+    return {k: jnp.asarray(rng.normal(size=v.shape) * 0.5, v.dtype) for k, v in sorted(shapes.items())}
 
 
 def data(seed=1):
@@ -48,14 +50,13 @@ GRID = [  # layer, whether the initial state is given, options
 
 
 @pytest.mark.parametrize(("make", "given_state", "options"), GRID)
-def test_outputs_states_and_gradients_are_those_of_keras(make, given_state, options, key):
+def test_outputs_states_and_gradients_are_those_of_keras(make, given_state, options):
     x = data()
     rng = np.random.default_rng(2)
     initial = [jnp.asarray(rng.normal(size=(BATCH, UNITS)), jnp.float32) for _ in range(STATES[make])]
     initial = initial if given_state else []
     ours = make(UNITS, return_state=True, **options)
-    params, _ = ours.init(key, x, *initial)
-    params = random_like(params)
+    params = weights_of(ours, x, *initial)
     keras_options = {**options, "activation": options.get("activation", "tanh") or "linear"}
     theirs = getattr(keras.layers, make.__name__)(UNITS, return_state=True, **keras_options)
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
@@ -75,13 +76,13 @@ def test_outputs_states_and_gradients_are_those_of_keras(make, given_state, opti
             rest = [v.value for v in theirs.non_trainable_variables]
             return tuple(theirs.stateless_call(weights, rest, x, **state)[0])
 
-    out = run_ours(params, x, *initial)
-    weights = [rng.normal(size=o.shape).astype(np.float32) for o in out]
+    shapes = jax.eval_shape(run_ours, params, x, *initial)
+    weights = [rng.normal(size=s.shape).astype(np.float32) for s in shapes]
 
     def value_and_gradients(run):
         def loss(args):
             outputs = run(*args)
-            return sum(jnp.sum(o * w) for o, w in zip(outputs, weights, strict=True)), outputs
+            return sum(jnp.vdot(o, w) for o, w in zip(outputs, weights, strict=True)), outputs
 
         (_, outputs), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))((params, x, *initial))
         return outputs, gradients
@@ -122,15 +123,14 @@ def test_recurrent_kernel_is_orthogonal_as_one_matrix_and_forget_bias_is_one(key
 
 
 @pytest.mark.parametrize("make", LAYERS)
-def test_regularizers_reach_their_parameters(make, key):
+def test_regularizers_reach_their_parameters(make):
     layer = make(
         UNITS,
         kernel_regularizer={"l2": {"l2": 0.1}},
         recurrent_regularizer={"l1": {"l1": 0.2}},
         bias_regularizer={"l2": {"l2": 0.3}},
     )
-    params, _ = layer.init(key, (1, 2, FEATURES))
-    params = random_like(params)
+    params = weights_of(layer, (1, 2, FEATURES))
     expected = (
         0.1 * np.sum(np.square(params["kernel"]))
         + 0.2 * np.sum(np.abs(params["recurrent_kernel"]))
@@ -202,8 +202,7 @@ def gru_reference(params, x, masks_x, masks_h, reset_after):
 )
 def test_recurrent_dropout_masks_each_gate_for_itself(layer, reference, key):
     x = data()
-    params, _ = layer.init(key, x)
-    params = random_like(params)
+    params = weights_of(layer, x)
     y, _ = layer.apply(params, {}, x, key=key, train=True)
     gates = 4 if layer.spec.name == "LSTM" else 3
     _, (masks_x, masks_h) = drop(key, (0.3, 0.5), gates, x, UNITS)
@@ -214,10 +213,10 @@ def test_recurrent_dropout_masks_each_gate_for_itself(layer, reference, key):
 
 @pytest.mark.parametrize("make", LAYERS)
 @pytest.mark.parametrize("option", ["dropout", "recurrent_dropout"])
-def test_dropout_needs_a_key_in_training_alone(make, option, key):
+def test_dropout_needs_a_key_in_training_alone(make, option):
     layer = make(UNITS, **{option: 0.5})
     x = data()
-    params, state = layer.init(key, x)
+    params, state = weights_of(layer, x), {}
     assert layer.draws
     assert not make(UNITS).draws
     with pytest.raises(MissingKeyError, match=r"pass key=jax\.random\.key"):
@@ -232,10 +231,10 @@ def test_dropout_needs_a_key_in_training_alone(make, option, key):
 
 
 @pytest.mark.parametrize("make", LAYERS)
-def test_a_sequence_can_be_run_in_two_parts(make, key):
+def test_a_sequence_can_be_run_in_two_parts(make):
     layer = make(UNITS, return_sequences=True, return_state=True)
     x = data()
-    params, _ = layer.init(key, x)
+    params = weights_of(layer, x)
     (whole, *last), _ = layer.apply(params, {}, x)
     (first, *state), _ = layer.apply(params, {}, x[:, :2])
     (second, *end), _ = layer.apply(params, {}, x[:, 2:], *state)
@@ -246,10 +245,10 @@ def test_a_sequence_can_be_run_in_two_parts(make, key):
 
 
 @pytest.mark.parametrize("make", LAYERS)
-def test_backwards_is_the_flipped_input_and_unrolled_the_same(make, key):
+def test_backwards_is_the_flipped_input_and_unrolled_the_same(make):
     options = {"return_sequences": True}
     x = data()
-    params, _ = make(UNITS).init(key, x)
+    params = weights_of(make(UNITS), x)
     expected, _ = make(UNITS, **options).apply(params, {}, jnp.flip(x, axis=1))
     backwards, _ = make(UNITS, go_backwards=True, **options).apply(params, {}, x)
     unrolled, _ = make(UNITS, go_backwards=True, unroll=True, **options).apply(params, {}, x)
@@ -258,10 +257,10 @@ def test_backwards_is_the_flipped_input_and_unrolled_the_same(make, key):
 
 
 @pytest.mark.parametrize("make", LAYERS)
-def test_bfloat16_stays_and_is_near_float32(make, key):
+def test_bfloat16_stays_and_is_near_float32(make):
     layer = make(UNITS, return_state=True)
     x = data()
-    params, _ = layer.init(key, x.astype(jnp.bfloat16))
+    params = weights_of(layer, x.astype(jnp.bfloat16))
     assert {p.dtype for p in jax.tree.leaves(params)} == {jnp.dtype(jnp.bfloat16)}
     half, _ = layer.apply(params, {}, x.astype(jnp.bfloat16))
     full, _ = layer.apply(jax.tree.map(lambda p: p.astype(jnp.float32), params), {}, x)
@@ -295,7 +294,7 @@ def test_errors_teach(make, key):
     with pytest.raises(ValueError, match=r"\(batch, time, features\), received float32\(2, 3\)"):
         make(4).init(key, (2, 3))
     x = data()
-    params, _ = make(4).init(key, x)
+    params = weights_of(make(4), x)
     with pytest.raises(
         ValueError, match=r"expected the initial state h.* \(3, 4\), received float32\(3, 5\)"
     ):

@@ -49,7 +49,7 @@ def WithParts(units: int = 3):
     """Parameters in a tree of its own."""
 
     def init(key, x):
-        return {"q": {"kernel": jnp.ones((x.shape[-1], units))}, "k": {"kernel": jnp.ones((x.shape[-1], units))}}
+        return {name: {"kernel": jnp.ones((x.shape[-1], units))} for name in "qk"}
 
     def apply(params, x):
         return x @ params["q"]["kernel"] + x @ params["k"]["kernel"]
@@ -162,7 +162,8 @@ def test_inputs_are_read_off_the_model():
     (given,) = report.inputs
     assert given["n"].dtype == jnp.int32
     assert report.rows[0].output.shape == (1, 6)
-    assert summary(jl.Sequential(jl.Sequential(jl.Input((7,)), jl.Dense(2)), jl.Dense(3))).inputs[0].shape == (1, 7)
+    inner = jl.Sequential(jl.Input((7,)), jl.Dense(2))
+    assert summary(jl.Sequential(inner, jl.Dense(3))).inputs[0].shape == (1, 7)
 
 
 def test_bare_shapes_take_the_declared_dtype():
@@ -210,7 +211,8 @@ def test_unknown_costs_are_named_once_with_their_layer():
 
 def test_the_table():
     assert str(summary(jl.freeze(nested(), "encoder/wide"), (32, 100))) == TABLE
-    assert repr(summary(nested(), (32, 100), depth=0)).splitlines()[4].startswith("│ sequential │ Sequential (folded)")
+    folded = repr(summary(nested(), (32, 100), depth=0)).splitlines()
+    assert folded[4].startswith("│ sequential │ Sequential (folded)")
 
 
 def test_table_lines_are_equally_wide():

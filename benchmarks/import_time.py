@@ -1,0 +1,43 @@
+"""How much longer does `import jlayers` take than `import jax, optax`, which it cannot do without?
+
+Each import runs in a process of its own, in turns, so that a busy machine slows both alike.
+
+    python benchmarks/import_time.py [RUNS]
+
+The exit code is 1 if the medians differ by 0.3 s or more.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+
+LIMIT = 0.3
+STATEMENTS = {"jax, optax": "import jax, optax", "jlayers": "import jlayers"}
+
+
+def seconds(statement: str) -> float:
+    code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def main() -> int:
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    for statement in STATEMENTS.values():  # the first run reads the files from disk and compiles them
+        seconds(statement)
+    times: dict[str, list[float]] = {name: [] for name in STATEMENTS}
+    for _ in range(runs):
+        for name, statement in STATEMENTS.items():
+            times[name].append(seconds(statement))
+    medians = {name: statistics.median(taken) for name, taken in times.items()}
+    for name, taken in times.items():
+        print(f"import {name:<12}{medians[name]:6.3f} s  (of {runs}: {min(taken):.3f} to {max(taken):.3f})")
+    base, ours = medians.values()
+    print(f"difference {ours - base:+.3f} s (limit {LIMIT} s), ratio {ours / base:.2f}")
+    return 0 if ours - base < LIMIT else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""From calls to objects: each constructor is called, and what it refuses is told with file, line and path."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from jlayers.config.derive import Call
+from jlayers.config.errors import ConfigError, Path, Problem
+from jlayers.config.reader import Document
+from jlayers.core import Layer
+
+__all__ = ["Builder"]
+
+# Kinds that stay names when they are written as names: whoever takes them looks them up, and shows the name.
+_BY_NAME = {"activation", "initializer", "regularizer", "constraint", "loss", "metric"}
+
+_NOTE = "in layer "  # how the note begins that an error gains on its way out of a layer
+
+
+class Builder:
+    """Makes objects out of calls, and remembers where in the document each layer stands."""
+
+    def __init__(self, document: Document):
+        self.document = document
+        self.places: dict[Layer, Path] = {}
+
+    def build(self, value: Any, path: Path = ()) -> Any:
+        """The value with all calls in it made, those inside first.
+
+        Raises:
+            ConfigError: a constructor refused its arguments.
+        """
+        if isinstance(value, Call):
+            return self._call(value, path)
+        if isinstance(value, Mapping):
+            return self.each(value, path)
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.each(dict(enumerate(value)), path).values())
+        return value
+
+    def each(self, values: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
+        """Every value built; what is wrong with any of them is told at once."""
+        built: dict[Any, Any] = {}
+        problems: list[Problem] = []
+        for key, value in values.items():
+            try:
+                built[key] = self.build(value, (*path, key))
+            except ConfigError as error:
+                problems.extend(error.problems)
+        if problems:
+            raise ConfigError(problems)
+        return built
+
+    def _call(self, call: Call, path: Path) -> Any:
+        below = (*path, call.name) if call.kind else path
+        arguments = self.each(call.arguments, below)
+        if call.text is not None and call.kind in _BY_NAME:
+            return call.text
+        with self.located(below, arguments):
+            made = call.make(**arguments)
+        if isinstance(made, Layer):
+            self.places[made] = below
+        return made
+
+    @contextlib.contextmanager
+    def located(self, path: Path, arguments: Collection[str] = ()) -> Iterator[None]:
+        """Errors of a call as `ConfigError`s at a path, or at the argument that the message names."""
+        try:
+            yield
+        except ConfigError:
+            raise
+        except (ValueError, TypeError, KeyError, ImportError, OSError) as error:
+            text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+            named = re.search(r"received (\w+)=", text)
+            place = (*path, named[1]) if named and named[1] in arguments else path
+            raise ConfigError([self.document.problem(text, place)]) from error
+
+    @contextlib.contextmanager
+    def located_layer(self, model: Layer, path: Path) -> Iterator[None]:
+        """Errors that a layer raised while the model ran as `ConfigError`s at the layer's place."""
+        try:
+            yield
+        except ConfigError:
+            raise
+        except (ValueError, TypeError) as error:
+            notes = [note for note in getattr(error, "__notes__", []) if note.startswith(_NOTE)]
+            layer = _raiser(model, notes)
+            place = self.places.get(layer.made or layer, path) if layer else path
+            text = "\n  ".join([str(error), *notes])
+            raise ConfigError([self.document.problem(text, place)]) from error
+
+
+def _raiser(model: Layer, notes: list[str]) -> Layer | None:
+    """The layer that an error's note `in layer 'encoder/dense': ...` names."""
+    named = [note.split("'")[1] for note in notes]
+    return dict(model.walk()).get(named[0]) if named else None

@@ -1,0 +1,372 @@
+"""Pydantic types derived from type hints: nothing is coerced, and nested kinds are `Name` or `{Name: arguments}`.
+
+Validated data hold a `Call` wherever a constructor is to be called; `jlayers.config.build` makes the calls.
+"""
+
+from __future__ import annotations
+
+import collections.abc as abc
+import dataclasses
+import functools
+import os
+import types
+import typing
+from typing import Annotated, Any, Literal, Union
+
+import pydantic
+from pydantic_core import PydanticCustomError, ValidationError, core_schema
+
+from jlayers.config.signatures import Argument, arguments, documentation, registry_of
+from jlayers.core import Layer
+from jlayers.registry import Kind, nearest, to_data
+
+__all__ = ["Call", "Choice", "Record", "adapter", "arguments_model", "derived", "section_of"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A constructor and the arguments given to it, which may hold further calls."""
+
+    kind: str
+    name: str
+    make: abc.Callable[..., Any]
+    arguments: dict[str, Any]
+    text: str | None = None  # the name as it was written, if it was written without arguments
+
+
+@dataclasses.dataclass(frozen=True)
+class Derived:
+    """A hint made into a pydantic type; `whole` if one message suits all that can be wrong inside."""
+
+    type: Any
+    expected: str
+    whole: bool = True
+
+
+class _Marker:
+    """A type of our own for pydantic: `check(value, info)` and a fragment of JSON Schema."""
+
+    def check(self, value: Any, info: Any) -> Any:
+        raise NotImplementedError
+
+    def fragment(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.with_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return self.fragment()
+
+
+def _wrong(expected: str) -> PydanticCustomError:
+    return PydanticCustomError("expected", "{expected}", {"expected": expected})
+
+
+@functools.cache
+def adapter(type_: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(type_)
+
+
+class _Whole(_Marker):
+    """Another type, with one message in place of all that pydantic says about its inside."""
+
+    def __init__(self, inner: Any, expected: str):
+        self.inner, self.expected = inner, expected
+
+    def check(self, value: Any, info: Any) -> Any:
+        try:
+            return adapter(self.inner).validate_python(value, context=info.context)
+        except ValidationError:
+            raise _wrong(self.expected) from None
+
+    def fragment(self) -> dict[str, Any]:
+        return adapter(self.inner).json_schema()
+
+
+class _OneOf(_Marker):
+    """Any of several types; an error comes from the only one whose outer form fits, else names them all."""
+
+    def __init__(self, members: list[Derived]):
+        self.members = members
+        self.expected = " or ".join(dict.fromkeys(m.expected for m in members))
+
+    def check(self, value: Any, info: Any) -> Any:
+        last: ValidationError | None = None
+        for member in self.members:
+            try:
+                return adapter(member.type).validate_python(value, context=info.context)
+            except ValidationError as error:
+                if last is None and not member.whole and not _misses(error):
+                    last = error
+        raise last or _wrong(self.expected)
+
+    def fragment(self) -> dict[str, Any]:
+        return {"anyOf": [adapter(m.type).json_schema() for m in self.members]}
+
+
+_FORMS = ("expected", "several", "dict_type", "list_type", "tuple_type")
+
+
+def _misses(error: ValidationError) -> bool:
+    """True if the value as a whole is of another form, so that no more can be said about its inside."""
+    return any(not e["loc"] and e["type"] in _FORMS for e in error.errors())
+
+
+class _Path(_Marker):
+    """A path, taken relative to the folder of the YAML file and made absolute."""
+
+    expected = "a path as text"
+
+    def check(self, value: Any, info: Any) -> str:
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise _wrong(self.expected)
+        base = (info.context or {}).get("base", "")
+        return os.path.abspath(os.path.join(base, os.path.expanduser(value)))
+
+    def fragment(self) -> dict[str, Any]:
+        return {"type": "string"}
+
+
+class _Nothing(_Marker):
+    """What plain data cannot hold, such as a function of the user's own."""
+
+    expected = "nothing: this argument takes a Python object, which YAML cannot hold"
+
+    def check(self, value: Any, info: Any) -> Any:
+        raise _wrong(self.expected)
+
+    def fragment(self) -> dict[str, Any]:
+        return {"not": {}}
+
+
+class _Unknown(_Marker):
+    """Stands for every argument that a constructor does not have; the message is made where its name is known."""
+
+    def __init__(self, owner: str, names: abc.Iterable[str]):
+        self.context = {"owner": owner, "names": list(names)}
+
+    def check(self, value: Any, info: Any) -> Any:
+        raise PydanticCustomError("unknown", "unknown", self.context)
+
+    def fragment(self) -> dict[str, Any]:
+        return {"not": {}}
+
+
+# --------------------------------------------------------------------------------- constructors
+
+
+@functools.lru_cache(maxsize=2048)
+def arguments_model(name: str, make: abc.Callable[..., Any]) -> type[pydantic.BaseModel]:
+    """The pydantic model of a constructor's arguments: strict, and nothing beside them."""
+    known = arguments(make)
+    base = type(
+        name,
+        (pydantic.BaseModel,),
+        {
+            "__module__": __name__,
+            "__doc__": documentation(make),
+            "__annotations__": {"__pydantic_extra__": dict[str, Annotated[Any, _Unknown(name, known)]]},
+            "model_config": pydantic.ConfigDict(
+                extra="allow", strict=True, json_schema_extra={"additionalProperties": False}
+            ),
+        },
+    )
+    fields: dict[str, Any] = {f"arg_{a.name}": (derived(a.hint).type, _field(a)) for a in known.values()}
+    return pydantic.create_model(name, __base__=base, **fields)
+
+
+def _field(argument: Argument) -> Any:
+    options: dict[str, Any] = {"alias": argument.name, "description": argument.text or None}
+    if not argument.required:
+        try:
+            options["default"] = to_data(argument.default)
+        except TypeError:
+            options["default_factory"] = lambda: None
+    return pydantic.Field(**options)
+
+
+def validated(name: str, make: abc.Callable[..., Any], value: Any, context: Any) -> dict[str, Any]:
+    """The arguments that were given, validated, by name."""
+    model = arguments_model(name, make).model_validate(value, context=context)
+    return {k: getattr(model, f"arg_{k}") for k in value}
+
+
+class Choice(_Marker):
+    """Something out of a registry: `Name`, `{Name: {argument: value}}`, or `{Name: value of the first argument}`."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        article = "an" if kind[0] in "aeiou" else "a"
+        self.expected = f"{article} {kind} by name"
+
+    def check(self, value: Any, info: Any) -> Call:
+        bare = isinstance(value, str)
+        if not bare and not isinstance(value, dict):
+            raise _wrong(self.expected)
+        if not bare and len(value) != 1:
+            given = ", ".join(map(repr, value)) or "none"
+            raise PydanticCustomError(
+                "several",
+                "expected one {kind} as {form}, received the keys {given}; indent the "
+                "arguments below the name",
+                {"kind": self.kind, "given": given, "form": "{name: {argument: value}}"},
+            )
+        name, given = (value, {}) if bare else next(iter(value.items()))
+        registry = registry_of(self.kind)
+        if registry is None or name not in registry:
+            known = nearest(name, registry or ())
+            raise PydanticCustomError(
+                "name",
+                "unknown {kind} {name}: {known}",
+                {"kind": self.kind, "name": repr(name), "known": known},
+            )
+        name = registry.find(name)
+        make = registry[name]
+        if given is None:
+            given = {}
+        if not isinstance(given, dict) and (first := next(iter(arguments(make)), None)) is not None:
+            given = {first: given}
+        inner = adapter(_one_call(name, make)).validate_python({name: given}, context=info.context)
+        return Call(self.kind, name, make, inner[name], value if bare else None)
+
+    def fragment(self) -> dict[str, Any]:
+        return {"x-jlayers-kind": self.kind}
+
+
+class _Arguments(_Marker):
+    """The arguments of one constructor."""
+
+    def __init__(self, name: str, make: abc.Callable[..., Any]):
+        self.name, self.make = name, make
+
+    def check(self, value: Any, info: Any) -> dict[str, Any]:
+        return validated(self.name, self.make, value, info.context)
+
+
+@functools.lru_cache(maxsize=2048)
+def _one_call(name: str, make: abc.Callable[..., Any]) -> Any:
+    """`{name: arguments}` as a type: errors inside then bear the constructor's name in their path."""
+    return dict[str, Annotated[Any, _Arguments(name, make)]]
+
+
+class Record(_Marker):
+    """A call of a constructor that is known beforehand, such as a dataclass: a mapping of its arguments."""
+
+    def __init__(self, make: abc.Callable[..., Any]):
+        self.make = make
+        self.expected = f"a mapping of {', '.join(arguments(make))}"
+
+    def check(self, value: Any, info: Any) -> Call:
+        if not isinstance(value, dict):
+            raise _wrong(self.expected)
+        name = self.make.__name__
+        return Call("", name, self.make, validated(name, self.make, value, info.context))
+
+    def fragment(self) -> dict[str, Any]:
+        return arguments_model(self.make.__name__, self.make).model_json_schema()
+
+
+def section_of(hint: Any) -> abc.Callable[..., Any] | None:
+    """The constructor of a `Record` in a hint, which may be optional; None if there is none."""
+    for member in (hint, *typing.get_args(hint)):
+        if dataclasses.is_dataclass(member) and isinstance(member, type):
+            return member
+        if isinstance(member, Record):
+            return member.make
+        if member is not hint and (found := section_of(member)):
+            return found
+    return None
+
+
+# ---------------------------------------------------------------------------------------- hints
+
+_SCALARS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+@functools.lru_cache(maxsize=4096)
+def derived(hint: Any) -> Derived:
+    """The pydantic type of a type hint, and how to say what it expects."""
+    if hint in _SCALARS:
+        return _whole(hint, _SCALARS[hint])
+    if hint is Any or hint is object or isinstance(hint, typing.TypeVar):
+        return Derived(Any, "plain data")
+    if hint is None or hint is types.NoneType:
+        return _whole(None, "null")
+    if isinstance(hint, type) and issubclass(hint, Layer):
+        return derived(Annotated[Layer, Kind("layer")])
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        record = Record(hint)
+        return Derived(Annotated[Any, record], record.expected, whole=False)
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        for mark in hint.__metadata__:
+            if isinstance(mark, (Kind, Record)):
+                marker = Choice(mark.name) if isinstance(mark, Kind) else mark
+                return Derived(Annotated[Any, marker], marker.expected, whole=False)
+        return derived(inner[0])
+    if origin is Literal:
+        return _whole(hint, ("one of " if len(inner) > 1 else "") + ", ".join(map(repr, inner)))
+    if origin in (Union, types.UnionType):
+        return _union(inner)
+    if origin is tuple and inner and inner[-1] is not Ellipsis:
+        members = [derived(i) for i in inner]
+        texts = {m.expected for m in members}
+        words = _plural(members[0].expected) if len(texts) == 1 else "values: " + ", ".join(m.expected for m in members)
+        type_ = Annotated[tuple[tuple(m.type for m in members)], pydantic.Strict(False)]  # type: ignore[misc]
+        return _container(type_, f"a list of {len(members)} {words}", members)
+    if origin in (tuple, list, abc.Sequence, abc.Iterable, abc.Collection):
+        member = derived(inner[0]) if inner else Derived(Any, "value")
+        type_ = list[member.type]  # type: ignore[name-defined]
+        if origin is tuple:
+            type_ = Annotated[tuple[member.type, ...], pydantic.Strict(False)]  # type: ignore[name-defined]
+        return _container(type_, f"a list of {_plural(member.expected)}", [member])
+    if origin in (dict, abc.Mapping, abc.MutableMapping):
+        member = derived(inner[1])
+        words = f"a mapping of names to {_plural(member.expected)}"
+        return _container(dict[str, member.type], words, [member])  # type: ignore[name-defined]
+    if hint in (list, tuple):
+        return derived(list[Any])
+    if hint in (dict, abc.Mapping):
+        return derived(dict[str, Any])
+    if isinstance(hint, type) and issubclass(hint, os.PathLike) or origin is os.PathLike:
+        return Derived(Annotated[Any, _Path()], _Path.expected)
+    value = getattr(hint, "__value__", None)  # a `type X = ...` statement
+    return derived(value) if value is not None else Derived(Annotated[Any, _Nothing()], _Nothing.expected)
+
+
+def _union(inner: tuple[Any, ...]) -> Derived:
+    if any(typing.get_origin(i) is os.PathLike or i is os.PathLike for i in inner):
+        inner = tuple(i for i in inner if i is not str)
+    members = [derived(i) for i in inner]
+    members = [m for m in members if m.expected != _Nothing.expected] or members[:1]
+    if len(members) == 1:
+        return members[0]
+    if any(m.type is Any for m in members):
+        return Derived(Any, "plain data")
+    one = _OneOf(members)
+    return Derived(Annotated[Any, one], one.expected, whole=False)
+
+
+def _whole(type_: Any, expected: str) -> Derived:
+    return Derived(Annotated[Any, _Whole(type_ if type_ is None else _strict(type_), expected)], expected)
+
+
+def _strict(type_: Any) -> Any:
+    return Annotated[type_, pydantic.Strict()] if type_ in _SCALARS else type_
+
+
+def _container(type_: Any, expected: str, members: list[Derived]) -> Derived:
+    """A container of plain values has one message; in one of richer values each value has its own."""
+    if all(m.whole for m in members):
+        return Derived(Annotated[Any, _Whole(type_, expected)], expected)
+    return Derived(type_, expected, whole=False)
+
+
+def _plural(text: str) -> str:
+    first, _, rest = text.partition(" or ")
+    article, _, words = first.partition(" ")
+    if article in ("a", "an"):
+        noun, by, more = words.partition(" by ")
+        first = noun + ("es" if noun.endswith("s") else "s") + by + more
+    return f"{first} or {_plural(rest)}" if rest else first

@@ -1,0 +1,123 @@
+"""A configuration made into objects: the data, the model, and what trains it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jlayers.config.build import Builder
+from jlayers.config.derive import Call
+from jlayers.config.overrides import override
+from jlayers.config.reader import Document, read_file, read_text
+from jlayers.config.schema import Settings, Training
+from jlayers.config.validate import validate
+from jlayers.core import Layer
+from jlayers.data import Dataset
+from jlayers.freeze import freeze
+
+__all__ = ["Experiment", "load", "loads"]
+
+
+def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Experiment:
+    """The experiment in a YAML file.
+
+    Args:
+        path: of the file; paths inside are relative to its folder.
+        overrides: such as `"training.epochs=3"`.
+
+    Raises:
+        ConfigError: everything that is wrong with it, each with file, line and path.
+    """
+    return _experiment(read_file(path), overrides)
+
+
+def loads(text: str, overrides: Iterable[str] = (), base: str | os.PathLike[str] = ".") -> Experiment:
+    """The experiment in a text of YAML; see `load`.
+
+    >>> import jlayers.config
+    >>> experiment = jlayers.config.loads('''
+    ... data: digits
+    ... model: {Sequential: [Flatten, Dense: 10]}
+    ... loss: {sparse_categorical_crossentropy: {from_logits: true}}
+    ... ''')
+    >>> experiment.model
+    Sequential([Flatten(), Dense(10)])
+    >>> jlayers.config.loads("data: digit\\nmodel: {Dense: {unts: 3}}\\nloss: mse\\nseed: '1'")
+    Traceback (most recent call last):
+    jlayers.config.errors.ConfigError: <text>:1: data: unknown dataset 'digit': did you mean 'digits'?
+    <text>:2: model.Dense: Dense needs 'units', which is missing
+    <text>:2: model.Dense.unts: Dense takes no 'unts' (received unts=3): did you mean 'units'?
+    <text>:4: seed: expected a whole number, received seed='1'
+    """
+    return _experiment(read_text(text, base=pathlib.Path(base).absolute()), overrides)
+
+
+def _experiment(document: Document, overrides: Iterable[str]) -> Experiment:
+    override(document, overrides, Settings)
+    call = validate(document, Settings)
+    builder = Builder(document)
+    now = {k: v for k, v in call.arguments.items() if k != "data"}
+    given = builder.each(now, ())
+    with builder.located((), given):
+        settings = Settings(data=call.arguments["data"], **given)
+    with builder.located(("freeze",)):
+        model = freeze(settings.model, *settings.freeze) if settings.freeze else settings.model
+    return Experiment(settings, model, call, builder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What a configuration describes.
+
+    Attributes:
+        settings: the sections, with loss, metrics, optimizer and model as objects or names.
+        model: with the layers frozen that the configuration freezes.
+        call: the validated configuration, for `to_data`.
+        builder: knows the places of the parts in the file.
+    """
+
+    settings: Settings
+    model: Layer
+    call: Call
+    builder: Builder
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """The data, loaded when first asked for."""
+        return self.builder.build(self.settings.data, ("data",))
+
+    def compile(self) -> Any:
+        """The `Trainer`: model, loss, optimizer and metrics together; see `jl.compile`."""
+        from jlayers import train
+
+        s = self.settings
+        with self.builder.located(()):
+            return train.compile(self.model, s.optimizer, s.loss, s.metrics, loss_weights=s.loss_weights)
+
+    def located_layer(self) -> Any:
+        """A context in which errors of the running model name the layer's line in the file."""
+        return self.builder.located_layer(self.model, ("model",))
+
+    def to_data(self) -> dict[str, Any]:
+        """The configuration as plain data, complete in itself: defaults written out, paths absolute."""
+        given = {k: plain(v) for k, v in self.call.arguments.items()}
+        data = {f.name: given.get(f.name, getattr(self.settings, f.name)) for f in dataclasses.fields(Settings)}
+        return {**data, "training": {**dataclasses.asdict(Training()), **given.get("training", {})}}
+
+
+def plain(value: Any) -> Any:
+    """Calls as the plain data that a file holds."""
+    if isinstance(value, Call):
+        if value.text is not None:
+            return value.text
+        arguments = plain(value.arguments)
+        return {value.name: arguments} if value.kind else arguments
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value

@@ -1,0 +1,80 @@
+"""The JSON Schema of configuration files, out of the pydantic types that check them: for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jlayers.config.derive import adapter, arguments_model, derived
+from jlayers.config.schema import Settings
+from jlayers.config.signatures import KINDS, arguments, documentation, registry_of
+from jlayers.registry import Registry, snake_case
+
+__all__ = ["json_schema"]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of a whole configuration file.
+
+    >>> import jlayers.config
+    >>> schema = jlayers.config.json_schema()
+    >>> sorted(schema["properties"])[:3]
+    ['data', 'freeze', 'loss']
+    """
+    definitions: dict[str, Any] = {}
+    for kind in KINDS:
+        registry = registry_of(kind)
+        if registry is not None:
+            _define(registry, definitions)
+    schema = _linked(adapter(derived(Settings).type).json_schema(), definitions)
+    schema["properties"]["$schema"] = {"type": "string"}
+    return {"$schema": _DIALECT, **schema, "title": "jlayers experiment", "$defs": definitions}
+
+
+def _define(registry: Registry, definitions: dict[str, Any]) -> None:
+    """Enter a kind, `Name` or `{Name: arguments}`, and the arguments of each of its constructors."""
+    names: list[dict[str, Any]] = []
+    properties: dict[str, Any] = {}
+    for name in registry:
+        make = registry[name]
+        known = arguments(make)
+        reference = f"{registry.kind}.{name}"
+        schema = arguments_model(name, make).model_json_schema()
+        definitions[reference] = _linked(schema, definitions)
+        forms: list[dict[str, Any]] = [{"$ref": f"#/$defs/{reference}"}]
+        if known:
+            first = adapter(derived(next(iter(known.values())).hint).type).json_schema()
+            forms.append({"allOf": [{"not": {"type": "object"}}, _linked(first, definitions)]})
+        bare = not any(argument.required for argument in known.values())
+        for spelling in dict.fromkeys((name, snake_case(name))):
+            properties[spelling] = {"description": documentation(make), "anyOf": forms + [{"type": "null"}] * bare}
+            if bare:
+                names.append({"const": spelling, "description": documentation(make)})
+    definitions[registry.kind] = {
+        "anyOf": [
+            *([{"anyOf": names}] if names else []),
+            {
+                "type": "object",
+                "properties": properties,
+                "additionalProperties": False,
+                "minProperties": 1,
+                "maxProperties": 1,
+            },
+        ]
+    }
+
+
+def _linked(schema: Any, definitions: dict[str, Any]) -> Any:
+    """The schema with kinds as references, and with what it defines itself moved to `definitions`."""
+    if isinstance(schema, list):
+        return [_linked(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if kind := schema.get("x-jlayers-kind"):
+        rest = {k: v for k, v in schema.items() if k not in ("x-jlayers-kind", "title")}
+        return {**rest, "$ref": f"#/$defs/{kind}"}
+    own = schema.get("$defs", {})
+    for name, value in own.items() if isinstance(own, dict) else ():
+        definitions[name] = _linked(value, definitions)
+    return {k: _linked(v, definitions) for k, v in schema.items() if k not in ("$defs", "title") or k == "properties"}

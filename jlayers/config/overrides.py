@@ -1,0 +1,118 @@
+"""`--set path=value`: one value of a document replaced, its path as error messages and summaries write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from jlayers.config.derive import section_of
+from jlayers.config.errors import ConfigError, Path, Problem, dotted
+from jlayers.config.reader import Document, find, read_value
+from jlayers.config.signatures import KINDS, arguments, registry_of
+from jlayers.registry import nearest, snake_case
+
+__all__ = ["override"]
+
+
+def override(document: Document, assignments: Iterable[str], section: type) -> None:
+    """Write each `path=value` into the document; a value is read as YAML.
+
+    Args:
+        document: is changed.
+        assignments: such as `optimizer.adam.learning_rate=0.01` or `model.Sequential.0.Conv2D.filters=8`.
+        section: the dataclass that describes the document.
+
+    Raises:
+        ConfigError: an assignment without `=`, a value that is no YAML, a path that leads nowhere; all of them.
+    """
+    problems: list[Problem] = []
+    for assignment in assignments:
+        try:
+            _Override(document, assignment, section).write()
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigError(problems)
+
+
+class _Override:
+    def __init__(self, document: Document, assignment: str, section: type):
+        self.document, self.section = document, section
+        self.source = f"--set {assignment}"
+        target, equals, text = assignment.partition("=")
+        self.parts = target.strip().split(".")
+        if not equals or not all(self.parts):
+            raise ConfigError([Problem("expected path=value, such as training.epochs=3", source=self.source)])
+        self.value = read_value(text, self.source)
+
+    def write(self) -> None:
+        """Walk down to the last part but one, then put the value there."""
+        holder: list[Any] = [self.document.data]
+        place: tuple[Any, Any] = (holder, 0)  # where the node hangs
+        path: Path = ()
+        for i, part in enumerate(self.parts):
+            node = self._opened(place, path, part)
+            last = i == len(self.parts) - 1
+            key = find(node, part)
+            if key is None and isinstance(node, dict) and (last or self._may_begin(path, part)):
+                key = part
+                node[key] = None
+            if key is None:
+                valid = list(node) if isinstance(node, dict) else [str(k) for k in range(len(node))]
+                self._fail(f"there is no {part!r} here: {nearest(part, valid)}", path)
+            path = (*path, key)
+            place = (node, key)
+        place[0][place[1]] = self.value
+        self.document.data = holder[0]
+        for table in (self.document.lines, self.document.overrides):
+            for old in [p for p in table if p[: len(path)] == path]:
+                del table[old]
+        self.document.overrides[path] = self.source
+
+    def _opened(self, place: tuple[Any, Any], path: Path, part: str) -> Any:
+        """The node as a dict or list that can hold `part`: short forms are written out."""
+        parent, key = place
+        node = parent[key]
+        if node is None:
+            parent[key] = node = {}
+        elif isinstance(node, str) and snake_case(node) == snake_case(part):
+            parent[key] = node = {node: {}}
+        if isinstance(node, dict) or (isinstance(node, list) and part.isdigit()):
+            return node
+        first = _first_argument(str(path[-1]), part) if path else None
+        if first is None:
+            self._fail(f"there is nothing below {node!r} that could be set", path)
+        parent[key] = {first: node}
+        self._move_lines(path, first)  # type: ignore[arg-type]
+        return parent[key]
+
+    def _may_begin(self, path: Path, part: str) -> bool:
+        """Whether the document's description has a section `part` at `path`, which may be absent so far."""
+        section: Any = self.section
+        for name in (*path, part):
+            known = arguments(section) if section is not None else {}
+            if name not in known:
+                return False
+            section = section_of(known[name].hint)
+        return section is not None
+
+    def _move_lines(self, path: Path, first: str) -> None:
+        table = self.document.lines
+        for old in [p for p in table if len(p) > len(path) and p[: len(path)] == path]:
+            table[(*path, first, *old[len(path) :])] = table.pop(old)
+
+    def _fail(self, message: str, path: Path) -> None:
+        place = f"{dotted(path)}: " if path else ""
+        raise ConfigError([Problem(place + message, source=self.source)])
+
+
+def _first_argument(name: str, argument: str) -> str | None:
+    """The first argument of a constructor called `name` that takes `argument`."""
+    for kind in KINDS:
+        registry = registry_of(kind)
+        if registry is not None and name in registry:
+            known = arguments(registry[name])
+            if argument in known:
+                return next(iter(known))
+    return None
+

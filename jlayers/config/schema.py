@@ -1,0 +1,114 @@
+"""What a configuration file holds: its sections as dataclasses, from which all checking is derived."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from jlayers.config.derive import Record
+from jlayers.config.signatures import precise
+from jlayers.core import LayerLike
+from jlayers.data.dataset import DatasetLike
+from jlayers.losses import LossLike
+from jlayers.metrics import MetricLike
+from jlayers.optimizers import OptimizerLike
+from jlayers.train.callbacks import EarlyStopping
+
+__all__ = ["Settings", "Training"]
+
+
+def _require(condition: bool, expected: str, **received: Any) -> None:
+    if not condition:
+        ((name, value),) = received.items()
+        raise ValueError(f"expected {expected}, received {name}={value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How long to train, and on what.
+
+    Attributes:
+        epochs: passes over the training data.
+        batch_size: samples in a step.
+        shuffle: whether the samples are drawn in a new order in each epoch.
+        validation: the part of the training data that is kept back to watch the training by; drawn at
+            random, of each class with labels.
+        class_weight: a weight for each label; labels without one have weight 1.
+        early_stopping: when to stop before the last epoch.
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    shuffle: bool = True
+    validation: float = 0.0
+    class_weight: dict[str, float] | None = None
+    early_stopping: Annotated[EarlyStopping, Record(EarlyStopping)] | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "1 epoch or more", epochs=self.epochs)
+        _require(self.batch_size >= 1, "1 sample or more", batch_size=self.batch_size)
+        _require(0 <= self.validation < 1, "a fraction in [0, 1)", validation=self.validation)
+        for label in self.class_weight or {}:
+            _require(label.isdigit(), "labels (0, 1, ...) as keys", class_weight=self.class_weight)
+        stop = self.early_stopping
+        if stop is not None and stop.monitor.startswith("val_") and not self.validation:
+            raise ValueError(
+                f"early stopping watches {stop.monitor!r}, which needs data to validate on: set "
+                f"training.validation to a fraction such as 0.1"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """An experiment: everything that decides its result.
+
+    Attributes:
+        data: where the samples come from; see `jlayers list datasets`.
+        model: one layer; see `jlayers list layers`. `Sequential` holds a list of layers, `Model` a graph.
+        loss: what is minimised; see `jlayers list losses`. For a model of several outputs, a list of losses
+            or a mapping by output.
+        optimizer: how; see `jlayers list optimizers`. A list is a chain, such as clipping before adam.
+        metrics: what is reported besides the loss, as a list; see `jlayers list metrics`. For a model of
+            several outputs, a mapping of such lists by output.
+        loss_weights: factors of the outputs' losses, as a list or by output.
+        freeze: patterns of paths of layers that are not trained, such as `encoder/**`.
+        seed: of the weights, of dropout and of the order of the samples.
+        training: how long to train, and on what.
+    """
+
+    data: DatasetLike
+    model: LayerLike
+    loss: LossLike | list[LossLike | None] | dict[str, LossLike | None]
+    optimizer: OptimizerLike | list[OptimizerLike] = "adam"
+    metrics: list[MetricLike] | dict[str, list[MetricLike]] = dataclasses.field(default_factory=list)
+    loss_weights: list[float] | dict[str, float] | None = None
+    freeze: list[str] = dataclasses.field(default_factory=list)
+    seed: int = 0
+    training: Training = dataclasses.field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**32, "a seed in [0, 2**32)", seed=self.seed)
+
+
+def graph_node(
+    input: list[int | None] | None = None,
+    dtype: str | None = None,
+    layer: LayerLike | None = None,
+    shared: str | None = None,
+    inputs: Any = None,
+) -> dict[str, Any]:
+    """A node of a graph: an input, a layer, or a further use of an earlier layer.
+
+    Args:
+        input: the shape of an input, without the batch dimension; null for a dimension that may vary.
+        dtype: of an input; float32 if not given.
+        layer: the layer that the node applies.
+        shared: the node whose layer, with its weights, is used again.
+        inputs: the names of the nodes that the layer reads; `lstm[1]` is output 1 of the node lstm.
+    """
+    given = {"input": input, "dtype": dtype, "layer": layer, "shared": shared, "inputs": inputs}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+precise("Model", "nodes", Mapping[str, Annotated[dict[str, Any], Record(graph_node)]])

@@ -1,0 +1,58 @@
+"""From a document to calls: pydantic finds what is wrong, and every finding gets its line and a helpful text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_core import ErrorDetails, ValidationError
+
+from jlayers.config.derive import Call, adapter, derived
+from jlayers.config.errors import ConfigError, Path, Problem
+from jlayers.config.reader import Document
+from jlayers.registry import nearest
+
+__all__ = ["validate"]
+
+
+def validate(document: Document, section: type) -> Call:
+    """The call that makes a `section` (a dataclass) out of a document.
+
+    Raises:
+        ConfigError: all that is wrong with the document, by line.
+    """
+    context = {"base": str(document.base)}
+    data = {} if document.data is None else document.data
+    try:
+        return adapter(derived(section).type).validate_python(data, context=context)
+    except ValidationError as error:
+        raise ConfigError(_problem(detail, document) for detail in error.errors(include_url=False)) from None
+
+
+def _problem(detail: ErrorDetails, document: Document) -> Problem:
+    path: Path = detail["loc"]
+    context = detail.get("ctx", {})
+    key = path[-1] if path else "document"
+    shown = _shown(detail["input"])
+    received = f"received {shown}" if isinstance(key, int) else f"received {key}={shown}"
+    match detail["type"]:
+        case "missing":
+            owner = f"{path[-2]} needs" if len(path) > 1 else "the file needs"
+            return document.problem(f"{owner} {key!r}, which is missing", path[:-1])
+        case "unknown":
+            owner = path[-2] if len(path) > 1 else "the file"
+            near = nearest(key, context["names"])
+            return document.problem(f"{owner} takes no {key!r} ({received}): {near}", path)
+        case "expected":
+            return document.problem(f"expected {context['expected']}, {received}", path)
+        case "list_type" | "tuple_type":
+            return document.problem(f"expected a list, {received}", path)
+        case "dict_type":
+            return document.problem(f"expected a mapping, {received}", path)
+        case "name" | "several":
+            return document.problem(detail["msg"], path)
+    return document.problem(f"{detail['msg']}, {received}", path)
+
+
+def _shown(value: Any, width: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= width else text[: width - 4] + " ..."

@@ -1,0 +1,22 @@
+"""Data: arrays to train on, by the name of their source."""
+
+from jlayers.data.dataset import Dataset, DatasetLike, get, hold_out, register, registry
+from jlayers.data.digits import digits
+from jlayers.data.files import mnist, npy, npz
+from jlayers.data.parts import parts
+from jlayers.data.table import csv
+
+__all__ = [
+    "Dataset",
+    "DatasetLike",
+    "csv",
+    "digits",
+    "get",
+    "hold_out",
+    "mnist",
+    "npy",
+    "npz",
+    "parts",
+    "register",
+    "registry",
+]

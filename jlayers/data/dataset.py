@@ -1,0 +1,181 @@
+"""What every source of data returns: a `Dataset`, arrays for training and arrays held out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+
+from jlayers.registry import Kind, Registry
+from jlayers.shapes import describe
+
+__all__ = [
+    "Dataset",
+    "DatasetLike",
+    "FilePath",
+    "get",
+    "hold_out",
+    "register",
+    "registry",
+    "require_same_rows",
+    "take",
+]
+
+registry = Registry("dataset")
+get = registry.get
+
+FilePath = str | os.PathLike[str]
+
+
+def register(loader: Any) -> Any:
+    """Enter a function that returns a `Dataset` under its own name; its arguments are what YAML may give.
+
+    >>> import numpy as np
+    >>> from jlayers.data import Dataset, register, registry
+    >>> @register
+    ... def ramp(rows: int = 4) -> Dataset:
+    ...     x = np.linspace(0, 1, rows, dtype=np.float32)[:, None]
+    ...     return Dataset("ramp", (x, 2 * x))
+    >>> registry.build("ramp", {"rows": 3}).train[0].shape
+    (3, 1)
+    """
+    registry.register(loader.__name__, loader)
+    return loader
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Inputs and targets for training, and the same held out for the final test.
+
+    Attributes:
+        name: for people.
+        train: `(x, y)`; x is an array with the samples along its first axis, or a dict of such arrays for
+            a model of several inputs.
+        test: as `train`, or None if nothing is held out.
+        class_names: what the labels 0, 1, ... stand for, if y holds labels.
+
+    Raises:
+        ValueError: x and y differ in their number of samples.
+
+    >>> import numpy as np
+    >>> from jlayers.data import Dataset
+    >>> print(Dataset("toy", (np.zeros((6, 2), np.float32), np.array([0, 1, 2, 0, 1, 2]))))
+    toy: 6 for training, none held out; x float32(2,), y int64(), 3 classes
+    """
+
+    name: str
+    train: tuple[Any, Any]
+    test: tuple[Any, Any] | None = None
+    class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for part, pair in (("train", self.train), ("test", self.test)):
+            if pair is not None:
+                require_same_rows(pair, f"{self.name}, {part}")
+
+    @property
+    def features(self) -> Any:
+        """The shape and dtype of one batch row: x as `jax.ShapeDtypeStruct`s with a batch of 1."""
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), self.train[0])
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes, if y holds labels (whole numbers, one for each sample), else None."""
+        if self.class_names is not None:
+            return len(self.class_names)
+        y = self.train[1]
+        if isinstance(y, Mapping) or y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+            return None
+        return int(y.max()) + 1
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The number of samples for training and held out."""
+        return _rows(self.train[1]), 0 if self.test is None else _rows(self.test[1])
+
+    def fingerprint(self) -> str:
+        """A SHA-256 over names, shapes, dtypes and bytes of all arrays: equal data, equal fingerprint."""
+        digest = hashlib.sha256()
+        for path, leaf in jax.tree.leaves_with_path((self.train, self.test)):
+            leaf = np.ascontiguousarray(leaf)
+            digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype.str} {leaf.shape}".encode())
+            digest.update(leaf.data.cast("B") if leaf.size else b"")
+        return digest.hexdigest()
+
+    def __str__(self) -> str:
+        train, test = self.sizes
+        x, y = (jax.tree.map(lambda a: np.empty(a.shape[1:], a.dtype), part) for part in self.train)
+        classes = f", {self.classes} classes" if self.classes is not None else ""
+        held_out = f"{test} held out" if test else "none held out"
+        return f"{self.name}: {train} for training, {held_out}; x {describe(x)}, y {describe(y)}{classes}"
+
+
+def _rows(tree: Any) -> int:
+    return int(jax.tree.leaves(tree)[0].shape[0])
+
+
+def require_same_rows(pair: tuple[Any, Any], where: str) -> None:
+    """Refuse arrays whose first axes differ, or that have none.
+
+    Raises:
+        ValueError: with all the shapes.
+    """
+    leaves = jax.tree.leaves(pair)
+    if any(leaf.ndim == 0 for leaf in leaves) or len({leaf.shape[0] for leaf in leaves}) != 1:
+        raise ValueError(
+            f"{where}: expected x and y with the same number of samples along the first axis, received "
+            f"x={describe(pair[0])}, y={describe(pair[1])}"
+        )
+
+
+def take(tree: Any, rows: Any) -> Any:
+    """The given rows of every array of a tree."""
+    return jax.tree.map(lambda leaf: leaf[rows], tree)
+
+
+def hold_out(x: Any, y: Any, fraction: float, seed: int) -> tuple[tuple[Any, Any], tuple[Any, Any] | None]:
+    """Split off a fraction of the samples at random; with labels, the same fraction of each class.
+
+    The same seed gives the same split. Within both parts the samples keep their order.
+
+    Args:
+        x: array or tree of arrays.
+        y: targets; a 1-D array of whole numbers counts as labels.
+        fraction: 0.0 holds out nothing.
+        seed: of the draw.
+
+    Raises:
+        ValueError: the fraction is not in [0, 1), or one of the two parts would be empty.
+
+    >>> import numpy as np
+    >>> y = np.array([0] * 8 + [1] * 4)
+    >>> (x_train, y_train), (x_test, y_test) = hold_out(y, y, 0.25, seed=0)
+    >>> y_test.tolist()
+    [0, 0, 1]
+    """
+    if not 0.0 <= fraction < 1.0:
+        raise ValueError(f"expected a fraction in [0, 1) to hold out, received test_fraction={fraction!r}")
+    if fraction == 0.0:
+        return (x, y), None
+    rows = _rows(y)
+    labels = isinstance(y, np.ndarray) and y.ndim == 1 and np.issubdtype(y.dtype, np.integer)
+    groups = [np.flatnonzero(y == label) for label in np.unique(y)] if labels else [np.arange(rows)]
+    draw = np.random.default_rng(seed).random(rows)
+    chosen = np.zeros(rows, bool)
+    for group in groups:
+        first = np.argsort(draw[group], kind="stable")[: round(fraction * len(group))]
+        chosen[group[first]] = True
+    if not chosen.any() or chosen.all():
+        raise ValueError(
+            f"expected some samples on both sides of the split, received test_fraction={fraction!r} of "
+            f"{rows} samples"
+        )
+    return (take(x, ~chosen), take(y, ~chosen)), (take(x, chosen), take(y, chosen))
+
+
+DatasetLike = Annotated[Dataset | str | Mapping[str, Any], Kind("dataset")]

@@ -1,0 +1,95 @@
+"""NumPy's `.npy` and `.npz` without pickles, with every claim of a header checked against the bytes there."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from jlayers.data.idx import MAX_BYTES, read_bytes
+from jlayers.registry import nearest
+
+__all__ = ["read_npy", "read_npz"]
+
+_MAX_HEADER = 10_000
+_KINDS = "biufcSU"
+
+
+def read_npy(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> np.ndarray:
+    """The array in a `.npy` file.
+
+    Raises:
+        ValueError: not such a file, truncated, of Python objects (which would need pickle, and pickle runs
+            code), or larger than `max_bytes`.
+        FileNotFoundError: no such file.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        return _read_array(file, path.stat().st_size, path, str(path), max_bytes)
+
+
+def read_npz(
+    path: str | os.PathLike[str], keys: Sequence[str] | None = None, max_bytes: int = MAX_BYTES
+) -> dict[str, np.ndarray]:
+    """Arrays out of a `.npz` file: those called `keys`, or all.
+
+    Raises:
+        ValueError: as `read_npy`; the arrays together are larger than `max_bytes`.
+        KeyError: no array of that name.
+        FileNotFoundError: no such file.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
+            arrays: dict[str, np.ndarray] = {}
+            left = max_bytes
+            for key in members if keys is None else keys:
+                if key not in members:
+                    raise KeyError(f"{path} has no array {key!r}: {nearest(key, members)}")
+                member = members[key]
+                with archive.open(member) as file:
+                    where = f"{path}, array {key!r}"
+                    arrays[key] = _read_array(file, member.file_size, path, where, left)
+                left -= arrays[key].nbytes
+            return arrays
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{path}: expected a .npz file, which is a zip archive ({error})") from None
+
+
+def _read_array(file: IO[bytes], size: int, path: Path, where: str, max_bytes: int) -> np.ndarray:
+    if size > max_bytes + _MAX_HEADER:
+        raise ValueError(f"{where}: {size:,} bytes; expected at most {max_bytes:,}")
+    start = io.BytesIO(file.read(min(size, _MAX_HEADER + 12)))
+    try:
+        version = np.lib.format.read_magic(start)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, fortran, dtype = read(start, max_header_size=_MAX_HEADER)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{where}: expected an array in the .npy format ({error})") from None
+    if dtype.hasobject or dtype.kind not in _KINDS:
+        raise ValueError(
+            f"{where}: expected numbers or text, received {dtype}; Python objects are not read, for "
+            f"unpickling them could run code: save them with a numeric dtype"
+        )
+    head = start.tell()
+    expected = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or head + expected != size:
+        raise ValueError(
+            f"{where}: the header says {dtype}{shape}, {head + expected:,} bytes in all, and there are "
+            f"{size:,}: the file is truncated or damaged"
+        )
+    rest = start.read()
+    data = rest[:expected] + read_bytes(file, max(0, expected - len(rest)), path, f"{dtype}{shape}")
+    array = np.frombuffer(bytearray(data), dtype)
+    return array.reshape(shape, order="F" if fortran else "C")

@@ -1,0 +1,339 @@
+"""First values of parameters: functions `f(key, shape, dtype) -> array` by Keras's names and defaults.
+
+Keys are given at the call, so there is no `seed`. Draws are made in float32 or wider and then rounded, so
+that half precision keeps the distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.registry import Registry
+
+__all__ = [
+    "constant",
+    "get",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "identity",
+    "lecun_normal",
+    "lecun_uniform",
+    "ones",
+    "orthogonal",
+    "random_normal",
+    "random_uniform",
+    "register",
+    "truncated_normal",
+    "variance_scaling",
+    "zeros",
+]
+
+Initializer = Callable[..., jax.Array]
+Axes = Sequence[int] | None
+
+registry = Registry("initializer")
+get = registry.get
+# `@jl.initializers.register` enters a factory of one's own: options in, `f(key, shape, dtype)` out.
+register = registry.factory()
+
+_TRUNCATED_STD = 0.87962566103423978  # standard deviation of a unit normal cut at -2 and 2
+
+
+def _rounded(draw: Callable[[Any, tuple[int, ...], Any], jax.Array]) -> Initializer:
+    """An initialiser that draws in at least float32 and then takes the wanted dtype."""
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+        wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+        return draw(key, tuple(shape), wide).astype(dtype)
+
+    return init
+
+
+@registry.factory("zero")
+def zeros() -> Initializer:
+    """All 0.
+
+    >>> import jax, jlayers as jl
+    >>> jl.initializers.zeros()(jax.random.key(0), (2,), "float32").tolist()
+    [0.0, 0.0]
+    """
+    return lambda key, shape, dtype=jnp.float32: jnp.zeros(shape, dtype)
+
+
+@registry.factory("one")
+def ones() -> Initializer:
+    """All 1.
+
+    >>> import jax, jlayers as jl
+    >>> jl.initializers.ones()(jax.random.key(0), (2,), "float32").tolist()
+    [1.0, 1.0]
+    """
+    return lambda key, shape, dtype=jnp.float32: jnp.ones(shape, dtype)
+
+
+@registry.factory()
+def constant(value: float = 0.0) -> Initializer:
+    """All `value`.
+
+    >>> import jax, jlayers as jl
+    >>> jl.initializers.constant(0.5)(jax.random.key(0), (2,), "float32").tolist()
+    [0.5, 0.5]
+    """
+    return lambda key, shape, dtype=jnp.float32: jnp.full(shape, value, dtype)
+
+
+@registry.factory("eye", "IdentityInitializer")
+def identity(gain: float = 1.0) -> Initializer:
+    """`gain` on the diagonal of a matrix, 0 elsewhere.
+
+    Raises:
+        ValueError: on use, a shape that is no matrix.
+
+    >>> import jax, jlayers as jl
+    >>> jl.initializers.identity()(jax.random.key(0), (2, 3), "float32").tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+        if len(shape) != 2:
+            raise ValueError(f"identity: expected 2 dimensions, received shape={tuple(shape)}")
+        return gain * jnp.eye(*shape, dtype=dtype)
+
+    return init
+
+
+@registry.factory("normal")
+def random_normal(mean: float = 0.0, stddev: float = 0.05) -> Initializer:
+    """Normal with this mean and standard deviation.
+
+    >>> import jax, jlayers as jl
+    >>> jl.initializers.random_normal()(jax.random.key(0), (3, 2), "float32").shape
+    (3, 2)
+    """
+    _not_negative("random_normal", "stddev", stddev)
+    return _rounded(lambda key, shape, dtype: mean + stddev * jax.random.normal(key, shape, dtype))
+
+
+@registry.factory("uniform")
+def random_uniform(minval: float = -0.05, maxval: float = 0.05) -> Initializer:
+    """Uniform over [minval, maxval).
+
+    Raises:
+        ValueError: `minval` above `maxval`.
+
+    >>> import jax, jlayers as jl
+    >>> w = jl.initializers.random_uniform(-1.0, 1.0)(jax.random.key(0), (1000,), "float32")
+    >>> bool(w.min() < -0.9), bool(w.max() > 0.9)
+    (True, True)
+    """
+    if minval > maxval:
+        raise ValueError(
+            f"random_uniform: expected minval <= maxval, received minval={minval!r}, maxval={maxval!r}"
+        )
+    return _rounded(lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, minval, maxval))
+
+
+@registry.factory()
+def truncated_normal(mean: float = 0.0, stddev: float = 0.05) -> Initializer:
+    """Normal, drawn again beyond two standard deviations; `stddev` is that before the cut (0.88 of it stays).
+
+    >>> import jax, jlayers as jl
+    >>> w = jl.initializers.truncated_normal(stddev=1.0)(jax.random.key(0), (1000,), "float32")
+    >>> bool(abs(w).max() < 2)
+    True
+    """
+    _not_negative("truncated_normal", "stddev", stddev)
+    return _rounded(
+        lambda key, shape, dtype: mean + stddev * jax.random.truncated_normal(key, -2, 2, shape, dtype)
+    )
+
+
+def _not_negative(where: str, name: str, value: float) -> None:
+    if value < 0:
+        raise ValueError(f"{where}: expected {name} >= 0, received {name}={value!r}")
+
+
+def _fans(shape: tuple[int, ...], input_axes: Axes, output_axes: Axes) -> tuple[int, int]:
+    """Inputs and outputs of one unit: of a matrix (in, out), of a kernel (*window, in, out)."""
+    if input_axes is not None and output_axes is not None:
+        return math.prod(shape[a] for a in input_axes), math.prod(shape[a] for a in output_axes)
+    if len(shape) < 2:
+        size = math.prod(shape)
+        return size, size
+    window = math.prod(shape[:-2])
+    return window * shape[-2], window * shape[-1]
+
+
+@registry.factory()
+def variance_scaling(
+    scale: float = 1.0,
+    mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
+    distribution: Literal["truncated_normal", "untruncated_normal", "uniform", "normal"] = "truncated_normal",
+    input_axes: tuple[int, ...] | None = None,
+    output_axes: tuple[int, ...] | None = None,
+) -> Initializer:
+    """Mean 0 and variance `scale / fan`, where the fan counts what a unit is joined to. As in Keras.
+
+    Args:
+        scale: factor of the variance.
+        mode: which count: inputs, outputs, or their mean. Of a kernel (*window, in, out) these are
+            `window * in` and `window * out`; a depthwise one (*window, in, multiplier) counts alike.
+        distribution: "normal" means the truncated one.
+        input_axes: the axes whose sizes multiply to the inputs, with `output_axes`, for other layouts.
+        output_axes: the axes whose sizes multiply to the outputs.
+
+    Raises:
+        ValueError: a scale of 0 or less, another mode or distribution.
+
+    >>> import jax, jlayers as jl
+    >>> init = jl.initializers.variance_scaling(2.0, distribution="uniform")
+    >>> float(abs(init(jax.random.key(0), (6, 1000), "float32")).max()) <= 1.0
+    True
+    """
+    if scale <= 0:
+        raise ValueError(f"variance_scaling: expected scale > 0, received scale={scale!r}")
+    modes, kinds = ("fan_in", "fan_out", "fan_avg"), ("truncated_normal", "untruncated_normal", "uniform")
+    if mode not in modes:
+        raise ValueError(f"variance_scaling: expected mode out of {modes}, received mode={mode!r}")
+    if distribution not in (*kinds, "normal"):
+        raise ValueError(
+            f"variance_scaling: expected distribution out of {kinds}, received distribution={distribution!r}"
+        )
+
+    def draw(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        fan_in, fan_out = _fans(shape, input_axes, output_axes)
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
+        std = math.sqrt(scale / max(1.0, fan))
+        if distribution == "uniform":
+            limit = math.sqrt(3.0) * std
+            return jax.random.uniform(key, shape, dtype, -limit, limit)
+        if distribution == "untruncated_normal":
+            return std * jax.random.normal(key, shape, dtype)
+        return std / _TRUNCATED_STD * jax.random.truncated_normal(key, -2, 2, shape, dtype)
+
+    return _rounded(draw)
+
+
+@registry.factory()
+def glorot_normal(
+    input_axes: tuple[int, ...] | None = None, output_axes: tuple[int, ...] | None = None
+) -> Initializer:
+    """Truncated normal of variance 2 / (inputs + outputs) (Glorot and Bengio, 2010).
+
+    The axes are those of `variance_scaling`.
+
+    >>> import jax, jlayers as jl
+    >>> jl.initializers.glorot_normal()(jax.random.key(0), (3, 3, 8, 16), "float32").shape
+    (3, 3, 8, 16)
+    """
+    return variance_scaling(1.0, "fan_avg", "truncated_normal", input_axes, output_axes)
+
+
+@registry.factory()
+def glorot_uniform(
+    input_axes: tuple[int, ...] | None = None, output_axes: tuple[int, ...] | None = None
+) -> Initializer:
+    """Uniform of variance 2 / (inputs + outputs) (Glorot and Bengio, 2010).
+
+    The axes are those of `variance_scaling`.
+
+    >>> import jax, jlayers as jl
+    >>> jl.initializers.glorot_uniform()(jax.random.key(0), (3, 3, 8, 16), "float32").shape
+    (3, 3, 8, 16)
+    """
+    return variance_scaling(1.0, "fan_avg", "uniform", input_axes, output_axes)
+
+
+@registry.factory()
+def he_normal(
+    input_axes: tuple[int, ...] | None = None, output_axes: tuple[int, ...] | None = None
+) -> Initializer:
+    """Truncated normal of variance 2 / inputs (He et al., 2015).
+
+    The axes are those of `variance_scaling`.
+
+    >>> import jax, jlayers as jl
+    >>> jl.initializers.he_normal()(jax.random.key(0), (3, 3, 8, 16), "float32").shape
+    (3, 3, 8, 16)
+    """
+    return variance_scaling(2.0, "fan_in", "truncated_normal", input_axes, output_axes)
+
+
+@registry.factory()
+def he_uniform(
+    input_axes: tuple[int, ...] | None = None, output_axes: tuple[int, ...] | None = None
+) -> Initializer:
+    """Uniform of variance 2 / inputs (He et al., 2015).
+
+    The axes are those of `variance_scaling`.
+
+    >>> import jax, jlayers as jl
+    >>> jl.initializers.he_uniform()(jax.random.key(0), (3, 3, 8, 16), "float32").shape
+    (3, 3, 8, 16)
+    """
+    return variance_scaling(2.0, "fan_in", "uniform", input_axes, output_axes)
+
+
+@registry.factory()
+def lecun_normal(
+    input_axes: tuple[int, ...] | None = None, output_axes: tuple[int, ...] | None = None
+) -> Initializer:
+    """Truncated normal of variance 1 / inputs (LeCun et al., 1998).
+
+    The axes are those of `variance_scaling`.
+
+    >>> import jax, jlayers as jl
+    >>> jl.initializers.lecun_normal()(jax.random.key(0), (3, 3, 8, 16), "float32").shape
+    (3, 3, 8, 16)
+    """
+    return variance_scaling(1.0, "fan_in", "truncated_normal", input_axes, output_axes)
+
+
+@registry.factory()
+def lecun_uniform(
+    input_axes: tuple[int, ...] | None = None, output_axes: tuple[int, ...] | None = None
+) -> Initializer:
+    """Uniform of variance 1 / inputs (LeCun et al., 1998).
+
+    The axes are those of `variance_scaling`.
+
+    >>> import jax, jlayers as jl
+    >>> jl.initializers.lecun_uniform()(jax.random.key(0), (3, 3, 8, 16), "float32").shape
+    (3, 3, 8, 16)
+    """
+    return variance_scaling(1.0, "fan_in", "uniform", input_axes, output_axes)
+
+
+@registry.factory("OrthogonalInitializer")
+def orthogonal(gain: float = 1.0) -> Initializer:
+    """A random matrix with orthonormal columns (rows, if there are fewer of them), times `gain`.
+
+    More than two dimensions are flattened to a matrix of shape (all but the last, last) (Saxe et al., 2014).
+
+    Raises:
+        ValueError: on use, fewer than two dimensions.
+
+    >>> import jax, jax.numpy as jnp, jlayers as jl
+    >>> w = jl.initializers.orthogonal()(jax.random.key(0), (4, 3), "float32")
+    >>> bool(jnp.allclose(w.T @ w, jnp.eye(3), atol=1e-5))
+    True
+    """
+
+    def draw(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        if len(shape) < 2:
+            raise ValueError(f"orthogonal: expected at least 2 dimensions, received shape={shape}")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        tall = (max(rows, columns), min(rows, columns))
+        q, r = jnp.linalg.qr(jax.random.normal(key, tall, dtype))
+        signs = jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(dtype)  # makes the distribution uniform (Haar)
+        q = q * signs[None, :]
+        return gain * (q.T if rows < columns else q).reshape(shape)
+
+    return _rounded(draw)

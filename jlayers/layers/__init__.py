@@ -1,0 +1,42 @@
+"""The layers, one module per family; every name here is a constructor registered for configurations."""
+
+from jlayers.layers import (
+    activation,
+    convolution,
+    core,
+    embedding,
+    global_pooling,
+    merging,
+    normalization,
+    pooling,
+    recurrent,
+    regularization,
+    reshaping,
+    resizing,
+)
+from jlayers.layers.activation import *
+from jlayers.layers.convolution import *
+from jlayers.layers.core import *
+from jlayers.layers.embedding import *
+from jlayers.layers.global_pooling import *
+from jlayers.layers.merging import *
+from jlayers.layers.normalization import *
+from jlayers.layers.pooling import *
+from jlayers.layers.recurrent import *
+from jlayers.layers.regularization import *
+from jlayers.layers.reshaping import *
+from jlayers.layers.resizing import *
+
+__all__: list[str] = []
+__all__ += activation.__all__
+__all__ += convolution.__all__
+__all__ += core.__all__
+__all__ += embedding.__all__
+__all__ += global_pooling.__all__
+__all__ += merging.__all__
+__all__ += normalization.__all__
+__all__ += pooling.__all__
+__all__ += recurrent.__all__
+__all__ += regularization.__all__
+__all__ += reshaping.__all__
+__all__ += resizing.__all__

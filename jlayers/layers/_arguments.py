@@ -1,0 +1,137 @@
+"""Checks of arguments and inputs that the layers share; each error says what was expected and received."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+from jlayers.registry import nearest
+from jlayers.shapes import describe
+
+__all__ = [
+    "DataFormat",
+    "axis_of",
+    "channels_at_edge",
+    "choice",
+    "fraction",
+    "need_features",
+    "need_floating",
+    "need_rank",
+    "per_axis",
+    "positive",
+    "reshaped_to",
+    "spatial_shape",
+]
+
+DataFormat = Literal["channels_last", "channels_first"]
+_SPATIAL = {1: "steps", 2: "height, width", 3: "depth, height, width"}
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def positive(layer: str, name: str, value: int) -> int:
+    if not _is_int(value) or value < 1:
+        raise ValueError(f"{layer}: expected {name} to be a positive whole number, received {name}={value!r}")
+    return value
+
+
+def fraction(layer: str, name: str, value: float) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(
+            f"{layer}: expected {name} between 0 and 1, received {name}={value!r}"
+            + ("; it is the fraction to drop, not per cent" if name == "rate" else "")
+        )
+    return value
+
+
+def choice(layer: str, name: str, value: Any, valid: Sequence[str]) -> Any:
+    if value not in valid:
+        raise ValueError(
+            f"{layer}: expected {name} out of {', '.join(map(repr, valid))}, received {name}={value!r}: "
+            f"{nearest(value, valid)}"
+        )
+    return value
+
+
+def per_axis(layer: str, name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
+    """One whole number per spatial axis, from one for all or a sequence."""
+    values = (value,) * rank if _is_int(value) else value
+    fits = isinstance(values, (tuple, list)) and len(values) == rank
+    if not fits or not all(_is_int(v) and v >= least for v in values):
+        several = f" or {rank} of them" if rank > 1 else ""
+        raise ValueError(
+            f"{layer}: expected {name} to be a whole number of at least {least}{several}, "
+            f"received {name}={value!r}"
+        )
+    return tuple(values)
+
+
+def need_floating(layer: str, x: Any) -> None:
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"{layer}: expected a floating input, received {describe(x)}; convert it with "
+            f"x.astype('float32'), or put an Embedding before if these are indices"
+        )
+
+
+def need_rank(layer: str, x: Any, rank: int, shape: str) -> None:
+    if len(x.shape) != rank:
+        missing = "; the batch dimension may be missing: add one with x[None]"
+        raise ValueError(
+            f"{layer}: expected an input of {rank} dimensions {shape}, received {describe(x)}"
+            + (missing if len(x.shape) == rank - 1 else "")
+        )
+
+
+def need_features(layer: str, x: Any, axis: int, size: int, what: str) -> None:
+    """The parameters were made for `size` of them; the data must have as many."""
+    if x.shape[axis] != size:
+        raise ValueError(
+            f"{layer}: expected {size} {what} (axis {axis}), for which the parameters were made, "
+            f"received {describe(x)}"
+        )
+
+
+def spatial_shape(rank: int, data_format: str | None = None) -> str:
+    """The shape of data for messages: `(batch, height, width, channels)`."""
+    if data_format == "channels_first":
+        return f"(batch, channels, {_SPATIAL[rank]})"
+    return f"(batch, {_SPATIAL[rank]}, channels)"
+
+
+def axis_of(layer: str, x: Any, axis: int) -> int:
+    """`axis` counted from the front."""
+    if not -len(x.shape) <= axis < len(x.shape):
+        raise ValueError(f"{layer}: the input has no such axis: received axis={axis}, {describe(x)}")
+    return axis % len(x.shape)
+
+
+def reshaped_to(x: Any, vector: Any, axes: Sequence[int]) -> Any:
+    """`vector`, in the dtype of `x`, laid along `axes` (in order) of the rank of `x`, ready to broadcast."""
+    shape = [1] * x.ndim
+    for axis, size in zip(axes, vector.shape, strict=True):
+        shape[axis] = size
+    return vector.astype(x.dtype).reshape(shape)
+
+
+def channels_at_edge(
+    layer: str, data_format: str | None
+) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Functions that move the channels to the end on the way in and back on the way out.
+
+    The first takes arrays and shape structs alike.
+    """
+    choice(layer, "data_format", data_format or "channels_last", ("channels_last", "channels_first"))
+    if data_format != "channels_first":
+        return lambda x: x, lambda y: y
+
+    def last(x: Any) -> Any:
+        if hasattr(x, "at"):
+            return jnp.moveaxis(x, 1, -1)
+        return type(x)((x.shape[0], *x.shape[2:], x.shape[1]), x.dtype)
+
+    return last, lambda y: jnp.moveaxis(y, -1, 1) if y.ndim > 2 else y

@@ -1,0 +1,256 @@
+"""Layers of several inputs: `layer(a, b)` or, as in Keras, `layer([a, b])` on nodes of a graph."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jlayers.core import layer
+from jlayers.layers._arguments import axis_of, need_floating
+from jlayers.shapes import describe
+
+__all__ = ["Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"]
+
+
+def _several(type_name: str, inputs: Sequence[Any], exactly: int | None = None) -> list[Any]:
+    """The inputs, given one by one or in one list."""
+    if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)):
+        inputs = inputs[0]
+    if not inputs or (exactly and len(inputs) != exactly):
+        raise ValueError(
+            f"{type_name}: expected {exactly or 'some'} inputs, received {len(inputs)}: "
+            f"{describe(list(inputs)) or 'none'}"
+        )
+    return list(inputs)
+
+
+def _agree(sizes: Sequence[Any]) -> bool:
+    """Whether sizes may be equal; those not yet known may."""
+    return len({d for d in sizes if isinstance(d, int)}) <= 1
+
+
+def _check_broadcast(type_name: str, inputs: Sequence[Any]) -> None:
+    ranks = {len(x.shape) for x in inputs}
+    shapes = [(*x.shape[:1], *(1,) * (max(ranks) - len(x.shape)), *x.shape[1:]) for x in inputs]
+    sides = list(zip(*shapes, strict=True))
+    if sides and not (_agree(sides[0]) and all(_agree([d for d in side if d != 1]) for side in sides[1:])):
+        raise ValueError(
+            f"{type_name}: expected inputs of one batch size whose other sizes are equal or 1, "
+            f"received {describe(list(inputs))}"
+        )
+    if 0 in ranks and len(ranks) > 1:
+        raise ValueError(f"{type_name}: expected inputs with a batch, received {describe(list(inputs))}")
+
+
+def _merge(
+    type_name: str, combine: Callable[[list[jax.Array]], jax.Array], exactly: int | None = None
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The pair of a layer that combines elements; smaller ranks gain axes of size 1 after the batch."""
+
+    def init(key: Any, *inputs: Any) -> dict[str, Any]:
+        _check_broadcast(type_name, _several(type_name, inputs, exactly))
+        return {}
+
+    def apply(params: Any, *inputs: Any) -> jax.Array:
+        xs = _several(type_name, inputs, exactly)
+        _check_broadcast(type_name, xs)
+        rank = max(x.ndim for x in xs)
+        return combine([jnp.expand_dims(x, range(1, 1 + rank - x.ndim)) for x in xs])
+
+    return init, apply
+
+
+def _total(xs: list[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, xs)
+
+
+@layer
+def Add():
+    """The sum of its inputs. As in Keras.
+
+    Shapes: one batch size, and sizes that are equal or 1; smaller ranks gain axes after the batch.
+
+    Raises:
+        ValueError: no input, or shapes that do not fit.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.Add().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
+    [[11.0, 22.0]]
+    """
+    return _merge("Add", _total)
+
+
+@layer
+def Subtract():
+    """The first input minus the second. As in Keras.
+
+    Shapes: one batch size, and sizes that are equal or 1; smaller ranks gain axes after the batch.
+
+    Raises:
+        ValueError: not two inputs, or shapes that do not fit.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.Subtract().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
+    [[-9.0, -18.0]]
+    """
+    return _merge("Subtract", lambda xs: xs[0] - xs[1], exactly=2)
+
+
+@layer
+def Multiply():
+    """The product of its inputs, element by element. As in Keras.
+
+    Shapes: one batch size, and sizes that are equal or 1; smaller ranks gain axes after the batch.
+
+    Raises:
+        ValueError: no input, or shapes that do not fit.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.Multiply().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
+    [[10.0, 40.0]]
+    """
+    return _merge("Multiply", lambda xs: functools.reduce(jnp.multiply, xs))
+
+
+@layer
+def Average():
+    """The mean of its inputs. As in Keras.
+
+    Shapes: one batch size, and sizes that are equal or 1; smaller ranks gain axes after the batch.
+
+    Raises:
+        ValueError: no input, or shapes that do not fit.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.Average().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
+    [[5.5, 11.0]]
+    """
+    return _merge("Average", lambda xs: _total(xs) / len(xs))
+
+
+@layer
+def Maximum():
+    """The greatest of its inputs, element by element. As in Keras.
+
+    Shapes: one batch size, and sizes that are equal or 1; smaller ranks gain axes after the batch.
+
+    Raises:
+        ValueError: no input, or shapes that do not fit.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.Maximum().apply({}, {}, jnp.array([[1.0, 20.0]]), jnp.array([[10.0, 2.0]]))[0].tolist()
+    [[10.0, 20.0]]
+    """
+    return _merge("Maximum", lambda xs: functools.reduce(jnp.maximum, xs))
+
+
+@layer
+def Minimum():
+    """The least of its inputs, element by element. As in Keras.
+
+    Shapes: one batch size, and sizes that are equal or 1; smaller ranks gain axes after the batch.
+
+    Raises:
+        ValueError: no input, or shapes that do not fit.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.Minimum().apply({}, {}, jnp.array([[1.0, 20.0]]), jnp.array([[10.0, 2.0]]))[0].tolist()
+    [[1.0, 2.0]]
+    """
+    return _merge("Minimum", lambda xs: functools.reduce(jnp.minimum, xs))
+
+
+@layer
+def Concatenate(axis: int = -1):
+    """Its inputs one after the other along `axis`. As in Keras.
+
+    Shapes: equal but for `axis`.
+
+    Args:
+        axis: along which to join; 0 is the batch.
+
+    Raises:
+        ValueError: no input, or sizes that differ along another axis.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.Concatenate().apply({}, {}, jnp.ones((2, 3)), jnp.ones((2, 4)))[0].shape
+    (2, 7)
+    """
+
+    def check(inputs: Sequence[Any]) -> int:
+        joined = axis_of("Concatenate", inputs[0], axis)
+        others = [[d for a, d in enumerate(x.shape) if a != joined] for x in inputs]
+        if len({len(x.shape) for x in inputs}) > 1 or not all(map(_agree, zip(*others, strict=True))):
+            raise ValueError(
+                f"Concatenate: expected inputs that differ along axis {joined} alone, "
+                f"received {describe(list(inputs))}"
+            )
+        return joined
+
+    def init(key: Any, *inputs: Any) -> dict[str, Any]:
+        check(_several("Concatenate", inputs))
+        return {}
+
+    def apply(params: Any, *inputs: Any) -> jax.Array:
+        xs = _several("Concatenate", inputs)
+        return jnp.concatenate(xs, axis=check(xs))
+
+    return init, apply
+
+
+@layer
+def Dot(axes: int | tuple[int, int], normalize: bool = False):
+    """The inner product of two inputs, per example. As in Keras.
+
+    Shapes: `(batch, ..., n)` and `(batch, ..., n)` to the batch, the other axes of the first and then those
+    of the second; of vectors, `(batch, 1)`.
+
+    Args:
+        axes: the axis to sum over, one for both inputs or one for each; not the batch.
+        normalize: scale to length 1 along the axis first, which gives the cosine.
+
+    Raises:
+        ValueError: not two inputs, the batch as axis, or sizes that differ.
+        TypeError: whole numbers as input.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.Dot(1).apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0]]))[0].tolist()
+    [[11.0]]
+    """
+    pair = (axes, axes) if isinstance(axes, int) else tuple(axes)
+    if len(pair) != 2 or not all(isinstance(a, int) and a != 0 for a in pair):
+        raise ValueError(f"Dot: expected one axis or two, not 0 (the batch), received axes={axes!r}")
+
+    def check(inputs: Sequence[Any]) -> tuple[int, int]:
+        a, b = _several("Dot", inputs, exactly=2)
+        for x in (a, b):
+            need_floating("Dot", x)
+        i, j = axis_of("Dot", a, pair[0]), axis_of("Dot", b, pair[1])
+        if 0 in (i, j) or not _agree([a.shape[i], b.shape[j]]) or not _agree([a.shape[0], b.shape[0]]):
+            raise ValueError(
+                f"Dot: expected one batch size and equal sizes along axes={pair!r} (the batch is no axis), "
+                f"received {describe([a, b])}"
+            )
+        return i, j
+
+    def init(key: Any, *inputs: Any) -> dict[str, Any]:
+        check(inputs)
+        return {}
+
+    def unit(x: jax.Array, axis: int) -> jax.Array:
+        return x * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=axis, keepdims=True), 1e-12))
+
+    def apply(params: Any, *inputs: Any) -> jax.Array:
+        i, j = check(inputs)
+        a, b = _several("Dot", inputs)
+        if normalize:
+            a, b = unit(a, i), unit(b, j)
+        product = lax.dot_general(a, b, (((i,), (j,)), ((0,), (0,))))
+        return product[:, None] if product.ndim == 1 else product
+
+    return init, apply

@@ -1,0 +1,292 @@
+"""Recurrent layers: each is a cell; `recurrence` carries its state over time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jlayers import initializers
+from jlayers.core import layer
+from jlayers.layers.recurrence import function, joint, recurrent
+from jlayers.ops.recurrent import add_bias, gate_product, gru_step, lstm_step
+from jlayers.registry import ActivationLike, InitializerLike, RegularizerLike
+
+__all__ = ["GRU", "LSTM", "SimpleRNN"]
+
+
+@layer
+def SimpleRNN(
+    units: int,
+    activation: ActivationLike | None = "tanh",
+    use_bias: bool = True,
+    kernel_initializer: InitializerLike = "glorot_uniform",
+    recurrent_initializer: InitializerLike = "orthogonal",
+    bias_initializer: InitializerLike = "zeros",
+    kernel_regularizer: RegularizerLike | None = None,
+    recurrent_regularizer: RegularizerLike | None = None,
+    bias_regularizer: RegularizerLike | None = None,
+    dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    return_sequences: bool = False,
+    return_state: bool = False,
+    go_backwards: bool = False,
+    unroll: bool = False,
+):
+    """A fully connected recurrent layer (Elman, 1990), as in Keras.
+
+    The state follows `h = activation(x @ kernel + bias + h @ recurrent_kernel)`.
+
+    Takes sequences `(batch, time, features)`, float, and optionally the initial state `h`,
+    `(batch, units)`. Gives the last output `(batch, units)`, or all of them `(batch, time, units)`; with
+    `return_state` the tuple `(output, h)`.
+
+    Args:
+        units: width of the output.
+        activation: of the output; None for none.
+        use_bias: add a bias.
+        kernel_initializer: for `kernel`, `(features, units)`.
+        recurrent_initializer: for `recurrent_kernel`, `(units, units)`.
+        bias_initializer: for `bias`, `(units,)`.
+        kernel_regularizer: penalty on `kernel`.
+        recurrent_regularizer: penalty on `recurrent_kernel`.
+        bias_regularizer: penalty on `bias`.
+        dropout: share of the input features dropped in training, the same ones at every step; from 0 to 1.
+        recurrent_dropout: share of the state dropped likewise where it feeds back; from 0 to 1.
+        return_sequences: give the outputs of all steps, in the order in which they were computed.
+        return_state: give the last state, too.
+        go_backwards: begin at the last step.
+        unroll: compile one copy of the step per time step and no loop: faster for short sequences, slow
+            to compile for long ones.
+
+    Raises:
+        ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
+            state that does not fit.
+        TypeError: whole numbers as input.
+        MissingKeyError: dropout in training without a key.
+
+    >>> import jax, jlayers as jl
+    >>> rnn = jl.SimpleRNN(16, return_sequences=True)
+    >>> x = jax.numpy.ones((2, 5, 8))
+    >>> params, state = rnn.init(jax.random.key(0), x)
+    >>> rnn.apply(params, state, x)[0].shape
+    (2, 5, 16)
+    """
+    activate = function(activation)
+
+    def cell(params: Any, masks: Any) -> Any:
+        kernel, mask = joint(params, masks)
+
+        def step(state: Any, x_t: Any) -> Any:
+            z = gate_product(jnp.concatenate([x_t, *state], axis=1), kernel, mask)
+            return (activate(add_bias(z, params.get("bias"))),)
+
+        return step
+
+    return recurrent(
+        "SimpleRNN",
+        cell,
+        units=units,
+        gates=1,
+        initial_values=(kernel_initializer, recurrent_initializer, bias_initializer),
+        penalties=(kernel_regularizer, recurrent_regularizer, bias_regularizer),
+        bias_shape=(units,) if use_bias else None,
+        rates=(dropout, recurrent_dropout),
+        return_state=return_state,
+        sequences=return_sequences,
+        backwards=go_backwards,
+        unroll=unroll,
+    )
+
+
+@layer
+def LSTM(
+    units: int,
+    activation: ActivationLike | None = "tanh",
+    recurrent_activation: ActivationLike | None = "sigmoid",
+    use_bias: bool = True,
+    kernel_initializer: InitializerLike = "glorot_uniform",
+    recurrent_initializer: InitializerLike = "orthogonal",
+    bias_initializer: InitializerLike = "zeros",
+    unit_forget_bias: bool = True,
+    kernel_regularizer: RegularizerLike | None = None,
+    recurrent_regularizer: RegularizerLike | None = None,
+    bias_regularizer: RegularizerLike | None = None,
+    dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    return_sequences: bool = False,
+    return_state: bool = False,
+    go_backwards: bool = False,
+    unroll: bool = False,
+):
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997), as in Keras.
+
+    Takes sequences `(batch, time, features)`, float, and optionally the initial state `h` and `c`,
+    `(batch, units)` each. Gives the last output `(batch, units)`, or all of them `(batch, time, units)`;
+    with `return_state` the tuple `(output, h, c)`. The weights hold the gates i, f, c, o side by side.
+
+    Args:
+        units: width of the output and of the memory cell.
+        activation: of the candidate and of the cell; None for none.
+        recurrent_activation: of the gates; None for none.
+        use_bias: add a bias.
+        kernel_initializer: for `kernel`, `(features, 4 * units)`.
+        recurrent_initializer: for `recurrent_kernel`, `(units, 4 * units)`, drawn as one matrix.
+        bias_initializer: for `bias`, `(4 * units,)`.
+        unit_forget_bias: the forget gate's bias starts at 1 (Jozefowicz et al., 2015).
+        kernel_regularizer: penalty on `kernel`.
+        recurrent_regularizer: penalty on `recurrent_kernel`.
+        bias_regularizer: penalty on `bias`.
+        dropout: share of the input features dropped in training, the same ones at every step; from 0 to 1.
+        recurrent_dropout: share of the state dropped likewise where it feeds back, from 0 to 1. Above 0,
+            each gate has masks of its own, for the input, too.
+        return_sequences: give the outputs of all steps, in the order in which they were computed.
+        return_state: give the last state, too.
+        go_backwards: begin at the last step.
+        unroll: compile one copy of the step per time step and no loop: faster for short sequences, slow
+            to compile for long ones.
+
+    Raises:
+        ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
+            state that does not fit.
+        TypeError: whole numbers as input.
+        MissingKeyError: dropout in training without a key.
+
+    >>> import jax, jlayers as jl
+    >>> lstm = jl.LSTM(16, return_state=True)
+    >>> x = jax.numpy.ones((2, 5, 8))
+    >>> params, state = lstm.init(jax.random.key(0), x)
+    >>> (y, h, c), state = lstm.apply(params, state, x)
+    >>> y.shape, h.shape, c.shape
+    ((2, 16), (2, 16), (2, 16))
+    >>> (y, h, c), state = lstm.apply(params, state, x, h, c)  # goes on where it stopped
+    """
+    activate, activate_gate = function(activation), function(recurrent_activation)
+
+    def cell(params: Any, masks: Any) -> Any:
+        kernel, mask = joint(params, masks)
+
+        def step(state: Any, x_t: Any) -> Any:
+            h, c = state
+            z = add_bias(gate_product(jnp.concatenate([x_t, h], axis=1), kernel, mask), params.get("bias"))
+            return lstm_step(z, c, activation=activate, recurrent_activation=activate_gate)
+
+        return step
+
+    def bias_values(key: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        bias = initializers.get(bias_initializer)(key, shape, dtype)
+        return bias.at[units : 2 * units].set(1) if unit_forget_bias else bias
+
+    return recurrent(
+        "LSTM",
+        cell,
+        units=units,
+        gates=4,
+        states=("h", "c"),
+        initial_values=(kernel_initializer, recurrent_initializer, bias_values),
+        penalties=(kernel_regularizer, recurrent_regularizer, bias_regularizer),
+        bias_shape=(4 * units,) if use_bias else None,
+        rates=(dropout, recurrent_dropout),
+        return_state=return_state,
+        sequences=return_sequences,
+        backwards=go_backwards,
+        unroll=unroll,
+    )
+
+
+@layer
+def GRU(
+    units: int,
+    activation: ActivationLike | None = "tanh",
+    recurrent_activation: ActivationLike | None = "sigmoid",
+    use_bias: bool = True,
+    kernel_initializer: InitializerLike = "glorot_uniform",
+    recurrent_initializer: InitializerLike = "orthogonal",
+    bias_initializer: InitializerLike = "zeros",
+    kernel_regularizer: RegularizerLike | None = None,
+    recurrent_regularizer: RegularizerLike | None = None,
+    bias_regularizer: RegularizerLike | None = None,
+    dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    return_sequences: bool = False,
+    return_state: bool = False,
+    go_backwards: bool = False,
+    unroll: bool = False,
+    reset_after: bool = True,
+):
+    """Gated recurrent unit (Cho et al., 2014), as in Keras: `h = z * h + (1 - z) * candidate`.
+
+    Takes sequences `(batch, time, features)`, float, and optionally the initial state `h`,
+    `(batch, units)`. Gives the last output `(batch, units)`, or all of them `(batch, time, units)`; with
+    `return_state` the tuple `(output, h)`. The weights hold the gates z, r, h side by side.
+
+    Args:
+        units: width of the output.
+        activation: of the candidate; None for none.
+        recurrent_activation: of the gates; None for none.
+        use_bias: add a bias.
+        kernel_initializer: for `kernel`, `(features, 3 * units)`.
+        recurrent_initializer: for `recurrent_kernel`, `(units, 3 * units)`, drawn as one matrix.
+        bias_initializer: for `bias`, `(2, 3 * units)`: of the input's and of the recurrent product. Without
+            `reset_after` it is `(3 * units,)`.
+        kernel_regularizer: penalty on `kernel`.
+        recurrent_regularizer: penalty on `recurrent_kernel`.
+        bias_regularizer: penalty on `bias`.
+        dropout: share of the input features dropped in training, the same ones at every step; from 0 to 1.
+        recurrent_dropout: share of the state dropped likewise where it feeds back, from 0 to 1. Above 0,
+            each gate has masks of its own, for the input, too.
+        return_sequences: give the outputs of all steps, in the order in which they were computed.
+        return_state: give the last state, too.
+        go_backwards: begin at the last step.
+        unroll: compile one copy of the step per time step and no loop: faster for short sequences, slow
+            to compile for long ones.
+        reset_after: apply the reset gate after the recurrent product (as cuDNN does), not before it.
+
+    Raises:
+        ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
+            state that does not fit.
+        TypeError: whole numbers as input.
+        MissingKeyError: dropout in training without a key.
+
+    >>> import jax, jlayers as jl
+    >>> gru = jl.GRU(16)
+    >>> params, state = gru.init(jax.random.key(0), (2, 5, 8))
+    >>> params["kernel"].shape, params["bias"].shape
+    ((8, 48), (2, 48))
+    """
+    activate, activate_gate = function(activation), function(recurrent_activation)
+
+    def cell(params: Any, masks: Any) -> Any:
+        masks_x, masks_h = masks or (None, None)
+        bias = params.get("bias")
+        of_input, of_product = bias if reset_after and bias is not None else (bias, None)
+
+        def step(state: Any, x_t: Any) -> Any:
+            h = gru_step(
+                add_bias(gate_product(x_t, params["kernel"], masks_x), of_input),
+                *state,
+                params["recurrent_kernel"],
+                of_product,
+                activation=activate,
+                recurrent_activation=activate_gate,
+                reset_after=reset_after,
+                masks=masks_h,
+            )
+            return (h,)
+
+        return step
+
+    return recurrent(
+        "GRU",
+        cell,
+        units=units,
+        gates=3,
+        initial_values=(kernel_initializer, recurrent_initializer, bias_initializer),
+        penalties=(kernel_regularizer, recurrent_regularizer, bias_regularizer),
+        bias_shape=((2, 3 * units) if reset_after else (3 * units,)) if use_bias else None,
+        rates=(dropout, recurrent_dropout),
+        return_state=return_state,
+        sequences=return_sequences,
+        backwards=go_backwards,
+        unroll=unroll,
+    )

@@ -1,0 +1,216 @@
+"""Layers that act in training only: noise and dropout by explicit keys, and penalties on activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jlayers.core import layer, need_key, no_params
+from jlayers.layers._arguments import (
+    DataFormat,
+    channels_at_edge,
+    fraction,
+    need_floating,
+    need_rank,
+    spatial_shape,
+)
+from jlayers.shapes import describe
+
+__all__ = ["ActivityRegularization", "Dropout", "GaussianNoise", "SpatialDropout1D", "SpatialDropout2D"]
+
+X = Float[Array, "..."]
+
+
+def _drop(x: jax.Array, rate: float, key: Any, shape: tuple[int, ...]) -> jax.Array:
+    """Zeros with probability `rate`, one draw per element of `shape`; the rest scaled to keep the mean."""
+    if rate == 1:
+        return jnp.zeros_like(x)
+    keep = jnp.broadcast_to(jax.random.bernoulli(key, 1 - rate, shape), x.shape)
+    return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
+
+
+@layer
+def Dropout(rate: float, noise_shape: tuple[int | None, ...] | None = None):
+    """Sets elements to 0 with probability `rate` in training and scales the others by `1 / (1 - rate)`.
+
+    As in Keras: `rate` is the fraction dropped (Srivastava et al., 2014). Without training, and with rate 0,
+    the input passes unchanged and no key is needed.
+
+    Shapes: any, kept.
+
+    Args:
+        rate: between 0 and 1.
+        noise_shape: shape of the mask, which broadcasts against the input; None for the input's size.
+
+    Raises:
+        ValueError: a rate outside [0, 1], or a `noise_shape` that does not fit the input.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> y, _ = jl.Dropout(0.5).apply({}, {}, jnp.ones(1000), key=jax.random.key(0), train=True)
+    >>> sorted(set(y.tolist())), bool(abs(y.mean() - 1) < 0.1)
+    ([0.0, 2.0], True)
+    """
+    fraction("Dropout", "rate", rate)
+
+    def mask_shape(x: Any) -> tuple[int, ...]:
+        if noise_shape is None:
+            return x.shape
+        pairs = list(zip(noise_shape, x.shape, strict=False))
+        fits = all(n in (None, 1) or n == d or not isinstance(d, int) for n, d in pairs)
+        if not fits or len(noise_shape) != len(x.shape):
+            raise ValueError(
+                f"Dropout: expected noise_shape to have 1, None or the input's size for each dimension, "
+                f"received noise_shape={noise_shape!r}, {describe(x)}"
+            )
+        return tuple(d if n is None else n for n, d in pairs)
+
+    def init(key: Any, x: Any) -> dict[str, Any]:
+        mask_shape(x)
+        return {}
+
+    def apply(params: Any, x: X, *, key: Any, train: bool) -> X:
+        if not train or rate == 0:
+            return x
+        need_floating("Dropout", x)
+        return _drop(x, rate, need_key(key), mask_shape(x))
+
+    return init, apply
+
+
+def _spatial_dropout(type_name: str, rank: int, rate: float, data_format: str | None) -> Any:
+    fraction(type_name, "rate", rate)
+    last, first = channels_at_edge(type_name, data_format)
+
+    def check(x: Any) -> None:
+        need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
+
+    def init(key: Any, x: Any) -> dict[str, Any]:
+        check(x)
+        return {}
+
+    def apply(params: Any, x: Any, *, key: Any, train: bool) -> Any:
+        check(x)
+        if not train or rate == 0:
+            return x
+        need_floating(type_name, x)
+        x = last(x)
+        shape = (x.shape[0], *(1,) * rank, x.shape[-1])
+        return first(_drop(x, rate, need_key(key), shape))
+
+    return init, apply
+
+
+@layer
+def SpatialDropout1D(rate: float):
+    """Dropout of whole channels of a sequence. As in Keras (Tompson et al., 2015).
+
+    Shapes: `(batch, steps, channels)`, kept.
+
+    Args:
+        rate: probability that a channel of an example is dropped.
+
+    Raises:
+        ValueError: a rate outside [0, 1], or an input of another rank.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> drop = jl.SpatialDropout1D(0.5)
+    >>> y, _ = drop.apply({}, {}, jnp.ones((2, 3, 4)), key=jax.random.key(0), train=True)
+    >>> bool((y == y[:, :1]).all())
+    True
+    """
+    return _spatial_dropout("SpatialDropout1D", 1, rate, None)
+
+
+@layer
+def SpatialDropout2D(rate: float, data_format: DataFormat | None = None):
+    """Dropout of whole channels of an image. As in Keras (Tompson et al., 2015).
+
+    Shapes: `(batch, height, width, channels)`, kept.
+
+    Args:
+        rate: probability that a channel of an example is dropped.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a rate outside [0, 1], or an input of another rank.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> drop = jl.SpatialDropout2D(0.5)
+    >>> y, _ = drop.apply({}, {}, jnp.ones((2, 3, 3, 4)), key=jax.random.key(0), train=True)
+    >>> bool((y == y[:, :1, :1]).all())
+    True
+    """
+    return _spatial_dropout("SpatialDropout2D", 2, rate, data_format)
+
+
+@layer
+def GaussianNoise(stddev: float):
+    """Adds normal noise in training. As in Keras.
+
+    Shapes: any, kept.
+
+    Args:
+        stddev: standard deviation of the noise.
+
+    Raises:
+        ValueError: a negative `stddev`.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> noisy, _ = jl.GaussianNoise(0.1).apply({}, {}, jnp.ones(3), key=jax.random.key(0), train=True)
+    >>> noisy.shape
+    (3,)
+    """
+    if stddev < 0:
+        raise ValueError(f"GaussianNoise: expected stddev >= 0, received stddev={stddev!r}")
+
+    def apply(params: Any, x: X, *, key: Any, train: bool) -> X:
+        if not train or stddev == 0:
+            return x
+        need_floating("GaussianNoise", x)
+        return x + stddev * jax.random.normal(need_key(key), x.shape, x.dtype)
+
+    return no_params, apply
+
+
+@layer
+def ActivityRegularization(l1: float = 0.0, l2: float = 0.0):
+    """Adds `l1 * sum(|x|) + l2 * sum(x**2)`, divided by the batch size, to the loss. As in Keras.
+
+    The penalty travels in the returned state as `aux_loss`, a float32 scalar, which the training step
+    collects. Shapes: any with a batch in front, kept.
+
+    Args:
+        l1: factor of the absolute values.
+        l2: factor of the squares.
+
+    Raises:
+        ValueError: a negative factor.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> penalty = jl.ActivityRegularization(l2=0.5)
+    >>> y, state = penalty.apply({}, {"aux_loss": jnp.zeros(())}, jnp.ones((2, 3)))
+    >>> float(state["aux_loss"])
+    1.5
+    """
+    for name, value in {"l1": l1, "l2": l2}.items():
+        if value < 0:
+            raise ValueError(f"ActivityRegularization: expected {name} >= 0, received {name}={value!r}")
+
+    def init(key: Any, x: Any) -> Any:
+        return {}, {"aux_loss": jnp.zeros((), jnp.float32)}
+
+    def apply(params: Any, x: Any, *, state: Any) -> Any:
+        wide = x.astype(jnp.float32)
+        rest = tuple(range(1, x.ndim))
+        each = l1 * jnp.sum(jnp.abs(wide), axis=rest) + l2 * jnp.sum(jnp.square(wide), axis=rest)
+        # The mean of no examples would be NaN.
+        return x, {**state, "aux_loss": jnp.sum(each) if x.shape[0] == 0 else jnp.mean(each)}
+
+    return init, apply

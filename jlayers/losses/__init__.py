@@ -1,0 +1,20 @@
+"""Losses by Keras's names: a loss is a pure function `f(y_true, y_pred)` that gives one value per sample.
+
+The training step takes the mean over the real samples. As in Keras, a loss of numbers averages over the
+last axis and a loss of classes runs along it. Unlike Keras, targets and predictions must have equal shapes:
+nothing is squeezed, expanded or broadcast.
+
+>>> import jax.numpy as jnp, jlayers as jl
+>>> mse = jl.losses.get("mse")
+>>> mse(jnp.zeros((2, 3)), jnp.ones((2, 3))).tolist()
+[1.0, 1.0]
+"""
+
+from jlayers.losses import classification, regression
+from jlayers.losses.base import LossLike, get, register, registry
+from jlayers.losses.classification import *
+from jlayers.losses.regression import *
+
+__all__ = ["LossLike", "get", "register", "registry"]
+__all__ += classification.__all__
+__all__ += regression.__all__

@@ -1,0 +1,314 @@
+"""Losses of classes: cross-entropies of probabilities or logits, and hinges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jlayers.losses.base import (
+    EPSILON,
+    Loss,
+    Values,
+    aligned,
+    along_last,
+    class_numbers,
+    elementwise,
+    registry,
+    wide,
+)
+
+__all__ = [
+    "BinaryCrossentropy",
+    "BinaryFocalCrossentropy",
+    "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy",
+    "CategoricalHinge",
+    "Hinge",
+    "KLDivergence",
+    "SparseCategoricalCrossentropy",
+    "SquaredHinge",
+]
+
+
+def _log_probabilities(y_pred: Any, from_logits: bool, axis: int) -> Any:
+    if from_logits:
+        return jax.nn.log_softmax(y_pred, axis)
+    total = y_pred.sum(axis, keepdims=True)
+    return jnp.log(jnp.clip(y_pred / total, EPSILON, 1.0 - EPSILON))
+
+
+def _check_smoothing(name: str, label_smoothing: float) -> None:
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(
+            f"{name}: expected label_smoothing between 0 and 1, received label_smoothing={label_smoothing!r}"
+        )
+
+
+@registry.factory("bce")
+def BinaryCrossentropy(from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1) -> Loss:
+    """Cross-entropy of yes-or-no targets, averaged over `axis`, as in Keras.
+
+    Args:
+        from_logits: predictions are logits, not probabilities. Probabilities are clipped to
+            [1e-7, 1 - 1e-7], so that the gradient is 0 beyond; logits have no such edge.
+        label_smoothing: `s` draws the targets to one half: `y * (1 - s) + s / 2`.
+        axis: over which the mean is taken.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> loss = jl.losses.BinaryCrossentropy(from_logits=True)
+    >>> [round(float(value), 4) for value in loss(jnp.array([[1.0], [0.0]]), jnp.zeros((2, 1)))]
+    [0.6931, 0.6931]
+    """
+    _check_smoothing("BinaryCrossentropy", label_smoothing)
+    values = _binary_values(from_logits, label_smoothing)
+
+    def loss(y_true: Any, y_pred: Any) -> Values:
+        each = values(*aligned(y_true, y_pred))
+        return each.mean(axis) if each.ndim > 1 else each
+
+    loss.check = _check_probabilities  # type: ignore[attr-defined]
+    return loss
+
+
+def _binary_values(from_logits: bool, label_smoothing: float) -> Callable[[Any, Any], Any]:
+    def values(t: Any, p: Any) -> Any:
+        if label_smoothing:
+            t = t * (1.0 - label_smoothing) + 0.5 * label_smoothing
+        if from_logits:
+            return optax.losses.sigmoid_binary_cross_entropy(p, t)
+        p = jnp.clip(p, EPSILON, 1.0 - EPSILON)
+        return -(t * jnp.log(p) + (1.0 - t) * jnp.log(1.0 - p))
+
+    return values
+
+
+@registry.factory()
+def BinaryFocalCrossentropy(
+    apply_class_balancing: bool = False,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+) -> Loss:
+    """Binary cross-entropy times `(1 - p_right)**gamma`, so that easy samples weigh little (Lin et al. 2017).
+
+    Args:
+        apply_class_balancing: weigh class 1 by `alpha` and class 0 by `1 - alpha`.
+        alpha: weight of class 1.
+        gamma: 0 gives plain cross-entropy.
+        from_logits: predictions are logits, not probabilities.
+        label_smoothing: as in `BinaryCrossentropy`.
+        axis: over which the mean is taken.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> loss = jl.losses.BinaryFocalCrossentropy(gamma=0.0)
+    >>> round(float(loss(jnp.array([[1.0]]), jnp.array([[0.5]]))[0]), 4)
+    0.6931
+    """
+    _check_smoothing("BinaryFocalCrossentropy", label_smoothing)
+    plain = _binary_values(False, 0.0)
+
+    def loss(y_true: Any, y_pred: Any) -> Values:
+        t, p = aligned(y_true, y_pred)
+        if label_smoothing:
+            t = t * (1.0 - label_smoothing) + 0.5 * label_smoothing
+        p = jax.nn.sigmoid(p) if from_logits else p
+        right = t * p + (1.0 - t) * (1.0 - p)
+        each = (1.0 - right) ** gamma * plain(t, p)
+        if apply_class_balancing:
+            each = each * (t * alpha + (1.0 - t) * (1.0 - alpha))
+        return each.mean(axis) if each.ndim > 1 else each
+
+    loss.check = _check_probabilities  # type: ignore[attr-defined]
+    return loss
+
+
+@registry.factory()
+def CategoricalCrossentropy(from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1) -> Loss:
+    """Cross-entropy of one-hot (or soft) targets, as in Keras. `y_true`, `y_pred`: `(batch, ..., classes)`.
+
+    Args:
+        from_logits: predictions are logits. Otherwise they are divided by their sum and clipped to
+            [1e-7, 1 - 1e-7], so that the gradient is 0 beyond; logits have no such edge.
+        label_smoothing: `s` gives every class its share: `y * (1 - s) + s / classes`.
+        axis: of the classes.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> loss = jl.losses.CategoricalCrossentropy()
+    >>> loss(jnp.array([[0.0, 1.0]]), jnp.array([[0.0, 0.5]])).round(4).tolist()
+    [0.0]
+    """
+    _check_smoothing("CategoricalCrossentropy", label_smoothing)
+
+    def loss(y_true: Any, y_pred: Any) -> Values:
+        t, p = aligned(y_true, y_pred)
+        if label_smoothing:
+            t = t * (1.0 - label_smoothing) + label_smoothing / t.shape[axis]
+        return -(t * _log_probabilities(p, from_logits, axis)).sum(axis)
+
+    return loss
+
+
+@registry.factory()
+def CategoricalFocalCrossentropy(
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+) -> Loss:
+    """Categorical cross-entropy times `alpha * (1 - p_right)**gamma` (Lin et al. 2017), as in Keras.
+
+    Args:
+        alpha: weight of all classes.
+        gamma: 0 gives plain cross-entropy times `alpha`.
+        from_logits: predictions are logits.
+        label_smoothing: as in `CategoricalCrossentropy`.
+        axis: of the classes.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> loss = jl.losses.CategoricalFocalCrossentropy(alpha=1.0)
+    >>> round(float(loss(jnp.array([[0.0, 1.0]]), jnp.array([[0.5, 0.5]]))[0]), 3)
+    0.173
+    """
+    _check_smoothing("CategoricalFocalCrossentropy", label_smoothing)
+
+    def loss(y_true: Any, y_pred: Any) -> Values:
+        t, p = aligned(y_true, y_pred)
+        if label_smoothing:
+            t = t * (1.0 - label_smoothing) + label_smoothing / t.shape[axis]
+        p = jax.nn.softmax(p, axis) if from_logits else p
+        log_p = _log_probabilities(p, False, axis)
+        return -(alpha * (1.0 - jnp.exp(log_p)) ** gamma * t * log_p).sum(axis)
+
+    return loss
+
+
+@registry.factory()
+def SparseCategoricalCrossentropy(
+    from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
+) -> Loss:
+    """Cross-entropy of class numbers. `y_true`: integers `(batch, ...)`; `y_pred`: `(batch, ..., classes)`.
+
+    As in Keras, save that a number out of range gives NaN and not 0; `fit` names it before it starts.
+
+    Args:
+        from_logits: predictions are logits. Otherwise they are divided by their sum and clipped to
+            [1e-7, 1 - 1e-7], so that the gradient is 0 beyond; logits have no such edge.
+        ignore_class: targets of this number count neither in the loss nor in the mean.
+        axis: of the classes.
+
+    Raises:
+        TypeError: targets of a floating dtype.
+        ValueError: targets that do not have the shape of the predictions without `axis`.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> loss = jl.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> [round(float(value), 4) for value in loss(jnp.array([1, 0]), jnp.zeros((2, 10)))]
+    [2.3026, 2.3026]
+    """
+
+    def loss(y_true: Any, y_pred: Any) -> Values:
+        labels = class_numbers(y_true, y_pred, axis)
+        classes = y_pred.shape[axis]
+        log_p = _log_probabilities(y_pred.astype(wide(y_pred.dtype)), from_logits, axis)
+        values = -(jax.nn.one_hot(labels, classes, axis=axis, dtype=log_p.dtype) * log_p).sum(axis)
+        values = jnp.where((labels >= 0) & (labels < classes), values, jnp.nan)
+        return values if ignore_class is None else jnp.where(labels == ignore_class, 0.0, values)
+
+    def check(y_true: np.ndarray, y_pred: Any) -> None:
+        _check_labels(y_true, y_pred.shape[axis], ignore_class)
+
+    loss.check = check  # type: ignore[attr-defined]
+    if ignore_class is not None:
+        loss.counts = lambda y_true, y_pred: class_numbers(y_true, y_pred, axis) != ignore_class  # type: ignore[attr-defined]
+    return loss
+
+
+@registry.factory("kld", "kullback_leibler_divergence")
+def KLDivergence() -> Loss:
+    """The sum of `y_true * log(y_true / y_pred)` over the last axis, both clipped to [1e-7, 1], as in Keras.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> jl.losses.KLDivergence()(jnp.array([[0.5, 0.5]]), jnp.array([[0.5, 0.5]])).tolist()
+    [0.0]
+    """
+
+    def divergence(t: Any, p: Any) -> Any:
+        t, p = jnp.clip(t, EPSILON, 1.0), jnp.clip(p, EPSILON, 1.0)
+        return (t * jnp.log(t / p)).sum(-1)
+
+    return along_last(divergence)
+
+
+def _signs(t: Any) -> Any:
+    """Targets of 0 and 1 as -1 and 1; others as they are."""
+    return jnp.where(jnp.all((t == 0) | (t == 1)), 2.0 * t - 1.0, t)
+
+
+@registry.factory()
+def Hinge() -> Loss:
+    """The mean of `max(1 - y_true * y_pred, 0)`; targets are -1 and 1, or 0 and 1, as in Keras.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> jl.losses.Hinge()(jnp.array([[1.0], [-1.0]]), jnp.array([[0.5], [0.5]])).tolist()
+    [0.5, 1.5]
+    """
+    return elementwise(lambda t, p: jnp.maximum(1.0 - _signs(t) * p, 0.0))
+
+
+@registry.factory()
+def SquaredHinge() -> Loss:
+    """The mean of `max(1 - y_true * y_pred, 0)**2`; targets are -1 and 1, or 0 and 1, as in Keras.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> jl.losses.SquaredHinge()(jnp.array([[1.0], [-1.0]]), jnp.array([[0.5], [0.5]])).tolist()
+    [0.25, 2.25]
+    """
+    return elementwise(lambda t, p: jnp.square(jnp.maximum(1.0 - _signs(t) * p, 0.0)))
+
+
+@registry.factory()
+def CategoricalHinge() -> Loss:
+    """`max(1 + best wrong score - right score, 0)` with one-hot targets; the best wrong score is at least 0.
+
+    As in Keras.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> jl.losses.CategoricalHinge()(jnp.array([[0.0, 1.0]]), jnp.array([[0.5, 1.0]])).tolist()
+    [0.5]
+    """
+
+    def hinge(t: Any, p: Any) -> Any:
+        right, wrong = (t * p).sum(-1), ((1.0 - t) * p).max(-1)
+        return jnp.maximum(wrong - right + 1.0, 0.0)
+
+    return along_last(hinge)
+
+
+def _check_labels(y_true: np.ndarray, classes: int, ignore_class: int | None) -> None:
+    bad = (y_true < 0) | (y_true >= classes)
+    if ignore_class is not None:
+        bad &= y_true != ignore_class
+    if bad.any():
+        where = np.argwhere(bad)[0].tolist()
+        raise ValueError(
+            f"expected class numbers from 0 to {classes - 1}, as the model has {classes} outputs; received "
+            f"y{where}={y_true[tuple(where)]}; number the classes from 0, or give the last layer more units"
+        )
+
+
+def _check_probabilities(y_true: np.ndarray, y_pred: Any) -> None:
+    bad = (y_true < 0) | (y_true > 1)
+    if bad.any():
+        where = np.argwhere(bad)[0].tolist()
+        raise ValueError(
+            f"expected targets between 0 and 1 for a binary cross-entropy, received y{where}="
+            f"{y_true[tuple(where)]}; for more than two classes use 'sparse_categorical_crossentropy'"
+        )

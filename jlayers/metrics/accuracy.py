@@ -1,0 +1,147 @@
+"""Accuracies: the share of samples that the model gets right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.losses.base import aligned, class_numbers
+from jlayers.metrics.base import Metric, mean_of, registry
+
+__all__ = [
+    "Accuracy",
+    "BinaryAccuracy",
+    "CategoricalAccuracy",
+    "SparseCategoricalAccuracy",
+    "SparseTopKCategoricalAccuracy",
+    "TopKCategoricalAccuracy",
+]
+
+
+def _same(a: Any, b: Any) -> Any:
+    return (a == b).astype(jnp.float32)
+
+
+def _binary(y_true: Any, y_pred: Any, threshold: float) -> Any:
+    y_true, y_pred = aligned(y_true, y_pred)
+    hits = _same(y_true, (y_pred > threshold).astype(y_true.dtype))
+    return hits.mean(-1) if hits.ndim > 1 else hits
+
+
+def _categorical(y_true: Any, y_pred: Any) -> Any:
+    y_true, y_pred = aligned(y_true, y_pred)
+    return _same(y_true.argmax(-1), y_pred.argmax(-1))
+
+
+def _sparse(y_true: Any, y_pred: Any) -> Any:
+    return _same(class_numbers(y_true, y_pred), y_pred.argmax(-1).astype(jnp.int32))
+
+
+def _top_k(labels: Any, y_pred: Any, k: int) -> Any:
+    """1 where fewer than k scores exceed that of the label: ties count as hits, as in Keras."""
+    classes = y_pred.shape[-1]
+    picked = jax.nn.one_hot(labels, classes, dtype=y_pred.dtype)
+    own = (picked * jnp.where(picked > 0, y_pred, 0)).sum(-1, keepdims=True)
+    above = (y_pred > own).sum(-1)
+    return ((above < k) & (labels >= 0) & (labels < classes)).astype(jnp.float32)
+
+
+@registry.factory("acc")
+def Accuracy(name: str | None = None) -> Metric:
+    """The share of right predictions; what is right follows from the shapes, as Keras's `"accuracy"` does.
+
+    - predictions of one number per sample, `(batch, 1)` or `(batch,)`: above 0.5 means 1;
+    - integer targets without the axis of the classes, `(batch, ...)`: the class of the highest score;
+    - targets of the predictions' shape: one-hot, against the class of the highest score;
+    - integer predictions in the targets' shape: equality.
+
+    Args:
+        name: in the history; "accuracy" if not given.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> float(jl.metrics.Accuracy()(jnp.array([[1], [0]]), jnp.array([[0.7], [0.6]])))
+    0.5
+    """
+
+    def hits(y_true: Any, y_pred: Any) -> Any:
+        if not jnp.issubdtype(y_pred.dtype, jnp.floating) and y_true.shape == y_pred.shape:
+            return _same(y_true.astype(y_pred.dtype), y_pred)
+        if y_pred.ndim == 1 or y_pred.shape[-1] == 1:
+            return _binary(y_true, y_pred, 0.5)
+        if y_true.ndim < y_pred.ndim or y_true.shape[-1] == 1:
+            return _sparse(y_true, y_pred)
+        return _categorical(y_true, y_pred)
+
+    return mean_of(hits)
+
+
+@registry.factory()
+def BinaryAccuracy(threshold: float = 0.5, name: str | None = None) -> Metric:
+    """The share of numbers on the right side of `threshold`. `y_true`, `y_pred`: `(batch, ..., d)`.
+
+    A model that ends in logits needs `threshold=0.0`.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> float(jl.metrics.BinaryAccuracy(threshold=0.0)(jnp.array([[1.0]]), jnp.array([[0.2]])))
+    1.0
+    """
+    return mean_of(lambda y_true, y_pred: _binary(y_true, y_pred, threshold))
+
+
+@registry.factory()
+def CategoricalAccuracy(name: str | None = None) -> Metric:
+    """The share of samples whose highest score is that of the one-hot target. `(batch, ..., classes)`.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> float(jl.metrics.CategoricalAccuracy()(jnp.array([[0.0, 1.0]]), jnp.array([[0.3, 0.7]])))
+    1.0
+    """
+    return mean_of(_categorical)
+
+
+@registry.factory()
+def SparseCategoricalAccuracy(name: str | None = None) -> Metric:
+    """The share of samples whose highest score is that of the class number in `y_true`, `(batch, ...)`.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> float(jl.metrics.SparseCategoricalAccuracy()(jnp.array([1]), jnp.array([[0.3, 0.7]])))
+    1.0
+    """
+    return mean_of(_sparse)
+
+
+def _check_k(k: int) -> None:
+    if not isinstance(k, int) or k < 1:
+        raise ValueError(f"expected a whole number k of at least 1, received k={k!r}")
+
+
+@registry.factory()
+def TopKCategoricalAccuracy(k: int = 5, name: str | None = None) -> Metric:
+    """The share of samples whose one-hot target is among the `k` highest scores. `(batch, ..., classes)`.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> metric = jl.metrics.TopKCategoricalAccuracy(k=2)
+    >>> float(metric(jnp.array([[0.0, 1.0, 0.0]]), jnp.array([[0.5, 0.3, 0.2]])))
+    1.0
+    """
+    _check_k(k)
+
+    def hits(y_true: Any, y_pred: Any) -> Any:
+        y_true, y_pred = aligned(y_true, y_pred)
+        return _top_k(y_true.argmax(-1), y_pred, k)
+
+    return mean_of(hits)
+
+
+@registry.factory()
+def SparseTopKCategoricalAccuracy(k: int = 5, name: str | None = None) -> Metric:
+    """The share of samples whose class number in `y_true`, `(batch, ...)`, is among the `k` highest scores.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> float(jl.metrics.SparseTopKCategoricalAccuracy(k=2)(jnp.array([1]), jnp.array([[0.5, 0.3, 0.2]])))
+    1.0
+    """
+    _check_k(k)
+    return mean_of(lambda y_true, y_pred: _top_k(class_numbers(y_true, y_pred), y_pred, k))

@@ -1,0 +1,123 @@
+"""What all metrics share: the triple of pure functions, the registry, and the mean over all samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.registry import Kind, Registry, Spec, snake_case
+from jlayers.shapes import describe
+
+__all__ = ["Metric", "MetricLike", "get", "mean_of", "name_of", "ratio", "register", "registry", "spread"]
+
+MetricLike = Annotated[str | Mapping[str, Any] | Callable[..., Any], Kind("metric")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """Three pure functions; calling the metric runs them over whole arrays.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> float(jl.metrics.Accuracy()(jnp.array([0, 1]), jnp.array([[0.9, 0.1], [0.6, 0.4]])))
+    0.5
+
+    Attributes:
+        init: `init() -> acc`, any pytree of arrays.
+        update: `update(acc, y_true, y_pred, weight=None) -> acc`; weight is `(batch,)` or the shape of the
+            values per sample.
+        result: `result(acc) -> scalar`.
+        direction: "max" if more is better, "min" if less is: what `EarlyStopping` goes by.
+    """
+
+    init: Callable[[], Any]
+    update: Callable[..., Any]
+    result: Callable[[Any], jax.Array]
+    direction: str = "max"
+
+    def __call__(self, y_true: Any, y_pred: Any, weight: Any = None) -> jax.Array:
+        return self.result(self.update(self.init(), y_true, y_pred, weight))
+
+
+class _Metrics(Registry):
+    def get(self, value: Any) -> Any:
+        """A metric from its name, from `{name: arguments}`, from itself, or from a function like a loss."""
+        spec = getattr(value, "spec", None)
+        if isinstance(spec, Spec) and spec.kind == "loss":
+            return mean_of(value, direction="min")
+        found = super().get(value)
+        if found is None or hasattr(found, "update"):
+            return found
+        return mean_of(found, direction="min")
+
+
+registry = _Metrics("metric")
+get = registry.get
+register = registry.factory()
+
+
+def name_of(metric: Any, given: Any = None) -> str:
+    """The name in the history: the string that was given, the `name` argument, or Keras's name."""
+    if isinstance(given, str):
+        return given
+    for source in (metric, given):
+        if isinstance(spec := getattr(source, "spec", None), Spec):
+            return spec.arguments.get("name") or snake_case(spec.name)
+    return getattr(given, "__name__", "metric")
+
+
+# ---------------------------------------------------------------------------------------------- means
+
+
+def spread(weight: Any, values: Any) -> Any:
+    """A weight per sample in the shape of the values, float32."""
+    if weight is None:
+        return jnp.ones(values.shape, jnp.float32)
+    if weight.shape != values.shape[: weight.ndim]:
+        raise ValueError(
+            f"expected a weight per sample for values {describe(values)}, received {describe(weight)}"
+        )
+    weight = weight.astype(jnp.float32).reshape(weight.shape + (1,) * (values.ndim - weight.ndim))
+    return jnp.broadcast_to(weight, values.shape)
+
+
+def mean_of(
+    function: Callable[[Any, Any], Any],
+    finish: Callable[[Any], Any] = lambda mean: mean,
+    direction: str = "max",
+) -> Metric:
+    """The metric that averages `function(y_true, y_pred)`, one value per sample, over all samples.
+
+    Args:
+        function: of targets and predictions; its values have the batch first.
+        finish: what is done to the mean at the end, such as a square root.
+        direction: "max" if more is better, else "min".
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> bias = jl.metrics.mean_of(lambda y_true, y_pred: (y_pred - y_true).mean(-1))
+    >>> float(bias(jnp.zeros((4, 1)), jnp.ones((4, 1))))
+    1.0
+    """
+
+    def init() -> dict[str, jax.Array]:
+        return {"total": jnp.zeros((), jnp.float32), "count": jnp.zeros((), jnp.float32)}
+
+    def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
+        values = function(y_true, y_pred).astype(jnp.float32)
+        weight = spread(weight, values)
+        if counts := getattr(function, "counts", None):
+            weight = weight * counts(y_true, y_pred).astype(jnp.float32)
+        return {"total": acc["total"] + (values * weight).sum(), "count": acc["count"] + weight.sum()}
+
+    def result(acc: Any) -> jax.Array:
+        return finish(ratio(acc["total"], acc["count"]))
+
+    return Metric(init, update, result, direction)
+
+
+def ratio(total: Any, count: Any) -> Any:
+    """`total / count`, and 0 where nothing was counted, as in Keras."""
+    return jnp.where(count > 0, total / jnp.where(count > 0, count, 1.0), 0.0)

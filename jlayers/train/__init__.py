@@ -1,0 +1,26 @@
+"""Training: a state, pure compiled steps, and thin loops over them."""
+
+from jlayers.data.batches import Batch
+from jlayers.train.callbacks import Callback, EarlyStopping, Run
+from jlayers.train.loop import evaluate, fit, predict
+from jlayers.train.progress import ProgressBar
+from jlayers.train.state import TrainState
+from jlayers.train.step import make_eval_step, make_predict_step, make_train_step
+from jlayers.train.trainer import Trainer, compile
+
+__all__ = [
+    "Batch",
+    "Callback",
+    "EarlyStopping",
+    "ProgressBar",
+    "Run",
+    "TrainState",
+    "Trainer",
+    "compile",
+    "evaluate",
+    "fit",
+    "make_eval_step",
+    "make_predict_step",
+    "make_train_step",
+    "predict",
+]

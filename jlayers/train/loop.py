@@ -1,0 +1,312 @@
+"""`fit`, `evaluate` and `predict`: thin loops over the compiled steps. They own no mathematics.
+
+Metrics are added up on the device; the host reads them at the end of an epoch, and now and then those that
+are ready anyway, so that it never waits for a step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jlayers.core import Layer
+from jlayers.data.batches import ArrayBatches
+from jlayers.train.callbacks import Callback, Run
+from jlayers.train.checks import as_arrays, check_finite, whole_number
+from jlayers.train.sources import (
+    Review,
+    Source,
+    arrays,
+    hold_out,
+    length,
+    look_over,
+    refuse_generator,
+    source,
+    validation_source,
+)
+from jlayers.train.state import TrainState, copied
+from jlayers.train.step import make_predict_step
+from jlayers.train.trainer import Trainer
+
+__all__ = ["evaluate", "fit", "predict"]
+
+History = dict[str, list[float]]
+
+
+def fit(
+    trainer: Trainer,
+    x: Any,
+    y: Any = None,
+    *,
+    batch_size: int = 32,
+    epochs: int = 1,
+    validation_data: Any = None,
+    validation_split: float = 0.0,
+    shuffle: bool = True,
+    seed: int = 0,
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | None = None,
+    callbacks: Sequence[Any] = (),
+    state: TrainState | None = None,
+) -> tuple[TrainState, History]:
+    """Train for some epochs. Silent; add `jl.ProgressBar()` to the callbacks to watch.
+
+    The same seed gives the same bits. Epochs go on counting in the state, so that two fits of two epochs, the
+    state passed on, are one fit of four.
+
+    Args:
+        trainer: what `jl.compile` returns.
+        x: an array with the samples first, a tuple of arrays for several inputs, a dict for named ones; or,
+            without `y`, an iterable of batches `(x, y)` or `(x, y, sample_weight)`.
+        y: the targets, in the structure of the model's outputs.
+        batch_size: samples per step. The last batch of an epoch is filled up and masked.
+        epochs: how many more epochs to train.
+        validation_data: `(x, y)`, `(x, y, sample_weight)`, or an iterable of batches.
+        validation_split: share of the samples, the last ones, before shuffling, to validate on.
+        shuffle: a new order in every epoch, which follows from `seed` and the epoch alone.
+        seed: of the weights, of dropout and of the order.
+        sample_weight: factors of the samples' losses.
+        class_weight: factors by class number.
+        callbacks: see `jl.Callback`.
+        state: to go on from; it is left untouched.
+
+    Returns:
+        The state, and the history: by name (`loss`, `accuracy`, `val_loss`, ...) one number per epoch.
+
+    Raises:
+        ValueError: data that do not go together or with the model, empty or not finite; labels out of range.
+        FloatingPointError: the loss became NaN or infinite. Its `state` and `history` are those of the last
+            healthy epoch.
+
+    >>> import numpy as np, jlayers as jl
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+    >>> trainer = jl.compile(jl.Dense(1), jl.optimizers.sgd(0.5), loss="mse")
+    >>> state, history = jl.fit(trainer, x, 3 * x + 1, epochs=20)
+    >>> history["loss"][-1] < 1e-3
+    True
+    """
+    if not isinstance(trainer, Trainer):
+        raise TypeError(
+            f"fit: expected what jl.compile(model, optimizer, loss) returns, received {trainer!r}"
+        )
+    epochs = whole_number("epochs", epochs, 0)
+    seed = whole_number("seed", seed, 0)
+    parts = arrays(x, y, sample_weight, class_weight)
+    parts, validation_data = hold_out(parts, validation_data, validation_split)
+    data = source(x, parts, class_weight, batch_size, shuffle, seed)
+    refuse_generator("x", data, epochs)
+    validation = validation_source(validation_data, batch_size, epochs)
+    if state is None:
+        state = trainer.init(jax.random.key(seed), data.first().x)
+    else:
+        trainer.check_state(state)
+    return _Fit(trainer, state, data, validation, callbacks).run(state, epochs)
+
+
+class _Fit:
+    """One call of `fit`, after the checks."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        state: TrainState,
+        data: Source,
+        validation: Source | None,
+        callbacks: Sequence[Any],
+    ):
+        self.trainer = trainer
+        self.data = data
+        self.validation = validation
+        self.review = look_over(trainer, state, data)
+        self.validation_review = None if validation is None else look_over(trainer, state, validation)
+        self.callbacks = [_callback(c) for c in callbacks]
+        self.history: History = {}
+
+    def run(self, state: TrainState, epochs: int) -> tuple[TrainState, History]:
+        start = int(state.epoch)
+        self.history = {key: [] for key in self._directions()}
+        run = Run(start, epochs, length(self.data), self._directions())
+        for callback in self.callbacks:
+            callback.on_fit_begin(run)
+        try:
+            for epoch in range(start, start + epochs):
+                state, logs = self._epoch(state, epoch, first=epoch == start)
+                for key, value in logs.items():
+                    self.history[key].append(value)
+                stops = [callback.on_epoch_end(epoch, logs, state) for callback in self.callbacks]
+                if any(stops):
+                    break
+        finally:
+            for callback in self.callbacks:
+                state = callback.on_fit_end(state) or state
+        return state, self.history
+
+    def _directions(self) -> dict[str, str]:
+        own = self.review.plan.directions
+        return own | ({f"val_{k}": v for k, v in own.items()} if self.validation is not None else {})
+
+    def _epoch(self, state: TrainState, epoch: int, first: bool) -> tuple[TrainState, dict[str, float]]:
+        for callback in self.callbacks:
+            callback.on_epoch_begin(epoch)
+        done = int(state.position)
+        running = copied(state)
+        if done == 0:
+            running = running.replace(metrics={})
+        watch = _Watch(self, state, epoch)
+        step, logs = self.trainer.train_step, None
+        batches = self.data.epoch(epoch, done)
+        for count, batch in enumerate(self.review.checked(batches) if first else batches, done + 1):
+            running, logs = step(running, batch)
+            if time.monotonic() >= watch.due:
+                watch.look(count, logs)
+        if logs is None:
+            raise ValueError(f"the iterable has no batches after the first {done}, where the state stands")
+        values = watch.read(count, logs)
+        state = running.replace(epoch=running.epoch + 1, epoch_start=jax.numpy.copy(running.step), metrics={})
+        if self.validation is not None:
+            review = self.validation_review if first else None
+            held_out = _evaluate(self.trainer, state, self.validation, review)
+            values |= {f"val_{key}": value for key, value in held_out.items()}
+        return state, {key: values[key] for key in self.history}
+
+
+class _Watch:
+    """Reads results that the device has finished, a few times per second, and never waits for one."""
+
+    PERIOD = 0.1  # seconds
+
+    def __init__(self, fit: _Fit, state: TrainState, epoch: int):
+        self.fit = fit
+        self.state = state
+        self.epoch = epoch
+        self.due = time.monotonic() + self.PERIOD
+        self.healthy = int(state.position)
+        self.pending: tuple[int, Mapping[str, Any]] | None = None
+        self.latest: dict[str, float] = {}
+
+    def look(self, step: int, logs: Mapping[str, Any]) -> None:
+        if self.pending is None:
+            self.pending = (step, logs)
+        if all(value.is_ready() for value in self.pending[1].values()):
+            values = self.read(*self.pending)
+            self.latest = {key: values[key] for key in self.fit.review.plan.keys}
+            self.pending = None
+        for callback in self.fit.callbacks:
+            callback.on_progress(self.epoch, step, self.latest)
+        self.due = time.monotonic() + self.PERIOD
+
+    def read(self, step: int, logs: Mapping[str, Any]) -> dict[str, float]:
+        values = read(logs)
+        if not math.isfinite(values["loss"]):
+            error = FloatingPointError(
+                f"the loss became {values['loss']} in epoch {self.epoch + 1}, between its steps "
+                f"{self.healthy + 1} and {step}; lower the learning rate, clip the gradients "
+                f"(clip_by_global_norm), or look for extreme values in the data"
+            )
+            error.state, error.history = self.state, self.fit.history  # type: ignore[attr-defined]
+            raise error
+        self.healthy = step
+        return values
+
+
+def _callback(value: Any) -> Callback:
+    if isinstance(value, Callback):
+        return value
+    if isinstance(value, type) or not callable(value):
+        raise TypeError(
+            f"expected a jl.Callback or a function f(epoch, logs, state), received {value!r}"
+            + ("; call it first" if isinstance(value, type) else "")
+        )
+    made = Callback()
+    made.on_epoch_end = value  # type: ignore[method-assign]
+    return made
+
+
+def evaluate(
+    trainer: Trainer,
+    state: TrainState,
+    x: Any,
+    y: Any = None,
+    *,
+    batch_size: int = 32,
+    sample_weight: Any = None,
+) -> dict[str, float]:
+    """The loss and the metrics over all samples, in inference mode.
+
+    Args:
+        trainer: what `jl.compile` returns.
+        state: what `fit` returns.
+        x: as in `fit`.
+        y: as in `fit`.
+        batch_size: samples per step; the result does not depend on it.
+        sample_weight: factors of the samples' losses.
+
+    Raises:
+        ValueError: as `fit` does.
+
+    >>> import numpy as np, jlayers as jl
+    >>> x = np.ones((5, 2), np.float32)
+    >>> trainer = jl.compile(jl.Dense(1, kernel_initializer="ones"), loss="mse", metrics=["mae"])
+    >>> state, _ = jl.fit(trainer, x, x[:, :1], epochs=0)
+    >>> jl.evaluate(trainer, state, x, x[:, :1], batch_size=2)
+    {'loss': 1.0, 'mae': 1.0}
+    """
+    data = source(x, arrays(x, y, sample_weight), None, batch_size)
+    review = look_over(trainer, state, data)
+    logs = _evaluate(trainer, state, data, review)
+    return {key: logs[key] for key in review.plan.keys}
+
+
+def _evaluate(trainer: Trainer, state: Any, data: Source, review: Review | None) -> dict[str, float]:
+    step, accumulators, logs = trainer.eval_step, None, {}
+    for batch in review.checked(data.epoch()) if review else data.epoch():
+        accumulators, logs = step(state.params, state.state, accumulators, batch)
+    return read(logs)
+
+
+def read(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Logs on the host."""
+    return {key: float(value) for key, value in jax.device_get(dict(logs)).items()}
+
+
+_predict_steps: weakref.WeakKeyDictionary[Layer, Any] = weakref.WeakKeyDictionary()
+
+
+def predict(trainer: Trainer | Layer, state: Any, x: Any, *, batch_size: int = 32) -> Any:
+    """The model's outputs for all samples, in inference mode, as NumPy arrays.
+
+    Args:
+        trainer: what `jl.compile` returns, or a model.
+        state: what `fit` returns, or a pair `(params, model_state)`.
+        x: an array, or a tuple or dict of arrays.
+        batch_size: samples per step; the result does not depend on it.
+
+    Returns:
+        NumPy arrays in the structure of the model's outputs.
+
+    >>> import jax, numpy as np, jlayers as jl
+    >>> model = jl.Dense(3)
+    >>> jl.predict(model, model.init(jax.random.key(0), (1, 2)), np.ones((5, 2), np.float32)).shape
+    (5, 3)
+    """
+    if isinstance(trainer, Trainer):
+        step = trainer.predict_step
+    else:
+        step = _predict_steps.get(trainer) or _predict_steps.setdefault(trainer, make_predict_step(trainer))
+    params, model_state = (state.params, state.state) if isinstance(state, TrainState) else state
+    x = as_arrays("x", x)
+    check_finite(x=x)
+    data = ArrayBatches(x, batch_size=batch_size)
+    outputs: list[Any] = []
+    for batch in data.epoch():
+        outputs.append(step(params, model_state, batch.x))
+        if len(outputs) > 1:  # one step behind, so that the device has work while the host copies
+            outputs[-2] = jax.device_get(outputs[-2])
+    outputs[-1] = jax.device_get(outputs[-1])
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: data.rows], *outputs)

@@ -1,0 +1,110 @@
+"""Progress on the terminal: a bar per epoch that leaves one line; without a terminal, the lines alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from jlayers.train.callbacks import Callback, Run
+from jlayers.train.state import TrainState
+
+__all__ = ["ProgressBar"]
+
+
+class ProgressBar(Callback):
+    """Shows epoch, steps, time per step, loss and metrics while `fit` runs.
+
+    Args:
+        console: a `rich.console.Console` to draw on; standard error if not given.
+
+    >>> import io, numpy as np, rich.console, jlayers as jl
+    >>> console = rich.console.Console(file=io.StringIO(), width=100)
+    >>> x = np.ones((8, 2), np.float32)
+    >>> trainer = jl.compile(jl.Dense(1), loss="mse")
+    >>> _ = jl.fit(trainer, x, x[:, :1], epochs=2, callbacks=[jl.ProgressBar(console)])
+    >>> console.file.getvalue().count("epoch")
+    2
+    """
+
+    def __init__(self, console: Any = None):
+        self.console = console
+        self._bar: Any = None
+
+    def on_fit_begin(self, run: Run) -> None:
+        import rich.console
+
+        self.run = run
+        self._out = self.console or rich.console.Console(stderr=True)
+        self._width = len(str(run.first_epoch + run.epochs))
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        self._begun = time.perf_counter()
+        self._steps = 0
+        if not self._out.is_terminal:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}", style="dim"),
+            TextColumn("{task.fields[logs]}"),
+            console=self._out,
+            transient=True,
+        )
+        self._task = self._bar.add_task(self._title(epoch), total=self.run.steps, speed="", logs="")
+        self._bar.start()
+
+    def on_progress(self, epoch: int, step: int, logs: Mapping[str, float]) -> None:
+        self._steps = step
+        if self._bar:
+            speed = duration((time.perf_counter() - self._begun) / step) + "/step"
+            self._bar.update(self._task, completed=step, speed=speed, logs=_table(logs))
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float], state: TrainState) -> None:
+        self._stop()
+        seconds = time.perf_counter() - self._begun
+        steps = self.run.steps or self._steps
+        speed = f"  {duration(seconds / steps)}/step" if steps else ""
+        count = f"  {steps} steps" if steps else ""
+        line = f"[bold]{self._title(epoch)}[/]{count}  [dim]{duration(seconds)}{speed}[/]  {_table(logs)}"
+        self._out.print(line, soft_wrap=True, highlight=False)
+
+    def on_fit_end(self, state: TrainState) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def _title(self, epoch: int) -> str:
+        return f"epoch {epoch + 1:>{self._width}}/{self.run.first_epoch + self.run.epochs}"
+
+
+def _table(logs: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} [cyan]{number(value)}[/]" for name, value in logs.items())
+
+
+def number(value: float) -> str:
+    """A value in four digits.
+
+    >>> number(0.98765), number(0.000012345), number(1234567.0)
+    ('0.9877', '1.23e-05', '1.23e+06')
+    """
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it.
+
+    >>> duration(0.00125), duration(2.5), duration(200)
+    ('1.2 ms', '2.5 s', '3 min 20 s')
+    """
+    if seconds < 1:
+        return f"{1000 * seconds:.2g} ms" if seconds < 0.01 else f"{1000 * seconds:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"

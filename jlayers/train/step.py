@@ -1,0 +1,210 @@
+"""The steps of training, evaluation and prediction: pure functions, compiled once.
+
+`fit` calls them and so may anyone; a loop of one's own over `make_train_step` is a full replacement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from jlayers import optimizers
+from jlayers.core import Layer
+from jlayers.data.batches import Batch
+from jlayers.shapes import as_spec
+from jlayers.train.objective import Objective, Plan
+from jlayers.train.state import TrainState, inputs_of, merge, split
+
+__all__ = ["EvalStep", "TrainStep", "make_eval_step", "make_predict_step", "make_train_step", "outputs_of"]
+
+
+def outputs_of(model: Layer, params: Any, state: Any, x: Any) -> Any:
+    """The specs of the model's outputs."""
+    return jax.eval_shape(
+        lambda params, state, x: model.apply(params, state, *inputs_of(x))[0], params, state, as_spec(x)
+    )
+
+
+class TrainStep:
+    """`step(state, batch) -> (state, logs)`; see `make_train_step`.
+
+    Attributes:
+        jitted: the compiled function inside; it wants a state whose accumulators are in place (`prepare`).
+        objective: the losses and metrics.
+    """
+
+    def __init__(self, jitted: Callable[..., Any], objective: Objective):
+        self.jitted = jitted
+        self.objective = objective
+
+    def prepare(self, state: TrainState, batch: Batch) -> TrainState:
+        """The state with accumulators at zero; what a `lax.scan` over steps starts from."""
+        plan = self.plan(state, batch)
+        return state.replace(metrics=self.objective.init(plan))
+
+    def plan(self, state: TrainState, batch: Batch) -> Plan:
+        return self.objective.plan(outputs_of(self.objective.model, state.params, state.state, batch.x))
+
+    def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        if not isinstance(batch, Batch):
+            batch = Batch(*batch)
+        if not state.metrics:
+            state = self.prepare(state, batch)
+        return self.jitted(state, batch)
+
+    def lower(self, state: TrainState, batch: Any) -> Any:
+        """As `jax.jit(step).lower`: for cost analysis and the compiled text."""
+        batch = Batch(*batch)
+        return self.jitted.lower(state if state.metrics else self.prepare(state, batch), batch)
+
+
+class EvalStep:
+    """`step(params, model_state, accumulators, batch) -> (accumulators, logs)`; see `make_eval_step`."""
+
+    def __init__(self, jitted: Callable[..., Any], objective: Objective):
+        self.jitted = jitted
+        self.objective = objective
+
+    def __call__(self, params: Any, state: Any, accumulators: Any, batch: Any) -> tuple[Any, Any]:
+        if not isinstance(batch, Batch):
+            batch = Batch(*batch)
+        if not accumulators:
+            plan = self.objective.plan(outputs_of(self.objective.model, params, state, batch.x))
+            accumulators = self.objective.init(plan)
+        return self.jitted(params, state, accumulators, batch)
+
+
+def make_train_step(
+    model: Layer,
+    loss: Any,
+    optimizer: Any,
+    metrics: Any = (),
+    *,
+    loss_weights: Any = None,
+    weighted_metrics: Any = (),
+) -> TrainStep:
+    """One optimizer step as a compiled function that donates the state it is given.
+
+    The loss is the mean over the batch's real rows, plus the regularisers (`model.penalty`) and the
+    `aux_loss` leaves of the new state, neither divided by anything. Gradients are taken for trained
+    parameters alone, so XLA drops the backward pass below frozen layers. Random layers draw from
+    `fold_in(state.key, state.step)`.
+
+    Args:
+        model: any layer.
+        loss: by name or object; for several outputs a list or a dict by output name.
+        optimizer: by name or object, or a list of them in order.
+        metrics: by name or object; for several outputs a list with one entry per output, or a dict.
+        loss_weights: factors of the outputs' losses.
+        weighted_metrics: metrics in which sample weights count.
+
+    Returns:
+        `step(state, batch) -> (state, logs)`. `logs` are float32 scalars on the device: the loss and the
+        metrics since the state's accumulators were last reset (`state.replace(metrics={})`).
+
+    Example: a loop of one's own.
+
+    >>> import jax, jax.numpy as jnp, jlayers as jl
+    >>> model = jl.Dense(1)
+    >>> step = jl.make_train_step(model, "mse", jl.optimizers.sgd(0.1))
+    >>> x = jnp.array([[0.0], [1.0], [2.0], [3.0]])
+    >>> state = jl.TrainState.create(model, jl.optimizers.sgd(0.1), jax.random.key(0), x)
+    >>> for _ in range(300):
+    ...     state, logs = step(state.replace(metrics={}), jl.Batch(x, 2 * x + 1))
+    >>> bool(logs["loss"] < 1e-3), int(state.step)
+    (True, 300)
+    """
+    transformation = optax.with_extra_args_support(optimizers.get(optimizer))
+    objective = Objective(model, loss, metrics, loss_weights, weighted_metrics)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        trained, frozen = split(model, state.params)
+        key = jax.random.fold_in(state.key, state.step) if model.draws else None
+
+        def total_loss(trained: Any) -> tuple[jax.Array, Any]:
+            params = merge(trained, frozen)
+            y_pred, moved = model.apply(params, state.state, *inputs_of(batch.x), key=key, train=True)
+            plan = objective.plan(y_pred)
+            total, parts = objective.loss(plan, y_pred, batch)
+            total = total + objective.extra(params, moved)
+            return total, (y_pred, moved, {"loss": total, **parts})
+
+        (total, (y_pred, moved, parts)), gradients = jax.value_and_grad(total_loss, has_aux=True)(trained)
+        with optimizers.lenient():
+            updates, opt_state = transformation.update(
+                gradients, state.opt_state, trained, value=total, grad=gradients
+            )
+            trained = optax.apply_updates(trained, updates)
+        plan = objective.plan(y_pred)
+        accumulators = objective.update(plan, state.metrics, parts, y_pred, batch)
+        new = state.replace(
+            params=merge(trained, frozen),
+            state=moved,
+            opt_state=opt_state,
+            step=state.step + 1,
+            metrics=accumulators,
+        )
+        return new, objective.result(plan, accumulators)
+
+    return TrainStep(jax.jit(step, donate_argnums=0), objective)
+
+
+def make_eval_step(
+    model: Layer,
+    loss: Any,
+    metrics: Any = (),
+    *,
+    loss_weights: Any = None,
+    weighted_metrics: Any = (),
+) -> EvalStep:
+    """A compiled forward pass in inference mode that adds one batch to the loss and the metrics.
+
+    Args:
+        model: any layer.
+        loss: as in `make_train_step`.
+        metrics: as in `make_train_step`.
+        loss_weights: as in `make_train_step`.
+        weighted_metrics: as in `make_train_step`.
+
+    Returns:
+        `step(params, model_state, accumulators, batch) -> (accumulators, logs)`; start with None for the
+        accumulators, which each call donates.
+
+    >>> import jax, jax.numpy as jnp, jlayers as jl
+    >>> model = jl.Dense(1, kernel_initializer="zeros")
+    >>> params, state = model.init(jax.random.key(0), (4, 1))
+    >>> step = jl.make_eval_step(model, "mse", metrics=["mae"])
+    >>> accumulators, logs = step(params, state, None, jl.Batch(jnp.ones((4, 1)), 2 * jnp.ones((4, 1))))
+    >>> {name: float(value) for name, value in logs.items()}
+    {'loss': 4.0, 'mae': 2.0}
+    """
+    objective = Objective(model, loss, metrics, loss_weights, weighted_metrics)
+
+    def step(params: Any, state: Any, accumulators: Any, batch: Batch) -> tuple[Any, dict[str, jax.Array]]:
+        y_pred, moved = model.apply(params, state, *inputs_of(batch.x))
+        plan = objective.plan(y_pred)
+        total, parts = objective.loss(plan, y_pred, batch)
+        parts = {"loss": total + objective.extra(params, moved), **parts}
+        accumulators = objective.update(plan, accumulators, parts, y_pred, batch)
+        return accumulators, objective.result(plan, accumulators)
+
+    return EvalStep(jax.jit(step, donate_argnums=2), objective)
+
+
+def make_predict_step(model: Layer) -> Callable[..., Any]:
+    """The compiled forward pass in inference mode: `step(params, model_state, x) -> outputs`.
+
+    >>> import jax, jax.numpy as jnp, jlayers as jl
+    >>> model = jl.Dense(3)
+    >>> params, state = model.init(jax.random.key(0), (4, 2))
+    >>> jl.make_predict_step(model)(params, state, jnp.ones((4, 2))).shape
+    (4, 3)
+    """
+
+    def step(params: Any, state: Any, x: Any) -> Any:
+        return model.apply(params, state, *inputs_of(x))[0]
+
+    return jax.jit(step)

@@ -1,0 +1,151 @@
+"""A model, what it is trained for, and the steps compiled for it: Keras's `compile` as a value."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from jlayers import optimizers
+from jlayers.core import Layer
+from jlayers.losses import LossLike
+from jlayers.metrics import MetricLike
+from jlayers.optimizers import OptimizerLike
+from jlayers.train.objective import Plan
+from jlayers.train.state import TrainState, split
+from jlayers.train.step import (
+    EvalStep,
+    TrainStep,
+    make_eval_step,
+    make_predict_step,
+    make_train_step,
+    outputs_of,
+)
+
+__all__ = ["Trainer", "compile"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trainer:
+    """What `compile` returns: a fixed record. Its steps are compiled on first use and then kept.
+
+    Attributes:
+        model: any layer.
+        loss: by name or object, as it was given.
+        optimizer: an `optax.GradientTransformation`.
+        metrics: as they were given.
+        loss_weights: factors of the outputs' losses.
+        weighted_metrics: metrics in which sample weights count.
+    """
+
+    model: Layer
+    loss: Any
+    optimizer: optax.GradientTransformation
+    metrics: Any = ()
+    loss_weights: Any = None
+    weighted_metrics: Any = ()
+
+    @functools.cached_property
+    def train_step(self) -> TrainStep:
+        """The compiled training step; see `jl.make_train_step`."""
+        return make_train_step(
+            self.model,
+            self.loss,
+            self.optimizer,
+            self.metrics,
+            loss_weights=self.loss_weights,
+            weighted_metrics=self.weighted_metrics,
+        )
+
+    @functools.cached_property
+    def eval_step(self) -> EvalStep:
+        """The compiled evaluation step; see `jl.make_eval_step`."""
+        return make_eval_step(
+            self.model,
+            self.loss,
+            self.metrics,
+            loss_weights=self.loss_weights,
+            weighted_metrics=self.weighted_metrics,
+        )
+
+    @functools.cached_property
+    def predict_step(self) -> Callable[..., Any]:
+        """The compiled forward pass; see `jl.make_predict_step`."""
+        return make_predict_step(self.model)
+
+    def init(self, key: Any, x: Any, *, params: Any = None, state: Any = None) -> TrainState:
+        """The state before the first step; see `TrainState.create`.
+
+        >>> import jlayers as jl, jax
+        >>> trainer = jl.compile(jl.Dense(2), "adam", "mse")
+        >>> state = trainer.init(jax.random.key(0), (1, 4))
+        """
+        return TrainState.create(self.model, self.optimizer, key, x, params=params, state=state)
+
+    def adopt(self, state: TrainState) -> TrainState:
+        """A state of another trainer of this model made fit for this one; see `TrainState.adopt`.
+
+        What to do after freezing, unfreezing or changing the optimizer.
+        """
+        return state.adopt(self.model, self.optimizer)
+
+    def plan(self, state: Any, x: Any) -> tuple[Plan, Any]:
+        """Which loss and metric goes with which output, and the outputs' specs."""
+        y_pred = outputs_of(self.model, state.params, state.state, x)
+        return self.train_step.objective.plan(y_pred), y_pred
+
+    def check_state(self, state: TrainState) -> None:
+        """Refuse a state whose optimizer part was made by another optimizer or for other frozen layers."""
+        trained, _ = split(self.model, state.params)
+        expected = jax.eval_shape(self.optimizer.init, trained)
+        given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.opt_state)
+        fits = jax.tree.structure(expected) == jax.tree.structure(given) and all(
+            e.shape == g.shape for e, g in zip(jax.tree.leaves(expected), jax.tree.leaves(given), strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                "expected a state of this trainer, received one whose optimizer state was made by another "
+                "optimizer or with other layers frozen; write state=trainer.adopt(state) to go on with its "
+                "weights and a fresh optimizer state"
+            )
+
+
+def compile(
+    model: Layer,
+    optimizer: OptimizerLike = "adam",
+    loss: LossLike | Any = None,
+    metrics: MetricLike | Any = (),
+    loss_weights: Any = None,
+    weighted_metrics: MetricLike | Any = (),
+) -> Trainer:
+    """What a model is trained for, as in Keras: a record, for `fit`, `evaluate` and `predict`.
+
+    Args:
+        model: any layer.
+        optimizer: by name, as `{name: arguments}`, as an `optax.GradientTransformation`, or a list of such.
+        loss: by name or object; for several outputs a list or a dict by output name.
+        metrics: a list of names or objects; for several outputs a list with one entry (or list) per output,
+            or a dict by output name. Sample weights do not count in them.
+        loss_weights: for several outputs: the factors of their losses, a list or a dict.
+        weighted_metrics: like `metrics`, with sample weights.
+
+    Raises:
+        KeyError: a name that is not registered.
+        ValueError: no loss.
+
+    >>> import jlayers as jl
+    >>> trainer = jl.compile(jl.Dense(10), optimizer="adam", loss="mse", metrics=["mae"])
+    >>> trainer.optimizer
+    adam()
+    """
+    if not isinstance(model, Layer):
+        raise TypeError(f"compile: expected a layer as the model, received {model!r}")
+    if loss is None:
+        raise ValueError("compile: expected a loss, received loss=None; for example loss='mse'")
+    trainer = Trainer(model, loss, optimizers.get(optimizer), metrics, loss_weights, weighted_metrics)
+    trainer.train_step  # noqa: B018  a misspelt name fails here and not in fit
+    return trainer

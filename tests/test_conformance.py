@@ -1,0 +1,258 @@
+"""One row per registered layer: the conformance suite over all of them, and over broken ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jlayers as jl
+from jlayers.core import layers, no_params
+from jlayers.properties import PROPERTIES
+from jlayers.testing import check_layer
+
+
+def two_inputs():
+    a, b = jl.Input((3,), name="a"), jl.Input((3,), name="b")
+    shared = jl.Dense(4, activation="tanh")
+    joined = jl.Concatenate()([shared(a), shared(b)])
+    return jl.Model([a, b], {"y": jl.Dense(1, name="head")(joined), "code": joined})
+
+
+TOKENS = np.array([[1, 4, 0], [2, 2, 3]], np.int32)
+FUNCTION = "a plain function has no name in a configuration"
+ORTHOGONAL = {"recurrent_initializer": "glorot_uniform"}  # the QR factorisation takes seconds to compile
+
+# Each row: the layer, its inputs, and what it does not hold, with the reason.
+ROWS = [
+    (jl.Activation("gelu"), (2, 3)),
+    (jl.ActivityRegularization(l2=0.1), (2, 3)),
+    (jl.Add(), (2, 3), (2, 3)),
+    (jl.Average(), (2, 3), (2, 3)),
+    (jl.AveragePooling1D(2), (2, 4, 2)),
+    (jl.AveragePooling2D(2, padding="same"), (2, 3, 3, 2)),
+    (jl.AveragePooling3D(2), (2, 2, 2, 2, 2)),
+    (jl.BatchNormalization(), (4, 3)),
+    (jl.Concatenate(), (2, 3), (2, 2)),
+    (jl.Conv1D(2, 2, padding="causal"), (2, 4, 2)),
+    (jl.Conv2D(2, (2, 3), strides=2, activation="tanh"), (2, 4, 4, 2)),
+    (jl.Conv3D(2, 2), (2, 2, 2, 2, 2)),
+    (jl.Cropping1D((1, 2)), (2, 5, 2)),
+    (jl.Cropping2D(((1, 0), (0, 2))), (2, 3, 4, 2)),
+    (jl.Dense(3, activation="tanh", kernel_regularizer="l2"), (2, 4)),
+    (jl.Dot(1), (2, 3), (2, 3)),
+    (jl.Dropout(0.5), (2, 8)),
+    (jl.ELU(), (2, 3)),
+    (jl.Embedding(5, 3), TOKENS),
+    (jl.Flatten(), (2, 3, 2)),
+    (jl.GRU(3, **ORTHOGONAL), (2, 3, 2)),
+    (jl.GaussianNoise(0.5), (2, 3)),
+    (jl.GlobalAveragePooling1D(), (2, 3, 2)),
+    (jl.GlobalAveragePooling2D(), (2, 2, 3, 2)),
+    (jl.GlobalAveragePooling3D(), (2, 2, 2, 2, 2)),
+    (jl.GlobalMaxPooling1D(), (2, 3, 2)),
+    (jl.GlobalMaxPooling2D(keepdims=True), (2, 2, 3, 2)),
+    (jl.GlobalMaxPooling3D(), (2, 2, 2, 2, 2)),
+    (jl.GroupNormalization(2), (2, 3, 4)),
+    (jl.Identity(), (2, 3)),
+    (jl.InputLayer((None, 2)), (2, 3, 2)),
+    (jl.LSTM(3, return_sequences=True, return_state=True, **ORTHOGONAL), (2, 3, 2)),
+    (jl.Lambda(jnp.square), (2, 3), {"data": FUNCTION}),
+    (jl.LayerNormalization(), (2, 4)),
+    (jl.LeakyReLU(), (2, 3)),
+    (jl.MaxPooling1D(2), (2, 4, 2)),
+    (jl.MaxPooling2D(2, strides=1), (2, 3, 3, 2)),
+    (jl.MaxPooling3D(2), (2, 2, 2, 2, 2)),
+    (jl.Maximum(), (2, 3), (2, 3)),
+    (jl.Minimum(), (2, 3), (2, 3)),
+    (two_inputs(), (2, 3), (2, 3)),
+    (jl.Multiply(), (2, 3), (2, 3)),
+    (jl.PReLU(alpha_initializer="ones"), (2, 3)),
+    (jl.Permute((2, 1)), (2, 3, 4)),
+    (jl.RMSNormalization(), (2, 4)),
+    (jl.ReLU(negative_slope=0.1), (2, 3)),
+    (jl.Remat(jl.Dense(3, activation="tanh")), (2, 4)),
+    (jl.Repeat(jl.Dense(3, activation="tanh"), 2), (2, 3)),
+    (jl.RepeatVector(2), (2, 3)),
+    (jl.Reshape((3, -1)), (2, 6)),
+    (jl.Residual(jl.Dense(3)), (2, 3)),
+    (jl.Sequential(jl.Dense(4, activation="tanh"), jl.Dropout(0.5), jl.BatchNormalization()), (4, 3)),
+    (jl.SimpleRNN(3, dropout=0.4, **ORTHOGONAL), (2, 3, 4)),
+    (jl.Softmax(), (2, 3)),
+    (jl.SpatialDropout1D(0.5), (2, 2, 8)),
+    (jl.SpatialDropout2D(0.5), (2, 2, 2, 8)),
+    (jl.Subtract(), (2, 3), (2, 3)),
+    (jl.UpSampling1D(2), (2, 3, 2)),
+    (jl.UpSampling2D(2), (2, 2, 3, 2)),
+    (jl.ZeroPadding1D((1, 2)), (2, 3, 2)),
+    (jl.ZeroPadding2D(((1, 0), (0, 2))), (2, 2, 3, 2)),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].spec.name)
+def test_layer_conforms(row):
+    layer, *inputs = row
+    skip = inputs.pop() if isinstance(inputs[-1], dict) else {}
+    check_layer(layer, *inputs, skip=skip)
+
+
+def test_every_layer_has_a_row():
+    own = {name for name in layers if layers[name].__module__.startswith("jlayers.")}
+    missing = own - {layer.spec.name for layer, *_ in ROWS}
+    assert not missing, f"add a row to tests/test_conformance.py for {', '.join(sorted(missing))}"
+
+
+# ------------------------------------------------------------------------- the suite finds what is broken
+
+
+def broken(init, apply):
+    """A layer of that pair, under one registered name for all."""
+    pairs.append((init, apply))
+    return Broken(len(pairs) - 1)
+
+
+pairs = []
+
+
+@jl.layer
+def Broken(number: int):
+    """The pair at that place of `pairs`."""
+    return pairs[number]
+
+
+def counter_init(key, x):
+    return {}, {"count": jnp.zeros((), jnp.int32)}
+
+
+@jax.custom_vjp
+def wrong_gradient(x):
+    return x * x
+
+
+wrong_gradient.defvjp(lambda x: (x * x, x), lambda x, g: (x * g,))
+
+
+def batch_mean(params, x):
+    return x - jnp.mean(x, axis=0, keepdims=True)
+
+
+def counts_in_inference(params, x, *, state, train):
+    return x, {"count": state["count"] + 1}
+
+
+def widens_the_state(params, x, *, state, train):
+    return x, {"count": state["count"].astype(jnp.float32) if train else state["count"]}
+
+
+def drops_the_state(params, x, *, state):
+    return x, {}
+
+
+def float32_always(params, x):
+    return x.astype(jnp.float32) * 2
+
+
+def reads_values(params, x):
+    return x if x.ravel()[0] > 0 else -x
+
+
+def draws_in_inference(params, x, *, key):
+    return x if key is None else x + jax.random.normal(key, x.shape, x.dtype)
+
+
+def draws_from_nowhere(params, x, *, key, train):
+    key = jax.random.key(0) if key is None else key
+    return x + jax.random.normal(key, x.shape, x.dtype) if train else x
+
+
+def ignores_its_key(params, x, *, key, train):
+    return x
+
+
+def differs_when_compiled(params, x):
+    return x + 1 if isinstance(x, jax.core.Tracer) else x
+
+
+def weak_init(key, x):
+    return {}, {"scale": jnp.asarray(1.0)}
+
+
+def returns_strong(params, x, *, state):
+    return x, {"scale": jnp.ones((), jnp.float32)}
+
+
+@jax.custom_batching.custom_vmap
+def wrong_batching(x):
+    return x
+
+
+@wrong_batching.def_vmap
+def wrong_rule(size, batched, x):
+    return 2 * x, True
+
+
+def fixed_batch(params, x):
+    return x.reshape(int(x.shape[0]), -1)
+
+
+def one_row_at_least(params, x):
+    return x + jnp.broadcast_to(jax.lax.dynamic_slice_in_dim(x, 0, 1), x.shape)
+
+
+def same(params, x):
+    return x
+
+
+BROKEN = [
+    ("init", lambda key, x: {"scale": 2.0}, same, r"expected a dict of arrays, received 2\.0"),
+    ("init", lambda key, x: {"a/b": jnp.ones(2)}, same, r"names without '/', received 'a/b'"),
+    ("state", counter_init, widens_the_state, r"expected int32\(\), received float32\(\)"),
+    ("state", counter_init, drops_the_state, "expected the structure"),
+    ("jit", no_params, differs_when_compiled, "with train=False.*expected .* received"),
+    ("jit", no_params, reads_values, "TracerBoolConversionError"),
+    ("once", weak_init, returns_strong, "expected one compilation .* received 2"),
+    ("vmap", no_params, lambda params, x: wrong_batching(x), "output under vmap"),
+    ("rows", no_params, batch_mean, "first row of the output"),
+    ("empty", no_params, one_row_at_least, "slice"),
+    ("symbolic", no_params, fixed_batch, "symbolic"),
+    ("gradient", no_params, lambda params, x: wrong_gradient(x), "by finite differences, received"),
+    ("dtype", no_params, float32_always, r"expected bfloat16\(2, 4\), received float32\(2, 4\)"),
+    ("keys", no_params, draws_from_nowhere, "expected a MissingKeyError"),
+    ("keys", no_params, ignores_its_key, "expected other outputs for other keys"),
+    ("inference", counter_init, counts_in_inference, "state after inference"),
+    ("inference", no_params, draws_in_inference, "in inference with a key"),
+]
+
+
+@pytest.mark.parametrize(("name", "init", "apply", "words"), BROKEN)
+def test_a_broken_layer_is_told_what_it_breaks(name, init, apply, words):
+    layer = broken(init, apply)
+    others = {other: "one property at a time" for other in PROPERTIES if other != name}
+    with pytest.raises(
+        AssertionError, match=rf"(?s)Broken\(\d+\) fails '{name}' on float32\(2, 4\): .*({words})"
+    ):
+        check_layer(layer, (2, 4), skip=others)
+
+
+def test_pickle_and_data_notice_a_layer_that_is_made_otherwise():
+    @jl.layer
+    def Forgetful(units: int = 1):
+        """Its weights differ from one making to the next."""
+        made.append(units)
+        return lambda key, x: {
+            "w": jnp.full(4, len(made), x.dtype)
+        }, lambda params, x: x * params["w"][None, :]
+
+    made = []
+    for name in ("pickle", "data"):
+        others = {other: "one property at a time" for other in PROPERTIES if other != name}
+        with pytest.raises(AssertionError, match=rf"Forgetful\(\) fails '{name}'.*init"):
+            check_layer(Forgetful(), (2, 4), skip=others)
+
+
+def test_skip_names_a_property_and_a_reason():
+    with pytest.raises(ValueError, match=r"no property is named 'row': did you mean 'rows'"):
+        check_layer(jl.Identity(), (2, 4), skip={"row": "x"})
+    with pytest.raises(ValueError, match=r"expected the reason to skip 'rows', received ''"):
+        check_layer(jl.Identity(), (2, 4), skip={"rows": ""})
+    with pytest.raises(TypeError, match="expected a layer, received"):
+        check_layer(jl.Identity, (2, 4))
