@@ -1,9 +1,10 @@
 """Dense layers alone, held in check by dropout, an L2 penalty and early stopping.
 
-The network has forty times more weights than there are images, and would learn them by heart. Compare:
+The network has forty times more weights than there are images. Without the three it learns them by heart, as
+the gap between its losses on images seen and unseen shows:
 
     python examples/digits_mlp.py
-    python examples/digits_mlp.py --dropout 0 --l2 0
+    python examples/digits_mlp.py --dropout 0 --l2 0 --patience 60
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--dropout", type=float, default=0.4)
     parser.add_argument("--l2", type=float, default=1e-4)
+    parser.add_argument("--patience", type=int, default=10)
     arguments = parser.parse_args(argv)
 
     digits = jl.data.digits()
+    train, validation = jl.data.hold_out(*digits.train, fraction=0.15, seed=1)
     penalty = jl.l2(arguments.l2)
     model = jl.Sequential([
         jl.Flatten(),
@@ -37,22 +40,24 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         model,
         optimizer=jl.optimizers.adam(2e-3),
         loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        metrics=["accuracy", "sparse_categorical_crossentropy"],
+    )
+    stop = jl.EarlyStopping(
+        monitor="val_loss", patience=arguments.patience, restore_best_weights=True
     )
     state, history = jl.fit(
         trainer,
-        *digits.train,
+        *train,
         epochs=arguments.epochs,
-        validation_split=0.15,
-        callbacks=[
-            jl.ProgressBar(),
-            jl.EarlyStopping(monitor="val_loss", patience=10, restore_best_weights=True),
-        ],
+        validation_data=validation,
+        callbacks=[jl.ProgressBar(), stop],
     )
-    seen = jl.evaluate(trainer, state, *digits.train)
+    print(f"stopped after {len(history['loss'])} epochs")
+    seen = jl.evaluate(trainer, state, *train)
     unseen = jl.evaluate(trainer, state, *digits.test)
-    print(f"stopped after {len(history['loss'])} epochs, lowest validation loss {min(history['val_loss']):.4f}")
-    print(f"accuracy on digits it was trained on {seen['accuracy']:.2%}, on others {unseen['accuracy']:.2%}")
+    for name, logs in {"images seen in training": seen, "images never seen": unseen}.items():
+        loss, accuracy = logs["sparse_categorical_crossentropy"], logs["accuracy"]
+        print(f"{name:<24} cross-entropy {loss:.4f}, accuracy {accuracy:.2%}")
     return unseen
 
 

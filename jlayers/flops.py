@@ -64,9 +64,10 @@ def flop_count(function: Callable[..., Any], *args: Any) -> FlopCount:
         function: any function that JAX can trace.
         *args: its arguments: pytrees of arrays, `jax.ShapeDtypeStruct`s or shape tuples (float32).
 
-    >>> import jax, jlayers as jl
+    >>> import jax
+    >>> from jlayers.flops import flop_count
     >>> halve = lambda x: jax.lax.while_loop(lambda x: x.sum() > 1, lambda x: x / 2, x)
-    >>> jl.flop_count(halve, (10,)).caveats
+    >>> flop_count(halve, (10,)).caveats
     ('while: the number of rounds is not known, counted as one',)
     """
     given = tuple(jax.tree.map(_as_argument, arg, is_leaf=is_shape) for arg in args)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.registry import Registry
+from jlayers.shapes import wide_dtype
 
 __all__ = [
     "constant",
@@ -50,8 +51,7 @@ def _rounded(draw: Callable[[Any, tuple[int, ...], Any], jax.Array]) -> Initiali
     """An initialiser that draws in at least float32 and then takes the wanted dtype."""
 
     def init(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
-        wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
-        return draw(key, tuple(shape), wide).astype(dtype)
+        return draw(key, tuple(shape), wide_dtype(dtype)).astype(dtype)
 
     return init
 

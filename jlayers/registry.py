@@ -243,6 +243,10 @@ class Registry:
             return known
         raise UnknownNameError(f"unknown {self.kind} {name!r}: {nearest(name, self)}")
 
+    def spellings(self, name: str) -> list[str]:
+        """The registered name, then the snake-case forms of it and of its aliases."""
+        return list(dict.fromkeys([name, *(key for key, known in self._by_key.items() if known == name)]))
+
     def __getitem__(self, name: str) -> Callable[..., Any]:
         return self._constructors[self.find(name)]
 

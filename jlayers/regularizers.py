@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.registry import Registry
+from jlayers.shapes import wide_dtype
 
 __all__ = ["L1", "L1L2", "L2", "get", "l1", "l1_l2", "l2", "orthogonal_regularizer", "register"]
 
@@ -30,7 +31,7 @@ def _factor(name: str, value: float) -> float:
 
 def _wide(w: jax.Array) -> jax.Array:
     """Sums over a whole kernel need at least float32."""
-    return w.astype(jnp.promote_types(w.dtype, jnp.float32))
+    return w.astype(wide_dtype(w.dtype))
 
 
 @registry.factory()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-__all__ = ["as_spec", "describe", "is_shape", "param_dtype", "pluralize", "shape_text"]
+__all__ = ["as_spec", "describe", "is_shape", "param_dtype", "pluralize", "shape_text", "wide_dtype"]
 
 
 def _is_dim(value: Any) -> bool:
@@ -67,6 +67,11 @@ def describe(value: Any) -> str:
 def param_dtype(x: Any) -> Any:
     """The dtype for parameters beside input `x`: that of `x` if it is floating, else float32."""
     return x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.dtype(jnp.float32)
+
+
+def wide_dtype(dtype: Any) -> Any:
+    """The dtype to sum and to draw in: float32, or float64 for float64."""
+    return jnp.dtype(jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32)
 
 
 def pluralize(count: int, noun: str) -> str:

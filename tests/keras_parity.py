@@ -30,8 +30,8 @@ def data(shape, dtype="float32", seed=0, high=5):
 def parity(name: str, *inputs: Any, train: bool = False, tol: float = 1e-5, **arguments: Any) -> None:
     """Assert that `name(**arguments)` of both libraries agrees on `inputs`.
 
-    Compared are the names and shapes of all variables, the output, the gradients of a random weighted sum of it
-    with respect to floating inputs and all trainable variables, and the state after the call.
+    Compared are the names and shapes of all variables, the output, the gradients of a random weighted sum of
+    it with respect to floating inputs and all trainable variables, and the state after the call.
     """
     promotion, ranks = relaxed()
     constructor = getattr(keras.layers, name)
@@ -100,7 +100,7 @@ def _weighted(y: Any) -> Any:
 
 
 def _run_keras(layer: Any, weights: dict[str, Any], inputs: Any, train: bool) -> dict[str, Any]:
-    frozen = [weights[v.name] if v.name in weights else v.value for v in layer.non_trainable_variables]
+    frozen = [weights.get(v.name, v.value) for v in layer.non_trainable_variables]
     names = [v.name for v in layer.trainable_variables]
 
     def loss(trained: Any, floating: Any) -> Any:
@@ -109,11 +109,8 @@ def _run_keras(layer: Any, weights: dict[str, Any], inputs: Any, train: bool) ->
         y, moved = layer.stateless_call(
             [trained[n] for n in names], frozen, xs if len(xs) > 1 else xs[0], **mode
         )
-        state = {
-            v.name: m
-            for v, m in zip(layer.non_trainable_variables, moved, strict=True)
-            if "seed" not in v.path
-        }
+        pairs = zip(layer.non_trainable_variables, moved, strict=True)
+        state = {v.name: m for v, m in pairs if "seed" not in v.path}
         return _weighted(y), (y, state)
 
     trained = {n: weights[n] for n in names}

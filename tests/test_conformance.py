@@ -7,8 +7,8 @@ import pytest
 
 import jlayers as jl
 from jlayers.core import layers, no_params
-from jlayers.properties import PROPERTIES
 from jlayers.testing import check_layer
+from jlayers.testing.properties import PROPERTIES
 
 
 def two_inputs():
@@ -16,6 +16,10 @@ def two_inputs():
     shared = jl.Dense(4, activation="tanh")
     joined = jl.Concatenate()([shared(a), shared(b)])
     return jl.Model([a, b], {"y": jl.Dense(1, name="head")(joined), "code": joined})
+
+
+def squared(x):
+    return jnp.square(x)
 
 
 TOKENS = np.array([[1, 4, 0], [2, 2, 3]], np.int32)
@@ -56,7 +60,7 @@ ROWS = [
     (jl.Identity(), (2, 3)),
     (jl.InputLayer((None, 2)), (2, 3, 2)),
     (jl.LSTM(3, return_sequences=True, return_state=True, **ORTHOGONAL), (2, 3, 2)),
-    (jl.Lambda(jnp.square), (2, 3), {"data": FUNCTION}),
+    (jl.Lambda(squared), (2, 3), {"data": FUNCTION}),
     (jl.LayerNormalization(), (2, 4)),
     (jl.LeakyReLU(), (2, 3)),
     (jl.MaxPooling1D(2), (2, 4, 2)),
@@ -234,15 +238,14 @@ def test_a_broken_layer_is_told_what_it_breaks(name, init, apply, words):
 
 
 def test_pickle_and_data_notice_a_layer_that_is_made_otherwise():
-    @jl.layer
-    def Forgetful(units: int = 1):
-        """Its weights differ from one making to the next."""
-        made.append(units)
-        return lambda key, x: {
-            "w": jnp.full(4, len(made), x.dtype)
-        }, lambda params, x: x * params["w"][None, :]
+    numbers = iter(range(9))
 
-    made = []
+    @jl.layer
+    def Forgetful():
+        """Its weights differ from one making to the next."""
+        number = next(numbers)
+        return lambda key, x: {"w": jnp.full(4, number, x.dtype)}, lambda params, x: x * params["w"][None, :]
+
     for name in ("pickle", "data"):
         others = {other: "one property at a time" for other in PROPERTIES if other != name}
         with pytest.raises(AssertionError, match=rf"Forgetful\(\) fails '{name}'.*init"):

@@ -10,7 +10,7 @@ import pytest
 
 from jlayers.core import MissingKeyError
 from jlayers.graph import Input
-from jlayers.layers.recurrence import drop
+from jlayers.layers._recurrence import drop
 from jlayers.layers.recurrent import GRU, LSTM, SimpleRNN
 
 LAYERS = [SimpleRNN, LSTM, GRU]

@@ -7,7 +7,7 @@ from typing import Any
 from jlayers.config.derive import adapter, arguments_model, derived
 from jlayers.config.schema import Settings
 from jlayers.config.signatures import KINDS, arguments, documentation, registry_of
-from jlayers.registry import Registry, snake_case
+from jlayers.registry import Registry
 
 __all__ = ["json_schema"]
 
@@ -47,7 +47,7 @@ def _define(registry: Registry, definitions: dict[str, Any]) -> None:
             first = adapter(derived(next(iter(known.values())).hint).type).json_schema()
             forms.append({"allOf": [{"not": {"type": "object"}}, _linked(first, definitions)]})
         bare = not any(argument.required for argument in known.values())
-        for spelling in dict.fromkeys((name, snake_case(name))):
+        for spelling in registry.spellings(name):
             properties[spelling] = {"description": documentation(make), "anyOf": forms + [{"type": "null"}] * bare}
             if bare:
                 names.append({"const": spelling, "description": documentation(make)})

@@ -155,7 +155,9 @@ class _Builder:
     def build(self, node: Node, path: Path, depth: int) -> Any:
         self.count += 1
         if self.count > MAX_NODES or depth > MAX_DEPTH:
-            raise ConfigError([self.problem("its aliases expand to too much, or without end", path, node)])
+            place = self.lines.get(path[:1], _place(node))
+            message = "its aliases expand to too much, or without end"
+            raise ConfigError([Problem(message, path[:1], *place, self.source)])
         self.lines.setdefault(path, _place(node))
         tag = (node.tag or "").removeprefix(_TAG)
         if isinstance(node, MappingNode) and tag == "map":

@@ -22,7 +22,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["ArrayBatches", "Batch", "StreamBatches", "leaves", "map_arrays", "order", "pad", "rows_of"]
+__all__ = [
+    "ArrayBatches",
+    "Batch",
+    "StreamBatches",
+    "as_data",
+    "leaves",
+    "map_arrays",
+    "order",
+    "pad",
+    "rows_of",
+]
 
 
 class Batch(NamedTuple):
@@ -109,7 +119,8 @@ def pad(batch: Batch, size: int) -> Batch:
     rows = rows_of(x=batch.x, y=batch.y, weight=batch.weight)
     picked = np.resize(np.arange(rows), size)
     x, y, weight = (map_arrays(lambda a: np.asarray(a)[picked], part) for part in batch[:3])
-    return Batch(x, y, weight, (np.arange(size) < rows).astype(np.float32))
+    mask = (np.arange(size) < rows).astype(np.float32)
+    return Batch(x, y, weight, mask if batch.mask is None else mask * np.asarray(batch.mask)[picked])
 
 
 def _check_size(batch_size: Any) -> int:
@@ -233,7 +244,7 @@ class StreamBatches:
                 f"{index}; for arrays in memory pass x and y as two arguments"
             )
         x, y, *weight = item
-        return Batch(*(map_arrays(_as_array, part) for part in (x, y, *weight)))
+        return Batch(*(map_arrays(_as_array, as_data(part)) for part in (x, y, *weight)))
 
     def _fill(self, batch: Batch, index: int) -> Batch:
         rows = rows_of(x=batch.x, y=batch.y, sample_weight=batch.weight)
@@ -246,6 +257,16 @@ class StreamBatches:
         if rows < size:
             return pad(batch, size)
         return batch if batch.mask is not None else batch._replace(mask=np.ones(size, np.float32))
+
+
+def as_data(value: Any) -> Any:
+    """A list of numbers as one array; a list with arrays in it stays, for it is several inputs."""
+    if isinstance(value, (list, tuple)) and not any(
+        hasattr(member, "shape") or hasattr(member, "__array__") or isinstance(member, dict)
+        for member in value
+    ):
+        return np.asarray(value)
+    return value
 
 
 def _as_array(value: Any) -> Any:

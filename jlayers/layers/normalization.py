@@ -15,13 +15,9 @@ from jlayers import initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import axis_of, fraction, need_features, need_floating, positive, reshaped_to
 from jlayers.registry import InitializerLike, RegularizerLike
-from jlayers.shapes import describe, param_dtype
+from jlayers.shapes import describe, param_dtype, wide_dtype
 
 __all__ = ["BatchNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization"]
-
-
-def _wide(dtype: Any) -> Any:
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 def _moments(x: jax.Array, axes: Sequence[int]) -> tuple[jax.Array, jax.Array]:
@@ -136,8 +132,8 @@ def BatchNormalization(
         size = _sizes("BatchNormalization", x, _axes("BatchNormalization", x, axis))
         affine_key, mean_key, variance_key = jax.random.split(key, 3)
         return affine.init(affine_key, size, param_dtype(x)), {
-            "moving_mean": make_mean(mean_key, size, _wide(x.dtype)),
-            "moving_variance": make_variance(variance_key, size, _wide(x.dtype)),
+            "moving_mean": make_mean(mean_key, size, wide_dtype(x.dtype)),
+            "moving_variance": make_variance(variance_key, size, wide_dtype(x.dtype)),
         }
 
     def move(old: jax.Array, new: jax.Array) -> jax.Array:
@@ -148,7 +144,7 @@ def BatchNormalization(
         (channels,) = _axes("BatchNormalization", x, axis)
         moving = state["moving_mean"], state["moving_variance"]
         need_features("BatchNormalization", x, channels, moving[0].shape[0], "channels")
-        wide = x.astype(_wide(x.dtype))
+        wide = x.astype(wide_dtype(x.dtype))
         others = [a for a in range(x.ndim) if a != channels]
         empty = any(x.shape[a] == 0 for a in others)
         if train and not empty:
@@ -210,7 +206,7 @@ def LayerNormalization(
         need_floating("LayerNormalization", x)
         axes = _axes("LayerNormalization", x, axis)
         _need_sizes("LayerNormalization", params, x, axes)
-        wide = x.astype(_wide(x.dtype))
+        wide = x.astype(wide_dtype(x.dtype))
         mean, variance = _moments(wide, axes)
         y = (wide - mean) * jax.lax.rsqrt(variance + epsilon)
         return affine.apply(params, y, axes).astype(x.dtype)
@@ -286,7 +282,7 @@ def GroupNormalization(
     def apply(params: Any, x: jax.Array) -> jax.Array:
         channels, size = channels_of(x)
         _need_sizes("GroupNormalization", params, x, [channels])
-        wide = jnp.moveaxis(x.astype(_wide(x.dtype)), channels, -1)
+        wide = jnp.moveaxis(x.astype(wide_dtype(x.dtype)), channels, -1)
         count = size if groups == -1 else groups
         split = wide.reshape(*wide.shape[:-1], count, size // count)
         mean, variance = _moments(split, [*range(1, x.ndim - 1), x.ndim])
@@ -327,7 +323,7 @@ def RMSNormalization(axis: int | tuple[int, ...] = -1, epsilon: float = 1e-6):
         need_floating("RMSNormalization", x)
         axes = _axes("RMSNormalization", x, axis)
         _need_sizes("RMSNormalization", params, x, axes)
-        wide = x.astype(_wide(x.dtype))
+        wide = x.astype(wide_dtype(x.dtype))
         square = jnp.mean(jnp.square(wide), axis=tuple(axes), keepdims=True)
         y = wide * jax.lax.rsqrt(square + epsilon)
         return (y * reshaped_to(y, params["scale"], axes)).astype(x.dtype)

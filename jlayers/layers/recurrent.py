@@ -1,4 +1,4 @@
-"""Recurrent layers: each is a cell; `recurrence` carries its state over time."""
+"""Recurrent layers: each is a cell; `_recurrence` carries its state over time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jlayers import initializers
 from jlayers.core import layer
-from jlayers.layers.recurrence import function, joint, recurrent
+from jlayers.layers._recurrence import function, joint, recurrent
 from jlayers.ops.recurrent import add_bias, gate_product, gru_step, lstm_step
 from jlayers.registry import ActivationLike, InitializerLike, RegularizerLike
 
@@ -264,7 +264,7 @@ def GRU(
         def step(state: Any, x_t: Any) -> Any:
             h = gru_step(
                 add_bias(gate_product(x_t, params["kernel"], masks_x), of_input),
-                *state,
+                state[0],
                 params["recurrent_kernel"],
                 of_product,
                 activation=activate,

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jlayers.data.batches import leaves, map_arrays
+from jlayers.data.batches import as_data, leaves, map_arrays
 
 __all__ = ["as_arrays", "check_finite", "class_weights", "whole_number"]
 
@@ -22,10 +22,6 @@ def whole_number(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "__array__") or hasattr(value, "shape")
-
-
 def as_arrays(name: str, value: Any) -> Any:
     """Arrays on the host, in JAX's dtypes; a list without arrays in it is data and becomes one array.
 
@@ -34,8 +30,6 @@ def as_arrays(name: str, value: Any) -> Any:
     """
     if value is None:
         return None
-    if isinstance(value, (list, tuple)) and not any(_is_array(v) or isinstance(v, dict) for v in value):
-        value = np.asarray(value)
 
     def leaf(array: Any) -> np.ndarray:
         array = np.asarray(array)
@@ -46,7 +40,7 @@ def as_arrays(name: str, value: Any) -> Any:
             )
         return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
 
-    return map_arrays(leaf, value)
+    return map_arrays(leaf, as_data(value))
 
 
 def check_finite(**trees: Any) -> None:

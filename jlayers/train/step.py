@@ -28,7 +28,22 @@ def outputs_of(model: Layer, params: Any, state: Any, x: Any) -> Any:
     )
 
 
-class TrainStep:
+class _Step:
+    """A compiled step, with the objective that it was made for."""
+
+    def __init__(self, jitted: Callable[..., Any], objective: Objective):
+        self.jitted = jitted
+        self.objective = objective
+        self._plan: Plan | None = None
+
+    def accumulators(self, params: Any, state: Any, x: Any) -> dict[str, Any]:
+        """Of everything in the logs, at zero."""
+        if self._plan is None:  # the structure of the outputs is a fact of the model
+            self._plan = self.objective.plan(outputs_of(self.objective.model, params, state, x))
+        return self.objective.init(self._plan)
+
+
+class TrainStep(_Step):
     """`step(state, batch) -> (state, logs)`; see `make_train_step`.
 
     Attributes:
@@ -36,17 +51,9 @@ class TrainStep:
         objective: the losses and metrics.
     """
 
-    def __init__(self, jitted: Callable[..., Any], objective: Objective):
-        self.jitted = jitted
-        self.objective = objective
-
-    def prepare(self, state: TrainState, batch: Batch) -> TrainState:
+    def prepare(self, state: TrainState, batch: Any) -> TrainState:
         """The state with accumulators at zero; what a `lax.scan` over steps starts from."""
-        plan = self.plan(state, batch)
-        return state.replace(metrics=self.objective.init(plan))
-
-    def plan(self, state: TrainState, batch: Batch) -> Plan:
-        return self.objective.plan(outputs_of(self.objective.model, state.params, state.state, batch.x))
+        return state.replace(metrics=self.accumulators(state.params, state.state, Batch(*batch).x))
 
     def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         if not isinstance(batch, Batch):
@@ -61,20 +68,13 @@ class TrainStep:
         return self.jitted.lower(state if state.metrics else self.prepare(state, batch), batch)
 
 
-class EvalStep:
+class EvalStep(_Step):
     """`step(params, model_state, accumulators, batch) -> (accumulators, logs)`; see `make_eval_step`."""
-
-    def __init__(self, jitted: Callable[..., Any], objective: Objective):
-        self.jitted = jitted
-        self.objective = objective
 
     def __call__(self, params: Any, state: Any, accumulators: Any, batch: Any) -> tuple[Any, Any]:
         if not isinstance(batch, Batch):
             batch = Batch(*batch)
-        if not accumulators:
-            plan = self.objective.plan(outputs_of(self.objective.model, params, state, batch.x))
-            accumulators = self.objective.init(plan)
-        return self.jitted(params, state, accumulators, batch)
+        return self.jitted(params, state, accumulators or self.accumulators(params, state, batch.x), batch)
 
 
 def make_train_step(

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers.core import Layer
-from jlayers.properties import PROPERTIES, Case
 from jlayers.registry import nearest
 from jlayers.shapes import describe, is_shape
+from jlayers.testing.case import Case
+from jlayers.testing.properties import PROPERTIES
 
 __all__ = ["check_layer"]
 

@@ -1,0 +1,262 @@
+"""The properties that `check_layer` checks: one function each, in a table by name."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from jlayers.core import Layer, MissingKeyError, layers
+from jlayers.freeze import freeze, trainable_mask
+from jlayers.shapes import as_spec
+from jlayers.testing.case import Case, agree, agree_in_form, dot, equal, is_float, jitted, program
+
+__all__ = ["PROPERTIES"]
+
+
+def _need_dict(tree: Any, what: str) -> None:
+    if not isinstance(tree, dict):
+        raise AssertionError(f"{what}: expected a dict of arrays, received {tree!r}")
+    for name, value in tree.items():
+        if not isinstance(name, str) or "/" in name:
+            raise AssertionError(f"{what}: expected names without '/', received {name!r}")
+        if not isinstance(value, jax.Array):
+            _need_dict(value, f"{what}[{name!r}]")
+
+
+def _init(case: Case) -> None:
+    specs = as_spec(case.inputs)
+    for tree, what in zip(case.made, ("params", "state"), strict=True):
+        _need_dict(tree, what)
+    agree(case.layer.init(case.key, *specs), case.made, "init from shapes", exact=True)
+    traced = jax.eval_shape(lambda key: case.layer.init(key, *specs), case.key)
+    agree_in_form(traced, case.made, "init when traced")
+
+
+def _state(case: Case) -> None:
+    for train in (False, True):
+        key = case.key if train else None
+        apply = functools.partial(case.layer.apply, train=train)
+        _, moved = jax.eval_shape(
+            lambda *args, apply=apply: apply(*args[:-1], key=args[-1]), *case.made, *case.inputs, key
+        )
+        agree_in_form(moved, case.made[1], f"state after apply(train={train})")
+
+
+def _jit(case: Case) -> None:
+    for train in case.modes:
+        key = case.key if train else None
+        eager = case.layer.apply(*case.made, *case.inputs, key=key, train=train)
+        compiled = case.trained if train else case.inferred
+        agree(compiled, eager, f"compiled (output, state) with train={train}")
+
+
+def _once(case: Case) -> None:
+    for train in case.modes:
+        _, moved = case.trained if train else case.inferred
+        case.run(train, state=moved, inputs=case.others, key=jax.random.fold_in(case.key, 1))
+        if case.traces[train] != 1:
+            raise AssertionError(
+                f"expected one compilation for calls with train={train} on equal shapes, received "
+                f"{case.traces[train]}; does the state change its shape, dtype or weak type?"
+            )
+
+
+def _vmap(case: Case) -> None:
+    params, state = case.made
+    stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), case.inputs, case.others)
+    mapped = jitted(jax.vmap(lambda inputs: case.layer.apply(params, state, *inputs)[0]))(stacked)
+    looped = [case.inferred[0], case.run(False, inputs=case.others)[0]]
+    agree(mapped, jax.tree.map(lambda a, b: jnp.stack([a, b]), *looped), "output under vmap")
+
+
+def _rows(case: Case) -> None:
+    if case.batch < 2:
+        return
+    params, state = case.made
+    alone = jitted(case.layer.apply)(params, state, *case.rows(1))[0]
+    together = jax.tree.map(lambda y: y[:1] if y.ndim else y, case.inferred[0])
+    agree(alone, together, "first row of the output")
+
+
+def _empty(case: Case) -> None:
+    params, state = case.made
+    output, _ = jitted(case.layer.apply)(params, state, *case.rows(0))
+    expected = jax.tree.map(
+        lambda y: jax.ShapeDtypeStruct((0, *y.shape[1:]) if y.ndim else (), y.dtype), case.inferred[0]
+    )
+    agree_in_form(output, expected, "output for an empty batch")
+
+
+def _symbolic(case: Case) -> None:
+    (batch,) = export.symbolic_shape("batch")
+    specs = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]) if x.ndim else (), x.dtype), case.inputs
+    )
+    params, state = jax.eval_shape(lambda key: case.layer.init(key, *specs), case.key)
+    agree_in_form((params, state), case.made, "init with an unknown batch size")
+    output, _ = jax.eval_shape(case.layer.apply, params, state, *specs)
+    known = jax.tree.map(lambda y: (tuple(y.shape[1:]), y.dtype), case.inferred[0])
+    found = jax.tree.map(lambda y: (tuple(y.shape[1:]), y.dtype), output)
+    if found != known:
+        raise AssertionError(f"output with an unknown batch size: expected {known}, received {found}")
+
+
+def _gradient(case: Case) -> None:
+    params, state = case.made
+    point, structure = jax.tree.flatten((params, case.inputs))
+    trained = jax.tree.leaves((trainable_mask(case.layer, params), jax.tree.map(is_float, case.inputs)))
+    moving = [i for i, (x, t) in enumerate(zip(point, trained, strict=True)) if t and is_float(x)]
+    if not moving:
+        return
+
+    def placed(values: list[Any]) -> tuple[Any, Any]:
+        full = list(point)
+        for i, x in zip(moving, values, strict=True):
+            full[i] = x
+        return jax.tree.unflatten(structure, full)
+
+    def outputs(values: list[Any]) -> list[Any]:
+        params, inputs = placed(values)
+        output, _ = case.layer.apply(params, state, *inputs, key=case.key, train=True)
+        return list(filter(is_float, jax.tree.leaves(output)))
+
+    start = [point[i] for i in moving]
+    # Steps of equal size along each axis, so that no entry is lost in rounding.
+    direction = [case.rng.choice([-1.0, 1.0], size=x.shape) for x in start]
+    like = list(filter(is_float, jax.tree.leaves(case.trained[0])))
+    weights = [jnp.asarray(case.rng.normal(size=y.shape), y.dtype) for y in like]
+    (gradients,) = jitted(lambda values: jax.vjp(outputs, values)[1](weights))(start)
+    slope = dot(gradients, direction)
+
+    def value(step: float) -> float:
+        moved = [x + jnp.asarray(step * d, x.dtype) for x, d in zip(start, direction, strict=True)]
+        params, inputs = placed(moved)
+        output, _ = case.run(True, params=params, inputs=inputs)
+        return dot(filter(is_float, jax.tree.leaves(output)), weights)
+
+    # A kink between the two points spoils one step size, rounding another; a wrong gradient fails all.
+    size = float(np.sqrt(dot(like, like) * dot(weights, weights)))
+    for step in (1e-2, 3e-3, 1e-3):
+        measured = (value(step) - value(-step)) / (2 * step)
+        if abs(measured - slope) <= 1e-2 * abs(slope) + 1e-6 * size / step:
+            return
+    raise AssertionError(
+        f"slope along a random direction of parameters and inputs: expected {measured:.6g} by finite "
+        f"differences, received {slope:.6g} by the gradient"
+    )
+
+
+def _dtype(case: Case) -> None:
+    if not any(map(is_float, jax.tree.leaves(case.inputs))):
+        return
+    half = jnp.dtype(jnp.bfloat16)
+
+    def narrow(tree: Any) -> Any:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, half if is_float(x) else x.dtype), tree)
+
+    specs = narrow(case.inputs)
+    params, state = jax.eval_shape(lambda key: case.layer.init(key, *specs), case.key)
+    agree_in_form(params, narrow(case.made[0]), "params for bfloat16 inputs")
+    for train in (False, True):
+        output, moved = jax.eval_shape(
+            lambda p, s, x, key, train=train: case.layer.apply(p, s, *x, key=key, train=train),
+            params,
+            state,
+            specs,
+            case.key,
+        )
+        agree_in_form(output, narrow(case.inferred[0]), f"output for bfloat16 inputs, train={train}")
+        agree_in_form(moved, state, f"state for bfloat16 inputs, train={train}")
+
+
+def _same_layer(case: Case, again: Any, how: str, record: Callable[[Any], Any]) -> None:
+    if not isinstance(again, Layer) or record(again) != record(case.layer):
+        raise AssertionError(f"{how}: expected {record(case.layer)}, received {again!r}")
+    agree(again.init(case.key, *case.inputs), case.made, f"init {how}", exact=True)
+    if program(again, case, True, case.key) != case.programs[True]:
+        output = again.apply(*case.made, *case.inputs, key=case.key, train=True)
+        agree(output, case.trained, f"output {how}")
+
+
+def _pickle(case: Case) -> None:
+    _same_layer(case, pickle.loads(pickle.dumps(case.layer)), "after pickling", repr)
+
+
+def _data(case: Case) -> None:
+    text = json.dumps(case.layer.to_data())
+    _same_layer(case, layers.get(json.loads(text)), f"built from {text}", Layer.to_data)
+
+
+def _keys(case: Case) -> None:
+    agree(case.run(True), case.trained, "output for the same key", exact=True)
+    others = [case.run(True, key=jax.random.fold_in(case.key, i)) for i in range(1, 6)]
+    differs = any(not equal(other, case.trained) for other in others)
+    keyless = functools.partial(case.layer.apply, train=True)
+    if not case.layer.draws:
+        if differs:
+            raise AssertionError(
+                "expected equal outputs for all keys (apply.draws is False), received others"
+            )
+        jax.eval_shape(keyless, *case.made, *case.inputs)
+        return
+    if not differs:
+        raise AssertionError("expected other outputs for other keys in training, received equal ones")
+    try:
+        jax.eval_shape(keyless, *case.made, *case.inputs)
+    except MissingKeyError:
+        return
+    raise AssertionError("expected a MissingKeyError in training without a key (see need_key), received none")
+
+
+def _inference(case: Case) -> None:
+    if program(case.layer, case, False, case.key) != case.programs[False]:
+        keyed = case.layer.apply(*case.made, *case.inputs, key=case.key)
+        agree(keyed, case.inferred, "(output, state) in inference with a key")
+    moved, started = _without_losses(case.inferred[1]), _without_losses(case.made[1])
+    agree(moved, started, "state after inference", exact=True)
+
+
+def _without_losses(state: Any) -> Any:
+    """The state less the `aux_loss` leaves, which are values of this call and not memory."""
+    if not isinstance(state, dict):
+        return state
+    return {name: _without_losses(value) for name, value in state.items() if name != "aux_loss"}
+
+
+def _frozen(case: Case) -> None:
+    frozen = freeze(case.layer)
+    if program(frozen, case, True, None) == case.programs[False] and not case.made[1]:
+        return
+    output, state = frozen.apply(*case.made, *case.inputs, train=True)
+    agree(output, case.inferred[0], "output in training when frozen")
+    agree(state, case.made[1], "state after training when frozen", exact=True)
+
+
+PROPERTIES: Mapping[str, Callable[[Case], None]] = MappingProxyType(
+    {
+        "init": _init,
+        "state": _state,
+        "jit": _jit,
+        "once": _once,
+        "vmap": _vmap,
+        "rows": _rows,
+        "empty": _empty,
+        "symbolic": _symbolic,
+        "gradient": _gradient,
+        "dtype": _dtype,
+        "pickle": _pickle,
+        "data": _data,
+        "keys": _keys,
+        "inference": _inference,
+        "frozen": _frozen,
+    }
+)

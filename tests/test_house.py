@@ -1,0 +1,159 @@
+"""The rules of the house, read off the source: what imports what, who prints, what is documented."""
+
+import ast
+import importlib
+import inspect
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import jlayers as jl
+from jlayers.core import layers
+
+ROOT = pathlib.Path(jl.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+IDS = [str(path.relative_to(ROOT)) for path in FILES]
+
+# Imports point up this list only: a module imports from those before it. A package counts as one.
+# fmt: off
+ORDER = [
+    "registry", "shapes", "lifting", "core", "tree", "initializers", "activations", "regularizers",
+    "constraints", "wiring", "ops", "layers", "compose", "node_table", "graph", "freeze", "table", "observed",
+    "flops", "summary", "draw", "losses", "metrics", "optimizers", "data", "train", "applications", "interop",
+    "config", "runs", "cli", "testing",
+]
+# fmt: on
+JAX_ALONE = ORDER[: ORDER.index("freeze") + 1]  # no optax, no YAML, no files
+LIGHT = {"jax", "numpy", "jaxtyping", "jlayers"}
+HEAVY = {"sklearn", "matplotlib", "pydantic", "ruamel", "rich", "safetensors", "h5py"}
+MAY_BE_HEAVY = ("config", "cli")
+MAY_DRAW_ON_A_TERMINAL = ("cli", "train/progress")
+
+
+def place(path):
+    """`layers/core.py` is in `layers`, `core.py` in `core`, `__init__.py` nowhere."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def module_name(path):
+    return ".".join(("jlayers", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imports(node, inside_function=False):
+    """Pairs of an imported module and whether the import waits in a function; `from a import b` is `a.b`."""
+    for child in ast.iter_child_nodes(node):
+        if is_type_checking(child):
+            continue
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, inside_function) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, f"line {child.lineno}: write imports in full, not relative"
+            yield from ((f"{child.module}.{alias.name}", inside_function) for alias in child.names)
+        else:
+            function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            yield from imports(child, inside_function or function)
+
+
+def parsed(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_module_keeps_the_rules(path):
+    tree, here = parsed(path), place(path)
+    name = str(path.relative_to(ROOT))
+    assert ast.get_docstring(tree), f"{name}: begin the module with a docstring that says its one idea"
+    assert here in {*ORDER, "__init__", "__main__"}, f"{name}: give {here!r} a place in ORDER"
+    for imported, waits in imports(tree):
+        root, *rest = imported.split(".")
+        if root == "jlayers" and here in ORDER:
+            target = rest[0] if rest else ""
+            assert target in ORDER[: ORDER.index(here) + 1], (
+                f"{name} imports {imported}, which is not above it"
+            )
+        if here in JAX_ALONE:
+            assert root in LIGHT or root in sys.stdlib_module_names, (
+                f"{name} imports {imported}, not JAX alone"
+            )
+        if root in HEAVY and here not in MAY_BE_HEAVY:
+            assert waits, f"{name} imports {imported} at the top: import it in the function that needs it"
+        if root == "ruamel":
+            assert here == "config", f"{name} imports {imported}: only config parses YAML"
+        if root == "rich":
+            assert name.startswith(MAY_DRAW_ON_A_TERMINAL), f"{name} imports {imported}: only cli prints"
+    if here != "cli":
+        for node in ast.walk(tree):
+            printed = isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write")
+            assert not printed, f"{name}, line {getattr(node, 'lineno', 0)} prints: only cli prints"
+
+
+def test_the_reader_of_imports_sees_every_form():
+    source = """
+import a.b as c
+from d import e
+if TYPE_CHECKING:
+    import f
+try:
+    import g
+except ImportError:
+    def h():
+        from i.j import k, l
+"""
+    assert list(imports(ast.parse(source))) == [
+        ("a.b", False), ("d.e", False), ("g", False), ("i.j.k", True), ("i.j.l", True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "layers").glob("*.py")), ids=lambda path: path.stem)
+def test_layers_files_list_their_names(path):
+    if path.stem == "__init__":
+        return
+    module = importlib.import_module(module_name(path))
+    assert module.__all__ == sorted(module.__all__), "sort __all__"
+    defined = {name for name in layers if layers[name].__module__ == module.__name__}
+    if path.stem.startswith("_"):  # a helper
+        assert not defined
+    else:
+        assert set(module.__all__) == defined
+
+
+OWN_LAYERS = [name for name in layers if layers[name].__module__.startswith("jlayers.")]
+
+
+@pytest.mark.parametrize("name", OWN_LAYERS)
+def test_registered_layer_is_public_and_documented(name):
+    assert hasattr(jl, name), f"export {name} from jlayers"
+    constructor = getattr(jl, name)
+    text = inspect.getdoc(constructor) or ""
+    assert ">>> " in text, f"{name}: add an example that runs"
+    arguments = [
+        a for a in inspect.signature(constructor).parameters if a not in ("name", "trainable", "frozen")
+    ]
+    if arguments:
+        assert "Args:\n" in text, f"{name}: document its arguments under Args:"
+        described = text.partition("Args:\n")[2]
+        missing = [a for a in arguments if f"    {a}:" not in described and f"    *{a}:" not in described]
+        assert not missing, f"{name}: document {', '.join(missing)} under Args:"
+
+
+def test_importing_jlayers_loads_little():
+    script = """
+import json, sys
+import jax, jaxtyping, numpy, optax
+before = set(sys.modules)
+import jlayers
+print(json.dumps([sorted(before), sorted(set(sys.modules) - before)]))
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    _, added = json.loads(ran.stdout)
+    foreign = {name.partition(".")[0] for name in added} - set(sys.stdlib_module_names) - {"jlayers"}
+    assert foreign <= {"jax", "jaxlib", "numpy", "optax"}, (
+        "import what is heavy in the functions that need it"
+    )
