@@ -4,7 +4,7 @@ The network has forty times more weights than there are images. Without the thre
 the gap between its losses on images seen and unseen shows:
 
     python examples/digits_mlp.py
-    python examples/digits_mlp.py --dropout 0 --l2 0 --patience 60
+    python examples/digits_mlp.py --dropout 0 --l2 0 --patience 0
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--dropout", type=float, default=0.4)
     parser.add_argument("--l2", type=float, default=1e-4)
-    parser.add_argument("--patience", type=int, default=10)
+    parser.add_argument("--patience", type=int, default=10, help="0 for no early stopping")
     arguments = parser.parse_args(argv)
 
     digits = jl.data.digits()
@@ -42,15 +42,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy", "sparse_categorical_crossentropy"],
     )
-    stop = jl.EarlyStopping(
-        monitor="val_loss", patience=arguments.patience, restore_best_weights=True
-    )
+    callbacks: list[jl.Callback] = [jl.ProgressBar()]
+    if arguments.patience:
+        callbacks.append(jl.EarlyStopping(patience=arguments.patience, restore_best_weights=True))
     state, history = jl.fit(
         trainer,
         *train,
         epochs=arguments.epochs,
         validation_data=validation,
-        callbacks=[jl.ProgressBar(), stop],
+        callbacks=callbacks,
     )
     print(f"stopped after {len(history['loss'])} epochs")
     seen = jl.evaluate(trainer, state, *train)

@@ -1,8 +1,7 @@
 """The training loop written by hand, over the public step: all that `jl.fit` does for you, in plain sight.
 
 The step is one pure, compiled function from a state and a batch to the next state and the running results.
-Whatever happens between two calls is yours: here the order of the data, and weights averaged on the way, which
-often test better than the last ones.
+Whatever happens between two calls is yours: here the order of the data, and weights averaged on the way.
 
     python examples/own_loop.py
 """

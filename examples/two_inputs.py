@@ -1,6 +1,6 @@
-"""A graph of two inputs, a shared layer and two outputs: are these two digits the same, and what is the first?
+"""A graph of two inputs, a shared encoder and two outputs: are two digits the same, and what is the first?
 
-Pairs are made of real digits, half of them of one class. Both images pass through one encoder; its weights
+Pairs are made of real digits, half of them of one class. Both images pass through the encoder; its weights
 are shared. The model's inputs have names, and the data must bear exactly these.
 
     python examples/two_inputs.py --picture graph.svg
@@ -62,9 +62,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         metrics={"digit": "accuracy", "same": "accuracy"},
     )
     x, y = pairs(*digits.train, count=arguments.pairs, seed=0)
-    state, _ = jl.fit(
-        trainer, x, y, epochs=arguments.epochs, batch_size=64, callbacks=[jl.ProgressBar()]
-    )
+    state, _ = jl.fit(trainer, x, y, epochs=arguments.epochs, batch_size=64, callbacks=[jl.ProgressBar()])
     logs = jl.evaluate(trainer, state, *pairs(*digits.test, count=2000, seed=1))
     print("pairs of digits never seen:", ", ".join(f"{name} {value:.4f}" for name, value in logs.items()))
     return logs

@@ -1,8 +1,8 @@
 """jlayers: Keras's ease in stax's form. A layer is a pure `init`/`apply` pair over a parameter pytree."""
 
-from jlayers import activations, initializers, losses, metrics, optimizers, regularizers, testing
+from jlayers import activations, data, initializers, losses, metrics, optimizers, regularizers, testing
 from jlayers.compose import Remat, Repeat, Residual, Sequential
-from jlayers.core import Layer, MissingKeyError, layer, need_key
+from jlayers.core import Layer, MissingKeyError, layer, need_key, no_params
 from jlayers.draw import draw
 from jlayers.flops import flops
 from jlayers.freeze import freeze, trainable_mask, unfreeze

@@ -1,4 +1,4 @@
-"""The command line: `jlayers train FILE`, `evaluate RUN`, `predict RUN INPUT`, `summary FILE`, `list`, `schema`.
+"""The command line: `jlayers train`, `evaluate`, `predict`, `summary`, `list` and `schema`.
 
 The only module that prints. What is wrong with a file or a path is told without a traceback, and the exit
 code is then 2; `--debug` shows the traceback.
@@ -51,7 +51,9 @@ def _fail(given: argparse.Namespace, text: str, code: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="jlayers", description="Train and use models that a YAML file describes.")
+    parser = argparse.ArgumentParser(
+        prog="jlayers", description="Train and use models that a YAML file describes."
+    )
     parser.set_defaults(command=None, debug=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
@@ -74,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     train = add("train", _train, "Train the model of a file; the run is kept in a folder of its own.")
     add_set(train)
     train.add_argument("--epochs", type=int, metavar="N", help="short for --set training.epochs=N")
-    train.add_argument("--run", metavar="DIR", help="the run's folder (default: runs/<name of the file>-<number>)")
+    train.add_argument(
+        "--run", metavar="DIR", help="the run's folder (default: runs/<name of the file>-<number>)"
+    )
 
     evaluate = add("evaluate", _evaluate, "Evaluate a run's weights on the data held out.")
     evaluate.add_argument("run", metavar="RUN", help="the run's folder")
@@ -89,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     add_set(summary)
 
     listing = add("list", _list, "List what a file can name: layers, losses, metrics, optimizers, ...")
-    listing.add_argument("kind", nargs="?", metavar="KIND", help="such as layers or losses; all kinds if left out")
+    listing.add_argument(
+        "kind", nargs="?", metavar="KIND", help="such as layers or losses; all kinds if left out"
+    )
 
     add("schema", _schema, "Print the JSON Schema of the files, for editors.")
     return parser
@@ -129,7 +135,9 @@ def _train(given: argparse.Namespace) -> None:
     if results["kept_epoch"] < results["epochs"]:
         console.print(f"kept the weights of epoch {results['kept_epoch']}", highlight=False)
     _print_results(console, experiment.data, results)
-    console.print(f"[dim]evaluate again with:[/] jlayers evaluate {run.path}", highlight=False, soft_wrap=True)
+    console.print(
+        f"[dim]evaluate again with:[/] jlayers evaluate {run.path}", highlight=False, soft_wrap=True
+    )
 
 
 def _print_header(console: Any, file: str, experiment: Any, report: Any, run: Any) -> None:
@@ -138,12 +146,13 @@ def _print_header(console: Any, file: str, experiment: Any, report: Any, run: An
     settings = experiment.settings
     training = settings.training
     frozen = f", {report.frozen:,} of them frozen" if report.frozen else ""
+    most = "up to " if training.early_stopping else ""
     device = jax.devices()[0]
     facts = {
         "config": file,
         "data": str(experiment.data),
         "model": f"{experiment.model.spec.name}, {report.params:,} parameters{frozen}",
-        "training": f"up to {training.epochs} epochs, batches of {training.batch_size}, seed {settings.seed}",
+        "training": f"{most}{training.epochs} epochs, batches of {training.batch_size}, seed {settings.seed}",
         "device": f"{device.device_kind} ({device.platform}), JAX {jax.__version__}",
         "run": str(run.path),
     }
@@ -182,7 +191,9 @@ def _evaluate(given: argparse.Namespace) -> None:
     console = _console()
     then = run.results()
     if then.get("status") != "completed":
-        console.print(f"the run's status is {then.get('status')!r}: these are its last saved weights", highlight=False)
+        console.print(
+            f"the run's status is {then.get('status')!r}: these are its last saved weights", highlight=False
+        )
     if data.fingerprint() != run.data()["fingerprint"]:
         console.print("the data have changed since this run was trained", style="yellow", highlight=False)
     for name, value in results.items():
@@ -231,7 +242,9 @@ def _write_output(path: str, outputs: Any) -> None:
     if suffix == ".npz":
         np.savez(path, **named)
     elif len(named) != 1:
-        raise ValueError(f"the model has the outputs {list(named)}: expected a .npz file, received --output {path}")
+        raise ValueError(
+            f"the model has the outputs {list(named)}: expected a .npz file, received --output {path}"
+        )
     elif suffix == ".npy":
         np.save(path, *named.values())
     else:
@@ -274,7 +287,9 @@ def _list(given: argparse.Namespace) -> None:
     registries = {registry.plural: registry for kind in KINDS if (registry := registry_of(kind)) is not None}
     wanted = next((p for p, r in registries.items() if given.kind in (p, r.kind)), None)
     if given.kind is not None and wanted is None:
-        raise ValueError(f"expected a kind to list, received {given.kind!r}: {nearest(given.kind, registries)}")
+        raise ValueError(
+            f"expected a kind to list, received {given.kind!r}: {nearest(given.kind, registries)}"
+        )
     console = _console()
     for plural, registry in registries.items():
         if wanted not in (None, plural):

@@ -6,6 +6,7 @@ that half precision keeps the distribution.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -44,16 +45,43 @@ get = registry.get
 # `@jl.initializers.register` enters a factory of one's own: options in, `f(key, shape, dtype)` out.
 register = registry.factory()
 
+_SIZES = (2**14, 2**16, 2**18, 2**20, 2**22)
 _TRUNCATED_STD = 0.87962566103423978  # standard deviation of a unit normal cut at -2 and 2
 
 
-def _rounded(draw: Callable[[Any, tuple[int, ...], Any], jax.Array]) -> Initializer:
+Draw = Callable[[Any, tuple[int, ...], Any], jax.Array]
+
+
+def _draw(sample: Draw, key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """`sample(key, shape, dtype)`, by way of few sizes.
+
+    JAX compiles a generator anew for each size, up to a second on a CPU: the many small kernels of a model
+    share five sizes. JAX's generator numbers its draws, so that the values stay those of the direct call.
+    """
+    size = math.prod(shape)
+    if not isinstance(size, int) or size > _SIZES[-1]:
+        return sample(key, shape, dtype)
+    common = next(s for s in _SIZES if s >= size)
+    return jax.lax.slice(sample(key, (common,), dtype), (0,), (size,)).reshape(shape)
+
+
+def _rounded(draw: Draw) -> Initializer:
     """An initialiser that draws in at least float32 and then takes the wanted dtype."""
 
     def init(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
         return draw(key, tuple(shape), wide_dtype(dtype)).astype(dtype)
 
     return init
+
+
+def _uniform(low: float, high: float) -> Draw:
+    return functools.partial(
+        _draw, lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, low, high)
+    )
+
+
+def _truncated(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    return jax.random.truncated_normal(key, -2, 2, shape, dtype)
 
 
 @registry.factory("zero")
@@ -118,7 +146,7 @@ def random_normal(mean: float = 0.0, stddev: float = 0.05) -> Initializer:
     (3, 2)
     """
     _not_negative("random_normal", "stddev", stddev)
-    return _rounded(lambda key, shape, dtype: mean + stddev * jax.random.normal(key, shape, dtype))
+    return _rounded(lambda key, shape, dtype: mean + stddev * _draw(jax.random.normal, key, shape, dtype))
 
 
 @registry.factory("uniform")
@@ -137,7 +165,7 @@ def random_uniform(minval: float = -0.05, maxval: float = 0.05) -> Initializer:
         raise ValueError(
             f"random_uniform: expected minval <= maxval, received minval={minval!r}, maxval={maxval!r}"
         )
-    return _rounded(lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, minval, maxval))
+    return _rounded(_uniform(minval, maxval))
 
 
 @registry.factory()
@@ -150,9 +178,7 @@ def truncated_normal(mean: float = 0.0, stddev: float = 0.05) -> Initializer:
     True
     """
     _not_negative("truncated_normal", "stddev", stddev)
-    return _rounded(
-        lambda key, shape, dtype: mean + stddev * jax.random.truncated_normal(key, -2, 2, shape, dtype)
-    )
+    return _rounded(lambda key, shape, dtype: mean + stddev * _draw(_truncated, key, shape, dtype))
 
 
 def _not_negative(where: str, name: str, value: float) -> None:
@@ -213,10 +239,10 @@ def variance_scaling(
         std = math.sqrt(scale / max(1.0, fan))
         if distribution == "uniform":
             limit = math.sqrt(3.0) * std
-            return jax.random.uniform(key, shape, dtype, -limit, limit)
+            return _uniform(-limit, limit)(key, shape, dtype)
         if distribution == "untruncated_normal":
-            return std * jax.random.normal(key, shape, dtype)
-        return std / _TRUNCATED_STD * jax.random.truncated_normal(key, -2, 2, shape, dtype)
+            return std * _draw(jax.random.normal, key, shape, dtype)
+        return std / _TRUNCATED_STD * _draw(_truncated, key, shape, dtype)
 
     return _rounded(draw)
 
@@ -331,7 +357,7 @@ def orthogonal(gain: float = 1.0) -> Initializer:
             raise ValueError(f"orthogonal: expected at least 2 dimensions, received shape={shape}")
         rows, columns = math.prod(shape[:-1]), shape[-1]
         tall = (max(rows, columns), min(rows, columns))
-        q, r = jnp.linalg.qr(jax.random.normal(key, tall, dtype))
+        q, r = jnp.linalg.qr(_draw(jax.random.normal, key, tall, dtype))
         signs = jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(dtype)  # makes the distribution uniform (Haar)
         q = q * signs[None, :]
         return gain * (q.T if rows < columns else q).reshape(shape)

@@ -77,7 +77,7 @@ class _Optimizers(Registry):
         if isinstance(value, optax.GradientTransformation):
             return value
         if isinstance(value, (list, tuple)):
-            return chain(value)
+            return chain(list(value))
         if not isinstance(value, (str, Mapping)):
             raise TypeError(
                 f"expected an optimizer by name, as {{name: arguments}}, as a list of such, or an "
@@ -300,8 +300,8 @@ def join_schedules(schedules: list[float | ScheduleLike], boundaries: list[int])
     >>> float(schedule(9)), round(float(schedule(10)), 6)
     (0.5, 0.1)
     """
-    members = [get_schedule(member) for member in schedules]
-    members = [m if callable(m) else optax.constant_schedule(m) for m in members]
+    members: list[Any] = [get_schedule(member) for member in schedules]
+    members = [m if callable(m) else optax.constant_schedule(m) for m in members]  # a number is constant
     return optax.join_schedules(members, boundaries)
 
 

@@ -1,5 +1,6 @@
 """Configurations: strict reading, derived checking, errors with line and path, overrides, JSON Schema."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 import jlayers as jl
 from jlayers import config
 from jlayers.config import ConfigError
-from jlayers.config.derive import adapter, derived
+from jlayers.config.derive import derived
 from jlayers.config.reader import read_text
 from jlayers.config.signatures import KINDS, arguments, documentation, registry_of, shown
+from jlayers.config.types import adapter
 from jlayers.registry import Kind, to_data
 
 BASE = """\
@@ -135,12 +137,8 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_any_text_is_data_or_a_config_error(text):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            data = read_text(text).data
-        except ConfigError as error:
-            assert error.problems
-        else:
-            json.dumps(data)
+        with contextlib.suppress(ConfigError):
+            json.dumps(read_text(text).data)
 
 
 # ----------------------------------------------------------------------------------------- checking
@@ -181,10 +179,22 @@ training: {epochs: 1.5, batch_size: yes, early_stoping: {patience: 3}}
         (5, f"{layers}.1.Dense.units", "expected a whole number, received units='10'"),
         (5, f"{layers}.1.Dense.activation", "unknown activation 'softmx': did you mean 'softmax'"),
         (5, f"{layers}.1.Dense.kernel_regularizer.l2.l2", "expected a number, received l2=True"),
-        (6, f"{layers}.2.Conv2D.kernel_size", "expected a whole number or a list of 2 whole numbers, received"),
-        (6, f"{layers}.2.Conv2D.strides", "expected a whole number or a list of 2 whole numbers, received strides='x'"),
+        (
+            6,
+            f"{layers}.2.Conv2D.kernel_size",
+            "expected a whole number or a list of 2 whole numbers, received",
+        ),
+        (
+            6,
+            f"{layers}.2.Conv2D.strides",
+            "expected a whole number or a list of 2 whole numbers, received strides='x'",
+        ),
         (6, f"{layers}.2.Conv2D.padding", "received padding='vald'"),
-        (7, f"{layers}.3", "expected one layer as {name: {argument: value}}, received the keys 'Flatten', 'Dense'"),
+        (
+            7,
+            f"{layers}.3",
+            "expected one layer as {name: {argument: value}}, received the keys 'Flatten', 'Dense'",
+        ),
         (9, f"{layers}.4", "expected a layer by name, received 3"),
         (10, f"{layers}.5.Dense", "Dense needs 'units', which is missing"),
         (11, "lss", "the file takes no 'lss' (received lss=3): did you mean 'loss'?"),
@@ -246,8 +256,8 @@ def test_nothing_is_coerced(arguments):
 def test_what_fits_is_taken_as_it_is():
     made = config.loads(
         with_model(
-            "{ToyBlock: {width: 3, size: [3, 4], mode: valid, inner: {Dense: 4}, several: [Flatten, Dropout: 0.5], "
-            "scale: 2, flag: true, anything: {a: [1]}, name: toy}}"
+            "{ToyBlock: {width: 3, size: [3, 4], mode: valid, inner: {Dense: 4}, "
+            "several: [Flatten, Dropout: 0.5], scale: 2, flag: true, anything: {a: [1]}, name: toy}}"
         )
     ).model.spec.arguments
     assert made["size"] == (3, 4)
@@ -314,7 +324,10 @@ loss: {sparse_categorical_crossentropy: {from_logits: true}}
     made = config.loads(text)
     assert made.model.children["out"].spec.arguments["units"] == 10
     assert config.loads(json.dumps(made.to_data())).to_data() == made.to_data()
-    assert problems(text.replace("shared: flat", "shred: flat"))[0][:2] == (9, "model.Model.nodes.flat2.shred")
+    assert problems(text.replace("shared: flat", "shred: flat"))[0][:2] == (
+        9,
+        "model.Model.nodes.flat2.shred",
+    )
     assert problems(text.replace("Dense: 10", "Dense: x"))[0][:2] == (
         11,
         "model.Model.nodes.out.layer.Dense.units",
@@ -342,7 +355,9 @@ def test_several_outputs_take_losses_by_output():
 
 def test_an_optimizer_may_be_a_chain_with_a_schedule():
     schedule = "{linear_schedule: {init_value: 0.1, end_value: 0, transition_steps: 5}}"
-    text = BASE.replace("{adam: {learning_rate: 0.01}}", f"[{{clip: 1.0}}, {{sgd: {{learning_rate: {schedule}}}}}]")
+    text = BASE.replace(
+        "{adam: {learning_rate: 0.01}}", f"[{{clip: 1.0}}, {{sgd: {{learning_rate: {schedule}}}}}]"
+    )
     made = config.loads(text)
     params = {"w": np.ones(2, np.float32)}
     optimizer = made.compile().optimizer
@@ -365,7 +380,9 @@ def test_training_options_out_of_range(change):
 def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "t.csv").write_text("a,y\n1,2\n3,4\n")
-    (tmp_path / "sub" / "e.yaml").write_text("data: {csv: {path: t.csv, target: y}}\nmodel: {Dense: 1}\nloss: mse\n")
+    (tmp_path / "sub" / "e.yaml").write_text(
+        "data: {csv: {path: t.csv, target: y}}\nmodel: {Dense: 1}\nloss: mse\n"
+    )
     monkeypatch.chdir(tmp_path)
     made = config.load("sub/e.yaml")
     assert made.data.sizes == (2, 0)
@@ -378,7 +395,7 @@ def test_data_that_cannot_be_loaded_have_a_line(tmp_path):
     made = config.loads(text, base=tmp_path)
     with pytest.raises(ConfigError, match=r"<text>:4: data\.csv: .*t\.csv, line 2, column 2 \('y'\)"):
         _ = made.data
-    with pytest.raises(ConfigError, match="<text>:4: data.csv"):
+    with pytest.raises(ConfigError, match=r"<text>:4: data\.csv"):
         _ = config.loads(text.replace("t.csv", "u.csv"), base=tmp_path).data
 
 
@@ -411,7 +428,11 @@ def test_resolved_data_are_complete_and_read_back():
         ("optimizer={sgd: {momentum: 0.9}}", ("optimizer",), {"sgd": {"momentum": 0.9}}),
         ("data.digits.seed=3", ("data", "digits", "seed"), 3),
         ("model.Sequential.1.Dense.units=5", ("model", "Sequential", "layers", 1, "Dense", "units"), 5),
-        ("model.Sequential.layers.1.Dense.units=5", ("model", "Sequential", "layers", 1, "Dense", "units"), 5),
+        (
+            "model.Sequential.layers.1.Dense.units=5",
+            ("model", "Sequential", "layers", 1, "Dense", "units"),
+            5,
+        ),
         ("model.sequential.layers.0=Identity", ("model", "Sequential", "layers", 0), "Identity"),
         ("model.Sequential.name=net", ("model", "Sequential", "name"), "net"),
         ("metrics=[]", ("metrics",), []),
@@ -427,7 +448,11 @@ def test_overrides(assignment, path, value):
 def test_overrides_come_in_order_and_open_short_forms():
     data = config.loads(
         with_model("{Sequential: [Dropout: 0.25, Dense: 3]}"),
-        ["model.Sequential.0.Dropout.rate=0.5", "model.Sequential.1.Dense.units=4", "model.Sequential.1.Dense=5"],
+        [
+            "model.Sequential.0.Dropout.rate=0.5",
+            "model.Sequential.1.Dense.units=4",
+            "model.Sequential.1.Dense=5",
+        ],
     ).to_data()
     assert data["model"] == {"Sequential": {"layers": [{"Dropout": {"rate": 0.5}}, {"Dense": {"units": 5}}]}}
 

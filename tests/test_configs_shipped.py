@@ -1,4 +1,4 @@
-"""Every configuration that ships: it fits the JSON Schema, its model fits its data, and it trains a few steps."""
+"""Every configuration that ships fits the JSON Schema and its data, and trains a few steps."""
 
 import json
 import pathlib

@@ -108,7 +108,14 @@ def test_parts_put_together_are_the_whole():
 
 def test_npz_by_names_with_dtypes_and_several_inputs(tmp_path):
     path = tmp_path / "toy.npz"
-    np.savez(path, a=np.ones((4, 2)), b=np.zeros((4, 3), np.uint8), y=np.arange(4), ta=np.ones((2, 2)), ty=np.arange(2))
+    np.savez(
+        path,
+        a=np.ones((4, 2)),
+        b=np.zeros((4, 3), np.uint8),
+        y=np.arange(4),
+        ta=np.ones((2, 2)),
+        ty=np.arange(2),
+    )
     found = data.npz(path, x=["a", "b"], y="y")
     assert {k: (v.shape, v.dtype.name) for k, v in found.train[0].items()} == {
         "a": ((4, 2), "float32"),
@@ -117,7 +124,7 @@ def test_npz_by_names_with_dtypes_and_several_inputs(tmp_path):
     assert found.train[1].dtype == np.int32
     held = data.npz(path, x="a", y="y", x_test="ta", y_test="ty")
     assert held.sizes == (4, 2)
-    with pytest.raises(KeyError, match="no array 'yy'.*'y'"):
+    with pytest.raises(KeyError, match=r"no array 'yy'.*'y'"):
         data.npz(path, x="a", y="yy")
     with pytest.raises(ValueError, match="together"):
         data.npz(path, x="a", x_test="ta")
@@ -229,7 +236,9 @@ def test_mnist_in_all_its_forms(tmp_path, small_mnist, form):
     found = data.mnist(path)
     assert found.train[0].shape == (20, 28, 28, 1)
     assert found.train[0].dtype == np.float32
-    np.testing.assert_array_equal(found.train[0][..., 0] * np.float32(255), small_mnist["train-images-idx3-ubyte"])
+    np.testing.assert_array_equal(
+        found.train[0][..., 0] * np.float32(255), small_mnist["train-images-idx3-ubyte"]
+    )
     np.testing.assert_array_equal(found.test[1], np.arange(10))
     assert found.classes == 10
 
@@ -307,7 +316,9 @@ def test_csv_numbers_and_targets_by_name(tmp_path):
 
 
 def test_csv_labels(tmp_path):
-    found = csv(write(tmp_path, "x;kind\n1;setosa\n2;virginica\n3;setosa\n"), "kind", labels=True, delimiter=";")
+    found = csv(
+        write(tmp_path, "x;kind\n1;setosa\n2;virginica\n3;setosa\n"), "kind", labels=True, delimiter=";"
+    )
     np.testing.assert_array_equal(found.train[1], np.array([0, 1, 0], np.int32))
     assert found.train[1].dtype == np.int32
     assert found.class_names == ("setosa", "virginica")

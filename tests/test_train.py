@@ -1,4 +1,4 @@
-"""Training: the step against a hand-written one, fit, evaluate, predict, determinism, compilations, errors."""
+"""Training: the step against a hand-written one, fit, evaluate, predict, determinism, errors."""
 
 import os
 

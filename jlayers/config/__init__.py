@@ -12,8 +12,9 @@ optimizer: {adam: {learning_rate: 0.003}}
 training: {epochs: 10}
 ```
 
-Something with a name (a layer, a loss, a schedule, ...) is written as its name, as `{name: {argument: value}}`,
-or, to give its first argument alone, as `{name: value}`. Arguments are those of the Python constructor.
+Something with a name (a layer, a loss, a schedule, ...) is written as its name, as
+`{name: {argument: value}}`, or, to give its first argument alone, as `{name: value}`. Arguments are those of
+the Python constructor.
 """
 
 from jlayers.config.errors import ConfigError, Problem

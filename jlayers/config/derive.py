@@ -1,6 +1,7 @@
-"""Pydantic types derived from type hints: nothing is coerced, and nested kinds are `Name` or `{Name: arguments}`.
+"""Pydantic types derived from type hints, so that constructors' signatures are what YAML is checked against.
 
-Validated data hold a `Call` wherever a constructor is to be called; `jlayers.config.build` makes the calls.
+Nothing is coerced. What is looked up by name is `Name` or `{Name: arguments}`. Validated data hold a `Call`
+wherever a constructor is to be called; `jlayers.config.build` makes the calls.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ import collections.abc as abc
 import dataclasses
 import functools
 import os
+import pathlib
 import types
 import typing
 from typing import Annotated, Any, Literal, Union
 
 import pydantic
-from pydantic_core import PydanticCustomError, ValidationError, core_schema
+from pydantic_core import PydanticCustomError
 
 from jlayers.config.signatures import Argument, arguments, documentation, registry_of
+from jlayers.config.types import Derived, FilePathType, Marker, Nothing, OneOf, Unknown, Whole, adapter, wrong
 from jlayers.core import Layer
 from jlayers.registry import Kind, nearest, to_data
 
-__all__ = ["Call", "Choice", "Record", "adapter", "arguments_model", "derived", "section_of"]
+__all__ = ["Call", "Choice", "Record", "arguments_model", "derived", "section_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,125 +35,6 @@ class Call:
     make: abc.Callable[..., Any]
     arguments: dict[str, Any]
     text: str | None = None  # the name as it was written, if it was written without arguments
-
-
-@dataclasses.dataclass(frozen=True)
-class Derived:
-    """A hint made into a pydantic type; `whole` if one message suits all that can be wrong inside."""
-
-    type: Any
-    expected: str
-    whole: bool = True
-
-
-class _Marker:
-    """A type of our own for pydantic: `check(value, info)` and a fragment of JSON Schema."""
-
-    def check(self, value: Any, info: Any) -> Any:
-        raise NotImplementedError
-
-    def fragment(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return core_schema.with_info_plain_validator_function(self.check)
-
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        return self.fragment()
-
-
-def _wrong(expected: str) -> PydanticCustomError:
-    return PydanticCustomError("expected", "{expected}", {"expected": expected})
-
-
-@functools.cache
-def adapter(type_: Any) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(type_)
-
-
-class _Whole(_Marker):
-    """Another type, with one message in place of all that pydantic says about its inside."""
-
-    def __init__(self, inner: Any, expected: str):
-        self.inner, self.expected = inner, expected
-
-    def check(self, value: Any, info: Any) -> Any:
-        try:
-            return adapter(self.inner).validate_python(value, context=info.context)
-        except ValidationError:
-            raise _wrong(self.expected) from None
-
-    def fragment(self) -> dict[str, Any]:
-        return adapter(self.inner).json_schema()
-
-
-class _OneOf(_Marker):
-    """Any of several types; an error comes from the only one whose outer form fits, else names them all."""
-
-    def __init__(self, members: list[Derived]):
-        self.members = members
-        self.expected = " or ".join(dict.fromkeys(m.expected for m in members))
-
-    def check(self, value: Any, info: Any) -> Any:
-        last: ValidationError | None = None
-        for member in self.members:
-            try:
-                return adapter(member.type).validate_python(value, context=info.context)
-            except ValidationError as error:
-                if last is None and not member.whole and not _misses(error):
-                    last = error
-        raise last or _wrong(self.expected)
-
-    def fragment(self) -> dict[str, Any]:
-        return {"anyOf": [adapter(m.type).json_schema() for m in self.members]}
-
-
-_FORMS = ("expected", "several", "dict_type", "list_type", "tuple_type")
-
-
-def _misses(error: ValidationError) -> bool:
-    """True if the value as a whole is of another form, so that no more can be said about its inside."""
-    return any(not e["loc"] and e["type"] in _FORMS for e in error.errors())
-
-
-class _Path(_Marker):
-    """A path, taken relative to the folder of the YAML file and made absolute."""
-
-    expected = "a path as text"
-
-    def check(self, value: Any, info: Any) -> str:
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise _wrong(self.expected)
-        base = (info.context or {}).get("base", "")
-        return os.path.abspath(os.path.join(base, os.path.expanduser(value)))
-
-    def fragment(self) -> dict[str, Any]:
-        return {"type": "string"}
-
-
-class _Nothing(_Marker):
-    """What plain data cannot hold, such as a function of the user's own."""
-
-    expected = "nothing: this argument takes a Python object, which YAML cannot hold"
-
-    def check(self, value: Any, info: Any) -> Any:
-        raise _wrong(self.expected)
-
-    def fragment(self) -> dict[str, Any]:
-        return {"not": {}}
-
-
-class _Unknown(_Marker):
-    """Stands for every argument that a constructor does not have; the message is made where its name is known."""
-
-    def __init__(self, owner: str, names: abc.Iterable[str]):
-        self.context = {"owner": owner, "names": list(names)}
-
-    def check(self, value: Any, info: Any) -> Any:
-        raise PydanticCustomError("unknown", "unknown", self.context)
-
-    def fragment(self) -> dict[str, Any]:
-        return {"not": {}}
 
 
 # --------------------------------------------------------------------------------- constructors
@@ -166,7 +50,7 @@ def arguments_model(name: str, make: abc.Callable[..., Any]) -> type[pydantic.Ba
         {
             "__module__": __name__,
             "__doc__": documentation(make),
-            "__annotations__": {"__pydantic_extra__": dict[str, Annotated[Any, _Unknown(name, known)]]},
+            "__annotations__": {"__pydantic_extra__": dict[str, Annotated[Any, Unknown(name, known)]]},
             "model_config": pydantic.ConfigDict(
                 extra="allow", strict=True, json_schema_extra={"additionalProperties": False}
             ),
@@ -192,8 +76,8 @@ def validated(name: str, make: abc.Callable[..., Any], value: Any, context: Any)
     return {k: getattr(model, f"arg_{k}") for k in value}
 
 
-class Choice(_Marker):
-    """Something out of a registry: `Name`, `{Name: {argument: value}}`, or `{Name: value of the first argument}`."""
+class Choice(Marker):
+    """Something by name: `Name`, `{Name: {argument: value}}`, or `{Name: value of the first argument}`."""
 
     def __init__(self, kind: str):
         self.kind = kind
@@ -203,7 +87,7 @@ class Choice(_Marker):
     def check(self, value: Any, info: Any) -> Call:
         bare = isinstance(value, str)
         if not bare and not isinstance(value, dict):
-            raise _wrong(self.expected)
+            raise wrong(self.expected)
         if not bare and len(value) != 1:
             given = ", ".join(map(repr, value)) or "none"
             raise PydanticCustomError(
@@ -234,7 +118,7 @@ class Choice(_Marker):
         return {"x-jlayers-kind": self.kind}
 
 
-class _Arguments(_Marker):
+class _Arguments(Marker):
     """The arguments of one constructor."""
 
     def __init__(self, name: str, make: abc.Callable[..., Any]):
@@ -250,7 +134,7 @@ def _one_call(name: str, make: abc.Callable[..., Any]) -> Any:
     return dict[str, Annotated[Any, _Arguments(name, make)]]
 
 
-class Record(_Marker):
+class Record(Marker):
     """A call of a constructor that is known beforehand, such as a dataclass: a mapping of its arguments."""
 
     def __init__(self, make: abc.Callable[..., Any]):
@@ -259,7 +143,7 @@ class Record(_Marker):
 
     def check(self, value: Any, info: Any) -> Call:
         if not isinstance(value, dict):
-            raise _wrong(self.expected)
+            raise wrong(self.expected)
         name = self.make.__name__
         return Call("", name, self.make, validated(name, self.make, value, info.context))
 
@@ -300,7 +184,7 @@ def derived(hint: Any) -> Derived:
         return Derived(Annotated[Any, record], record.expected, whole=False)
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        for mark in hint.__metadata__:
+        for mark in getattr(hint, "__metadata__", ()):
             if isinstance(mark, (Kind, Record)):
                 marker = Choice(mark.name) if isinstance(mark, Kind) else mark
                 return Derived(Annotated[Any, marker], marker.expected, whole=False)
@@ -312,7 +196,11 @@ def derived(hint: Any) -> Derived:
     if origin is tuple and inner and inner[-1] is not Ellipsis:
         members = [derived(i) for i in inner]
         texts = {m.expected for m in members}
-        words = _plural(members[0].expected) if len(texts) == 1 else "values: " + ", ".join(m.expected for m in members)
+        words = (
+            _plural(members[0].expected)
+            if len(texts) == 1
+            else "values: " + ", ".join(m.expected for m in members)
+        )
         type_ = Annotated[tuple[tuple(m.type for m in members)], pydantic.Strict(False)]  # type: ignore[misc]
         return _container(type_, f"a list of {len(members)} {words}", members)
     if origin in (tuple, list, abc.Sequence, abc.Iterable, abc.Collection):
@@ -329,27 +217,27 @@ def derived(hint: Any) -> Derived:
         return derived(list[Any])
     if hint in (dict, abc.Mapping):
         return derived(dict[str, Any])
-    if isinstance(hint, type) and issubclass(hint, os.PathLike) or origin is os.PathLike:
-        return Derived(Annotated[Any, _Path()], _Path.expected)
+    if os.PathLike in (hint, origin) or (isinstance(hint, type) and issubclass(hint, pathlib.PurePath)):
+        return Derived(Annotated[Any, FilePathType()], FilePathType.expected)
     value = getattr(hint, "__value__", None)  # a `type X = ...` statement
-    return derived(value) if value is not None else Derived(Annotated[Any, _Nothing()], _Nothing.expected)
+    return derived(value) if value is not None else Derived(Annotated[Any, Nothing()], Nothing.expected)
 
 
 def _union(inner: tuple[Any, ...]) -> Derived:
     if any(typing.get_origin(i) is os.PathLike or i is os.PathLike for i in inner):
         inner = tuple(i for i in inner if i is not str)
     members = [derived(i) for i in inner]
-    members = [m for m in members if m.expected != _Nothing.expected] or members[:1]
+    members = [m for m in members if m.expected != Nothing.expected] or members[:1]
     if len(members) == 1:
         return members[0]
     if any(m.type is Any for m in members):
         return Derived(Any, "plain data")
-    one = _OneOf(members)
+    one = OneOf(members)
     return Derived(Annotated[Any, one], one.expected, whole=False)
 
 
 def _whole(type_: Any, expected: str) -> Derived:
-    return Derived(Annotated[Any, _Whole(type_ if type_ is None else _strict(type_), expected)], expected)
+    return Derived(Annotated[Any, Whole(type_ if type_ is None else _strict(type_), expected)], expected)
 
 
 def _strict(type_: Any) -> Any:
@@ -359,7 +247,7 @@ def _strict(type_: Any) -> Any:
 def _container(type_: Any, expected: str, members: list[Derived]) -> Derived:
     """A container of plain values has one message; in one of richer values each value has its own."""
     if all(m.whole for m in members):
-        return Derived(Annotated[Any, _Whole(type_, expected)], expected)
+        return Derived(Annotated[Any, Whole(type_, expected)], expected)
     return Derived(type_, expected, whole=False)
 
 

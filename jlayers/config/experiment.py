@@ -36,7 +36,7 @@ def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Experim
 
 
 def loads(text: str, overrides: Iterable[str] = (), base: str | os.PathLike[str] = ".") -> Experiment:
-    """The experiment in a text of YAML; see `load`.
+    r"""The experiment in a text of YAML; see `load`.
 
     >>> import jlayers.config
     >>> experiment = jlayers.config.loads('''
@@ -46,7 +46,7 @@ def loads(text: str, overrides: Iterable[str] = (), base: str | os.PathLike[str]
     ... ''')
     >>> experiment.model
     Sequential([Flatten(), Dense(10)])
-    >>> jlayers.config.loads("data: digit\\nmodel: {Dense: {unts: 3}}\\nloss: mse\\nseed: '1'")
+    >>> jlayers.config.loads("data: digit\nmodel: {Dense: {unts: 3}}\nloss: mse\nseed: '1'")
     Traceback (most recent call last):
     jlayers.config.errors.ConfigError: <text>:1: data: unknown dataset 'digit': did you mean 'digits'?
     <text>:2: model.Dense: Dense needs 'units', which is missing
@@ -65,7 +65,9 @@ def _experiment(document: Document, overrides: Iterable[str]) -> Experiment:
     with builder.located((), given):
         settings = Settings(data=call.arguments["data"], **given)
     with builder.located(("freeze",)):
-        model = freeze(settings.model, *settings.freeze) if settings.freeze else settings.model
+        model: Any = settings.model
+        if settings.freeze:
+            model = freeze(model, *settings.freeze)
     return Experiment(settings, model, call, builder)
 
 
@@ -105,7 +107,9 @@ class Experiment:
     def to_data(self) -> dict[str, Any]:
         """The configuration as plain data, complete in itself: defaults written out, paths absolute."""
         given = {k: plain(v) for k, v in self.call.arguments.items()}
-        data = {f.name: given.get(f.name, getattr(self.settings, f.name)) for f in dataclasses.fields(Settings)}
+        data = {
+            f.name: given.get(f.name, getattr(self.settings, f.name)) for f in dataclasses.fields(Settings)
+        }
         return {**data, "training": {**dataclasses.asdict(Training()), **given.get("training", {})}}
 
 

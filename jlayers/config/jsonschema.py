@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from jlayers.config.derive import adapter, arguments_model, derived
+from jlayers.config.derive import arguments_model, derived
 from jlayers.config.schema import Settings
 from jlayers.config.signatures import KINDS, arguments, documentation, registry_of
+from jlayers.config.types import adapter
 from jlayers.registry import Registry
 
 __all__ = ["json_schema"]
@@ -28,7 +29,6 @@ def json_schema() -> dict[str, Any]:
         if registry is not None:
             _define(registry, definitions)
     schema = _linked(adapter(derived(Settings).type).json_schema(), definitions)
-    schema["properties"]["$schema"] = {"type": "string"}
     return {"$schema": _DIALECT, **schema, "title": "jlayers experiment", "$defs": definitions}
 
 
@@ -48,7 +48,10 @@ def _define(registry: Registry, definitions: dict[str, Any]) -> None:
             forms.append({"allOf": [{"not": {"type": "object"}}, _linked(first, definitions)]})
         bare = not any(argument.required for argument in known.values())
         for spelling in registry.spellings(name):
-            properties[spelling] = {"description": documentation(make), "anyOf": forms + [{"type": "null"}] * bare}
+            properties[spelling] = {
+                "description": documentation(make),
+                "anyOf": forms + [{"type": "null"}] * bare,
+            }
             if bare:
                 names.append({"const": spelling, "description": documentation(make)})
     definitions[registry.kind] = {
@@ -77,4 +80,8 @@ def _linked(schema: Any, definitions: dict[str, Any]) -> Any:
     own = schema.get("$defs", {})
     for name, value in own.items() if isinstance(own, dict) else ():
         definitions[name] = _linked(value, definitions)
-    return {k: _linked(v, definitions) for k, v in schema.items() if k not in ("$defs", "title") or k == "properties"}
+    return {
+        k: _linked(v, definitions)
+        for k, v in schema.items()
+        if k not in ("$defs", "title") or k == "properties"
+    }

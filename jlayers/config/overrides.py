@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from jlayers.config.derive import section_of
 from jlayers.config.errors import ConfigError, Path, Problem, dotted
@@ -23,7 +23,7 @@ def override(document: Document, assignments: Iterable[str], section: type) -> N
         section: the dataclass that describes the document.
 
     Raises:
-        ConfigError: an assignment without `=`, a value that is no YAML, a path that leads nowhere; all of them.
+        ConfigError: an assignment without `=`, a value that is no YAML, a path that leads nowhere.
     """
     problems: list[Problem] = []
     for assignment in assignments:
@@ -53,7 +53,7 @@ class _Override:
         for i, part in enumerate(self.parts):
             node = self._opened(place, path, part)
             last = i == len(self.parts) - 1
-            key = find(node, part)
+            key: Any = find(node, part)
             if key is None and isinstance(node, dict) and (last or self._may_begin(path, part)):
                 key = part
                 node[key] = None
@@ -77,13 +77,13 @@ class _Override:
             parent[key] = node = {}
         elif isinstance(node, str) and snake_case(node) == snake_case(part):
             parent[key] = node = {node: {}}
-        if isinstance(node, dict) or (isinstance(node, list) and part.isdigit()):
+        if isinstance(node, dict) or (isinstance(node, list) and part.isdecimal()):
             return node
         first = _first_argument(str(path[-1]), part) if path else None
         if first is None:
             self._fail(f"there is nothing below {node!r} that could be set", path)
         parent[key] = {first: node}
-        self._move_lines(path, first)  # type: ignore[arg-type]
+        self._move_lines(path, first)
         return parent[key]
 
     def _may_begin(self, path: Path, part: str) -> bool:
@@ -91,9 +91,9 @@ class _Override:
         section: Any = self.section
         for name in (*path, part):
             known = arguments(section) if section is not None else {}
-            if name not in known:
+            if str(name) not in known:
                 return False
-            section = section_of(known[name].hint)
+            section = section_of(known[str(name)].hint)
         return section is not None
 
     def _move_lines(self, path: Path, first: str) -> None:
@@ -101,7 +101,7 @@ class _Override:
         for old in [p for p in table if len(p) > len(path) and p[: len(path)] == path]:
             table[(*path, first, *old[len(path) :])] = table.pop(old)
 
-    def _fail(self, message: str, path: Path) -> None:
+    def _fail(self, message: str, path: Path) -> NoReturn:
         place = f"{dotted(path)}: " if path else ""
         raise ConfigError([Problem(place + message, source=self.source)])
 
@@ -115,4 +115,3 @@ def _first_argument(name: str, argument: str) -> str | None:
             if argument in known:
                 return next(iter(known))
     return None
-

@@ -73,7 +73,7 @@ class Document:
 def find(node: Any, part: str | int) -> Any:
     """The key or index that `part` of a path means in `node`, or None; names may be in snake case."""
     if isinstance(node, list):
-        index = int(part) if isinstance(part, int) or part.isdigit() else -1
+        index = int(part) if isinstance(part, int) or part.isdecimal() else -1
         return index if 0 <= index < len(node) else None
     if not isinstance(node, dict):
         return None
@@ -142,7 +142,9 @@ def _check_size(text: str, source: str) -> None:
         if depth > MAX_DEPTH or nodes > MAX_NODES:
             limit = f"{MAX_DEPTH} levels" if depth > MAX_DEPTH else f"{MAX_NODES:,} values"
             mark = event.start_mark
-            raise ConfigError([Problem(f"expected at most {limit}", (), mark.line + 1, mark.column + 1, source)])
+            raise ConfigError(
+                [Problem(f"expected at most {limit}", (), mark.line + 1, mark.column + 1, source)]
+            )
 
 
 class _Builder:
@@ -177,7 +179,9 @@ class _Builder:
             key = key_node.value
             if key in built:
                 line = self.lines[(*path, key)][0]
-                self.fail(f"this key stands here for the second time, first on line {line}", (*path, key), key_node)
+                self.fail(
+                    f"this key stands here for the second time, first on line {line}", (*path, key), key_node
+                )
                 continue
             self.lines[(*path, key)] = _place(key_node)
             built[key] = self.build(value_node, (*path, key), depth + 1)

@@ -50,7 +50,7 @@ class Training:
         _require(self.batch_size >= 1, "1 sample or more", batch_size=self.batch_size)
         _require(0 <= self.validation < 1, "a fraction in [0, 1)", validation=self.validation)
         for label in self.class_weight or {}:
-            _require(label.isdigit(), "labels (0, 1, ...) as keys", class_weight=self.class_weight)
+            _require(label.isdecimal(), "labels (0, 1, ...) as keys", class_weight=self.class_weight)
         stop = self.early_stopping
         if stop is not None and stop.monitor.startswith("val_") and not self.validation:
             raise ValueError(

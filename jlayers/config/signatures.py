@@ -1,4 +1,4 @@
-"""What a constructor takes, read off its signature and docstring: the one source of validation and JSON Schema."""
+"""What a constructor takes, read off its signature and docstring: the source of all checking."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def registry_of(kind: str) -> Registry | None:
 
 @dataclasses.dataclass(frozen=True)
 class Argument:
-    """One argument of a constructor: its resolved type, its default (`Argument.REQUIRED` if none), its text."""
+    """One argument of a constructor: its resolved type, its default (or `Argument.REQUIRED`), its text."""
 
     name: str
     hint: Any
@@ -64,7 +64,7 @@ def precise(name: str, argument: str, hint: Any) -> None:
 
 @functools.lru_cache(maxsize=2048)
 def arguments(constructor: Callable[..., Any]) -> Mapping[str, Argument]:
-    """The arguments of a constructor by name, types resolved; a type that cannot be resolved counts as any."""
+    """The arguments of a constructor by name; a type that cannot be resolved counts as any."""
     texts = _argument_texts(inspect.getdoc(constructor) or "")
     scope = _scope(constructor)
     return {

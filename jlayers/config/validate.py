@@ -1,4 +1,4 @@
-"""From a document to calls: pydantic finds what is wrong, and every finding gets its line and a helpful text."""
+"""From a document to calls: pydantic finds what is wrong, and every finding gets its line and its text."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic_core import ErrorDetails, ValidationError
 
-from jlayers.config.derive import Call, adapter, derived
+from jlayers.config.derive import Call, derived
 from jlayers.config.errors import ConfigError, Path, Problem
 from jlayers.config.reader import Document
+from jlayers.config.types import adapter
 from jlayers.registry import nearest
 
 __all__ = ["validate"]

@@ -50,7 +50,10 @@ def npz(
         return value if isinstance(value, list) else [value]
 
     wanted = [key for value in (x, y, x_test or [], y_test or []) for key in names(value)]
-    arrays = {k: _plain(v, f"{path}, array {k!r}") for k, v in read_npz(path, list(dict.fromkeys(wanted)), max_bytes).items()}
+    arrays = {
+        k: _plain(v, f"{path}, array {k!r}")
+        for k, v in read_npz(path, list(dict.fromkeys(wanted)), max_bytes).items()
+    }
 
     def tree(called: str | list[str], value: str | list[str]) -> Any:
         if isinstance(called, str) != isinstance(value, str) or len(names(called)) != len(names(value)):

@@ -82,7 +82,7 @@ def csv(
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
 ) -> Dataset:
-    """Rows of a CSV file: x is float32 `(rows, columns)`, all columns but the target unless `features` names some.
+    """Rows of a CSV file: x is float32 `(rows, columns)`, all but the target unless `features` names some.
 
     Args:
         path: of the file; in YAML, relative to the YAML file.
@@ -112,7 +112,9 @@ def csv(
         xs = [_column(n, names, file) for n in features] if features is not None else []
         xs = xs or [i for i in range(len(names)) if i not in ys]
         if not xs or set(xs) & set(ys):
-            raise ValueError(f"csv: expected feature columns beside the target {target!r}, received {features!r}")
+            raise ValueError(
+                f"csv: expected feature columns beside the target {target!r}, received {features!r}"
+            )
         x = _numbers(rows, lines, xs, names, file)
         if labels:
             return x, np.array([row[ys[0]].strip() for row in rows]), lines, names
@@ -157,7 +159,7 @@ def _numbers(
 
 
 def _encode(columns: list[np.ndarray]) -> tuple[list[np.ndarray], tuple[str, ...]]:
-    """Labels as int32 and their names: whole numbers stay what they are, texts are numbered in sorted order."""
+    """Labels as int32 and their names: whole numbers stay as they are, texts are numbered in sorted order."""
     known = sorted(set(np.concatenate(columns).tolist()))
     if all(text.isascii() and text.isdigit() and len(text) < 6 for text in known):
         top = max(map(int, known))

@@ -6,11 +6,11 @@ are ready anyway, so that it never waits for a step.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -159,7 +159,7 @@ class _Fit:
         if done == 0:
             running = running.replace(metrics={})
         watch = _Watch(self, state, epoch)
-        step, logs = self.trainer.train_step, None
+        step, count, logs = self.trainer.train_step, done, None
         batches = self.data.epoch(epoch, done)
         for count, batch in enumerate(self.review.checked(batches) if first else batches, done + 1):
             running, logs = step(running, batch)
@@ -230,7 +230,7 @@ def _callback(value: Any) -> Callback:
 
 def evaluate(
     trainer: Trainer,
-    state: TrainState,
+    state: Any,
     x: Any,
     y: Any = None,
     *,
@@ -241,7 +241,7 @@ def evaluate(
 
     Args:
         trainer: what `jl.compile` returns.
-        state: what `fit` returns.
+        state: what `fit` returns, or a pair `(params, model_state)`.
         x: as in `fit`.
         y: as in `fit`.
         batch_size: samples per step; the result does not depend on it.
@@ -258,6 +258,7 @@ def evaluate(
     {'loss': 1.0, 'mae': 1.0}
     """
     data = source(x, arrays(x, y, sample_weight), None, batch_size)
+    state = _weights(state)
     review = look_over(trainer, state, data)
     logs = _evaluate(trainer, state, data, review)
     return {key: logs[key] for key in review.plan.keys}
@@ -270,12 +271,22 @@ def _evaluate(trainer: Trainer, state: Any, data: Source, review: Review | None)
     return read(logs)
 
 
+class _Weights(NamedTuple):
+    params: Any
+    state: Any
+
+
+def _weights(state: Any) -> TrainState | _Weights:
+    """What a forward pass needs, from a state or from a pair."""
+    return state if isinstance(state, TrainState) else _Weights(*state)
+
+
 def read(logs: Mapping[str, Any]) -> dict[str, float]:
     """Logs on the host."""
     return {key: float(value) for key, value in jax.device_get(dict(logs)).items()}
 
 
-_predict_steps: weakref.WeakKeyDictionary[Layer, Any] = weakref.WeakKeyDictionary()
+_predict_step = functools.lru_cache(maxsize=8)(make_predict_step)
 
 
 def predict(trainer: Trainer | Layer, state: Any, x: Any, *, batch_size: int = 32) -> Any:
@@ -295,17 +306,14 @@ def predict(trainer: Trainer | Layer, state: Any, x: Any, *, batch_size: int = 3
     >>> jl.predict(model, model.init(jax.random.key(0), (1, 2)), np.ones((5, 2), np.float32)).shape
     (5, 3)
     """
-    if isinstance(trainer, Trainer):
-        step = trainer.predict_step
-    else:
-        step = _predict_steps.get(trainer) or _predict_steps.setdefault(trainer, make_predict_step(trainer))
-    params, model_state = (state.params, state.state) if isinstance(state, TrainState) else state
+    step = trainer.predict_step if isinstance(trainer, Trainer) else _predict_step(trainer)
+    weights = _weights(state)
     x = as_arrays("x", x)
     check_finite(x=x)
     data = ArrayBatches(x, batch_size=batch_size)
     outputs: list[Any] = []
     for batch in data.epoch():
-        outputs.append(step(params, model_state, batch.x))
+        outputs.append(step(weights.params, weights.state, batch.x))
         if len(outputs) > 1:  # one step behind, so that the device has work while the host copies
             outputs[-2] = jax.device_get(outputs[-2])
     outputs[-1] = jax.device_get(outputs[-1])

@@ -31,7 +31,7 @@ def outputs_of(model: Layer, params: Any, state: Any, x: Any) -> Any:
 class _Step:
     """A compiled step, with the objective that it was made for."""
 
-    def __init__(self, jitted: Callable[..., Any], objective: Objective):
+    def __init__(self, jitted: Any, objective: Objective):
         self.jitted = jitted
         self.objective = objective
         self._plan: Plan | None = None
@@ -137,11 +137,11 @@ def make_train_step(
             updates, opt_state = transformation.update(
                 gradients, state.opt_state, trained, value=total, grad=gradients
             )
-            trained = optax.apply_updates(trained, updates)
+            moved_params: Any = optax.apply_updates(trained, updates)
         plan = objective.plan(y_pred)
         accumulators = objective.update(plan, state.metrics, parts, y_pred, batch)
         new = state.replace(
-            params=merge(trained, frozen),
+            params=merge(moved_params, frozen),
             state=moved,
             opt_state=opt_state,
             step=state.step + 1,

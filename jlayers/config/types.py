@@ -1,0 +1,133 @@
+"""Types of our own for pydantic: each checks plain data with one message, and is a piece of JSON Schema."""
+
+from __future__ import annotations
+
+import collections.abc as abc
+import dataclasses
+import functools
+import os
+from typing import Any
+
+import pydantic
+from pydantic_core import PydanticCustomError, ValidationError, core_schema
+
+__all__ = ["Derived", "FilePathType", "Marker", "Nothing", "OneOf", "Unknown", "Whole", "adapter", "wrong"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Derived:
+    """A hint made into a pydantic type; `whole` if one message suits all that can be wrong inside."""
+
+    type: Any
+    expected: str
+    whole: bool = True
+
+
+class Marker:
+    """A type of our own for pydantic: `check(value, info)` and a fragment of JSON Schema."""
+
+    def check(self, value: Any, info: Any) -> Any:
+        raise NotImplementedError
+
+    def fragment(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.with_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return self.fragment()
+
+
+def wrong(expected: str) -> PydanticCustomError:
+    return PydanticCustomError("expected", "{expected}", {"expected": expected})
+
+
+@functools.cache
+def adapter(type_: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(type_)
+
+
+class Whole(Marker):
+    """Another type, with one message in place of all that pydantic says about its inside."""
+
+    def __init__(self, inner: Any, expected: str):
+        self.inner, self.expected = inner, expected
+
+    def check(self, value: Any, info: Any) -> Any:
+        try:
+            return adapter(self.inner).validate_python(value, context=info.context)
+        except ValidationError:
+            raise wrong(self.expected) from None
+
+    def fragment(self) -> dict[str, Any]:
+        return adapter(self.inner).json_schema()
+
+
+class OneOf(Marker):
+    """Any of several types; an error comes from the only one whose outer form fits, else names them all."""
+
+    def __init__(self, members: list[Derived]):
+        self.members = members
+        self.expected = " or ".join(dict.fromkeys(m.expected for m in members))
+
+    def check(self, value: Any, info: Any) -> Any:
+        last: ValidationError | None = None
+        for member in self.members:
+            try:
+                return adapter(member.type).validate_python(value, context=info.context)
+            except ValidationError as error:
+                if last is None and not member.whole and not _misses(error):
+                    last = error
+        raise last or wrong(self.expected)
+
+    def fragment(self) -> dict[str, Any]:
+        return {"anyOf": [adapter(m.type).json_schema() for m in self.members]}
+
+
+_FORMS = ("expected", "several", "dict_type", "list_type", "tuple_type")
+
+
+def _misses(error: ValidationError) -> bool:
+    """True if the value as a whole is of another form, so that no more can be said about its inside."""
+    return any(not e["loc"] and e["type"] in _FORMS for e in error.errors())
+
+
+class FilePathType(Marker):
+    """A path, taken relative to the folder of the YAML file and made absolute."""
+
+    expected = "a path as text"
+
+    def check(self, value: Any, info: Any) -> str:
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise wrong(self.expected)
+        base = (info.context or {}).get("base", "")
+        return os.path.abspath(os.path.join(base, os.path.expanduser(value)))
+
+    def fragment(self) -> dict[str, Any]:
+        return {"type": "string"}
+
+
+class Nothing(Marker):
+    """What plain data cannot hold, such as a function of the user's own."""
+
+    expected = "nothing: this argument takes a Python object, which YAML cannot hold"
+
+    def check(self, value: Any, info: Any) -> Any:
+        raise wrong(self.expected)
+
+    def fragment(self) -> dict[str, Any]:
+        return {"not": {}}
+
+
+class Unknown(Marker):
+    """Stands for every argument that a constructor lacks; the message is made where its name is known."""
+
+    def __init__(self, owner: str, names: abc.Iterable[str]):
+        self.context = {"owner": owner, "names": list(names)}
+
+    def check(self, value: Any, info: Any) -> Any:
+        raise PydanticCustomError("unknown", "unknown", self.context)
+
+    def fragment(self) -> dict[str, Any]:
+        return {"not": {}}
