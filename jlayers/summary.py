@@ -31,13 +31,14 @@ class SummaryRow:
         layer: the layer.
         output: `jax.ShapeDtypeStruct`s in the structure of the output of its first call, or None if the
             layer around it does not run it as a child.
-        calls: how often it runs in one forward pass; more than once where its weights are shared.
+        calls: in how many places it runs; more than one where its weights are shared.
+        times: how often it runs in each, with weights of its own each time, inside a `Repeat`.
         trainable: parameters that are trained.
         frozen: parameters that are not.
         state: numbers of state.
-        flops: floating-point operations of a forward pass, all calls together.
+        flops: floating-point operations of a forward pass, all runs together.
         bytes: what parameters and state take.
-        output_bytes: what the outputs of all its calls take.
+        output_bytes: what the outputs of all its runs take.
         is_frozen: the layer is frozen.
         folded: the layers inside are counted in this row and have none of their own.
     """
@@ -46,6 +47,7 @@ class SummaryRow:
     layer: Layer
     output: Any
     calls: int
+    times: int
     trainable: int
     frozen: int
     state: int
@@ -177,11 +179,17 @@ def _rows(
 ) -> tuple[SummaryRow, ...]:
     rows: list[SummaryRow] = []
 
-    def work(path: str) -> int:
-        return sum(count.total for count in counts.get(path, []))
+    def work(path: str, layer: Layer, times: int) -> int:
+        """FLOPs of a layer; of one that its container does not report, those of the layers inside."""
+        if path in counts:
+            return times * sum(count.total for count in counts[path])
+        return sum(work(join(path, n), c, times * _times(layer)) for n, c in layer.children.items())
 
-    def visit(path: str, layer: Layer, params: Any, state: Any, level: int, is_frozen: bool) -> None:
+    def visit(
+        path: str, layer: Layer, params: Any, state: Any, level: int, is_frozen: bool, times: int
+    ) -> None:
         here = runs.get(path, [])
+        times_inside = times * _times(layer)
         opened = bool(layer.children) and (depth is None or level < depth)
         inside = layer.children if opened else {}
         is_frozen = is_frozen or "" in layer.frozen
@@ -196,22 +204,33 @@ def _rows(
                 layer=layer,
                 output=here[0].output if here else None,
                 calls=len(here),
+                times=times,
                 trainable=trained,
                 frozen=tree.count(own) - trained,
                 state=tree.count(own_state),
-                flops=max(0, work(path) - sum(work(join(path, name)) for name in inside)),
+                flops=max(
+                    0,
+                    work(path, layer, times)
+                    - sum(work(join(path, name), child, times_inside) for name, child in inside.items()),
+                ),
                 bytes=tree.nbytes(own) + tree.nbytes(own_state),
-                output_bytes=0 if opened else sum(tree.nbytes(run.output) for run in here),
+                output_bytes=0 if opened else times * sum(tree.nbytes(run.output) for run in here),
                 is_frozen=is_frozen,
                 folded=bool(layer.children) and not opened,
             )
         )
         for name, child in inside.items():
-            visit(join(path, name), child, params.get(name, {}), state.get(name, {}), level + 1, is_frozen)
+            inner = params.get(name, {}), state.get(name, {})
+            visit(join(path, name), child, *inner, level + 1, is_frozen, times_inside)
 
     whole = runs[""][0]
-    visit("", model, whole.params, whole.state, 0, False)
+    visit("", model, whole.params, whole.state, 0, False, 1)
     return tuple(rows)
+
+
+def _times(layer: Layer) -> int:
+    """How often a layer runs what is inside for each time that a trace sees it: a scan is traced once."""
+    return layer.spec.arguments["times"] if layer.spec.name == "Repeat" else 1
 
 
 def _is_in(path: str, layers: Iterable[str]) -> bool:
@@ -248,8 +267,9 @@ def _labels(row: SummaryRow, without_root: bool) -> list[str | list[str]]:
     level = (row.path.count("/") + 1 if row.path else 0) - without_root
     name = row.path.rpartition("/")[2] or row.layer.name or snake_case(row.layer.spec.name)
     marks = ["frozen"] * row.is_frozen + [f"shared, {row.calls} calls"] * (row.calls > 1)
+    marks += [f"{row.times} times"] * (row.times > 1)
     label = "  " * level + name + (f" ({', '.join(marks)})" if marks else "")
-    made_by = short_call(row.layer, 40) + (" (folded)" if row.folded else "")
+    made_by = short_call(row.layer, 32) + (" (folded)" if row.folded else "")
     return [label, made_by, "" if row.output is None else output_lines(row.output)]
 
 

@@ -65,7 +65,7 @@ def shorten(text: str, width: int) -> str:
     """Text of at most `width` characters, its closing bracket kept.
 
     >>> shorten("Dense(10, activation='softmax')", 16)
-    "Dense(10, acti…)"
+    'Dense(10, acti…)'
     """
     if len(text) <= width:
         return text

@@ -52,29 +52,39 @@ def test_all_of_keras_are_here():
     assert set(activations.__all__) == ours | {"get", "register"}
 
 
-@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
-def test_keras_parity(name, options):
-    x = X[:, :16] if name == "glu" else X
-    ours = functools.partial(getattr(activations, name), **options)
-    value, gradient = _value_and_grad(ours, x)
+@functools.cache
+def all_cases(library):
+    """Values and gradients of every case, compiled together, which is what takes the time."""
+
+    def loss(f, x):
+        y = f(x)
+        return jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype="float32").reshape(y.shape))), y
+
+    def compute(x):
+        found = []
+        for name, options in CASES:
+            f = functools.partial(getattr(library, name), **options)
+            data = x[:, :16] if name == "glu" else x
+            (_, y), gradient = jax.value_and_grad(functools.partial(loss, f), has_aux=True)(data)
+            found.append((y, gradient))
+        return found
+
+    return [tuple(map(np.asarray, pair)) for pair in jax.jit(compute)(jnp.asarray(X))]
+
+
+@pytest.mark.parametrize("case", range(len(CASES)), ids=[f"{name}-{options}" for name, options in CASES])
+def test_keras_parity(case):
+    value, gradient = all_cases(activations)[case]
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        theirs = functools.partial(getattr(keras.activations, name), **options)
-        expected, expected_gradient = _value_and_grad(theirs, x)
+        expected, expected_gradient = all_cases(keras.activations)[case]
     assert value.dtype == jnp.float32
     np.testing.assert_allclose(value, expected, rtol=2e-6, atol=2e-6)
+    name = CASES[case][0]
+    x = X[:, :16] if name == "glu" else X
     kinks = {"hard_shrink", "soft_shrink", "relu6", "hard_tanh", "threshold", "relu"}
     smooth = np.min(np.abs(x[..., None] - np.array([-1, -0.7, -0.5, 0, 0.5, 0.7, 1, 2, 6])), -1) > 1e-3
     where = smooth if name in kinks else np.ones_like(x, bool)
     np.testing.assert_allclose(gradient[where], expected_gradient[where], rtol=1e-5, atol=1e-5)
-
-
-def _value_and_grad(f, x):
-    def loss(x):
-        y = f(x)
-        return jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype="float32").reshape(y.shape))), y
-
-    (_, y), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(jnp.asarray(x))
-    return np.asarray(y), np.asarray(gradient)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +127,8 @@ def test_gradients_by_finite_differences(name):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_stays_and_is_finite(dtype):
     x = jnp.linspace(-4, 4, 16, dtype=dtype)
-    all_of_them = {name: getattr(activations, name) for name in activations.registry}
-    for name, y in jax.jit(lambda x: {name: f(x) for name, f in all_of_them.items()})(x).items():
+    found = jax.jit(lambda x: {name: getattr(activations, name)(x) for name in activations.registry})(x)
+    for name, y in found.items():
         assert y.dtype == dtype, name
         assert jnp.isfinite(y).all(), name
 

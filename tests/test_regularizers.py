@@ -31,10 +31,10 @@ W = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
 )
 def test_keras_parity(name, arguments):
     ours = regularizers.get({name: arguments})
-    value, gradient = jax.value_and_grad(lambda w: ours(w))(jnp.asarray(W))
+    value, gradient = jax.jit(jax.value_and_grad(lambda w: ours(w)))(jnp.asarray(W))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         theirs = getattr(keras.regularizers, name)(**arguments)
-        expected, expected_gradient = jax.value_and_grad(lambda w: theirs(w))(jnp.asarray(W))
+        expected, expected_gradient = jax.jit(jax.value_and_grad(lambda w: theirs(w)))(jnp.asarray(W))
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
 
@@ -56,7 +56,7 @@ def test_half_precision_sums_in_float32():
 
 def test_zero_rows_have_a_finite_gradient():
     w = jnp.zeros((2, 3))
-    assert jnp.isfinite(jax.grad(lambda w: regularizers.orthogonal_regularizer()(w))(w)).all()
+    assert jnp.isfinite(jax.jit(jax.grad(lambda w: regularizers.orthogonal_regularizer()(w)))(w)).all()
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,8 @@ def _container(type_: Any, expected: str, members: list[Derived]) -> Derived:
 
 def _plural(text: str) -> str:
     first, _, rest = text.partition(" or ")
+    if first == "text":
+        first = "texts"
     article, _, words = first.partition(" ")
     if article in ("a", "an"):
         noun, by, more = words.partition(" by ")

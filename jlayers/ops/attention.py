@@ -1,0 +1,135 @@
+"""Scaled dot-product attention over `(batch, length, heads, size)`; a boolean mask is True where to attend.
+
+The softmax runs in float32 or wider, whatever the inputs are. A row of the mask without a True gives zeros:
+there is nothing to attend to. (Keras gives the mean of all values there, or zeros, by the path that it takes.)
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from jlayers.shapes import wide_dtype
+
+__all__ = [
+    "attention_weights",
+    "dot_product_attention",
+    "dot_product_attention_plain",
+    "masked_softmax",
+    "positions_mask",
+    "weighted_values",
+]
+
+Queries = Float[Array, "batch target heads size"]
+Keys = Float[Array, "batch source kv_heads size"]
+Values = Float[Array, "batch source kv_heads value_size"]
+Outputs = Float[Array, "batch target heads value_size"]
+Weights = Float[Array, "batch heads target source"]
+Mask = Bool[Array, "#batch #heads #target #source"]
+
+
+def dot_product_attention(
+    query: Queries,
+    key: Keys,
+    value: Values,
+    mask: Mask | None = None,
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+    window: int | None = None,
+) -> Outputs:
+    """`softmax(query @ key * scale) @ value` for each head (Vaswani et al., 2017).
+
+    `jax.nn.dot_product_attention` where that takes the sizes and keeps the precision, else the plain form.
+
+    Args:
+        query: what asks.
+        key: what is compared with; its heads divide those of `query`, each serves a group of them.
+        value: what is averaged, with as many heads as `key`.
+        mask: True where to attend.
+        scale: factor of the products; None for `1 / sqrt(size)`.
+        causal: attend to no later position than one's own, both counted from the start.
+        window: attend to positions less than this far away.
+    """
+    # The library's softmax is in float32 at all times, and its values are as long as its keys.
+    fits = value.shape[-1] == key.shape[-1] and wide_dtype(query.dtype) == jnp.float32
+    if not fits or key.shape[1] == 0:
+        return dot_product_attention_plain(
+            query, key, value, mask, scale=scale, causal=causal, window=window
+        )
+    if mask is None and window is None:  # each row attends to something
+        return jax.nn.dot_product_attention(query, key, value, scale=scale, is_causal=causal)
+    mask = _joint(mask, positions_mask(query.shape[1], key.shape[1], causal, window))
+    output = jax.nn.dot_product_attention(query, key, value, mask=mask, scale=scale)
+    attends = jnp.swapaxes(jnp.any(mask, axis=3), 1, 2)[..., None]
+    return jnp.where(attends, output, jnp.zeros_like(output))
+
+
+def dot_product_attention_plain(
+    query: Queries,
+    key: Keys,
+    value: Values,
+    mask: Mask | None = None,
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+    window: int | None = None,
+) -> Outputs:
+    """`dot_product_attention`, written out."""
+    mask = _joint(mask, positions_mask(query.shape[1], key.shape[1], causal, window))
+    return weighted_values(attention_weights(query, key, mask, scale=scale), value)
+
+
+def attention_weights(
+    query: Queries, key: Keys, mask: Mask | None = None, *, scale: float | None = None
+) -> Weights:
+    """How much each position attends to each other, in float32 or wider; rows sum to 1, or to 0 if masked."""
+    wide = wide_dtype(query.dtype)
+    key = _for_each_head(key, query.shape[2])
+    scores = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=wide)
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    return masked_softmax(scores * scale, mask)
+
+
+def weighted_values(weights: Weights, value: Values) -> Outputs:
+    """The values averaged by the weights, in the dtype of the values."""
+    value = _for_each_head(value, weights.shape[1])
+    return jnp.einsum("bnts,bsnh->btnh", weights.astype(value.dtype), value)
+
+
+def masked_softmax(
+    scores: Float[Array, "*rest source"], mask: Bool[Array, "*#rest #source"] | None = None
+) -> Float[Array, "*rest source"]:
+    """Softmax over the last axis where the mask is True, 0 elsewhere; a row without a True is all 0."""
+    if scores.shape[-1] == 0:  # has no maximum
+        return scores
+    if mask is None:
+        return jax.nn.softmax(scores, axis=-1)
+    lowest = jnp.finfo(scores.dtype).min  # finite, so that a row of them has no NaN in its gradient
+    return jnp.where(mask, jax.nn.softmax(jnp.where(mask, scores, lowest), axis=-1), 0)
+
+
+def positions_mask(
+    target: int, source: int, causal: bool = False, window: int | None = None
+) -> Bool[Array, "1 1 target source"] | None:
+    """Which positions attend to which: none later if causal, less than `window` apart. None if to all."""
+    if not causal and window is None:
+        return None
+    row, column = (lax.broadcasted_iota(jnp.int32, (1, 1, target, source), axis) for axis in (2, 3))
+    near = jnp.abs(row - column) < window if window is not None else None
+    return _joint(row >= column if causal else None, near)
+
+
+def _joint(a: Array | None, b: Array | None) -> Array | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a & b
+
+
+def _for_each_head(x: Array, heads: int) -> Array:
+    """Keys or values that each serve a group of query heads, once for each of these."""
+    return x if x.shape[2] == heads else jnp.repeat(x, heads // x.shape[2], axis=2)
