@@ -1,6 +1,7 @@
 """How much longer does `import jlayers` take than `import jax, optax`, which it cannot do without?
 
-Each import runs in a process of its own, in turns, so that a busy machine slows both alike.
+Each import runs in a process of its own, in turns, so that a busy machine slows both alike; a first run of
+each is not counted, since it writes the compiled files that Python keeps.
 
     python benchmarks/import_time.py [RUNS]
 
@@ -9,6 +10,7 @@ The exit code is 1 if the medians differ by 0.3 s or more.
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -19,13 +21,16 @@ STATEMENTS = {"jax, optax": "import jax, optax", "jlayers": "import jlayers"}
 
 def seconds(statement: str) -> float:
     code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     return float(done.stdout)
 
 
 def main() -> int:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    for statement in STATEMENTS.values():  # the first run reads the files from disk and compiles them
+    for statement in STATEMENTS.values():
         seconds(statement)
     times: dict[str, list[float]] = {name: [] for name in STATEMENTS}
     for _ in range(runs):

@@ -148,7 +148,7 @@ def Repeat(layer: LayerLike, times: int):
         apply.draws = block.draws  # type: ignore[attr-defined]
         return init, apply
 
-    return Wiring({"layer": as_layer(layer, "Repeat")}, wire)
+    return Wiring({"layer": as_layer(layer, "Repeat")}, wire, stacked=True)
 
 
 @layer
@@ -184,6 +184,6 @@ def Remat(layer: LayerLike):
 def _same(where: str, x: Any, y: Any) -> None:
     if not hasattr(y, "shape") or y.shape != x.shape or y.dtype != x.dtype:
         raise ValueError(
-            f"{where}: expected the layer to give back what it was given, {describe(x)}, received {describe(y)}; "
-            f"add a layer that brings it to that shape"
+            f"{where}: expected the layer to give back what it was given, {describe(x)}, received "
+            f"{describe(y)}; add a layer that brings it to that shape"
         )

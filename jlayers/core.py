@@ -47,11 +47,12 @@ class Wiring:
     """What a container's constructor returns: named children, and the pair that runs such children.
 
     `wire` is kept so that the same container can be made over again around changed children, which is
-    how freezing works.
+    how freezing works. `stacked` says that the children's arrays have a leading axis, one slice per use.
     """
 
     children: Mapping[str, Layer]
     wire: Callable[[Mapping[str, Layer]], tuple[Init, Apply]]
+    stacked: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -83,6 +84,7 @@ class Layer:
     frozen: frozenset[str] = frozenset()
     wire: Callable[[Mapping[str, Layer]], tuple[Init, Apply]] | None = None
     made: Layer | None = None  # the layer as its constructor made it, when `frozen` was changed since
+    stacked: bool = False  # the children's arrays have a leading axis, one slice per use
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.apply))
@@ -129,7 +131,7 @@ class Layer:
         return layers.build(self.spec.name, {**self.spec.arguments, **kept, **changes})
 
     def to_data(self) -> Any:
-        """The layer as plain data, `"Flatten"` or `{"Dense": {"units": 64}}`; `layers.get` builds it again."""
+        """Plain data, `"Flatten"` or `{"Dense": {"units": 64}}`, from which `layers.get` builds it again."""
         data = self.spec.to_data()
         frozen = self._frozen_data()
         if not frozen:
@@ -164,7 +166,7 @@ class Layer:
             init, apply = lift(*made.wire(children), made.spec.name)
         if paths == known:
             apply = frozen_in(apply)
-        return Layer(init, apply, made.spec, children, paths, made.wire, made)
+        return Layer(init, apply, made.spec, children, paths, made.wire, made, made.stacked)
 
     def penalty(self, params: Mapping[str, Any]) -> jax.Array:
         """The sum of the regularisers of all layers that are not frozen: a float32 scalar.
@@ -184,8 +186,31 @@ class Layer:
                 total = total + regularizers.get(regularizer)(params[name]).astype(jnp.float32)
         for name, child in self.children.items():
             if name in params:
-                total = total + child.penalty(params[name])
+                each = jax.vmap(child.penalty) if self.stacked else child.penalty
+                total = total + jnp.sum(each(params[name]))
         return total
+
+    def constrain(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters with the constraints of all layers that are not frozen imposed; others as they are.
+
+        The training step does so after every update. A constraint belongs to the parameter that its argument
+        names, as in `penalty`.
+
+        >>> import jlayers as jl, jax.numpy as jnp
+        >>> dense = jl.Dense(2, kernel_constraint="non_neg")
+        >>> dense.constrain({"kernel": jnp.array([[-1.0, 2.0]]), "bias": -jnp.ones(2)})["kernel"].tolist()
+        [[0.0, 2.0]]
+        """
+        new = dict(params)
+        if "" not in self.frozen:
+            constraints = Registry.of("constraint")
+            for name, constraint in self.parameter_arguments(params, "constraint"):
+                new[name] = constraints.get(constraint)(params[name]).astype(params[name].dtype)
+        for name, child in self.children.items():
+            if name in params:
+                each = jax.vmap(child.constrain) if self.stacked else child.constrain
+                new[name] = each(params[name])
+        return new
 
     def parameter_arguments(self, params: Mapping[str, Any], role: str) -> Iterator[tuple[str, Any]]:
         """Pairs of a parameter's name and what the argument `<parameter>_<role>` holds for it."""
@@ -297,7 +322,8 @@ def _assemble(made: Any, spec: Spec) -> Layer:
     if isinstance(made, Wiring):
         frozen = {join(name, p) for name, child in made.children.items() for p in child.frozen}
         pair = lift(*made.wire(made.children), spec.name)
-        return Layer(*pair, spec, made.children, frozenset(p.rstrip("/") for p in frozen), made.wire)
+        paths = frozenset(p.rstrip("/") for p in frozen)
+        return Layer(*pair, spec, made.children, paths, made.wire, stacked=made.stacked)
     if not isinstance(made, tuple) or len(made) != 2 or not all(map(callable, made)):
         raise TypeError(
             f"{spec.name}: expected the constructor to return a pair of functions (init, apply), "

@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr
+
+if TYPE_CHECKING:  # loading these would bring Pallas along
+    from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jlayers.shapes import is_shape
 
@@ -91,7 +93,7 @@ class _Walk:
         self.known: dict[Jaxpr, int] = {}  # a jitted function called often is one jaxpr
 
     def jaxpr(self, jaxpr: Jaxpr | ClosedJaxpr) -> int:
-        inner = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
+        inner = _opened(jaxpr)
         if inner not in self.known:
             self.known[inner] = sum(map(self.equation, inner.eqns))
         return self.known[inner]
@@ -131,10 +133,13 @@ class _Walk:
 def _jaxprs(params: Any) -> Iterator[Jaxpr]:
     for value in params.values():
         for item in value if isinstance(value, (tuple, list)) else (value,):
-            if isinstance(item, ClosedJaxpr):
-                yield item.jaxpr
-            elif isinstance(item, Jaxpr):
-                yield item
+            if hasattr(item, "eqns"):
+                yield _opened(item)
+
+
+def _opened(jaxpr: Any) -> Jaxpr:
+    """The program inside a `ClosedJaxpr`."""
+    return getattr(jaxpr, "jaxpr", jaxpr)
 
 
 def _size(variable: Any) -> int:

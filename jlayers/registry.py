@@ -192,7 +192,7 @@ class Registry:
                     f"the {self.kind} name {entry!r} is taken by {_origin(self._constructors[known])}; "
                     f"choose another name for {_origin(constructor)}"
                 )
-            self._by_key[snake_case(entry)] = name
+        self._by_key.update({snake_case(entry): name for entry in (name, *aliases)})
         self._constructors[name] = constructor
 
     def factory(self, *aliases: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

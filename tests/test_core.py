@@ -72,7 +72,7 @@ def test_repr_replace_pickle_and_data_come_from_the_spec(key):
         ours, theirs = (it.apply(*it.init(key, x), x)[0] for it in (layer, again))
         np.testing.assert_array_equal(ours, theirs)
     assert layer.replace(units=10).spec.arguments["units"] == 10
-    with pytest.raises(TypeError, match="Dense has no argument 'unit' .* did you mean 'units'"):
+    with pytest.raises(TypeError, match=r"Dense has no argument 'unit' .* did you mean 'units'"):
         layer.replace(unit=10)
 
 
@@ -109,7 +109,7 @@ def test_errors_keep_their_type_and_gain_one_note(key):
     inner = jl.Sequential(jl.Dense(4), jl.Dense(5), name="encoder")
     model = jl.Sequential(inner, jl.Dense(2))
     params, state = model.init(key, (2, 3))
-    with pytest.raises(Exception, match=".") as caught:
+    with pytest.raises(Exception, match=r".+") as caught:
         model.apply(params, state, jnp.ones((2, 7)))
     notes = [note for note in caught.value.__notes__ if note.startswith("in layer")]
     assert notes == ["in layer 'encoder/dense': Dense(4), inputs float32(2, 7)"]

@@ -64,7 +64,7 @@ def test_a_factory_remembers_its_call(colours):
 
 
 def test_get_takes_names_data_objects_and_none(colours):
-    red, green = paint_with(colours)
+    _, green = paint_with(colours)
     assert colours.get(None) is None
     assert colours.get("red")(2.0) == 1.0
     assert colours.get("Crimson")(2.0) == 1.0
@@ -104,6 +104,27 @@ def test_a_name_is_taken_once(colours):
     with pytest.raises(ValueError, match="the colour name 'red' is taken"):
         colours.factory()(red)
     paint_with(colours)  # the same definition again, as when a module is reloaded
+
+
+def test_an_alias_may_differ_in_case_alone(colours):
+    @colours.factory("SGD")
+    def sgd(rate: float = 0.1):
+        return lambda x: x * rate
+
+    assert colours.find("SGD") == colours.find("sgd") == "sgd"
+    assert colours.spellings("sgd") == ["sgd"]
+
+
+def test_a_refused_name_leaves_nothing_behind(colours):
+    paint_with(colours)
+
+    def blue():
+        return abs
+
+    with pytest.raises(ValueError, match="the colour name 'red' is taken"):
+        colours.factory("azure", "red")(blue)
+    assert "blue" not in colours
+    assert "azure" not in colours
 
 
 def test_an_object_of_another_kind_is_refused(colours):

@@ -22,6 +22,7 @@ KINDS = {
     "activation": "jlayers.activations",
     "initializer": "jlayers.initializers",
     "regularizer": "jlayers.regularizers",
+    "constraint": "jlayers.constraints",
     "loss": "jlayers.losses",
     "metric": "jlayers.metrics",
     "optimizer": "jlayers.optimizers",

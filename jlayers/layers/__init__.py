@@ -4,6 +4,7 @@ from jlayers.layers import (
     activation,
     convolution,
     core,
+    einsum,
     embedding,
     global_pooling,
     merging,
@@ -17,6 +18,7 @@ from jlayers.layers import (
 from jlayers.layers.activation import *
 from jlayers.layers.convolution import *
 from jlayers.layers.core import *
+from jlayers.layers.einsum import *
 from jlayers.layers.embedding import *
 from jlayers.layers.global_pooling import *
 from jlayers.layers.merging import *
@@ -31,6 +33,7 @@ __all__: list[str] = []
 __all__ += activation.__all__
 __all__ += convolution.__all__
 __all__ += core.__all__
+__all__ += einsum.__all__
 __all__ += embedding.__all__
 __all__ += global_pooling.__all__
 __all__ += merging.__all__

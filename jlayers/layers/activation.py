@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers import activations, initializers, regularizers
+from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer, no_params
 from jlayers.layers._arguments import axis_of, need_floating
-from jlayers.registry import InitializerLike, RegularizerLike
+from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype
 
 __all__ = ["ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax"]
@@ -88,6 +88,7 @@ def ELU(alpha: float = 1.0):
 def PReLU(
     alpha_initializer: InitializerLike = "zeros",
     alpha_regularizer: RegularizerLike | None = None,
+    alpha_constraint: ConstraintLike | None = None,
     shared_axes: tuple[int, ...] | None = None,
 ):
     """`x` where positive, else `alpha * x` with a learned `alpha` (He et al., 2015). As in Keras.
@@ -98,6 +99,7 @@ def PReLU(
     Args:
         alpha_initializer: first values of `alpha`.
         alpha_regularizer: penalty on `alpha`; see `Layer.penalty`.
+        alpha_constraint: what `alpha` is held to after each update; see `Layer.constrain`.
         shared_axes: axes along which `alpha` is the same: (1, 2) for images gives one per channel.
 
     Raises:
@@ -112,6 +114,7 @@ def PReLU(
     """
     make = initializers.get(alpha_initializer)
     regularizers.get(alpha_regularizer)
+    constraints.check(alpha_constraint)
 
     def shape(x: Any) -> tuple[int, ...]:
         shared = {axis_of("PReLU", x, axis) for axis in shared_axes or ()}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 from jax import lax
 
-from jlayers import activations, initializers, regularizers
+from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import (
     DataFormat,
@@ -21,7 +21,7 @@ from jlayers.layers._arguments import (
     reshaped_to,
     spatial_shape,
 )
-from jlayers.registry import ActivationLike, InitializerLike, RegularizerLike
+from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype
 
 __all__ = ["Conv1D", "Conv2D", "Conv3D"]
@@ -146,6 +146,8 @@ def Conv1D(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
 ):
     """A convolution along a sequence. As in Keras.
 
@@ -166,6 +168,8 @@ def Conv1D(
         bias_initializer: first values of the bias.
         kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, groups that do not divide the
@@ -178,6 +182,7 @@ def Conv1D(
     >>> conv.apply(params, state, jax.numpy.ones((2, 10, 4)))[0].shape
     (2, 10, 8)
     """
+    constraints.check(kernel_constraint, bias_constraint)
     return _conv(
         "Conv1D", 1, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
         use_bias, kernel_initializer, bias_initializer, (kernel_regularizer, bias_regularizer),
@@ -199,6 +204,8 @@ def Conv2D(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
 ):
     """A convolution over images. As in Keras.
 
@@ -219,6 +226,8 @@ def Conv2D(
         bias_initializer: first values of the bias.
         kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, groups that do not divide the
@@ -231,6 +240,7 @@ def Conv2D(
     >>> conv.apply(params, state, jax.numpy.ones((2, 28, 28, 1)))[0].shape
     (2, 26, 26, 32)
     """
+    constraints.check(kernel_constraint, bias_constraint)
     return _conv(
         "Conv2D", 2, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
         use_bias, kernel_initializer, bias_initializer, (kernel_regularizer, bias_regularizer),
@@ -252,6 +262,8 @@ def Conv3D(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
 ):
     """A convolution over volumes. As in Keras.
 
@@ -272,6 +284,8 @@ def Conv3D(
         bias_initializer: first values of the bias.
         kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, groups that do not divide the
@@ -284,6 +298,7 @@ def Conv3D(
     >>> conv.apply(params, state, jax.numpy.ones((1, 4, 4, 4, 1)))[0].shape
     (1, 4, 4, 4, 2)
     """
+    constraints.check(kernel_constraint, bias_constraint)
     return _conv(
         "Conv3D", 3, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
         use_bias, kernel_initializer, bias_initializer, (kernel_regularizer, bias_regularizer),

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers import activations, initializers, regularizers
+from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer, no_params
 from jlayers.layers._arguments import need_features, need_floating, positive, reshaped_to
-from jlayers.registry import ActivationLike, InitializerLike, RegularizerLike
+from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype
 
 __all__ = ["Activation", "Dense", "Identity", "Lambda"]
@@ -27,6 +27,8 @@ def Dense(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
 ):
     """A fully connected layer: `activation(x @ kernel + bias)`, on the last axis. As in Keras.
 
@@ -41,6 +43,8 @@ def Dense(
         bias_initializer: first values of the bias.
         kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: `units` below 1, or data without a features axis.
@@ -58,6 +62,7 @@ def Dense(
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
     for regularizer in (kernel_regularizer, bias_regularizer):
         regularizers.get(regularizer)
+    constraints.check(kernel_constraint, bias_constraint)
 
     def check(x: Any) -> None:
         need_floating("Dense", x)

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from jlayers import initializers, regularizers
+from jlayers import constraints, initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import positive
-from jlayers.registry import InitializerLike, RegularizerLike
+from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype
 
 __all__ = ["Embedding"]
@@ -26,6 +26,7 @@ def Embedding(
     output_dim: int,
     embeddings_initializer: InitializerLike = "uniform",
     embeddings_regularizer: RegularizerLike | None = None,
+    embeddings_constraint: ConstraintLike | None = None,
 ):
     """A learned vector for each of `input_dim` whole numbers. As in Keras.
 
@@ -40,6 +41,7 @@ def Embedding(
         output_dim: size of the vectors.
         embeddings_initializer: first values.
         embeddings_regularizer: penalty on all vectors; see `Layer.penalty`.
+        embeddings_constraint: what the vectors are held to after each update; see `Layer.constrain`.
 
     Raises:
         ValueError: sizes below 1.
@@ -55,6 +57,7 @@ def Embedding(
     positive("Embedding", "output_dim", output_dim)
     make = initializers.get(embeddings_initializer)
     regularizers.get(embeddings_regularizer)
+    constraints.check(embeddings_constraint)
 
     def check(ids: Any) -> None:
         if not jnp.issubdtype(ids.dtype, jnp.integer):

@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlayers import initializers, regularizers
+from jlayers import constraints, initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import axis_of, fraction, need_features, need_floating, positive, reshaped_to
-from jlayers.registry import InitializerLike, RegularizerLike
+from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype, wide_dtype
 
 __all__ = ["BatchNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization"]
@@ -86,6 +86,8 @@ def BatchNormalization(
     moving_variance_initializer: InitializerLike = "ones",
     beta_regularizer: RegularizerLike | None = None,
     gamma_regularizer: RegularizerLike | None = None,
+    beta_constraint: ConstraintLike | None = None,
+    gamma_constraint: ConstraintLike | None = None,
 ):
     """Normalises each channel over the batch and all positions (Ioffe and Szegedy, 2015). As in Keras.
 
@@ -108,6 +110,8 @@ def BatchNormalization(
         moving_variance_initializer: first values of the running variance.
         beta_regularizer: penalty on `beta`; see `Layer.penalty`.
         gamma_regularizer: penalty on `gamma`.
+        beta_constraint: what `beta` is held to after each update; see `Layer.constrain`.
+        gamma_constraint: what `gamma` is held to.
 
     Raises:
         ValueError: a momentum outside [0, 1], an epsilon of 0 or less, or an axis that the input lacks.
@@ -123,6 +127,7 @@ def BatchNormalization(
     fraction("BatchNormalization", "momentum", momentum)
     _check_epsilon("BatchNormalization", epsilon)
     regularized = (beta_regularizer, gamma_regularizer)
+    constraints.check(beta_constraint, gamma_constraint)
     affine = _Affine(center, scale, beta_initializer, gamma_initializer, regularized)
     make_mean = initializers.get(moving_mean_initializer)
     make_variance = initializers.get(moving_variance_initializer)
@@ -168,6 +173,8 @@ def LayerNormalization(
     gamma_initializer: InitializerLike = "ones",
     beta_regularizer: RegularizerLike | None = None,
     gamma_regularizer: RegularizerLike | None = None,
+    beta_constraint: ConstraintLike | None = None,
+    gamma_constraint: ConstraintLike | None = None,
 ):
     """Normalises each example over `axis` (Ba et al., 2016). As in Keras.
 
@@ -182,6 +189,8 @@ def LayerNormalization(
         gamma_initializer: first values of `gamma`.
         beta_regularizer: penalty on `beta`; see `Layer.penalty`.
         gamma_regularizer: penalty on `gamma`.
+        beta_constraint: what `beta` is held to after each update; see `Layer.constrain`.
+        gamma_constraint: what `gamma` is held to.
 
     Raises:
         ValueError: an epsilon of 0 or less, or an axis that the input lacks.
@@ -195,6 +204,7 @@ def LayerNormalization(
     """
     _check_epsilon("LayerNormalization", epsilon)
     regularized = (beta_regularizer, gamma_regularizer)
+    constraints.check(beta_constraint, gamma_constraint)
     affine = _Affine(center, scale, beta_initializer, gamma_initializer, regularized)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
@@ -231,6 +241,8 @@ def GroupNormalization(
     gamma_initializer: InitializerLike = "ones",
     beta_regularizer: RegularizerLike | None = None,
     gamma_regularizer: RegularizerLike | None = None,
+    beta_constraint: ConstraintLike | None = None,
+    gamma_constraint: ConstraintLike | None = None,
 ):
     """Normalises each example over groups of channels and all positions (Wu and He, 2018). As in Keras.
 
@@ -246,6 +258,8 @@ def GroupNormalization(
         gamma_initializer: first values of `gamma`.
         beta_regularizer: penalty on `beta`; see `Layer.penalty`.
         gamma_regularizer: penalty on `gamma`.
+        beta_constraint: what `beta` is held to after each update; see `Layer.constrain`.
+        gamma_constraint: what `gamma` is held to.
 
     Raises:
         ValueError: groups that do not divide the channels, an epsilon of 0 or less, or an axis that the
@@ -263,6 +277,7 @@ def GroupNormalization(
         positive("GroupNormalization", "groups", groups)
     _check_epsilon("GroupNormalization", epsilon)
     regularized = (beta_regularizer, gamma_regularizer)
+    constraints.check(beta_constraint, gamma_constraint)
     affine = _Affine(center, scale, beta_initializer, gamma_initializer, regularized)
 
     def channels_of(x: Any) -> tuple[int, int]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jlayers import initializers
+from jlayers import constraints, initializers
 from jlayers.core import layer
 from jlayers.layers._recurrence import function, joint, recurrent
 from jlayers.ops.recurrent import add_bias, gate_product, gru_step, lstm_step
-from jlayers.registry import ActivationLike, InitializerLike, RegularizerLike
+from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 
 __all__ = ["GRU", "LSTM", "SimpleRNN"]
 
@@ -26,6 +26,9 @@ def SimpleRNN(
     kernel_regularizer: RegularizerLike | None = None,
     recurrent_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    recurrent_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
     dropout: float = 0.0,
     recurrent_dropout: float = 0.0,
     return_sequences: bool = False,
@@ -51,6 +54,9 @@ def SimpleRNN(
         kernel_regularizer: penalty on `kernel`.
         recurrent_regularizer: penalty on `recurrent_kernel`.
         bias_regularizer: penalty on `bias`.
+        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
+        recurrent_constraint: what `recurrent_kernel` is held to.
+        bias_constraint: what `bias` is held to.
         dropout: share of the input features dropped in training, the same ones at every step; from 0 to 1.
         recurrent_dropout: share of the state dropped likewise where it feeds back; from 0 to 1.
         return_sequences: give the outputs of all steps, in the order in which they were computed.
@@ -83,6 +89,7 @@ def SimpleRNN(
 
         return step
 
+    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     return recurrent(
         "SimpleRNN",
         cell,
@@ -112,6 +119,9 @@ def LSTM(
     kernel_regularizer: RegularizerLike | None = None,
     recurrent_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    recurrent_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
     dropout: float = 0.0,
     recurrent_dropout: float = 0.0,
     return_sequences: bool = False,
@@ -137,6 +147,9 @@ def LSTM(
         kernel_regularizer: penalty on `kernel`.
         recurrent_regularizer: penalty on `recurrent_kernel`.
         bias_regularizer: penalty on `bias`.
+        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
+        recurrent_constraint: what `recurrent_kernel` is held to.
+        bias_constraint: what `bias` is held to.
         dropout: share of the input features dropped in training, the same ones at every step; from 0 to 1.
         recurrent_dropout: share of the state dropped likewise where it feeds back, from 0 to 1. Above 0,
             each gate has masks of its own, for the input, too.
@@ -177,6 +190,7 @@ def LSTM(
         bias = initializers.get(bias_initializer)(key, shape, dtype)
         return bias.at[units : 2 * units].set(1) if unit_forget_bias else bias
 
+    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     return recurrent(
         "LSTM",
         cell,
@@ -206,6 +220,9 @@ def GRU(
     kernel_regularizer: RegularizerLike | None = None,
     recurrent_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    recurrent_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
     dropout: float = 0.0,
     recurrent_dropout: float = 0.0,
     return_sequences: bool = False,
@@ -232,6 +249,9 @@ def GRU(
         kernel_regularizer: penalty on `kernel`.
         recurrent_regularizer: penalty on `recurrent_kernel`.
         bias_regularizer: penalty on `bias`.
+        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
+        recurrent_constraint: what `recurrent_kernel` is held to.
+        bias_constraint: what `bias` is held to.
         dropout: share of the input features dropped in training, the same ones at every step; from 0 to 1.
         recurrent_dropout: share of the state dropped likewise where it feeds back, from 0 to 1. Above 0,
             each gate has masks of its own, for the input, too.
@@ -276,6 +296,7 @@ def GRU(
 
         return step
 
+    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     return recurrent(
         "GRU",
         cell,

@@ -90,8 +90,8 @@ def make_train_step(
 
     The loss is the mean over the batch's real rows, plus the regularisers (`model.penalty`) and the
     `aux_loss` leaves of the new state, neither divided by anything. Gradients are taken for trained
-    parameters alone, so XLA drops the backward pass below frozen layers. Random layers draw from
-    `fold_in(state.key, state.step)`.
+    parameters alone, so XLA drops the backward pass below frozen layers. Constraints (`model.constrain`) are
+    imposed after the update. Random layers draw from `fold_in(state.key, state.step)`.
 
     Args:
         model: any layer.
@@ -141,7 +141,7 @@ def make_train_step(
         plan = objective.plan(y_pred)
         accumulators = objective.update(plan, state.metrics, parts, y_pred, batch)
         new = state.replace(
-            params=merge(moved_params, frozen),
+            params=model.constrain(merge(moved_params, frozen)),
             state=moved,
             opt_state=opt_state,
             step=state.step + 1,
