@@ -5,7 +5,8 @@ each is not counted, since it writes the compiled files that Python keeps.
 
     python benchmarks/import_time.py [RUNS]
 
-The exit code is 1 if the medians differ by 0.3 s or more.
+The exit code is 1 if the shortest times differ by 0.3 s or more: other processes disturbed those least. The
+medians stand beside them.
 """
 
 from __future__ import annotations
@@ -36,11 +37,15 @@ def main() -> int:
     for _ in range(runs):
         for name, statement in STATEMENTS.items():
             times[name].append(seconds(statement))
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
     for name, taken in times.items():
-        print(f"import {name:<12}{medians[name]:6.3f} s  (of {runs}: {min(taken):.3f} to {max(taken):.3f})")
-    base, ours = medians.values()
-    print(f"difference {ours - base:+.3f} s (limit {LIMIT} s), ratio {ours / base:.2f}")
+        print(
+            f"import {name:<12}shortest {min(taken):.3f} s, median {statistics.median(taken):.3f} s, "
+            f"longest {max(taken):.3f} s of {runs}"
+        )
+    for label, pick in {"shortest": min, "median": statistics.median}.items():
+        base, ours = map(pick, times.values())
+        print(f"{label + ':':<10}difference {ours - base:+.3f} s (limit {LIMIT} s), ratio {ours / base:.2f}")
+    base, ours = map(min, times.values())
     return 0 if ours - base < LIMIT else 1
 
 

@@ -17,7 +17,7 @@ import jlayers as jl
 
 
 @jl.layer
-def Square(scale: float = 1.0):
+def Squared(scale: float = 1.0):
     """`gain * x**2`, with a learned gain per feature that starts at `scale`."""
 
     def init(key, x):  # x: shape and dtype of what apply will see
@@ -34,7 +34,7 @@ def stacked() -> jl.Layer:
     return jl.Sequential([
         jl.Input((64,)),
         jl.Dense(128),
-        Square(0.5),
+        Squared(0.5),
         jl.Dense(10, activation="softmax"),
     ])  # fmt: skip
 
@@ -42,7 +42,7 @@ def stacked() -> jl.Layer:
 def graph() -> jl.Layer:
     """The pixels, and beside them the squares of what a dense layer sees in them."""
     pixels = jl.Input((64,), name="pixels")
-    squares = Square(0.5, name="energy")(jl.Dense(128)(pixels))
+    squares = Squared(0.5, name="energy")(jl.Dense(128)(pixels))
     both = jl.Concatenate()([pixels, squares])
     return jl.Model(pixels, jl.Dense(10, activation="softmax")(both))
 

@@ -84,8 +84,8 @@ def max_norm(max_value: float = 2.0, axis: int | tuple[int, ...] = 0) -> Constra
         ValueError: a negative or infinite norm, or (on use) an axis that the parameter lacks.
 
     >>> import jax.numpy as jnp, jlayers as jl
-    >>> jl.constraints.max_norm(1.0)(jnp.array([[3.0, 0.6], [4.0, 0.0]])).round(4).tolist()
-    [[0.6000000238418579, 0.6000000238418579], [0.800000011920929, 0.0]]
+    >>> jl.constraints.max_norm(5.0)(jnp.array([[6.0, 0.5], [8.0, 0.0]])).round(4).tolist()
+    [[3.0, 0.5], [4.0, 0.0]]
     """
     bound = _bound("max_norm", "max_value", max_value)
     return _scaled("max_norm", axis, lambda norm: jnp.minimum(norm, bound) / (_EPSILON + norm))

@@ -14,7 +14,7 @@ from jlayers.registry import nearest
 from jlayers.shapes import describe, shape_text
 from jlayers.wiring import as_layer, routed
 
-__all__ = ["InputLayer", "find", "in_order", "model_from_table", "read_table"]
+__all__ = ["InputLayer", "by_name", "find", "in_order", "model_from_table", "read_table"]
 
 _REF = re.compile(r"(?P<name>[^\[\]]+?)(?:\[(?P<index>\d+)\])?")
 
@@ -104,7 +104,7 @@ def _table_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: 
             )
 
     def route(call: Any, *given: Any) -> Any:
-        values = _by_name(inputs, given, sources)
+        values = by_name(inputs, given, sources)
         for name in order:
             if name in sources:
                 source = sources[name]
@@ -174,7 +174,7 @@ def in_order(table: Mapping[str, Mapping[str, Any]], outputs: Any) -> Iterator[s
         yield from visit(_parse(ref)[0], ())
 
 
-def _by_name(inputs: Any, given: tuple[Any, ...], sources: Mapping[str, Any]) -> dict[str, Any]:
+def by_name(inputs: Any, given: tuple[Any, ...], sources: Mapping[str, Any]) -> dict[str, Any]:
     """The given arrays by input name; the structure must be that of `inputs`, names matched exactly."""
     names = jax.tree.leaves(inputs)
     if len(given) == 1 and isinstance(given[0], dict) and not isinstance(inputs, dict):

@@ -255,10 +255,10 @@ def _text(report: Summary) -> str:
 
 def _title(report: Summary) -> str:
     model = report.rows[0].layer
-    names = model.spec.arguments["inputs"] if model.spec.name == "Model" else None
+    names = model.spec.arguments["inputs"] if model.spec.name == "Model" else ()
     shapes = output_lines(report.inputs)
-    labels = jax.tree.leaves(names) if names is not None else []
-    if len(labels) == len(shapes):
+    labels = jax.tree.leaves(names)
+    if len(labels) == len(shapes) and not isinstance(names, dict):  # a dict's keys are shown already
         shapes = [f"{label} {shape}" for label, shape in zip(labels, shapes, strict=True)]
     return f"{model.spec.name}, {'input' if len(shapes) == 1 else 'inputs'} {', '.join(shapes)}"
 

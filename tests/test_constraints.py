@@ -189,18 +189,18 @@ model:
   Sequential:
     - Flatten
     - Dense: {units: 10, kernel_constraint: {max_norm: {max_value: %s}}, bias_constraint: NonNeg}
-training: {loss: mse, epochs: 1}
+loss: mse
 """
 
 
 def test_configuration():
     from jlayers import config
 
-    *_, dense = config.loads(CONFIG % 2).model.children.values()
-    assert repr(dense) == "Dense(10, kernel_constraint=max_norm(max_value=2), bias_constraint='NonNeg')"
+    *_, dense = config.loads(CONFIG % 3).model.children.values()
+    assert repr(dense) == "Dense(10, kernel_constraint=max_norm(max_value=3.0), bias_constraint='NonNeg')"
     params = {"kernel": jnp.full((4, 10), 3.0), "bias": -jnp.ones(10)}
     held = layers.get(dense.to_data()).constrain(params)
-    np.testing.assert_allclose(held["kernel"], np.ones((4, 10)), rtol=1e-6)
+    np.testing.assert_allclose(held["kernel"], np.full((4, 10), 1.5), rtol=1e-6)
     assert not held["bias"].any()
     with pytest.raises(config.ConfigError, match=r"max_norm: expected a finite norm of at least 0.*-2"):
         config.loads(CONFIG % -2)

@@ -256,10 +256,10 @@ def test_svg_shades_frozen_layers():
 
 def test_svg_escapes_text():
     @jl.layer
-    def Odd(text: str):
+    def DrawOdd(text: str):
         return (lambda key, x: {}), (lambda params, x: x)
 
-    document = svg(diagram(jl.Sequential(Odd("<a & b>")), None, 1))
+    document = svg(diagram(jl.Sequential(DrawOdd("<a & b>")), None, 1))
     texts = [e.text for e in ElementTree.fromstring(document).iter(SVG + "text")]
     assert any("<a & b>" in text for text in texts)
 

@@ -74,14 +74,14 @@ ERRORS = [
     (
         lambda: init(jl.Dense(2), (8,)),
         ValueError,
-        "Dense: expected an input (batch, ..., features), received float32(8,); one number per example needs a "
-        "features axis: x[:, None]",
+        "Dense: expected an input (batch, ..., features), received float32(8,); one number per example "
+        "needs a features axis: x[:, None]",
     ),
     (
         lambda: init(jl.Dense(2), jax.ShapeDtypeStruct((8, 4), "int32")),
         TypeError,
-        "Dense: expected a floating input, received int32(8, 4); convert it with x.astype('float32'), or put an "
-        "Embedding before if these are indices",
+        "Dense: expected a floating input, received int32(8, 4); convert it with x.astype('float32'), or put "
+        "an Embedding before if these are indices",
     ),
     (
         lambda: jl.Dense(2).apply({"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}, {}, jnp.ones((8, 4))),
@@ -98,7 +98,7 @@ ERRORS = [
     (
         lambda: jl.Conv2D(4, 0),
         ValueError,
-        "Conv2D: expected kernel_size to be a whole number of at least 1 or 2 of them, received kernel_size=0",
+        "Conv2D: expected kernel_size to be a whole number of at least 1 or 2 of them, received kernel_size=",
     ),
     (
         lambda: jl.Conv2D(4, (3, 3, 3)),
@@ -145,8 +145,8 @@ ERRORS = [
     (
         lambda: init(jl.Conv2D(4, 3), (28, 28, 1)),
         ValueError,
-        "Conv2D: expected an input of 4 dimensions (batch, height, width, channels), received float32(28, 28, 1); "
-        "the batch dimension may be missing: add one with x[None]",
+        "Conv2D: expected an input of 4 dimensions (batch, height, width, channels), received "
+        "float32(28, 28, 1); the batch dimension may be missing: add one with x[None]",
     ),
     (
         lambda: init(jl.Conv2D(4, 5, dilation_rate=2), (1, 8, 8, 3)),
@@ -159,7 +159,7 @@ ERRORS = [
             {"kernel": jnp.ones((1, 1, 3, 4)), "bias": jnp.ones(4)}, {}, jnp.ones((1, 8, 8, 1))
         ),
         ValueError,
-        "Conv2D: expected 3 channels (axis -1), for which the parameters were made, received float32(1, 8, 8, 1)",
+        "Conv2D: expected 3 channels (axis -1), for which the parameters were made, received float32(1, 8, ",
     ),
     (
         lambda: init(jl.MaxPooling2D(3), (1, 2, 8, 3)),
@@ -169,7 +169,7 @@ ERRORS = [
     (
         lambda: init(jl.AveragePooling1D(3), (1, 8)),
         ValueError,
-        "AveragePooling1D: expected an input of 3 dimensions (batch, steps, channels), received float32(1, 8)",
+        "AveragePooling1D: expected an input of 3 dimensions (batch, steps, channels), received float32(1, ",
     ),
     (
         lambda: init(jl.GlobalMaxPooling2D(data_format="channels_first"), (1, 8)),
@@ -283,8 +283,8 @@ ERRORS = [
     (
         lambda: jl.UpSampling2D(interpolation="cubic"),
         ValueError,
-        "UpSampling2D: expected interpolation out of 'nearest', 'bilinear', 'bicubic', 'lanczos3', 'lanczos5', "
-        "received interpolation='cubic': did you mean 'bicubic'",
+        "UpSampling2D: expected interpolation out of 'nearest', 'bilinear', 'bicubic', 'lanczos3', "
+        "'lanczos5', received interpolation='cubic': did you mean 'bicubic'",
     ),
     (
         lambda: init(jl.Add(), (2, 3), (2, 4)),
@@ -302,7 +302,7 @@ ERRORS = [
     (
         lambda: init(jl.Concatenate(), (2, 3, 4), (2, 5, 4)),
         ValueError,
-        "Concatenate: expected inputs that differ along axis 2 alone, received float32(2, 3, 4), float32(2, 5, 4)",
+        "Concatenate: expected inputs that differ along axis 2 alone, received float32(2, 3, 4), float32(2, ",
     ),
     (lambda: jl.Dot(0), ValueError, "Dot: expected one axis or two, not 0 (the batch), received axes=0"),
     (
@@ -525,7 +525,7 @@ def test_a_large_mean_does_not_eat_the_variance(layer, axes, offset):
     actual = run(layer, jnp.asarray(x), train=True)
     exact = x.astype("float64")
     expected = (exact - exact.mean(axes, keepdims=True)) / np.sqrt(exact.var(axes, keepdims=True) + 1e-5)
-    np.testing.assert_allclose(actual, expected, atol=2e-2 if abs(offset) > 1e5 else 1e-3)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_batch_normalization_moves_its_statistics_in_training_alone():
@@ -533,16 +533,16 @@ def test_batch_normalization_moves_its_statistics_in_training_alone():
     params, state = norm.init(jax.random.key(0), (8, 3))
     mean, variance = np.zeros(3), np.ones(3)
     for seed in range(4):
-        x = normal((8, 3), seed=seed) * 2 + 1
-        same = norm.apply(params, state, x)[1]
+        x = np.asarray(normal((8, 3), seed=seed) * 2 + 1)
+        same = norm.apply(params, state, jnp.asarray(x))[1]
         assert all(same[k] is state[k] for k in state)
-        y, state = norm.apply(params, state, x, train=True)
+        y, state = norm.apply(params, state, jnp.asarray(x), train=True)
         np.testing.assert_allclose(np.mean(y, 0), 0, atol=1e-5)
         mean = 0.9 * mean + 0.1 * np.mean(x, 0)
         variance = 0.9 * variance + 0.1 * np.var(x, 0)  # biased
     np.testing.assert_allclose(state["moving_mean"], mean, rtol=1e-5)
     np.testing.assert_allclose(state["moving_variance"], variance, rtol=1e-5)
-    y, _ = norm.apply(params, state, x)
+    y, _ = norm.apply(params, state, jnp.asarray(x))
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(variance + 1e-3), rtol=1e-4, atol=1e-5)
 
 
@@ -630,7 +630,7 @@ def test_noise_shape_shares_the_mask():
     drop = jl.Dropout(0.5, noise_shape=(None, 1, None))
     y, _ = drop.apply({}, {}, jnp.ones((4, 6, 5)), key=jax.random.key(0), train=True)
     assert (y == y[:, :1]).all()
-    assert (y[:, 0] != y[0, 0]).any()
+    assert (y[1:] != y[:-1]).any()
 
 
 def test_spatial_dropout_drops_whole_channels():
@@ -690,15 +690,21 @@ def test_gradients_by_finite_differences(layer, shape, train):
     [((2, 7, 3), (2,)), ((2, 7, 6, 3), (2, 2)), ((2, 7, 6, 3), (3, 1)), ((1, 4, 5, 3, 2), (2, 2, 2))],
     ids=str,
 )
-@pytest.mark.parametrize("kind", ["ties", "NaN", "infinite", "bfloat16"])
+@pytest.mark.parametrize("kind", ["ties", "NaN", "infinite"])
 def test_max_pool_equals_its_twin(shape, window, padding, kind):
     x = np.random.default_rng(0).integers(-1, 2, shape).astype("float32")
     if kind == "NaN":
         x.reshape(-1)[::5] = np.nan
     if kind == "infinite":
         x[x < 1] = -np.inf
-    x = jnp.asarray(x, "bfloat16" if kind == "bfloat16" else "float32")
+    assert_equal_pools(jnp.asarray(x), window, padding)
 
+
+def test_max_pool_equals_its_twin_in_half_precision():
+    assert_equal_pools(normal((2, 5, 4, 3), "bfloat16"), (2, 2), "same")
+
+
+def assert_equal_pools(x, window, padding):
     def both(f):
         def loss(x):
             y = f(x, window, window, padding)
@@ -735,7 +741,7 @@ def test_lambda_takes_several_inputs_and_options():
 
 def test_lambda_is_written_down_by_name_alone():
     assert jl.Lambda("relu").to_data() == {"Lambda": {"function": "relu"}}
-    with pytest.raises(TypeError, match=re.escape("decorate it with @jl.activations.register")):
+    with pytest.raises(TypeError, match=re.escape("such as with @jl.activations.register")):
         jl.Lambda(lambda x: x).to_data()
 
 

@@ -1,5 +1,6 @@
 """Losses against Keras (values and gradients), against NumPy and SciPy, and their errors."""
 
+import itertools
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -12,10 +13,12 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from jlayers import losses
+from jlayers import losses, metrics
+from jlayers.train import objective
 
 RNG = np.random.default_rng(0)
 CLASSES = 5
+QUICK = {"xla_backend_optimization_level": "0"}  # compiling is what takes the time here
 
 
 def numbers(shape):
@@ -44,6 +47,23 @@ def one_hot(shape):
 
 def labels(shape):
     return RNG.integers(0, shape[-1], shape[:-1]).astype(np.int32)
+
+
+def few_labels(shape):
+    return RNG.integers(0, 3, 8).astype(np.int32)
+
+
+def points(shape):
+    x = RNG.normal(size=(8, 4))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def texts(shape):
+    return np.array([[1, 1, 0], [2, 3, 1], [4, 0, 0], [0, 0, 0]], np.int32)
+
+
+def frames(shape):
+    return RNG.normal(size=(4, 5, CLASSES)).astype(np.float32)
 
 
 CASES = [
@@ -81,6 +101,14 @@ CASES = [
     ("SparseCategoricalCrossentropy", {}, labels, probabilities),
     ("SparseCategoricalCrossentropy", {}, labels, positive),
     ("SparseCategoricalCrossentropy", {"from_logits": True}, labels, numbers),
+    ("CategoricalGeneralizedCrossEntropy", {}, labels, probabilities),
+    ("CategoricalGeneralizedCrossEntropy", {"q": 0.8}, labels, probabilities),
+    ("Dice", {"axis": (1, 2)}, bits, unit),
+    ("Dice", {"axis": -1}, bits, unit),
+    ("Tversky", {"alpha": 0.3, "beta": 0.9, "axis": (1, 2)}, bits, unit),
+    ("Circle", {}, few_labels, points),
+    ("Circle", {"gamma": 5.0, "margin": 0.2, "remove_diagonal": False}, few_labels, points),
+    ("CTC", {}, texts, frames),
 ]
 
 
@@ -101,7 +129,7 @@ def parity():
                 found.append((values, pull(jnp.ones_like(values))[0]))
             return found
 
-        return jax.device_get(jax.jit(all_cases)([y_pred for _, y_pred in data]))
+        return jax.device_get(jax.jit(all_cases, compiler_options=QUICK)([y_pred for _, y_pred in data]))
 
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         theirs = run(lambda name, arguments: getattr(keras.losses, name)(reduction="none", **arguments))
@@ -171,7 +199,7 @@ def test_logits_of_any_size_are_finite():
     ],
 )
 @pytest.mark.parametrize(
-    "name", ["mse", "bce", "Huber", "kld", "cosine_similarity", "categorical_crossentropy"]
+    "name", ["mse", "bce", "Huber", "kld", "cosine_similarity", "categorical_crossentropy", "dice", "Tversky"]
 )
 def test_unequal_shapes_are_refused(name, y_true, y_pred, fix):
     with pytest.raises(ValueError, match=fix):
@@ -199,6 +227,69 @@ def test_a_label_out_of_range_is_loud():
     assert jnp.isnan(values).tolist() == [False, True, True]
 
 
+JOINT = [
+    ("Dice", {}, bits((5, 4, 3)), unit((5, 4, 3))),
+    ("Tversky", {"alpha": 0.2, "beta": 0.7}, bits((5, 4, 3)), unit((5, 4, 3))),
+    ("Dice", {"axis": (0, 1)}, bits((5, 4, 3)), unit((5, 4, 3))),
+    ("Circle", {"gamma": 3.0}, np.array([0, 1, 0, 2, 1]), points(())[:5]),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "y_true", "y_pred"), JOINT, ids=["dice", "tversky", "axes", "circle"]
+)
+def test_losses_that_see_the_batch_as_a_whole(name, arguments, y_true, y_pred):
+    """The means of training, and the gradients, are Keras's, whatever fills the batch up, NaN even."""
+    ours = getattr(losses, name)(**arguments)
+    y_true, y_pred = jnp.asarray(y_true), jnp.asarray(y_pred)
+
+    def mean(p):
+        return objective._mean(ours, y_true, p, None, None)
+
+    def padded(p):
+        filled = jnp.concatenate([p, jnp.full_like(p[:2], jnp.nan if name != "Circle" else 0.3)])
+        mask = jnp.array([1.0] * 5 + [0.0] * 2)
+        return objective._mean(ours, jnp.concatenate([y_true, y_true[:2]]), filled, None, mask)
+
+    def judged(*functions):
+        all_of_them = lambda p: [jax.value_and_grad(f)(p) for f in functions]  # noqa: E731
+        return jax.jit(all_of_them, compiler_options=QUICK)(y_pred)
+
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        theirs = getattr(keras.losses, name)(**arguments)
+        ((value, gradient),) = judged(lambda p: theirs(y_true, p))
+    for got in judged(mean, padded):
+        np.testing.assert_allclose(got[0], value, rtol=1e-5)
+        np.testing.assert_allclose(got[1], gradient, rtol=1e-4, atol=1e-6)
+    metric = metrics.get(ours)
+    weight = jnp.array([1.0] * 5 + [0.0])
+    last = jnp.concatenate([y_pred, y_pred[:1]])
+    got = jax.jit(metric, compiler_options=QUICK)(jnp.concatenate([y_true, y_true[:1]]), last, weight)
+    np.testing.assert_allclose(got, value, rtol=1e-5)
+
+
+def test_ctc_sums_over_all_paths():
+    """Against the sum over every path that collapses to the text."""
+    y_pred = frames(())[:1, :4, :3]
+    p = scipy.special.softmax(y_pred[0].astype(np.float64), -1)
+    total = 0.0
+    for path in itertools.product(range(3), repeat=4):
+        if [k for k, _ in itertools.groupby(path) if k] == [1, 1]:
+            total += np.prod([p[t, k] for t, k in enumerate(path)])
+    loss = jax.jit(losses.CTC(), compiler_options=QUICK)(jnp.array([[1, 1, 0]]), jnp.asarray(y_pred))
+    np.testing.assert_allclose(loss, [-np.log(total)], rtol=1e-5)
+
+
+def test_generalized_cross_entropy_has_a_finite_gradient_at_probability_0():
+    loss = losses.CategoricalGeneralizedCrossEntropy()
+    value, gradient = jax.value_and_grad(lambda p: loss(jnp.array([0]), p).sum())(jnp.array([[0.0, 1.0]]))
+    assert np.isclose(value, 2.0, rtol=1e-3)
+    assert jnp.isfinite(gradient).all()
+    assert jnp.isnan(loss(jnp.array([2]), jnp.array([[0.5, 0.5]]))).all()
+    with pytest.raises(ValueError, match=r"from 0 to 1.*received"):
+        loss.check(np.array([2]), np.ones((1, 2)))
+
+
 def test_ignored_class():
     loss = losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
     y_true, y_pred = jnp.array([1, -1, 0]), jnp.asarray(numbers((3, 4)))
@@ -215,6 +306,12 @@ def test_ignored_class():
     [
         (lambda: losses.get("meen_squared_error"), "MeanSquaredError"),
         (lambda: losses.Huber(delta=0.0), "delta"),
+        (lambda: losses.CategoricalGeneralizedCrossEntropy(q=1.0), r"q=1\.0"),
+        (lambda: losses.Dice(axis=3)(np.ones((2, 2), np.float32), np.ones((2, 2), np.float32)), "axis=3"),
+        (lambda: losses.Circle()(np.ones(2), np.ones((2, 3), np.float32)), r"astype\('int32'\)"),
+        (lambda: losses.Circle()(np.ones((2, 3), int), np.ones((2, 3), np.float32)), r"y_true \(batch,\)"),
+        (lambda: losses.CTC()(np.ones((2, 3)), np.ones((2, 4, 3), np.float32)), r"astype\('int32'\)"),
+        (lambda: losses.CTC()(np.ones(2, int), np.ones((2, 4, 3), np.float32)), r"\(batch, length\)"),
         (lambda: losses.BinaryCrossentropy(label_smoothing=1.5), "label_smoothing"),
         (lambda: losses.BinaryCrossentropy(logits=True), "from_logits"),
     ],

@@ -32,12 +32,12 @@ def dense_flops(batch, inputs, units):
 
 
 @jl.layer
-def Square():
+def SummarySquare():
     return (lambda key, x: {}), (lambda params, x: x * x)
 
 
 @jl.layer
-def Twice(layer: jl.Layer):
+def SummaryTwice(layer: jl.Layer):
     def route(call, x):
         return call("layer", call("layer", x)) + x
 
@@ -45,7 +45,7 @@ def Twice(layer: jl.Layer):
 
 
 @jl.layer
-def WithParts(units: int = 3):
+def SummaryParts(units: int = 3):
     """Parameters in a tree of its own."""
 
     def init(key, x):
@@ -146,11 +146,11 @@ def test_frozen_layers_are_counted_apart_and_marked():
 
 
 def test_custom_layers_appear_alike():
-    report = summary(jl.Sequential(Square(), Twice(jl.Dense(5)), WithParts()), (2, 5))
-    assert report["square"].flops == 10
-    assert report["twice/layer"].calls == 2
-    assert report["twice"].flops == 2 * 5  # its own addition
-    assert report["with_parts"].params == 2 * 5 * 3
+    report = summary(jl.Sequential(SummarySquare(), SummaryTwice(jl.Dense(5)), SummaryParts()), (2, 5))
+    assert report["summary_square"].flops == 10
+    assert report["summary_twice/layer"].calls == 2
+    assert report["summary_twice"].flops == 2 * 5  # its own addition
+    assert report["summary_parts"].params == 2 * 5 * 3
     assert report.flops == 10 + 2 * dense_flops(2, 5, 5) + 10 + 2 * (2 * 2 * 5 * 3) + 2 * 3
 
 
@@ -193,7 +193,7 @@ def test_bare_shapes_take_the_declared_dtype():
 
 def test_arrays_and_structs_are_inputs():
     assert given_inputs(nested(), (jnp.ones((2, 3)),)) == (jax.ShapeDtypeStruct((2, 3), jnp.float32),)
-    report = summary(Square(), jax.ShapeDtypeStruct((4, 8), jnp.bfloat16))
+    report = summary(SummarySquare(), jax.ShapeDtypeStruct((4, 8), jnp.bfloat16))
     assert report.output_bytes == 2 * 4 * 8
     assert "(4, 8) bfloat16" in str(report)
 
@@ -218,15 +218,17 @@ def test_unknown_paths_list_the_known():
 
 def test_unknown_costs_are_named_once_with_their_layer():
     @jl.layer
-    def Halve():
+    def SummaryHalve():
         def apply(params, x):
             return jax.lax.while_loop(lambda x: jnp.sum(x) > 1, lambda x: x / 2, x)
 
         return (lambda key, x: {}), apply
 
-    report = summary(jl.Sequential(jl.Sequential(Halve()), jl.Dense(2)), (1, 4))
-    assert report.caveats == ("sequential/halve: while: the number of rounds is not known, counted as one",)
-    assert "lower bound: sequential/halve" in str(report)
+    report = summary(jl.Sequential(jl.Sequential(SummaryHalve()), jl.Dense(2)), (1, 4))
+    assert report.caveats == (
+        "sequential/summary_halve: while: the number of rounds is not known, counted as one",
+    )
+    assert "lower bound: sequential/summary_halve" in str(report)
 
 
 def test_the_table():

@@ -10,7 +10,7 @@ import jax
 
 from jlayers.core import Layer, join
 from jlayers.graph import Input
-from jlayers.node_table import _by_name, find, in_order, read_table
+from jlayers.node_table import by_name, find, in_order, read_table
 from jlayers.observed import Run, declarations, given_inputs, observed_runs
 from jlayers.registry import snake_case
 from jlayers.table import output_lines, short_call
@@ -163,7 +163,7 @@ class _Drawing:
         arguments = layer.spec.arguments
         nodes = read_table(arguments["nodes"])
         sources = {name: node for name, node in nodes.items() if "input" in node}
-        values: dict[str, Any] = _by_name(arguments["inputs"], wires, sources)
+        values: dict[str, Any] = by_name(arguments["inputs"], wires, sources)
         for name in in_order(nodes, arguments["outputs"]):
             if name not in sources:
                 child = nodes[name].get("shared", name)

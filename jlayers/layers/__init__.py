@@ -2,6 +2,8 @@
 
 from jlayers.layers import (
     activation,
+    attention,
+    attention_heads,
     convolution,
     core,
     einsum,
@@ -16,6 +18,8 @@ from jlayers.layers import (
     resizing,
 )
 from jlayers.layers.activation import *
+from jlayers.layers.attention import *
+from jlayers.layers.attention_heads import *
 from jlayers.layers.convolution import *
 from jlayers.layers.core import *
 from jlayers.layers.einsum import *
@@ -31,6 +35,8 @@ from jlayers.layers.resizing import *
 
 __all__: list[str] = []
 __all__ += activation.__all__
+__all__ += attention.__all__
+__all__ += attention_heads.__all__
 __all__ += convolution.__all__
 __all__ += core.__all__
 __all__ += einsum.__all__

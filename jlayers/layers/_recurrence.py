@@ -1,7 +1,8 @@
-"""What recurrent layers share: their weights, checks, dropout masks and the walk through time."""
+"""What recurrent layers and their cells share: weights, checks, dropout masks and the walk through time."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from jlayers.layers._arguments import fraction, need_floating, need_rank, positi
 from jlayers.ops.recurrent import scan_time
 from jlayers.shapes import describe, param_dtype, shape_text
 
-__all__ = ["drop", "function", "joint", "recurrent"]
+__all__ = ["Recurrence", "drop", "function", "joint", "need_steps", "one_step", "over_time"]
 
 
 def function(activation: Any) -> Callable[..., Any]:
@@ -29,71 +30,118 @@ def joint(params: Any, masks: Any) -> tuple[Any, Any]:
     return kernel, None if masks is None else jnp.concatenate(masks, axis=2)
 
 
-def recurrent(
-    type_name: str,
-    cell: Callable[..., Any],
-    *,
-    units: int,
-    gates: int,
-    states: tuple[str, ...] = ("h",),
-    initial_values: tuple[Any, Any, Any],
-    penalties: tuple[Any, Any, Any],
-    bias_shape: tuple[int, ...] | None,
-    rates: tuple[float, float],
-    return_state: bool,
-    sequences: bool,
-    backwards: bool,
-    unroll: bool,
-) -> tuple[Any, Any]:
-    """The pair of a layer whose state a cell carries from step to step; the output is its first part.
+@dataclasses.dataclass(frozen=True)
+class Recurrence:
+    """A kind of cell: its mathematics and its weights. `one_step` and `over_time` make layers of it.
 
-    Args:
+    Attributes:
         type_name: of the layer, for errors.
-        cell: `cell(params, masks) -> step`, `step(state, x_t) -> state`; `masks` is None or the dropout
-            masks of the gates for the input and for the state.
         units: width of the state.
-        gates: how many blocks of `units` columns the kernels have.
-        states: names of the parts of the state.
+        cell: `cell(params, masks) -> step`, `step(state, x_t) -> state`, whose first part is the output;
+            `masks` is None or the dropout masks of the gates for the input and for the state.
+        bias_shape: None for no bias.
         initial_values: initialisers of kernel, recurrent kernel and bias.
         penalties: regularisers of the same; looked up here to refuse a wrong name early.
-        bias_shape: None for no bias.
         rates: of dropout on the input and on the state.
+        gates: how many blocks of `units` columns the kernels have.
+        states: names of the parts of the state.
+    """
+
+    type_name: str
+    units: int
+    cell: Callable[..., Any]
+    bias_shape: tuple[int, ...] | None
+    initial_values: tuple[Any, Any, Any]
+    penalties: tuple[Any, Any, Any]
+    rates: tuple[float, float]
+    gates: int = 1
+    states: tuple[str, ...] = ("h",)
+
+    def __post_init__(self) -> None:
+        positive(self.type_name, "units", self.units)
+        for argument, rate in zip(("dropout", "recurrent_dropout"), self.rates, strict=True):
+            fraction(self.type_name, argument, rate)
+        for initializer, regularizer in zip(self.initial_values, self.penalties, strict=True):
+            initializers.get(initializer)
+            regularizers.get(regularizer)
+
+    def init(self, key: Any, x: Any) -> dict[str, Any]:
+        kernel, recurrent, bias = map(initializers.get, self.initial_values)
+        keys, dtype = jax.random.split(key, 3), param_dtype(x)
+        params = {
+            "kernel": kernel(keys[0], (x.shape[-1], self.gates * self.units), dtype),
+            "recurrent_kernel": recurrent(keys[1], (self.units, self.gates * self.units), dtype),
+        }
+        if self.bias_shape:
+            params["bias"] = bias(keys[2], self.bias_shape, dtype)
+        return params
+
+    def check(self, x: Any, rank: int, shape: str, initial: tuple[Any, ...]) -> None:
+        need_floating(self.type_name, x)
+        need_rank(self.type_name, x, rank, shape)
+        expected = (x.shape[0], self.units)
+        if initial and [tuple(s.shape) for s in initial] != [expected] * len(self.states):
+            raise ValueError(
+                f"{self.type_name}: expected the initial state {', '.join(self.states)}, each of shape "
+                f"(batch, units) = {shape_text(expected)}, received {describe(initial)}"
+            )
+
+    def begin(
+        self, params: Any, x: Any, initial: tuple[Any, ...], key: Any, train: bool
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
+        """The step, the state before it, and the sequences `x` that it is to see: after dropout."""
+        params = jax.tree.map(lambda p: p.astype(x.dtype), params)
+        masks = None
+        if train and any(self.rates):
+            x, masks = drop(need_key(key), self.rates, self.gates, x, self.units)
+        zeros = jnp.zeros((x.shape[0], self.units), x.dtype)
+        start = tuple(s.astype(x.dtype) for s in initial) or (zeros,) * len(self.states)
+        return self.cell(params, masks), start, x
+
+
+def one_step(recurrence: Recurrence) -> tuple[Any, Any]:
+    """The pair of a cell: `apply(params, x, *states) -> (output, *new states)`; without states from zeros."""
+
+    def init(key: Any, x: Any, *states: Any) -> dict[str, Any]:
+        recurrence.check(x, 2, "(batch, features)", states)
+        return recurrence.init(key, x)
+
+    def apply(
+        params: dict[str, Array],
+        x: Float[Array, "batch features"],
+        *states: Float[Array, "batch units"],
+        key: Any,
+        train: bool,
+    ) -> Any:
+        recurrence.check(x, 2, "(batch, features)", states)
+        step, start, steps = recurrence.begin(params, x[:, None], states, key, train)
+        new = step(start, steps[:, 0])
+        return (new[0], *new)
+
+    apply.draws = any(recurrence.rates)  # type: ignore[attr-defined]
+    return init, apply
+
+
+def over_time(
+    recurrence: Recurrence, *, return_state: bool, sequences: bool, backwards: bool, unroll: bool
+) -> tuple[Any, Any]:
+    """The pair of a layer that runs over sequences.
+
+    Args:
+        recurrence: what it does at each step.
         return_state: the output is followed by the last state.
         sequences: outputs of all steps.
         backwards: begin at the last step.
         unroll: no loop in the compiled program.
     """
-    positive(type_name, "units", units)
-    for argument, rate in zip(("dropout", "recurrent_dropout"), rates, strict=True):
-        fraction(type_name, argument, rate)
-    kernel_init, recurrent_init, bias_init = map(initializers.get, initial_values)
-    for regularizer in penalties:
-        regularizers.get(regularizer)
 
     def check(x: Any, initial: tuple[Any, ...]) -> None:
-        need_floating(type_name, x)
-        need_rank(type_name, x, 3, "(batch, time, features)")
-        if initial and [tuple(s.shape) for s in initial] != [(x.shape[0], units)] * len(states):
-            raise ValueError(
-                f"{type_name}: expected the initial state {', '.join(states)}, each of shape "
-                f"(batch, units) = {shape_text((x.shape[0], units))}, received {describe(initial)}"
-            )
-        if unroll and not isinstance(x.shape[1], int):
-            raise ValueError(
-                f"{type_name}: expected a fixed number of time steps, received {describe(x)} with "
-                f"unroll={unroll}; give jl.Input the number of steps, or set unroll=False"
-            )
+        recurrence.check(x, 3, "(batch, time, features)", initial)
+        need_steps(recurrence.type_name, x, unroll)
 
     def init(key: Any, x: Any, *initial: Any) -> dict[str, Any]:
         check(x, initial)
-        keys, dtype = jax.random.split(key, 3), param_dtype(x)
-        params = {
-            "kernel": kernel_init(keys[0], (x.shape[2], gates * units), dtype),
-            "recurrent_kernel": recurrent_init(keys[1], (units, gates * units), dtype),
-        }
-        if bias_shape:
-            params["bias"] = bias_init(keys[2], bias_shape, dtype)
-        return params
+        return recurrence.init(key, x)
 
     def apply(
         params: dict[str, Array],
@@ -103,19 +151,23 @@ def recurrent(
         train: bool,
     ) -> Any:
         check(x, initial)
-        params = jax.tree.map(lambda p: p.astype(x.dtype), params)
-        masks = None
-        if train and any(rates):
-            x, masks = drop(need_key(key), rates, gates, x, units)
-        zeros = jnp.zeros((x.shape[0], units), x.dtype)
-        start = tuple(s.astype(x.dtype) for s in initial) or (zeros,) * len(states)
+        step, start, x = recurrence.begin(params, x, initial, key, train)
         output, last = scan_time(
-            cell(params, masks), start, x, backwards=backwards, sequences=sequences, unroll=unroll
+            step, start, x, backwards=backwards, sequences=sequences, unroll=unroll
         )
         return (output, *last) if return_state else output
 
-    apply.draws = any(rates)  # type: ignore[attr-defined]
+    apply.draws = any(recurrence.rates)  # type: ignore[attr-defined]
     return init, apply
+
+
+def need_steps(type_name: str, x: Any, unroll: bool) -> None:
+    """Without a loop the program holds each time step, so their number is fixed."""
+    if unroll and not isinstance(x.shape[1], int):
+        raise ValueError(
+            f"{type_name}: expected a fixed number of time steps, received {describe(x)} with "
+            f"unroll={unroll}; give jl.Input the number of steps, or set unroll=False"
+        )
 
 
 def drop(key: Any, rates: tuple[float, float], gates: int, x: Any, units: int) -> tuple[Any, Any]:

@@ -87,7 +87,7 @@ def EinsumDense(
             params["bias"] = make_bias(bias_key, shape, param_dtype(x))
         return params
 
-    def apply(params: Any, x: Float[Array, "batch *rest"]) -> Float[Array, "batch *made"]:
+    def apply(params: Any, x: Float[Array, "batch *rest features"]) -> Float[Array, "batch *made units"]:
         need_floating("EinsumDense", x)
         kernel = params["kernel"]
         of_input = form.input_sizes(x)
@@ -124,7 +124,7 @@ class _Equation:
 
     @property
     def sized(self) -> str:
-        """The output's letters that `output_shape` is about: the batch is under a `...` in front, or first."""
+        """The output's letters that `output_shape` is about: the batch, first or under `...`, is not."""
         return self.output if self.before else self.output[1:]
 
     def check_output_shape(self, sizes: tuple[int | None, ...]) -> None:

@@ -1,6 +1,6 @@
 """Normalisation: data brought to mean 0 and variance 1, then scaled and moved by learned parameters.
 
-Statistics are taken in float32 or wider and in two passes, so that a large mean does not eat the variance.
+Statistics are taken in float32 or wider and about the mean, so that a large mean does not eat the variance.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ from jlayers.shapes import describe, param_dtype, wide_dtype
 __all__ = ["BatchNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization"]
 
 
-def _moments(x: jax.Array, axes: Sequence[int]) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance, the reduced axes kept."""
-    mean = jnp.mean(x, axis=tuple(axes), keepdims=True)
-    return mean, jnp.mean(jnp.square(x - mean), axis=tuple(axes), keepdims=True)
+def _moments(x: jax.Array, axes: Sequence[int]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`x` less its mean, the mean, and the biased variance; the reduced axes are kept.
+
+    The rounded mean serves as a mere shift: about it both moments are taken in one pass without loss.
+    """
+    axes = tuple(axes)
+    shift = jax.lax.stop_gradient(jnp.mean(x, axis=axes, keepdims=True))
+    near = x - shift
+    rest = jnp.mean(near, axis=axes, keepdims=True)
+    variance = jnp.mean(jnp.square(near), axis=axes, keepdims=True) - jnp.square(rest)
+    return near - rest, shift + rest, jnp.maximum(variance, 0)
 
 
 class _Affine:
@@ -36,7 +43,8 @@ class _Affine:
             regularizers.get(regularizer)
 
     def init(self, key: Any, shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
-        keys = dict(zip(("gamma", "beta"), jax.random.split(key), strict=True))
+        gamma_key, beta_key = jax.random.split(key)
+        keys = {"gamma": gamma_key, "beta": beta_key}
         return {name: make(keys[name], shape, dtype) for name, make in self.makers.items()}
 
     def apply(self, params: Any, x: jax.Array, axes: Sequence[int]) -> jax.Array:
@@ -153,11 +161,12 @@ def BatchNormalization(
         others = [a for a in range(x.ndim) if a != channels]
         empty = any(x.shape[a] == 0 for a in others)
         if train and not empty:
-            mean, variance = _moments(wide, others)
+            centred, mean, variance = _moments(wide, others)
             state = {"moving_mean": move(moving[0], mean), "moving_variance": move(moving[1], variance)}
         else:
             mean, variance = (reshaped_to(wide, old, [channels]) for old in moving)
-        y = (wide - mean) * jax.lax.rsqrt(variance + epsilon)
+            centred = wide - mean
+        y = centred * jax.lax.rsqrt(variance + epsilon)
         return affine.apply(params, y, [channels]).astype(x.dtype), state
 
     return init, apply
@@ -217,8 +226,8 @@ def LayerNormalization(
         axes = _axes("LayerNormalization", x, axis)
         _need_sizes("LayerNormalization", params, x, axes)
         wide = x.astype(wide_dtype(x.dtype))
-        mean, variance = _moments(wide, axes)
-        y = (wide - mean) * jax.lax.rsqrt(variance + epsilon)
+        centred, _, variance = _moments(wide, axes)
+        y = centred * jax.lax.rsqrt(variance + epsilon)
         return affine.apply(params, y, axes).astype(x.dtype)
 
     return init, apply
@@ -300,8 +309,8 @@ def GroupNormalization(
         wide = jnp.moveaxis(x.astype(wide_dtype(x.dtype)), channels, -1)
         count = size if groups == -1 else groups
         split = wide.reshape(*wide.shape[:-1], count, size // count)
-        mean, variance = _moments(split, [*range(1, x.ndim - 1), x.ndim])
-        y = ((split - mean) * jax.lax.rsqrt(variance + epsilon)).reshape(wide.shape)
+        centred, _, variance = _moments(split, [*range(1, x.ndim - 1), x.ndim])
+        y = (centred * jax.lax.rsqrt(variance + epsilon)).reshape(wide.shape)
         return affine.apply(params, jnp.moveaxis(y, -1, channels), [channels]).astype(x.dtype)
 
     return init, apply

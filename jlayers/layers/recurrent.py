@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax.numpy as jnp
-
-from jlayers import constraints, initializers
+from jlayers import constraints
 from jlayers.core import layer
-from jlayers.layers._recurrence import function, joint, recurrent
-from jlayers.ops.recurrent import add_bias, gate_product, gru_step, lstm_step
+from jlayers.layers._recurrence import over_time
+from jlayers.layers.cells import gru, lstm, simple_rnn
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 
 __all__ = ["GRU", "LSTM", "SimpleRNN"]
@@ -78,27 +74,18 @@ def SimpleRNN(
     >>> rnn.apply(params, state, x)[0].shape
     (2, 5, 16)
     """
-    activate = function(activation)
-
-    def cell(params: Any, masks: Any) -> Any:
-        kernel, mask = joint(params, masks)
-
-        def step(state: Any, x_t: Any) -> Any:
-            z = gate_product(jnp.concatenate([x_t, *state], axis=1), kernel, mask)
-            return (activate(add_bias(z, params.get("bias"))),)
-
-        return step
-
     constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
-    return recurrent(
+    recurrence = simple_rnn(
         "SimpleRNN",
-        cell,
-        units=units,
-        gates=1,
+        units,
+        activation=activation,
+        use_bias=use_bias,
         initial_values=(kernel_initializer, recurrent_initializer, bias_initializer),
         penalties=(kernel_regularizer, recurrent_regularizer, bias_regularizer),
-        bias_shape=(units,) if use_bias else None,
         rates=(dropout, recurrent_dropout),
+    )
+    return over_time(
+        recurrence,
         return_state=return_state,
         sequences=return_sequences,
         backwards=go_backwards,
@@ -174,33 +161,20 @@ def LSTM(
     ((2, 16), (2, 16), (2, 16))
     >>> (y, h, c), state = lstm.apply(params, state, x, h, c)  # goes on where it stopped
     """
-    activate, activate_gate = function(activation), function(recurrent_activation)
-
-    def cell(params: Any, masks: Any) -> Any:
-        kernel, mask = joint(params, masks)
-
-        def step(state: Any, x_t: Any) -> Any:
-            h, c = state
-            z = add_bias(gate_product(jnp.concatenate([x_t, h], axis=1), kernel, mask), params.get("bias"))
-            return lstm_step(z, c, activation=activate, recurrent_activation=activate_gate)
-
-        return step
-
-    def bias_values(key: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-        bias = initializers.get(bias_initializer)(key, shape, dtype)
-        return bias.at[units : 2 * units].set(1) if unit_forget_bias else bias
-
     constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
-    return recurrent(
+    recurrence = lstm(
         "LSTM",
-        cell,
-        units=units,
-        gates=4,
-        states=("h", "c"),
-        initial_values=(kernel_initializer, recurrent_initializer, bias_values),
+        units,
+        activation=activation,
+        recurrent_activation=recurrent_activation,
+        use_bias=use_bias,
+        unit_forget_bias=unit_forget_bias,
+        initial_values=(kernel_initializer, recurrent_initializer, bias_initializer),
         penalties=(kernel_regularizer, recurrent_regularizer, bias_regularizer),
-        bias_shape=(4 * units,) if use_bias else None,
         rates=(dropout, recurrent_dropout),
+    )
+    return over_time(
+        recurrence,
         return_state=return_state,
         sequences=return_sequences,
         backwards=go_backwards,
@@ -274,38 +248,20 @@ def GRU(
     >>> params["kernel"].shape, params["bias"].shape
     ((8, 48), (2, 48))
     """
-    activate, activate_gate = function(activation), function(recurrent_activation)
-
-    def cell(params: Any, masks: Any) -> Any:
-        masks_x, masks_h = masks or (None, None)
-        bias = params.get("bias")
-        of_input, of_product = bias if reset_after and bias is not None else (bias, None)
-
-        def step(state: Any, x_t: Any) -> Any:
-            h = gru_step(
-                add_bias(gate_product(x_t, params["kernel"], masks_x), of_input),
-                state[0],
-                params["recurrent_kernel"],
-                of_product,
-                activation=activate,
-                recurrent_activation=activate_gate,
-                reset_after=reset_after,
-                masks=masks_h,
-            )
-            return (h,)
-
-        return step
-
     constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
-    return recurrent(
+    recurrence = gru(
         "GRU",
-        cell,
-        units=units,
-        gates=3,
+        units,
+        activation=activation,
+        recurrent_activation=recurrent_activation,
+        use_bias=use_bias,
+        reset_after=reset_after,
         initial_values=(kernel_initializer, recurrent_initializer, bias_initializer),
         penalties=(kernel_regularizer, recurrent_regularizer, bias_regularizer),
-        bias_shape=((2, 3 * units) if reset_after else (3 * units,)) if use_bias else None,
         rates=(dropout, recurrent_dropout),
+    )
+    return over_time(
+        recurrence,
         return_state=return_state,
         sequences=return_sequences,
         backwards=go_backwards,

@@ -18,8 +18,6 @@ from jlayers.wiring import as_layer, child_key, noted, routed
 
 __all__ = ["Bidirectional", "TimeDistributed"]
 
-# A decorated constructor's parameter `layer` hides the decorator's name inside it, and nothing else.
-
 
 @layer
 def TimeDistributed(layer: LayerLike):

@@ -10,11 +10,17 @@ nothing is squeezed, expanded or broadcast.
 [1.0, 1.0]
 """
 
-from jlayers.losses import classification, regression
+from jlayers.losses import classification, embeddings, overlap, regression, sequences
 from jlayers.losses.base import LossLike, get, register, registry
 from jlayers.losses.classification import *
+from jlayers.losses.embeddings import *
+from jlayers.losses.overlap import *
 from jlayers.losses.regression import *
+from jlayers.losses.sequences import *
 
 __all__ = ["LossLike", "get", "register", "registry"]
 __all__ += classification.__all__
+__all__ += embeddings.__all__
+__all__ += overlap.__all__
 __all__ += regression.__all__
+__all__ += sequences.__all__

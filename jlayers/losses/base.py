@@ -1,4 +1,11 @@
-"""What all losses share: the registry, the demand for equal shapes, and the mean over the last axis."""
+"""What all losses share: the registry, the demand for equal shapes, and the mean over the last axis.
+
+Besides its values a loss may say more about itself, by attributes that the training step reads:
+
+- `counts(y_true, y_pred)`: which values count in the mean;
+- `check(y_true, y_pred)`: raises, before training starts, on targets that cannot be meant;
+- `joint`: see the function of that name.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +27,7 @@ __all__ = [
     "along_last",
     "class_numbers",
     "elementwise",
+    "joint",
     "wide",
 ]
 
@@ -97,4 +105,13 @@ def along_last(function: Callable[[Any, Any], Any]) -> Loss:
     def loss(y_true: Any, y_pred: Any) -> Values:
         return function(*aligned(y_true, y_pred))
 
+    return loss
+
+
+def joint(loss: Callable[..., Any]) -> Loss:
+    """Marks a loss that sees the rows of a batch together: it, and its `counts`, then also take `mask`.
+
+    The mask is None or `(batch,)`, 0 for rows that only fill the batch up.
+    """
+    loss.joint = True  # type: ignore[attr-defined]
     return loss

@@ -27,6 +27,7 @@ __all__ = [
     "BinaryFocalCrossentropy",
     "CategoricalCrossentropy",
     "CategoricalFocalCrossentropy",
+    "CategoricalGeneralizedCrossEntropy",
     "CategoricalHinge",
     "Hinge",
     "KLDivergence",
@@ -228,6 +229,35 @@ def SparseCategoricalCrossentropy(
     loss.check = check  # type: ignore[attr-defined]
     if ignore_class is not None:
         loss.counts = lambda y_true, y_pred: class_numbers(y_true, y_pred, axis) != ignore_class  # type: ignore[attr-defined]
+    return loss
+
+
+@registry.factory()
+def CategoricalGeneralizedCrossEntropy(q: float = 0.5) -> Loss:
+    """`(1 - p**q) / q` of the right class's probability `p`: bears wrong labels (Zhang and Sabuncu 2018).
+
+    As in Keras, save that probabilities below 1e-7 count as that, and that a class number out of range gives
+    NaN. `y_true`: integers `(batch, ...)`; `y_pred`: probabilities `(batch, ..., classes)`.
+
+    Args:
+        q: between 0, the cross-entropy, and 1, the mean absolute error.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> jl.losses.CategoricalGeneralizedCrossEntropy()(jnp.array([1]), jnp.array([[0.75, 0.25]])).tolist()
+    [1.0]
+    """
+    if not 0 < q < 1:
+        raise ValueError(f"CategoricalGeneralizedCrossEntropy: expected q between 0 and 1, received q={q!r}")
+
+    def loss(y_true: Any, y_pred: Any) -> Values:
+        labels = class_numbers(y_true, y_pred)
+        classes = y_pred.shape[-1]
+        p = y_pred.astype(wide(y_pred.dtype))
+        right = (jax.nn.one_hot(labels, classes, dtype=p.dtype) * p).sum(-1)
+        values = (1.0 - jnp.maximum(right, EPSILON) ** q) / q
+        return jnp.where((labels >= 0) & (labels < classes), values, jnp.nan)
+
+    loss.check = lambda y_true, y_pred: _check_labels(y_true, y_pred.shape[-1], None)  # type: ignore[attr-defined]
     return loss
 
 

@@ -106,16 +106,24 @@ def mean_of(
         return {"total": jnp.zeros((), jnp.float32), "count": jnp.zeros((), jnp.float32)}
 
     def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
-        values = function(y_true, y_pred).astype(jnp.float32)
+        seen = {"mask": _rows(weight)} if getattr(function, "joint", False) else {}
+        values = function(y_true, y_pred, **seen).astype(jnp.float32)
         weight = spread(weight, values)
         if counts := getattr(function, "counts", None):
-            weight = weight * counts(y_true, y_pred).astype(jnp.float32)
+            weight = weight * counts(y_true, y_pred, **seen).astype(jnp.float32)
         return {"total": acc["total"] + (values * weight).sum(), "count": acc["count"] + weight.sum()}
 
     def result(acc: Any) -> jax.Array:
         return finish(ratio(acc["total"], acc["count"]))
 
     return Metric(init, update, result, direction)
+
+
+def _rows(weight: Any) -> Any:
+    """1 for rows of any weight."""
+    if weight is None:
+        return None
+    return (weight.reshape(weight.shape[0], -1) != 0).any(1).astype(jnp.float32)
 
 
 def ratio(total: Any, count: Any) -> Any:

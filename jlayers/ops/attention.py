@@ -1,7 +1,7 @@
 """Scaled dot-product attention over `(batch, length, heads, size)`; a boolean mask is True where to attend.
 
 The softmax runs in float32 or wider, whatever the inputs are. A row of the mask without a True gives zeros:
-there is nothing to attend to. (Keras gives the mean of all values there, or zeros, by the path that it takes.)
+there is nothing to attend to. (Keras gives the mean of all values, or zeros, by the path that it takes.)
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = [
     "attention_weights",
     "dot_product_attention",
     "dot_product_attention_plain",
+    "joint_mask",
     "masked_softmax",
     "positions_mask",
     "weighted_values",
@@ -58,12 +59,10 @@ def dot_product_attention(
     # The library's softmax is in float32 at all times, and its values are as long as its keys.
     fits = value.shape[-1] == key.shape[-1] and wide_dtype(query.dtype) == jnp.float32
     if not fits or key.shape[1] == 0:
-        return dot_product_attention_plain(
-            query, key, value, mask, scale=scale, causal=causal, window=window
-        )
+        return dot_product_attention_plain(query, key, value, mask, scale=scale, causal=causal, window=window)
     if mask is None and window is None:  # each row attends to something
         return jax.nn.dot_product_attention(query, key, value, scale=scale, is_causal=causal)
-    mask = _joint(mask, positions_mask(query.shape[1], key.shape[1], causal, window))
+    mask = joint_mask(mask, positions_mask(query.shape[1], key.shape[1], causal, window))
     output = jax.nn.dot_product_attention(query, key, value, mask=mask, scale=scale)
     attends = jnp.swapaxes(jnp.any(mask, axis=3), 1, 2)[..., None]
     return jnp.where(attends, output, jnp.zeros_like(output))
@@ -80,7 +79,7 @@ def dot_product_attention_plain(
     window: int | None = None,
 ) -> Outputs:
     """`dot_product_attention`, written out."""
-    mask = _joint(mask, positions_mask(query.shape[1], key.shape[1], causal, window))
+    mask = joint_mask(mask, positions_mask(query.shape[1], key.shape[1], causal, window))
     return weighted_values(attention_weights(query, key, mask, scale=scale), value)
 
 
@@ -121,10 +120,11 @@ def positions_mask(
         return None
     row, column = (lax.broadcasted_iota(jnp.int32, (1, 1, target, source), axis) for axis in (2, 3))
     near = jnp.abs(row - column) < window if window is not None else None
-    return _joint(row >= column if causal else None, near)
+    return joint_mask(row >= column if causal else None, near)
 
 
-def _joint(a: Array | None, b: Array | None) -> Array | None:
+def joint_mask(a: Array | None, b: Array | None) -> Array | None:
+    """True where both masks are; None is True everywhere."""
     if a is None or b is None:
         return b if a is None else a
     return a & b

@@ -300,14 +300,15 @@ def _product(a: Any, b: Any) -> Any:
 
 def _mean(loss: Callable[..., Any], y_true: Any, y_pred: Any, weight: Any, mask: Any) -> jax.Array:
     """Keras's mean: the weighted sum over the number of real values, the weights not in the denominator."""
-    values = loss(y_true, y_pred)
+    seen = {"mask": mask} if getattr(loss, "joint", False) else {}
+    values = loss(y_true, y_pred, **seen)
     if values.ndim == 0:
         raise ValueError(f"expected a loss with a value per sample, received a scalar from {loss!r}")
     values = values.astype(wide(values.dtype))
     counts = getattr(loss, "counts", None)
     counted = None if mask is None else spread(mask, values)
     if counts is not None:
-        counted = _product(counted, counts(y_true, y_pred).astype(jnp.float32))
+        counted = _product(counted, counts(y_true, y_pred, **seen).astype(jnp.float32))
     if weight is not None:
         values = values * spread(weight, values).astype(values.dtype)
     if counted is None:

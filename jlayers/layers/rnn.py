@@ -1,0 +1,177 @@
+"""A cell of any kind carried over time, and several cells as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.core import Layer, LayerLike, Wiring, layer
+from jlayers.layers._recurrence import need_steps
+from jlayers.layers._steps import before_steps, between_steps
+from jlayers.ops.recurrent import scan_time
+from jlayers.shapes import describe
+from jlayers.wiring import as_layer, child_key, noted, routed, unique_names
+
+__all__ = ["RNN", "StackedRNNCells"]
+
+
+@layer
+def RNN(
+    cell: LayerLike | list[LayerLike],
+    return_sequences: bool = False,
+    return_state: bool = False,
+    go_backwards: bool = False,
+    unroll: bool = False,
+):
+    """A cell carried over time, as in Keras.
+
+    A cell is any layer that gives `(output, *states)`, both for `(x, *states)` and for `x` alone, from which
+    the shapes of the states are read. They begin with zeros.
+
+    Takes sequences `(batch, time, ...)` and optionally the initial states. Gives the last output of the cell,
+    or all of them with a time axis; with `return_state` the tuple `(output, *states)`. Parameters and state:
+    those of the cell, under `cell`; a cell's own state, such as running averages, goes from step to step,
+    and losses in it are summed. The cell has the same key at all steps, so its dropout is one mask.
+
+    Args:
+        cell: such as `LSTMCell`; a list of cells means `StackedRNNCells`.
+        return_sequences: give the outputs of all steps, in the order in which they were computed.
+        return_state: give the last states, too.
+        go_backwards: begin at the last step.
+        unroll: compile one copy of the cell per time step and no loop: faster for short sequences, slow
+            to compile for long ones.
+
+    Raises:
+        TypeError: a layer that gives no states.
+        ValueError: an input that is not a sequence, or initial states that do not fit.
+
+    >>> import jax, jlayers as jl
+    >>> rnn = jl.RNN([jl.LSTMCell(16), jl.GRUCell(4)], return_sequences=True)
+    >>> x = jax.numpy.ones((2, 5, 8))
+    >>> params, state = rnn.init(jax.random.key(0), x)
+    >>> rnn.apply(params, state, x)[0].shape
+    (2, 5, 4)
+    >>> list(params["cell"])
+    ['lstm_cell', 'gru_cell']
+    """
+    inner = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else as_layer(cell, "RNN")
+
+    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+        child = children["cell"]
+
+        def init(key: Any, x: Any, *initial: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+            x_t = _first_step(x, unroll)
+            with noted("cell", child, (x_t,)):
+                params, state = child.init(child_key(key, "cell"), x_t)
+            return {"cell": params} if params else {}, {"cell": state} if state else {}
+
+        def apply(
+            params: Any, x: Any, *initial: Any, state: Any, key: Any, train: bool
+        ) -> tuple[Any, dict[str, Any]]:
+            own, held = params.get("cell", {}), state.get("cell", {})
+            key = child_key(key, "cell") if child.draws else None
+
+            def run(held: Any, x_t: Any, *states: Any) -> tuple[Any, tuple[Any, ...], Any]:
+                with noted("cell", child, (x_t, *states)), jax.named_scope("cell"):
+                    made, after = child.apply(own, held, x_t, *states, key=key, train=train)
+                    output, states = _output_and_states(child, made)
+                return output, states, after
+
+            output, states, _ = jax.eval_shape(run, held, _first_step(x, unroll))
+            zeros = jnp.zeros(output.shape, output.dtype)
+            start = (zeros, _start(states, initial), before_steps(held))
+
+            def step(before: Any, x_t: Any) -> Any:
+                _, states, held = before
+                output, states, after = run(held, x_t, *states)
+                return output, states, between_steps(held, after)
+
+            output, (_, states, held) = scan_time(
+                step, start, x, backwards=go_backwards, sequences=return_sequences, unroll=unroll
+            )
+            moved = {**state, "cell": held} if held else state
+            return ((output, *states) if return_state else output), moved
+
+        apply.draws = child.draws  # type: ignore[attr-defined]
+        return init, apply
+
+    return Wiring({"cell": inner}, wire)
+
+
+def _first_step(x: Any, unroll: bool) -> jax.ShapeDtypeStruct:
+    if len(x.shape) < 3:
+        raise ValueError(
+            f"RNN: expected sequences (batch, time, ...), received {describe(x)}; the batch dimension "
+            f"may be missing: add one with x[None]"
+        )
+    need_steps("RNN", x, unroll)
+    return jax.ShapeDtypeStruct((x.shape[0], *x.shape[2:]), x.dtype)
+
+
+def _output_and_states(cell: Layer, made: Any) -> tuple[Any, tuple[Any, ...]]:
+    if not (isinstance(made, tuple) and len(made) > 1 and hasattr(made[0], "shape")):
+        raise TypeError(
+            f"RNN: expected a cell, such as LSTMCell, that gives the tuple (output, *states), received "
+            f"{cell!r}, which gives {describe(made)}"
+        )
+    return made[0], made[1:]
+
+
+def _start(states: Any, initial: tuple[Any, ...]) -> Any:
+    """Zeros where nothing is given; what is given may be nested otherwise than the cell's states are."""
+    if not initial:
+        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), states)
+    expected, structure = jax.tree.flatten(states)
+    given = jax.tree.leaves(initial)
+    if [s.shape for s in given] != [s.shape for s in expected]:
+        raise ValueError(
+            f"RNN: expected the initial states {describe(tuple(expected))}, received {describe(initial)}"
+        )
+    return structure.unflatten([s.astype(e.dtype) for s, e in zip(given, expected, strict=True)])
+
+
+@layer
+def StackedRNNCells(cells: list[LayerLike]):
+    """Cells on top of each other as one cell, as in Keras: each takes the output of the one before.
+
+    Takes `x` and one state per cell: an array for a cell with one, such as `GRUCell`, and a tuple for a cell
+    with several, such as `LSTMCell`. Gives `(output, *states)` alike. Parameters: those of the cells by name.
+
+    Args:
+        cells: the cells in order. A cell that appears twice shares its weights.
+
+    Raises:
+        ValueError: no cells, or a number of states that is not the number of cells.
+
+    >>> import jax, jlayers as jl
+    >>> cell = jl.StackedRNNCells([jl.LSTMCell(16), jl.GRUCell(4)])
+    >>> x = jax.numpy.ones((2, 8))
+    >>> params, state = cell.init(jax.random.key(0), x)
+    >>> (y, lstm_state, gru_state), state = cell.apply(params, state, x)
+    >>> len(lstm_state), gru_state.shape
+    (2, (2, 4))
+    """
+    members = [as_layer(cell, f"StackedRNNCells, position {i}") for i, cell in enumerate(cells)]
+    if not members:
+        raise ValueError("StackedRNNCells: expected at least one cell, received none")
+    children = unique_names(members, "StackedRNNCells")
+    name_of = {member: name for name, member in children.items()}
+
+    def route(call: Any, x: Any, *states: Any) -> Any:
+        if states and len(states) != len(members):
+            raise ValueError(
+                f"StackedRNNCells: expected {len(members)} states, one per cell and in a tuple where the cell "
+                f"has several, received {len(states)}: {describe(states)}"
+            )
+        new = []
+        for member, own in zip(members, states or [()] * len(members), strict=True):
+            parts = own if isinstance(own, (tuple, list)) else (own,)
+            x, moved = _output_and_states(member, call(name_of[member], x, *parts))
+            several = len(moved) > 1 or isinstance(moved[0], tuple)
+            new.append(moved if several else moved[0])
+        return (x, *new)
+
+    return routed(children, route)
