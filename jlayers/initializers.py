@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 Initializer = Callable[..., jax.Array]
-Axes = Sequence[int] | None
 
 registry = Registry("initializer")
 get = registry.get
@@ -186,7 +185,7 @@ def _not_negative(where: str, name: str, value: float) -> None:
         raise ValueError(f"{where}: expected {name} >= 0, received {name}={value!r}")
 
 
-def _fans(shape: tuple[int, ...], input_axes: Axes, output_axes: Axes) -> tuple[int, int]:
+def _fans(shape: tuple[int, ...], input_axes: Any, output_axes: Any) -> tuple[int, int]:
     """Inputs and outputs of one unit: of a matrix (in, out), of a kernel (*window, in, out)."""
     if input_axes is not None and output_axes is not None:
         return math.prod(shape[a] for a in input_axes), math.prod(shape[a] for a in output_axes)
@@ -209,10 +208,9 @@ def variance_scaling(
 
     Args:
         scale: factor of the variance.
-        mode: which count: inputs, outputs, or their mean. Of a kernel (*window, in, out) these are
-            `window * in` and `window * out`; a depthwise one (*window, in, multiplier) counts alike.
+        mode: inputs, outputs or their mean: `window * in` and `window * out` of a kernel (*window, in, out).
         distribution: "normal" means the truncated one.
-        input_axes: the axes whose sizes multiply to the inputs, with `output_axes`, for other layouts.
+        input_axes: of other layouts, the axes whose sizes multiply to the inputs.
         output_axes: the axes whose sizes multiply to the outputs.
 
     Raises:
@@ -251,9 +249,7 @@ def variance_scaling(
 def glorot_normal(
     input_axes: tuple[int, ...] | None = None, output_axes: tuple[int, ...] | None = None
 ) -> Initializer:
-    """Truncated normal of variance 2 / (inputs + outputs) (Glorot and Bengio, 2010).
-
-    The axes are those of `variance_scaling`.
+    """Truncated normal of variance 2 / (inputs + outputs) (Glorot, Bengio, 2010); axes: `variance_scaling`.
 
     >>> import jax, jlayers as jl
     >>> jl.initializers.glorot_normal()(jax.random.key(0), (3, 3, 8, 16), "float32").shape
@@ -266,9 +262,7 @@ def glorot_normal(
 def glorot_uniform(
     input_axes: tuple[int, ...] | None = None, output_axes: tuple[int, ...] | None = None
 ) -> Initializer:
-    """Uniform of variance 2 / (inputs + outputs) (Glorot and Bengio, 2010).
-
-    The axes are those of `variance_scaling`.
+    """Uniform of variance 2 / (inputs + outputs) (Glorot, Bengio, 2010); axes: `variance_scaling`.
 
     >>> import jax, jlayers as jl
     >>> jl.initializers.glorot_uniform()(jax.random.key(0), (3, 3, 8, 16), "float32").shape
@@ -281,9 +275,7 @@ def glorot_uniform(
 def he_normal(
     input_axes: tuple[int, ...] | None = None, output_axes: tuple[int, ...] | None = None
 ) -> Initializer:
-    """Truncated normal of variance 2 / inputs (He et al., 2015).
-
-    The axes are those of `variance_scaling`.
+    """Truncated normal of variance 2 / inputs (He et al., 2015); axes: `variance_scaling`.
 
     >>> import jax, jlayers as jl
     >>> jl.initializers.he_normal()(jax.random.key(0), (3, 3, 8, 16), "float32").shape
@@ -296,9 +288,7 @@ def he_normal(
 def he_uniform(
     input_axes: tuple[int, ...] | None = None, output_axes: tuple[int, ...] | None = None
 ) -> Initializer:
-    """Uniform of variance 2 / inputs (He et al., 2015).
-
-    The axes are those of `variance_scaling`.
+    """Uniform of variance 2 / inputs (He et al., 2015); axes: `variance_scaling`.
 
     >>> import jax, jlayers as jl
     >>> jl.initializers.he_uniform()(jax.random.key(0), (3, 3, 8, 16), "float32").shape
@@ -311,9 +301,7 @@ def he_uniform(
 def lecun_normal(
     input_axes: tuple[int, ...] | None = None, output_axes: tuple[int, ...] | None = None
 ) -> Initializer:
-    """Truncated normal of variance 1 / inputs (LeCun et al., 1998).
-
-    The axes are those of `variance_scaling`.
+    """Truncated normal of variance 1 / inputs (LeCun et al., 1998); axes: `variance_scaling`.
 
     >>> import jax, jlayers as jl
     >>> jl.initializers.lecun_normal()(jax.random.key(0), (3, 3, 8, 16), "float32").shape
@@ -326,9 +314,7 @@ def lecun_normal(
 def lecun_uniform(
     input_axes: tuple[int, ...] | None = None, output_axes: tuple[int, ...] | None = None
 ) -> Initializer:
-    """Uniform of variance 1 / inputs (LeCun et al., 1998).
-
-    The axes are those of `variance_scaling`.
+    """Uniform of variance 1 / inputs (LeCun et al., 1998); axes: `variance_scaling`.
 
     >>> import jax, jlayers as jl
     >>> jl.initializers.lecun_uniform()(jax.random.key(0), (3, 3, 8, 16), "float32").shape
@@ -356,8 +342,8 @@ def orthogonal(gain: float = 1.0) -> Initializer:
         if len(shape) < 2:
             raise ValueError(f"orthogonal: expected at least 2 dimensions, received shape={shape}")
         rows, columns = math.prod(shape[:-1]), shape[-1]
-        tall = (max(rows, columns), min(rows, columns))
-        q, r = jnp.linalg.qr(_draw(jax.random.normal, key, tall, dtype))
+        sides = (max(rows, columns), min(rows, columns))
+        q, r = jnp.linalg.qr(_draw(jax.random.normal, key, sides, dtype))
         signs = jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(dtype)  # makes the distribution uniform (Haar)
         q = q * signs[None, :]
         return gain * (q.T if rows < columns else q).reshape(shape)

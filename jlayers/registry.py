@@ -118,7 +118,7 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def _show(value: Any) -> str:
-    if inspect.isfunction(value) or isinstance(value, functools.partial):
+    if callable(value) and not hasattr(value, "spec"):
         name = next((n for r in Registry.all() if (n := r.name_of(value))), None)
         return repr(name) if name else getattr(value, "__name__", repr(value))
     return repr(value)

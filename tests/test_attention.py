@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 from typing import Any
@@ -62,7 +63,14 @@ def by_loops(query, key, value, mask=None, causal=False, window=None):
     return output
 
 
-@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+QUICK = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
+
+
+def with_gradients(form, xs, *args, **options):
+    output, back = jax.vjp(lambda *xs: form(*xs, *args, **options), *xs)
+    return output, back(jnp.asarray(data(output.shape, seed=3)))
+
+
 @pytest.mark.parametrize(
     ("mask", "options"),
     [
@@ -75,25 +83,16 @@ def by_loops(query, key, value, mask=None, causal=False, window=None):
     ],
     ids=["all", "causal", "window", "mask", "mask by heads, causal", "everything"],
 )
-def test_both_forms_equal_loops_and_have_equal_gradients(kv_heads, mask, options):
-    xs = qkv(4, kv_heads)
-    forms = []
-    for form in (dot_product_attention, dot_product_attention_plain):
-        run = jax.jit(
-            jax.value_and_grad(
-                lambda xs, form=form: _weighted_and_output(form(*xs, mask, **options)), has_aux=True
-            )
-        )
-        forms.append(run(xs))
-    ((_, fast), fast_gradients), ((_, plain), plain_gradients) = forms
+def test_both_forms_equal_loops_and_have_equal_gradients(mask, options):
+    xs = qkv(4, 2)
+    (fast, fast_gradients), (plain, plain_gradients) = (
+        QUICK(lambda xs, form=form: with_gradients(form, xs, mask, **options))(xs)
+        for form in (dot_product_attention, dot_product_attention_plain)
+    )
     np.testing.assert_allclose(fast, by_loops(*xs, mask, **options), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(plain, fast, rtol=1e-5, atol=1e-6)
     for a, b in zip(fast_gradients, plain_gradients, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-
-
-def _weighted_and_output(y):
-    return _weighted(y), y
 
 
 def test_values_may_be_longer_than_keys_and_sources_may_be_none():
@@ -180,7 +179,8 @@ def attention_parity(name, arguments, inputs, ours=(), theirs=None, call=None, c
         layer = constructor(**{**zeros, **arguments})
         call = {k: jnp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in (call or {}).items()}
         arrange = calls or (lambda *xs: xs)
-        layer(*arrange(*inputs[:3]), **call)
+        shapes = [x.shape for x in inputs[:3]]
+        layer.build(shapes) if calls else layer.build(*shapes)
         rng = np.random.default_rng(7)
         weights = [jnp.asarray(rng.normal(size=v.shape), jnp.float32) for v in layer.trainable_variables]
         frozen = [v.value for v in layer.non_trainable_variables]
@@ -226,7 +226,8 @@ CAUSAL = {"ours": {"use_causal_mask": True}, "call": {"use_causal_mask": True}}
     ("arguments", "options"),
     [
         (HEADS, {}),
-        ({**HEADS, "value_dim": 5, "use_bias": False, "output_shape": 4}, {}),
+        # With other sizes of values than of keys, Keras fails but where it returns the scores or drops out.
+        ({**HEADS, "value_dim": 5, "use_bias": False, "output_shape": 4, "dropout": 0.1}, {}),
         ({**HEADS, "output_shape": (2, 3)}, {}),
         (HEADS, CAUSAL),
         ({**HEADS, "value_dim": 4}, SCORES),
@@ -235,14 +236,26 @@ CAUSAL = {"ours": {"use_causal_mask": True}, "call": {"use_causal_mask": True}}
     ],
     ids=["plain", "sizes", "shape", "causal", "scores", "window, gate", "dropout, causal"],
 )
-@pytest.mark.parametrize("masked", [False, True])
-def test_multi_head_attention_equals_keras(arguments, options, masked):
-    call = {"attention_mask": MASK, **options.get("call", {})} if masked else options.get("call")
-    inputs = (QUERY, VALUE, KEY, *([MASK] if masked else []))
-    attention_parity("MultiHeadAttention", arguments, inputs, ours=options.get("ours", {}), call=call)
+def test_multi_head_attention_equals_keras(arguments, options):
+    attention_parity("MultiHeadAttention", arguments, (QUERY, VALUE, KEY), **options)
 
 
-@pytest.mark.parametrize("axes", [None, (1,), 2, (2, 1)], ids=str)
+@pytest.mark.parametrize(
+    ("mask", "options"),
+    [
+        (MASK, {}),
+        (some_mask(B, 2, T, S), CAUSAL),
+        (MASK[:, :1], SCORES),
+    ],
+    ids=["mask", "of heads, causal", "scores"],
+)
+def test_masked_attention_equals_keras(mask, options):
+    call = {"attention_mask": mask, **options.get("call", {})}
+    inputs = (QUERY, VALUE, KEY, mask)
+    attention_parity("MultiHeadAttention", HEADS, inputs, ours=options.get("ours", {}), call=call)
+
+
+@pytest.mark.parametrize("axes", [None, 2, (2, 1)], ids=str)
 def test_attention_over_several_axes_equals_keras(axes):
     inputs = [data((2, 3, 4, F), seed=i) for i in range(3)]
     attention_parity("MultiHeadAttention", {**HEADS, "attention_axes": axes}, inputs)
@@ -261,8 +274,7 @@ def test_masks_of_the_sequences_are_one_mask():
     )
 
 
-@pytest.mark.parametrize("heads", [1, 2, 4])
-@pytest.mark.parametrize("options", [{}, CAUSAL, SCORES], ids=["plain", "causal", "scores"])
+@pytest.mark.parametrize(("heads", "options"), [(1, CAUSAL), (2, {}), (2, SCORES), (4, CAUSAL)])
 def test_group_query_attention_equals_keras(heads, options):
     arguments = {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": heads}
     call = {"attention_mask": MASK, **options.get("call", {})} if heads == 2 else options.get("call")
@@ -278,14 +290,13 @@ SINGLE = (data((B, T, 3)), data((B, S, 6), seed=1), data((B, S, 3), seed=2))
     [
         ("Attention", {}),
         ("Attention", {"use_scale": True}),
-        ("Attention", {"score_mode": "concat"}),
         ("Attention", {"score_mode": "concat", "use_scale": True, "dropout": 0.5}),
         ("AdditiveAttention", {}),
         ("AdditiveAttention", {"use_scale": False}),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("options", [{}, CAUSAL, SCORES], ids=["plain", "causal", "scores"])
+@pytest.mark.parametrize("options", [CAUSAL, SCORES], ids=["masked, causal", "scores"])
 def test_single_heads_equal_keras(name, arguments, options):
     call, inputs = dict(options.get("call", {})), SINGLE
     if options is CAUSAL:
@@ -358,7 +369,7 @@ def test_dropout_draws_in_training_alone(make):
 
 def test_batch_and_lengths_may_be_symbolic():
     x, y = jl.Input((None, F)), jl.Input((None, 3))
-    mask = jl.Input((None, None), dtype="bool")
+    mask = jl.Reshape((1, -1))(jl.Input((None,), dtype="bool"))
     assert jl.MultiHeadAttention(2, 3, use_causal_mask=True)(x).shape == (None, None, F)
     assert jl.MultiHeadAttention(2, 3, dropout=0.1)([x, x, x, mask]).shape == (None, None, F)
     assert jl.GroupQueryAttention(3, 4, 2)(x, x).shape == (None, None, F)

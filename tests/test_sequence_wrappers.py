@@ -13,7 +13,6 @@ from keras_parity import data, relaxed
 
 import jlayers as jl
 from jlayers.core import layers
-from jlayers.layers.sequence_wrappers import Bidirectional, TimeDistributed
 from jlayers.tree import flatten, unflatten
 
 CHEAP = {"recurrent_initializer": "glorot_uniform"}  # the QR factorisation takes seconds to compile
@@ -107,7 +106,7 @@ def parity(ours, theirs, *inputs, train=False, tol=2e-5):
     ],
 )
 def test_time_distributed_is_that_of_keras(name, arguments, shape, train):
-    ours = TimeDistributed(getattr(jl, name)(**arguments))
+    ours = jl.TimeDistributed(getattr(jl, name)(**arguments))
     theirs = keras.layers.TimeDistributed(getattr(keras.layers, name)(**arguments))
     parity(ours, theirs, data(shape), train=train, tol=5e-5)
 
@@ -115,7 +114,7 @@ def test_time_distributed_is_that_of_keras(name, arguments, shape, train):
 def test_time_distributed_takes_and_gives_several_arrays():
     a, b = jl.Input((3,), name="a"), jl.Input((2,), name="b")
     both = jl.Model([a, b], {"joined": jl.Concatenate()([a, b]), "a": jl.Dense(2)(a)})
-    layer = TimeDistributed(both)
+    layer = jl.TimeDistributed(both)
     x = data((2, 4, 3)), data((2, 4, 2), seed=1)
     params, state = made(layer, *x)
     y, _ = layer.apply(params, state, *x)
@@ -126,8 +125,8 @@ def test_time_distributed_takes_and_gives_several_arrays():
 
 def test_time_distributed_dropout_differs_between_steps_and_needs_a_key(key):
     for layer in (
-        TimeDistributed(jl.Dropout(0.5)),
-        TimeDistributed(jl.Sequential(jl.Dropout(0.5), jl.BatchNormalization())),
+        jl.TimeDistributed(jl.Dropout(0.5)),
+        jl.TimeDistributed(jl.Sequential(jl.Dropout(0.5), jl.BatchNormalization())),
     ):
         x = jnp.ones((4, 3, 20))
         params, state = layer.init(key, x)
@@ -140,7 +139,7 @@ def test_time_distributed_dropout_differs_between_steps_and_needs_a_key(key):
 
 def test_time_distributed_sums_losses_over_steps(key):
     penalty = jl.ActivityRegularization(l2=0.5)
-    layer = TimeDistributed(penalty)
+    layer = jl.TimeDistributed(penalty)
     x = jnp.asarray(data((3, 4, 2)))
     params, state = layer.init(key, x)
     expected = sum(penalty.apply({}, {"aux_loss": jnp.zeros(())}, x[:, t])[1]["aux_loss"] for t in range(4))
@@ -151,7 +150,7 @@ def test_time_distributed_sums_losses_over_steps(key):
 
 
 def test_time_distributed_frozen_batch_normalization_is_inference(key):
-    layer = TimeDistributed(jl.Sequential(jl.Dense(3), jl.BatchNormalization(name="norm")))
+    layer = jl.TimeDistributed(jl.Sequential(jl.Dense(3), jl.BatchNormalization(name="norm")))
     x = jnp.asarray(data((3, 4, 2)))
     params, state = made(layer, x)
     frozen = jl.freeze(layer, "layer/norm")
@@ -171,14 +170,14 @@ def test_time_distributed_frozen_batch_normalization_is_inference(key):
 
 def test_time_distributed_errors_teach(key):
     with pytest.raises(ValueError, match=r"at least three dimensions \(batch, time, \.\.\.\).*x\[None\]"):
-        TimeDistributed(jl.Dense(2)).init(key, (3, 4))
+        jl.TimeDistributed(jl.Dense(2)).init(key, (3, 4))
     with pytest.raises(ValueError, match=r"same batch and time .*float32\(2, 3, 4\), float32\(2, 2, 4\)"):
-        TimeDistributed(jl.Add()).init(key, (2, 3, 4), (2, 2, 4))
+        jl.TimeDistributed(jl.Add()).init(key, (2, 3, 4), (2, 2, 4))
     summed = jl.Lambda(lambda x: jnp.sum(x, axis=0))
     with pytest.raises(ValueError, match=r"keep the batch axis, 6 rows, .*received the output float32\(4,\)"):
-        TimeDistributed(summed).init(key, (2, 3, 4))
+        jl.TimeDistributed(summed).init(key, (2, 3, 4))
     with pytest.raises(TypeError, match=r"received the constructor Dense; call it"):
-        TimeDistributed(jl.Dense)
+        jl.TimeDistributed(jl.Dense)
 
 
 # ------------------------------------------------------------------------------------ Bidirectional
@@ -197,7 +196,7 @@ GRID = [
 def test_bidirectional_is_that_of_keras(name, options, merge_mode, given):
     states = [data((2, 3), seed=i) for i in range(2, 6 if name == "LSTM" else 4)] if given else []
     options = {**options, **CHEAP}
-    ours = Bidirectional(getattr(jl, name)(3, **options), merge_mode)
+    ours = jl.Bidirectional(getattr(jl, name)(3, **options), merge_mode)
     theirs = keras.layers.Bidirectional(getattr(keras.layers, name)(3, **options), merge_mode)
     parity(ours, theirs, data((2, 4, 2)), *states)
 
@@ -208,13 +207,13 @@ def test_bidirectional_with_two_layers_is_that_of_keras():
         return ahead, module.SimpleRNN(3, return_sequences=True, go_backwards=True, **CHEAP)
 
     layer, backward_layer = two(jl)
-    ours = Bidirectional(layer, backward_layer=backward_layer)
+    ours = jl.Bidirectional(layer, backward_layer=backward_layer)
     layer, backward_layer = two(keras.layers)
     theirs = keras.layers.Bidirectional(layer, backward_layer=backward_layer)
     parity(ours, theirs, data((2, 4, 2)))
 
 
-@pytest.mark.parametrize("constructor", [TimeDistributed, Bidirectional])
+@pytest.mark.parametrize("constructor", [jl.TimeDistributed, jl.Bidirectional])
 def test_arguments_stand_in_keras_order_with_its_defaults(constructor):
     ours = inspect.signature(constructor).parameters
     theirs = inspect.signature(getattr(keras.layers, constructor.__name__).__init__).parameters
@@ -224,7 +223,7 @@ def test_arguments_stand_in_keras_order_with_its_defaults(constructor):
 
 
 def test_bidirectional_freezes_one_direction_and_pickles(key):
-    layer = Bidirectional(jl.SimpleRNN(2, **CHEAP))
+    layer = jl.Bidirectional(jl.SimpleRNN(2, **CHEAP))
     half = jl.freeze(layer, "backward_layer")
     x = jnp.asarray(data((2, 3, 2)))
     params, _ = made(half, x)
@@ -241,29 +240,29 @@ def test_bidirectional_freezes_one_direction_and_pickles(key):
 
 
 def test_bidirectional_directions_have_weights_of_their_own(key):
-    params, _ = Bidirectional(jl.SimpleRNN(2, **CHEAP)).init(key, (2, 3, 2))
+    params, _ = jl.Bidirectional(jl.SimpleRNN(2, **CHEAP)).init(key, (2, 3, 2))
     assert not np.array_equal(params["forward_layer"]["kernel"], params["backward_layer"]["kernel"])
 
 
 def test_wrappers_in_a_graph_with_an_unknown_number_of_steps():
     x = jl.Input((None, 4))
-    y = TimeDistributed(jl.Dense(3))(x)
+    y = jl.TimeDistributed(jl.Dense(3))(x)
     assert y.shape == (None, None, 3)
-    y, *states = Bidirectional(jl.LSTM(5, return_state=True))(y)
+    y, *states = jl.Bidirectional(jl.LSTM(5, return_state=True))(y)
     assert y.shape == (None, 10)
     assert [s.shape for s in states] == [(None, 5)] * 4
 
 
 def test_bidirectional_errors_teach(key):
     with pytest.raises(ValueError, match=r"merge_mode out of 'concat'.*received merge_mode='add'"):
-        Bidirectional(jl.GRU(2), "add")
+        jl.Bidirectional(jl.GRU(2), "add")
     with pytest.raises(TypeError, match=r"a recurrent layer such as LSTM.*received layer=Dense\(2\)"):
-        Bidirectional(jl.Dense(2))
+        jl.Bidirectional(jl.Dense(2))
     with pytest.raises(ValueError, match=r"received go_backwards=True and go_backwards=True"):
-        Bidirectional(jl.GRU(2, go_backwards=True))
+        jl.Bidirectional(jl.GRU(2, go_backwards=True))
     with pytest.raises(ValueError, match=r"received go_backwards=False and go_backwards=False"):
-        Bidirectional(jl.GRU(2), backward_layer=jl.GRU(2))
+        jl.Bidirectional(jl.GRU(2), backward_layer=jl.GRU(2))
     with pytest.raises(ValueError, match=r"the same return_state, received .*return_state=True"):
-        Bidirectional(jl.GRU(2), backward_layer=jl.GRU(2, go_backwards=True, return_state=True))
+        jl.Bidirectional(jl.GRU(2), backward_layer=jl.GRU(2, go_backwards=True, return_state=True))
     with pytest.raises(ValueError, match=r"as many of each, received 1: float32\(2, 2\)"):
-        Bidirectional(jl.GRU(2, **CHEAP)).init(key, (2, 3, 2), (2, 2))
+        jl.Bidirectional(jl.GRU(2, **CHEAP)).init(key, (2, 3, 2), (2, 2))

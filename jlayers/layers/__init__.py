@@ -4,6 +4,7 @@ from jlayers.layers import (
     activation,
     attention,
     attention_heads,
+    cells,
     convolution,
     core,
     einsum,
@@ -12,14 +13,18 @@ from jlayers.layers import (
     merging,
     normalization,
     pooling,
+    position,
     recurrent,
     regularization,
     reshaping,
     resizing,
+    rnn,
+    sequence_wrappers,
 )
 from jlayers.layers.activation import *
 from jlayers.layers.attention import *
 from jlayers.layers.attention_heads import *
+from jlayers.layers.cells import *
 from jlayers.layers.convolution import *
 from jlayers.layers.core import *
 from jlayers.layers.einsum import *
@@ -28,15 +33,19 @@ from jlayers.layers.global_pooling import *
 from jlayers.layers.merging import *
 from jlayers.layers.normalization import *
 from jlayers.layers.pooling import *
+from jlayers.layers.position import *
 from jlayers.layers.recurrent import *
 from jlayers.layers.regularization import *
 from jlayers.layers.reshaping import *
 from jlayers.layers.resizing import *
+from jlayers.layers.rnn import *
+from jlayers.layers.sequence_wrappers import *
 
 __all__: list[str] = []
 __all__ += activation.__all__
 __all__ += attention.__all__
 __all__ += attention_heads.__all__
+__all__ += cells.__all__
 __all__ += convolution.__all__
 __all__ += core.__all__
 __all__ += einsum.__all__
@@ -45,7 +54,10 @@ __all__ += global_pooling.__all__
 __all__ += merging.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
+__all__ += position.__all__
 __all__ += recurrent.__all__
 __all__ += regularization.__all__
 __all__ += reshaping.__all__
 __all__ += resizing.__all__
+__all__ += rnn.__all__
+__all__ += sequence_wrappers.__all__

@@ -36,11 +36,11 @@ def checked_mask(layer: str, mask: Any, query: Any, value: Any, heads: int | Non
             f"write mask.astype(bool) if 1 means to attend, mask == 0 if it was made to be added"
         )
     shape = (query.shape[0], query.shape[1], value.shape[1])
+    full = mask
     if heads is not None:
-        if mask.ndim == 3:
-            mask = mask[:, None]
+        full = mask[:, None] if mask.ndim == 3 else mask
         shape = (shape[0], heads, *shape[1:])
-    if mask.ndim != len(shape) or any(m not in (1, s) for m, s in zip(mask.shape, shape, strict=True)):
+    if full.ndim != len(shape) or any(m not in (1, s) for m, s in zip(full.shape, shape, strict=True)):
         kinds = "(batch, target, source)" + (
             " or (batch, heads, target, source)" if heads is not None else ""
         )
@@ -49,4 +49,4 @@ def checked_mask(layer: str, mask: Any, query: Any, value: Any, heads: int | Non
             f"received {describe(mask)}; of padding (batch, source) take mask[:, None, :], "
             f"of (target, source) take mask[None]"
         )
-    return mask
+    return full

@@ -1,4 +1,4 @@
-"""What attention layers with several heads share: the projections as layers inside, attention between them."""
+"""What attention layers of several heads share: projections as layers inside, attention between them."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _order(rank: int, over: tuple[int, ...]) -> list[int]:
 
 
 def _as_sequences(x: Any, over: tuple[int, ...]) -> Any:
-    """`(batch, ..., heads, size)` as `(batch, length, heads, size)`; axes not attended over join the batch."""
+    """`(batch, ..., heads, size)` as `(batch, length, heads, size)`; other axes join the batch."""
     if x.ndim == 4:
         return x
     x = jnp.transpose(x, _order(x.ndim, over))

@@ -34,14 +34,15 @@ def MultiHeadAttention(
     Inputs: `query[, value[, key[, mask]]]`; mind that the value comes before the key. The value is the query
     where it is left out or None (self-attention), the key is the value. `query` is
     `(batch, target, features)`, `value` and `key` are `(batch, source, features)`, each with features of its
-    own. `mask` is boolean, True where a position attends to another, `(batch, target, source)` or
-    `(batch, heads, target, source)`, any of them 1 to mean all; so `padding[:, None, :]` hides the padding of
-    the sources. The output is `(batch, target, features of the query)`, zeros before the last projection
-    where the mask lets a position attend to nothing (there Keras gives the mean of all values, or zeros if it
-    drops out).
+    own. The output is `(batch, target, features of the query)`.
+
+    `mask` is boolean, True where a position attends to another, `(batch, target, source)` or
+    `(batch, heads, target, source)`, any of them 1 to mean all; so `real[:, None, :]`, in a graph
+    `jl.Reshape((1, -1))(real)`, hides the padding of the sources. Where it lets a position attend to nothing,
+    the heads give zeros (in Keras the mean of all values, or zeros if the layer drops out).
 
     `use_causal_mask` and `return_attention_scores` are arguments of the call in Keras. Here a call takes
-    arrays alone, so that what runs is fixed by the layer and the state of a mask is seen in its spec.
+    arrays alone: what runs is fixed by the layer and written in its spec.
 
     Parameters: `query/kernel` `(features, heads, key_dim)`, `query/bias` `(heads, key_dim)`, likewise `key`,
     `value` and `gate`, and `attention_output/kernel` `(heads, value_dim, *output_shape)`,

@@ -43,8 +43,7 @@ class _Affine:
             regularizers.get(regularizer)
 
     def init(self, key: Any, shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
-        gamma_key, beta_key = jax.random.split(key)
-        keys = {"gamma": gamma_key, "beta": beta_key}
+        keys = dict(zip(["gamma", "beta"], jax.random.split(key), strict=True))
         return {name: make(keys[name], shape, dtype) for name, make in self.makers.items()}
 
     def apply(self, params: Any, x: jax.Array, axes: Sequence[int]) -> jax.Array:
@@ -62,8 +61,7 @@ def _check_epsilon(type_name: str, epsilon: float) -> None:
 
 def _axes(type_name: str, x: Any, axis: int | Sequence[int]) -> list[int]:
     """The normalised axes from the front, in order."""
-    given = [axis] if isinstance(axis, int) else list(axis)
-    axes = sorted(axis_of(type_name, x, a) for a in given)
+    axes = sorted(axis_of(type_name, x, a) for a in ([axis] if isinstance(axis, int) else axis))
     if not axes or len(set(axes)) < len(axes) or 0 in axes:
         raise ValueError(
             f"{type_name}: expected distinct axes after the batch, received axis={axis!r}, {describe(x)}"
@@ -74,11 +72,15 @@ def _axes(type_name: str, x: Any, axis: int | Sequence[int]) -> list[int]:
 def _sizes(type_name: str, x: Any, axes: Sequence[int]) -> tuple[int, ...]:
     sizes = tuple(x.shape[a] for a in axes)
     if not all(isinstance(d, int) for d in sizes):
-        raise ValueError(
-            f"{type_name}: expected a fixed size along axis {tuple(axes)}, for which parameters are made, "
-            f"received {describe(x)}"
-        )
+        wanted = f"a fixed size along axis {tuple(axes)}, for which parameters are made"
+        raise ValueError(f"{type_name}: expected {wanted}, received {describe(x)}")
     return sizes
+
+
+def _need_sizes(type_name: str, params: Any, x: Any, axes: Sequence[int]) -> None:
+    for parameter in params.values():
+        for axis, size in zip(axes, parameter.shape, strict=True):
+            need_features(type_name, x, axis, size, "elements")
 
 
 @layer
@@ -233,12 +235,6 @@ def LayerNormalization(
     return init, apply
 
 
-def _need_sizes(type_name: str, params: Any, x: Any, axes: Sequence[int]) -> None:
-    for parameter in params.values():
-        for axis, size in zip(axes, parameter.shape, strict=True):
-            need_features(type_name, x, axis, size, "elements")
-
-
 @layer
 def GroupNormalization(
     groups: int = 32,
@@ -271,8 +267,7 @@ def GroupNormalization(
         gamma_constraint: what `gamma` is held to.
 
     Raises:
-        ValueError: groups that do not divide the channels, an epsilon of 0 or less, or an axis that the
-            input lacks.
+        ValueError: groups that do not divide the channels, an epsilon of 0 or less, or an unknown axis.
         TypeError: whole numbers as input.
 
     >>> import jax, jlayers as jl

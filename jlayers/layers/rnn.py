@@ -13,7 +13,7 @@ from jlayers.layers._recurrence import need_steps
 from jlayers.layers._steps import before_steps, between_steps
 from jlayers.ops.recurrent import scan_time
 from jlayers.shapes import describe
-from jlayers.wiring import as_layer, child_key, noted, routed, unique_names
+from jlayers.wiring import as_layer, child_key, noted, observe, routed, unique_names
 
 __all__ = ["RNN", "StackedRNNCells"]
 
@@ -28,8 +28,8 @@ def RNN(
 ):
     """A cell carried over time, as in Keras.
 
-    A cell is any layer that gives `(output, *states)`, both for `(x, *states)` and for `x` alone, from which
-    the shapes of the states are read. They begin with zeros.
+    A cell is any layer that gives `(output, *states)` for `(x, *states)`, and for `x` alone: from that the
+    shapes of the states are read, which begin with zeros. It needs no such form if initial states are given.
 
     Takes sequences `(batch, time, ...)` and optionally the initial states. Gives the last output of the cell,
     or all of them with a time axis; with `return_state` the tuple `(output, *states)`. Parameters and state:
@@ -46,7 +46,8 @@ def RNN(
 
     Raises:
         TypeError: a layer that gives no states.
-        ValueError: an input that is not a sequence, or initial states that do not fit.
+        ValueError: an input that is not a sequence, initial states that do not fit, or states that change
+            their shape.
 
     >>> import jax, jlayers as jl
     >>> rnn = jl.RNN([jl.LSTMCell(16), jl.GRUCell(4)], return_sequences=True)
@@ -65,7 +66,7 @@ def RNN(
         def init(key: Any, x: Any, *initial: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             x_t = _first_step(x, unroll)
             with noted("cell", child, (x_t,)):
-                params, state = child.init(child_key(key, "cell"), x_t)
+                params, state = child.init(child_key(key, "cell"), x_t, *initial)
             return {"cell": params} if params else {}, {"cell": state} if state else {}
 
         def apply(
@@ -77,10 +78,11 @@ def RNN(
             def run(held: Any, x_t: Any, *states: Any) -> tuple[Any, tuple[Any, ...], Any]:
                 with noted("cell", child, (x_t, *states)), jax.named_scope("cell"):
                     made, after = child.apply(own, held, x_t, *states, key=key, train=train)
-                    output, states = _output_and_states(child, made)
+                    output, states = output_and_states("RNN", child, made)
                 return output, states, after
 
-            output, states, _ = jax.eval_shape(run, held, _first_step(x, unroll))
+            with observe(lambda *run: None):  # this trace is no run of the cell
+                output, states, _ = jax.eval_shape(run, held, _first_step(x, unroll), *initial)
             zeros = jnp.zeros(output.shape, output.dtype)
             start = (zeros, _start(states, initial), before_steps(held))
 
@@ -111,24 +113,25 @@ def _first_step(x: Any, unroll: bool) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((x.shape[0], *x.shape[2:]), x.dtype)
 
 
-def _output_and_states(cell: Layer, made: Any) -> tuple[Any, tuple[Any, ...]]:
-    if not (isinstance(made, tuple) and len(made) > 1 and hasattr(made[0], "shape")):
+def output_and_states(where: str, cell: Layer, made: Any) -> tuple[Any, tuple[Any, ...]]:
+    if not (isinstance(made, (tuple, list)) and len(made) > 1 and hasattr(made[0], "shape")):
         raise TypeError(
-            f"RNN: expected a cell, such as LSTMCell, that gives the tuple (output, *states), received "
+            f"{where}: expected a cell, such as LSTMCell, that gives the tuple (output, *states), received "
             f"{cell!r}, which gives {describe(made)}"
         )
-    return made[0], made[1:]
+    return made[0], tuple(made[1:])
 
 
 def _start(states: Any, initial: tuple[Any, ...]) -> Any:
-    """Zeros where nothing is given; what is given may be nested otherwise than the cell's states are."""
+    """The states before the first step, in the form in which the cell gives them back: zeros if none is given."""
     if not initial:
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), states)
     expected, structure = jax.tree.flatten(states)
     given = jax.tree.leaves(initial)
     if [s.shape for s in given] != [s.shape for s in expected]:
         raise ValueError(
-            f"RNN: expected the initial states {describe(tuple(expected))}, received {describe(initial)}"
+            f"RNN: expected a cell that gives back states of the shapes it took, {describe(initial)}, "
+            f"received {describe(states)}"
         )
     return structure.unflatten([s.astype(e.dtype) for s, e in zip(given, expected, strict=True)])
 
@@ -169,7 +172,7 @@ def StackedRNNCells(cells: list[LayerLike]):
         new = []
         for member, own in zip(members, states or [()] * len(members), strict=True):
             parts = own if isinstance(own, (tuple, list)) else (own,)
-            x, moved = _output_and_states(member, call(name_of[member], x, *parts))
+            x, moved = output_and_states("StackedRNNCells", member, call(name_of[member], x, *parts))
             several = len(moved) > 1 or isinstance(moved[0], tuple)
             new.append(moved if several else moved[0])
         return (x, *new)

@@ -1,9 +1,10 @@
 """Metrics by Keras's names, as triples of pure functions over a small accumulator.
 
-`init() -> acc`, `update(acc, y_true, y_pred, weight=None) -> acc`, `result(acc) -> scalar`. The weight is per
-sample; the training and evaluation steps pass the row mask, so that padded rows count for nothing. An
-accumulator lives on the device and holds sums, so that a result is the mean over all samples of an epoch,
-not a mean of batch means.
+`init() -> acc`, or `init(y_pred) -> acc` where its shape follows from that of the predictions;
+`update(acc, y_true, y_pred, weight=None) -> acc`; `result(acc) -> scalar`. The weight is per sample; the
+training and evaluation steps pass the row mask, so that padded rows count for nothing. An accumulator lives
+on the device and holds sums, so that a result is the mean over all samples of an epoch, not a mean of batch
+means.
 
 >>> import jax.numpy as jnp, jlayers as jl
 >>> mae = jl.metrics.get("mae")
@@ -13,13 +14,23 @@ not a mean of batch means.
 3.0
 """
 
-from jlayers.metrics import accuracy, confusion, means
+from jlayers.metrics import accuracy, confusion, curves, f_scores, iou, means, points, relations
 from jlayers.metrics.accuracy import *
 from jlayers.metrics.base import Metric, MetricLike, get, mean_of, register, registry
 from jlayers.metrics.confusion import *
+from jlayers.metrics.curves import *
+from jlayers.metrics.f_scores import *
+from jlayers.metrics.iou import *
 from jlayers.metrics.means import *
+from jlayers.metrics.points import *
+from jlayers.metrics.relations import *
 
 __all__ = ["Metric", "MetricLike", "get", "mean_of", "register", "registry"]
 __all__ += accuracy.__all__
 __all__ += confusion.__all__
+__all__ += curves.__all__
+__all__ += f_scores.__all__
+__all__ += iou.__all__
 __all__ += means.__all__
+__all__ += points.__all__
+__all__ += relations.__all__

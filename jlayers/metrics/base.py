@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -12,7 +13,18 @@ import jax.numpy as jnp
 from jlayers.registry import Kind, Registry, Spec, snake_case
 from jlayers.shapes import describe
 
-__all__ = ["Metric", "MetricLike", "get", "mean_of", "name_of", "ratio", "register", "registry", "spread"]
+__all__ = [
+    "Metric",
+    "MetricLike",
+    "get",
+    "mean_of",
+    "name_of",
+    "ratio",
+    "register",
+    "registry",
+    "spread",
+    "start",
+]
 
 MetricLike = Annotated[str | Mapping[str, Any] | Callable[..., Any], Kind("metric")]
 
@@ -26,20 +38,27 @@ class Metric:
     0.5
 
     Attributes:
-        init: `init() -> acc`, any pytree of arrays.
+        init: `init() -> acc`, any pytree of arrays; `init(y_pred) -> acc` if its shapes follow from those
+            of the predictions, which are given as arrays or `jax.ShapeDtypeStruct`s.
         update: `update(acc, y_true, y_pred, weight=None) -> acc`; weight is `(batch,)` or the shape of the
             values per sample.
-        result: `result(acc) -> scalar`.
+        result: `result(acc) -> scalar`; in training it must be one, elsewhere it may be an array.
         direction: "max" if more is better, "min" if less is: what `EarlyStopping` goes by.
     """
 
-    init: Callable[[], Any]
+    init: Callable[..., Any]
     update: Callable[..., Any]
     result: Callable[[Any], jax.Array]
     direction: str = "max"
 
     def __call__(self, y_true: Any, y_pred: Any, weight: Any = None) -> jax.Array:
-        return self.result(self.update(self.init(), y_true, y_pred, weight))
+        return self.result(self.update(start(self, y_pred), y_true, y_pred, weight))
+
+
+def start(metric: Any, y_pred: Any) -> Any:
+    """The accumulator at zero, for predictions like these (arrays or specs)."""
+    needed = [p for p in inspect.signature(metric.init).parameters.values() if p.default is p.empty]
+    return metric.init(y_pred) if needed else metric.init()
 
 
 class _Metrics(Registry):

@@ -7,6 +7,7 @@ there is nothing to attend to. (Keras gives the mean of all values, or zeros, by
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,11 +62,16 @@ def dot_product_attention(
     if not fits or key.shape[1] == 0:
         return dot_product_attention_plain(query, key, value, mask, scale=scale, causal=causal, window=window)
     if mask is None and window is None:  # each row attends to something
-        return jax.nn.dot_product_attention(query, key, value, scale=scale, is_causal=causal)
+        return _library(query, key, value, scale=scale, is_causal=causal)
     mask = joint_mask(mask, positions_mask(query.shape[1], key.shape[1], causal, window))
-    output = jax.nn.dot_product_attention(query, key, value, mask=mask, scale=scale)
+    output = _library(query, key, value, mask=mask, scale=scale)
     attends = jnp.swapaxes(jnp.any(mask, axis=3), 1, 2)[..., None]
     return jnp.where(attends, output, jnp.zeros_like(output))
+
+
+def _library(query: Array, key: Array, value: Array, **options: Any) -> Array:
+    with jax.numpy_dtype_promotion("standard"):  # it widens half precision without saying so
+        return jax.nn.dot_product_attention(query, key, value, **options)
 
 
 def dot_product_attention_plain(

@@ -19,8 +19,9 @@ from jlayers.core import Layer
 from jlayers.data.batches import Batch
 from jlayers.freeze import trainable_mask
 from jlayers.losses.base import wide
-from jlayers.metrics.base import name_of, ratio, spread
+from jlayers.metrics.base import name_of, ratio, spread, start
 from jlayers.registry import Registry, nearest
+from jlayers.shapes import as_spec, describe
 from jlayers.tree import flatten
 
 __all__ = ["Objective", "Plan"]
@@ -35,12 +36,14 @@ class Plan:
         losses: per output its loss, or None.
         weights: per output the factor of its loss.
         metrics: by name in the logs: the metric, the number of its output, whether sample weights count.
+        specs: of the outputs.
     """
 
     outputs: Sequence[str | None]
     losses: Sequence[Callable[..., Any] | None]
     weights: Sequence[float]
     metrics: Mapping[str, tuple[Any, int, bool]]
+    specs: Sequence[Any]
 
     @property
     def keys(self) -> list[str]:
@@ -96,7 +99,8 @@ class Objective:
                 for name, metric in members:
                     key = name if names[i] is None else f"{names[i]}_{name}"
                     entries[_unused(key, entries, weighted)] = (metric, i, weighted)
-        return Plan(names, chosen, [1.0 if f is None else float(f) for f in factors], entries)
+        specs = [as_spec(value) for value in _values(y_pred)]
+        return Plan(names, chosen, [1.0 if f is None else float(f) for f in factors], entries, specs)
 
     def _names(self, y_pred: Any) -> list[str | None]:
         if not isinstance(y_pred, (dict, list, tuple)):
@@ -119,7 +123,7 @@ class Objective:
     def init(self, plan: Plan) -> dict[str, Any]:
         """Accumulators of everything in the logs, at zero."""
         zero = {key: _zero() for key in ("loss", *plan.loss_keys.values())}
-        return zero | {key: metric.init() for key, (metric, _, _) in plan.metrics.items()}
+        return zero | {key: start(metric, plan.specs[i]) for key, (metric, i, _) in plan.metrics.items()}
 
     def loss(self, plan: Plan, y_pred: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The weighted sum of the outputs' mean losses, and each by its name in the logs; float32 scalars."""
@@ -169,7 +173,8 @@ class Objective:
         """The logs: float32 scalars by name."""
         means = ("loss", *plan.loss_keys.values())
         logs = {key: ratio(acc[key]["total"], acc[key]["count"]) for key in means}
-        return logs | {key: metric.result(acc[key]) for key, (metric, _, _) in plan.metrics.items()}
+        results = {key: metric.result(acc[key]) for key, (metric, _, _) in plan.metrics.items()}
+        return logs | {key: _scalar(key, value) for key, value in results.items()}
 
     def check(self, plan: Plan, y: Any, y_pred: Any) -> None:
         """Let each loss look over its targets on the host: label ranges and the like."""
@@ -284,6 +289,15 @@ def _weights(names: Sequence[str | None], weight: Any) -> list[Any]:
 
 
 # ------------------------------------------------------------------------------------------- reduction
+
+
+def _scalar(name: str, value: Any) -> jax.Array:
+    if value.shape:
+        raise ValueError(
+            f"expected one number from each metric in training, received {describe(value)} from {name!r}; "
+            f"give it one threshold or an average, such as F1Score(average='macro'), or call it by itself"
+        )
+    return value
 
 
 def _zero() -> dict[str, jax.Array]:

@@ -1,0 +1,199 @@
+"""Intersection over union of regions, from a confusion matrix over all samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.metrics.base import Metric, ratio, registry, spread
+from jlayers.shapes import describe
+
+__all__ = ["BinaryIoU", "IoU", "MeanIoU", "OneHotIoU", "OneHotMeanIoU"]
+
+
+@registry.factory()
+def IoU(
+    num_classes: int,
+    target_class_ids: tuple[int, ...],
+    name: str | None = None,
+    ignore_class: int | None = None,
+    sparse_y_true: bool = True,
+    sparse_y_pred: bool = True,
+    axis: int = -1,
+) -> Metric:
+    """TP / (TP + FP + FN) of some classes, their mean; as in Keras.
+
+    Classes that neither the targets nor the predictions have are left out of the mean, and pairs with a
+    number out of range out of the count.
+
+    Args:
+        num_classes: how many there are.
+        target_class_ids: those that the mean is about.
+        name: in the history.
+        ignore_class: targets of this class do not count.
+        sparse_y_true: targets are class numbers; else they have a score per class along `axis`.
+        sparse_y_pred: the same of predictions.
+        axis: of the classes.
+
+    Raises:
+        ValueError: a class out of range, or shapes that do not fit.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> metric = jl.metrics.IoU(num_classes=2, target_class_ids=(1,))
+    >>> float(metric(jnp.array([0, 1, 1, 1]), jnp.array([1, 1, 1, 0])))
+    0.5
+    """
+    return _iou("IoU", num_classes, target_class_ids, ignore_class, sparse_y_true, sparse_y_pred, axis)
+
+
+@registry.factory()
+def MeanIoU(
+    num_classes: int,
+    name: str | None = None,
+    ignore_class: int | None = None,
+    sparse_y_true: bool = True,
+    sparse_y_pred: bool = True,
+    axis: int = -1,
+) -> Metric:
+    """The mean of `IoU` over all classes; as in Keras.
+
+    For a model that gives a score per class: `sparse_y_pred=False`.
+
+    Args:
+        num_classes: how many there are.
+        name: in the history.
+        ignore_class: targets of this class do not count.
+        sparse_y_true: targets are class numbers; else they have a score per class along `axis`.
+        sparse_y_pred: the same of predictions.
+        axis: of the classes.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> round(float(jl.metrics.MeanIoU(3)(jnp.array([0, 1, 1, 1]), jnp.array([0, 1, 1, 0]))), 3)
+    0.583
+    """
+    ids = tuple(range(num_classes))
+    return _iou("MeanIoU", num_classes, ids, ignore_class, sparse_y_true, sparse_y_pred, axis)
+
+
+@registry.factory()
+def OneHotIoU(
+    num_classes: int,
+    target_class_ids: tuple[int, ...],
+    name: str | None = None,
+    ignore_class: int | None = None,
+    sparse_y_pred: bool = False,
+    axis: int = -1,
+) -> Metric:
+    """`IoU` with one-hot targets and, unless `sparse_y_pred`, a score per class; as in Keras.
+
+    Args:
+        num_classes: how many there are.
+        target_class_ids: those that the mean is about.
+        name: in the history.
+        ignore_class: targets of this class do not count.
+        sparse_y_pred: predictions are class numbers.
+        axis: of the classes.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> metric = jl.metrics.OneHotIoU(num_classes=2, target_class_ids=(1,))
+    >>> float(metric(jnp.array([[0, 1], [0, 1]]), jnp.array([[0.3, 0.7], [0.6, 0.4]])))
+    0.5
+    """
+    return _iou("OneHotIoU", num_classes, target_class_ids, ignore_class, False, sparse_y_pred, axis)
+
+
+@registry.factory()
+def OneHotMeanIoU(
+    num_classes: int,
+    name: str | None = None,
+    ignore_class: int | None = None,
+    sparse_y_pred: bool = False,
+    axis: int = -1,
+) -> Metric:
+    """`MeanIoU` with one-hot targets and, unless `sparse_y_pred`, a score per class; as in Keras.
+
+    Args:
+        num_classes: how many there are.
+        name: in the history.
+        ignore_class: targets of this class do not count.
+        sparse_y_pred: predictions are class numbers.
+        axis: of the classes.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> metric = jl.metrics.OneHotMeanIoU(num_classes=2)
+    >>> float(metric(jnp.array([[1, 0], [0, 1]]), jnp.array([[0.6, 0.4], [0.3, 0.7]])))
+    1.0
+    """
+    ids = tuple(range(num_classes))
+    return _iou("OneHotMeanIoU", num_classes, ids, ignore_class, False, sparse_y_pred, axis)
+
+
+@registry.factory()
+def BinaryIoU(
+    target_class_ids: tuple[int, ...] = (0, 1), threshold: float = 0.5, name: str | None = None
+) -> Metric:
+    """`IoU` of classes 0 and 1, from scores of which those of at least `threshold` are 1; as in Keras.
+
+    Args:
+        target_class_ids: the classes that the mean is about.
+        threshold: for logits, 0.
+        name: in the history.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> float(jl.metrics.BinaryIoU((1,))(jnp.array([0, 1, 1]), jnp.array([0.1, 0.9, 0.2])))
+    0.5
+    """
+    return _iou("BinaryIoU", 2, target_class_ids, None, True, True, -1, threshold)
+
+
+def _iou(
+    type_name: str,
+    num_classes: int,
+    target_class_ids: tuple[int, ...],
+    ignore_class: int | None,
+    sparse_y_true: bool,
+    sparse_y_pred: bool,
+    axis: int,
+    threshold: float | None = None,
+) -> Metric:
+    targets = tuple(target_class_ids)
+    if not targets or not all(isinstance(i, int) and 0 <= i < num_classes for i in targets):
+        raise ValueError(
+            f"{type_name}: expected classes from 0 to {num_classes - 1}, received target_class_ids="
+            f"{target_class_ids!r}, num_classes={num_classes!r}"
+        )
+
+    def init() -> jax.Array:
+        return jnp.zeros((num_classes, num_classes), jnp.float32)
+
+    def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
+        y = y_true if sparse_y_true else y_true.argmax(axis)
+        if threshold is not None:
+            y_pred = y_pred >= threshold
+        p = y_pred if sparse_y_pred else y_pred.argmax(axis)
+        if y.shape == (*p.shape, 1):
+            y = y[..., 0]
+        elif p.shape == (*y.shape, 1):
+            p = p[..., 0]
+        if y.shape != p.shape:
+            raise ValueError(
+                f"{type_name}: expected a class for each place, received y_true={describe(y_true)} and "
+                f"y_pred={describe(y_pred)} with sparse_y_true={sparse_y_true}, sparse_y_pred={sparse_y_pred}"
+            )
+        y, p = y.astype(jnp.int32), p.astype(jnp.int32)
+        counts = (y >= 0) & (y < num_classes) & (p >= 0) & (p < num_classes)
+        if ignore_class is not None:
+            counts &= y != ignore_class
+        amount = jnp.where(counts, spread(weight, y), 0.0).reshape(-1)
+        y, p = jnp.where(counts, y, 0).reshape(-1), jnp.where(counts, p, 0).reshape(-1)
+        return acc.at[y, p].add(amount)
+
+    def result(acc: Any) -> jax.Array:
+        both = jnp.diagonal(acc)
+        either = acc.sum(0) + acc.sum(1) - both
+        both, either = both[jnp.array(targets)], either[jnp.array(targets)]
+        return ratio(ratio(both, either).sum(), (either > 0).sum().astype(jnp.float32))
+
+    return Metric(init, update, result)

@@ -1,0 +1,142 @@
+"""Metrics of the best point of a curve under a condition, such as recall at a precision of 0.9."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.losses.base import aligned
+from jlayers.metrics.base import Metric, registry, spread
+from jlayers.metrics.curves import Counts, curve_of, evenly
+from jlayers.shapes import describe
+
+__all__ = [
+    "PrecisionAtRecall",
+    "RecallAtPrecision",
+    "SensitivityAtSpecificity",
+    "SpecificityAtSensitivity",
+]
+
+
+def _best(
+    name: str,
+    value: float,
+    num_thresholds: int,
+    class_id: int | None,
+    wanted: Callable[[Counts], jax.Array],
+    condition: Callable[[Counts], jax.Array],
+) -> Metric:
+    """The greatest `wanted` at thresholds at which `condition` is at least `value`; 0 if there is none."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a share between 0 and 1, received {value!r}")
+
+    def prepare(y_true: Any, y_pred: Any, weight: Any) -> tuple[Any, Any, Any]:
+        y, p = aligned(y_true, y_pred)
+        if class_id is not None:
+            if y.ndim < 2:
+                raise ValueError(
+                    f"{name}: expected scores of classes for class_id={class_id}, received {describe(p)}"
+                )
+            y, p = y[..., class_id], p[..., class_id]
+        return y, p, spread(weight, y)
+
+    def result(counts: Counts) -> jax.Array:
+        return jnp.max(jnp.where(condition(counts) >= value, wanted(counts), 0.0))
+
+    thresholds = (0.5,) if num_thresholds == 1 else (0.0, *evenly(num_thresholds), 1.0)
+    return curve_of(thresholds, result, prepare)
+
+
+@registry.factory()
+def SensitivityAtSpecificity(
+    specificity: float, num_thresholds: int = 200, class_id: int | None = None, name: str | None = None
+) -> Metric:
+    """The best recall at thresholds with at least that share of negatives recognised; as in Keras.
+
+    A score of exactly 0 counts as negative at every threshold.
+
+    Args:
+        specificity: TN / (TN + FP), between 0 and 1.
+        num_thresholds: how many there are, evenly spaced; 1 for one half alone.
+        class_id: count this entry of the last axis only.
+        name: in the history.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> metric = jl.metrics.SensitivityAtSpecificity(1.0)
+    >>> float(metric(jnp.array([0, 0, 1, 1]), jnp.array([0.1, 0.6, 0.4, 0.9])))
+    0.5
+    """
+    return _best(
+        "SensitivityAtSpecificity", specificity, num_thresholds, class_id,
+        lambda n: n.recall, lambda n: n.specificity,
+    )  # fmt: skip
+
+
+@registry.factory()
+def SpecificityAtSensitivity(
+    sensitivity: float, num_thresholds: int = 200, class_id: int | None = None, name: str | None = None
+) -> Metric:
+    """The best share of negatives recognised at thresholds with at least that recall; as in Keras.
+
+    Args:
+        sensitivity: TP / (TP + FN), between 0 and 1.
+        num_thresholds: how many there are, evenly spaced; 1 for one half alone.
+        class_id: count this entry of the last axis only.
+        name: in the history.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> metric = jl.metrics.SpecificityAtSensitivity(1.0)
+    >>> float(metric(jnp.array([0, 0, 1, 1]), jnp.array([0.1, 0.6, 0.4, 0.9])))
+    0.5
+    """
+    return _best(
+        "SpecificityAtSensitivity", sensitivity, num_thresholds, class_id,
+        lambda n: n.specificity, lambda n: n.recall,
+    )  # fmt: skip
+
+
+@registry.factory()
+def PrecisionAtRecall(
+    recall: float, num_thresholds: int = 200, class_id: int | None = None, name: str | None = None
+) -> Metric:
+    """The best precision at thresholds with at least that recall; as in Keras.
+
+    Args:
+        recall: TP / (TP + FN), between 0 and 1.
+        num_thresholds: how many there are, evenly spaced; 1 for one half alone.
+        class_id: count this entry of the last axis only.
+        name: in the history.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> metric = jl.metrics.PrecisionAtRecall(0.5)
+    >>> float(metric(jnp.array([0, 0, 1, 1]), jnp.array([0.1, 0.6, 0.4, 0.9])))
+    1.0
+    """
+    return _best(
+        "PrecisionAtRecall", recall, num_thresholds, class_id, lambda n: n.precision, lambda n: n.recall
+    )
+
+
+@registry.factory()
+def RecallAtPrecision(
+    precision: float, num_thresholds: int = 200, class_id: int | None = None, name: str | None = None
+) -> Metric:
+    """The best recall at thresholds with at least that precision; as in Keras.
+
+    Args:
+        precision: TP / (TP + FP), between 0 and 1.
+        num_thresholds: how many there are, evenly spaced; 1 for one half alone.
+        class_id: count this entry of the last axis only.
+        name: in the history.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> metric = jl.metrics.RecallAtPrecision(0.6)
+    >>> float(metric(jnp.array([0, 0, 1, 1]), jnp.array([0.1, 0.6, 0.4, 0.9])))
+    1.0
+    """
+    return _best(
+        "RecallAtPrecision", precision, num_thresholds, class_id, lambda n: n.recall, lambda n: n.precision
+    )

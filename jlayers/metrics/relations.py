@@ -1,0 +1,167 @@
+"""How well predictions follow targets: explained variance, correlation, perplexity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jlayers import losses
+from jlayers.losses.base import EPSILON, aligned
+from jlayers.metrics.base import Metric, mean_of, ratio, registry, spread
+from jlayers.shapes import describe
+
+__all__ = ["ConcordanceCorrelation", "PearsonCorrelation", "Perplexity", "R2Score"]
+
+
+@registry.factory()
+def R2Score(
+    class_aggregation: Literal["uniform_average", "variance_weighted_average"] | None = "uniform_average",
+    num_regressors: int = 0,
+    name: str | None = None,
+) -> Metric:
+    """The share of the targets' variance that is explained: 1 is perfect, 0 is no better than their mean.
+
+    As in Keras, for `(batch, outputs)`, save that the sums are kept about the mean, so that targets far
+    from 0 lose no digits, and that targets of no variance score 1 if they are met and else 0, as in
+    scikit-learn.
+
+    Args:
+        class_aggregation: the mean over the outputs, or their mean by variance; None gives each.
+        num_regressors: how many inputs the model has, for the adjusted score; 0 for the plain one. The
+            adjustment is left out where there are no more samples than that.
+        name: in the history.
+
+    Raises:
+        ValueError: another aggregation, fewer than 0 regressors, or predictions of another rank.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> float(jl.metrics.R2Score()(jnp.array([[1.0], [2.0], [3.0]]), jnp.array([[1.0], [2.0], [2.0]])))
+    0.5
+    """
+    if class_aggregation not in (None, "uniform_average", "variance_weighted_average"):
+        raise ValueError(
+            f"R2Score: expected class_aggregation None, 'uniform_average' or 'variance_weighted_average', "
+            f"received class_aggregation={class_aggregation!r}"
+        )
+    if num_regressors < 0:
+        raise ValueError(f"R2Score: expected num_regressors >= 0, received num_regressors={num_regressors!r}")
+
+    def init(y_pred: Any) -> dict[str, jax.Array]:
+        if len(y_pred.shape) != 2:
+            raise ValueError(f"R2Score: expected predictions (batch, outputs), received {describe(y_pred)}")
+        zeros = jnp.zeros(y_pred.shape[1], jnp.float32)
+        rows = jnp.zeros((), jnp.float32)
+        return {"weight": zeros, "mean": zeros, "total": zeros, "residual": zeros, "rows": rows}
+
+    def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
+        y, p = (v.astype(jnp.float32) for v in aligned(y_true, y_pred))
+        w = spread(weight, y)
+        real = w > 0
+        y, p = jnp.where(real, y, 0.0), jnp.where(real, p, 0.0)
+        # Batches are merged by means and squares about them (Chan et al. 1979).
+        own = w.sum(0)
+        mean = ratio((y * w).sum(0), own)
+        total = (jnp.square(y - mean[None, :]) * w).sum(0)
+        together = acc["weight"] + own
+        step = mean - acc["mean"]
+        return {
+            "weight": together,
+            "mean": acc["mean"] + step * ratio(own, together),
+            "total": acc["total"] + total + jnp.square(step) * ratio(acc["weight"] * own, together),
+            "residual": acc["residual"] + (jnp.square(y - p) * w).sum(0),
+            "rows": acc["rows"] + real.any(1).sum().astype(jnp.float32),
+        }
+
+    def result(acc: Any) -> jax.Array:
+        total, residual, rows = acc["total"], acc["residual"], acc["rows"]
+        flat = (residual == 0).astype(jnp.float32)
+        scores = jnp.where(total > 0, 1.0 - ratio(residual, total), flat)
+        if class_aggregation == "uniform_average":
+            scores = scores.mean()
+        elif class_aggregation == "variance_weighted_average":
+            scores = ratio((total * scores).sum(), total.sum())
+        if not num_regressors:
+            return scores
+        free = rows - num_regressors - 1.0
+        return jnp.where(free > 0, 1.0 - (1.0 - scores) * ratio(rows - 1.0, free), scores)
+
+    return Metric(init, update, result)
+
+
+def _along(axis: int, function: Callable[..., Any]) -> Metric:
+    """The mean over samples of `function(y, p, mean)` with `mean` along the axis, kept."""
+
+    def values(y_true: Any, y_pred: Any) -> Any:
+        y, p = aligned(y_true, y_pred)
+        return function(y, p, lambda v: v.mean(axis, keepdims=True)).squeeze(axis)
+
+    return mean_of(values)
+
+
+@registry.factory()
+def PearsonCorrelation(axis: int = -1, name: str | None = None) -> Metric:
+    """The linear correlation of target and prediction along `axis`, between -1 and 1, averaged over samples.
+
+    As in Keras, save that values without variance give 0.
+
+    Args:
+        axis: along which values are compared; not the batch.
+        name: in the history.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> metric = jl.metrics.PearsonCorrelation()
+    >>> round(float(metric(jnp.array([[0.0, 1.0, 2.0]]), jnp.array([[1.0, 3.0, 5.0]]))), 4)
+    1.0
+    """
+
+    def correlation(y: Any, p: Any, mean: Callable[[Any], Any]) -> Any:
+        y, p = y - mean(y), p - mean(p)
+        return ratio(mean(y * p), jnp.sqrt(mean(y * y)) * jnp.sqrt(mean(p * p)))
+
+    return _along(axis, correlation)
+
+
+@registry.factory()
+def ConcordanceCorrelation(axis: int = -1, name: str | None = None) -> Metric:
+    """Agreement along `axis` (Lin 1989): the correlation, less where location or scale differ; as in Keras.
+
+    Args:
+        axis: along which values are compared; not the batch.
+        name: in the history.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> metric = jl.metrics.ConcordanceCorrelation()
+    >>> round(float(metric(jnp.array([[0.0, 1.0, 2.0]]), jnp.array([[0.0, 1.0, 2.0]]))), 4)
+    1.0
+    """
+
+    def concordance(y: Any, p: Any, mean: Callable[[Any], Any]) -> Any:
+        my, mp = mean(y), mean(p)
+        y, p = y - my, p - mp
+        return 2.0 * mean(y * p) / (mean(y * y) + mean(p * p) + jnp.square(my - mp) + EPSILON)
+
+    return _along(axis, concordance)
+
+
+@registry.factory()
+def Perplexity(
+    from_logits: bool = False, ignore_class: int | None = None, axis: int = -1, name: str | None = None
+) -> Metric:
+    """`exp` of the mean cross-entropy over all tokens: the number of classes it is as hard to choose among.
+
+    Args:
+        from_logits: predictions are logits.
+        ignore_class: targets of this class do not count, such as padding.
+        axis: of the classes.
+        name: in the history.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> metric = jl.metrics.Perplexity(from_logits=True)
+    >>> round(float(metric(jnp.array([[0, 3, 1]]), jnp.zeros((1, 3, 4)))), 3)
+    4.0
+    """
+    loss = losses.SparseCategoricalCrossentropy(from_logits, ignore_class, axis)
+    return mean_of(loss, jnp.exp, "min")
