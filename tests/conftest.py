@@ -1,12 +1,30 @@
-"""Every test runs under strict dtype and rank promotion; Keras, where compared with, runs on JAX."""
+"""Every test runs under strict dtype and rank promotion; Keras, where compared with, runs on JAX.
+
+Most of the time goes into compiling small programs. They are compiled without LLVM's expensive passes, and kept
+in a folder that the worker processes share.
+"""
 
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+if made := "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it from the first process
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jlayers-tests-")
 
 import jax
 import pytest
+
+
+def pytest_unconfigure():
+    if made:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -105,8 +105,8 @@ def test_values_may_be_longer_than_keys_and_sources_may_be_none():
 def test_a_row_that_sees_nothing_is_zero_and_moves_nothing():
     xs, mask = qkv(), np.zeros((B, 1, T, S), bool)
     for form in (dot_product_attention, dot_product_attention_plain):
-        output, gradients = jax.value_and_grad(lambda xs, form=form: jnp.sum(form(*xs, mask)))(xs)
-        assert output == 0
+        output, gradients = QUICK(lambda xs, form=form: with_gradients(form, xs, mask))(xs)
+        assert not np.any(output)
         assert all(not np.any(g) for g in gradients)
 
 
@@ -225,7 +225,6 @@ CAUSAL = {"ours": {"use_causal_mask": True}, "call": {"use_causal_mask": True}}
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [
-        (HEADS, {}),
         # With other sizes of values than of keys, Keras fails but where it returns the scores or drops out.
         ({**HEADS, "value_dim": 5, "use_bias": False, "output_shape": 4, "dropout": 0.1}, {}),
         ({**HEADS, "output_shape": (2, 3)}, {}),
@@ -234,7 +233,7 @@ CAUSAL = {"ours": {"use_causal_mask": True}, "call": {"use_causal_mask": True}}
         ({**HEADS, "sliding_window": 2, "use_gate": True}, {}),
         ({**HEADS, "dropout": 0.5}, CAUSAL),
     ],
-    ids=["plain", "sizes", "shape", "causal", "scores", "window, gate", "dropout, causal"],
+    ids=["sizes", "shape", "causal", "scores", "window, gate", "dropout, causal"],
 )
 def test_multi_head_attention_equals_keras(arguments, options):
     attention_parity("MultiHeadAttention", arguments, (QUERY, VALUE, KEY), **options)
@@ -274,7 +273,7 @@ def test_masks_of_the_sequences_are_one_mask():
     )
 
 
-@pytest.mark.parametrize(("heads", "options"), [(1, CAUSAL), (2, {}), (2, SCORES), (4, CAUSAL)])
+@pytest.mark.parametrize(("heads", "options"), [(1, CAUSAL), (2, {})])
 def test_group_query_attention_equals_keras(heads, options):
     arguments = {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": heads}
     call = {"attention_mask": MASK, **options.get("call", {})} if heads == 2 else options.get("call")
@@ -286,17 +285,17 @@ SINGLE = (data((B, T, 3)), data((B, S, 6), seed=1), data((B, S, 3), seed=2))
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"),
+    ("name", "arguments", "options"),
     [
-        ("Attention", {}),
-        ("Attention", {"use_scale": True}),
-        ("Attention", {"score_mode": "concat", "use_scale": True, "dropout": 0.5}),
-        ("AdditiveAttention", {}),
-        ("AdditiveAttention", {"use_scale": False}),
+        ("Attention", {}, CAUSAL),
+        ("Attention", {"use_scale": True}, SCORES),
+        ("Attention", {"score_mode": "concat"}, {}),
+        ("Attention", {"score_mode": "concat", "use_scale": True, "dropout": 0.5}, CAUSAL),
+        ("AdditiveAttention", {}, CAUSAL),
+        ("AdditiveAttention", {"use_scale": False}, SCORES),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("options", [CAUSAL, SCORES], ids=["masked, causal", "scores"])
 def test_single_heads_equal_keras(name, arguments, options):
     call, inputs = dict(options.get("call", {})), SINGLE
     if options is CAUSAL:

@@ -1,4 +1,4 @@
-"""Position embeddings: against complex rotations and the paper's formula, their place in attention, errors."""
+"""Position embeddings: against complex rotations and the paper's formula, in attention, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells, RNN and StackedRNNCells against Keras with the same weights, and against the layers of the same kind."""
+"""Cells, RNN and StackedRNNCells against Keras with the same weights, and against SimpleRNN, LSTM, GRU."""
 
 import inspect
 import json
@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from keras_parity import data
-from test_sequence_wrappers import CHEAP, made, parity
+from test_sequence_wrappers import CHEAP, made, parity, quick
 
 import jlayers as jl
 from jlayers.core import layers
@@ -23,10 +23,6 @@ BATCH, TIME, FEATURES, UNITS = 3, 4, 2, 5
 
 def cell_of(kind, units=UNITS, **options):
     return getattr(jl, f"{kind}Cell")(units, **CHEAP, **options)
-
-
-def quick(function):
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": "0"})
 
 
 # ---------------------------------------------------------------------------------------------- cells
@@ -146,7 +142,7 @@ def test_states_of_stacked_cells_go_in_as_they_come_out():
 
 @jl.layer
 def RunningMean():
-    """A cell of a user: state of its own, which moves in training, a float32 count beside the input's dtype."""
+    """A user's cell: state of its own that moves in training, a float32 count beside the input's dtype."""
 
     def init(key, x):
         return {}, {"calls": jnp.zeros((), jnp.float32), "aux_loss": jnp.zeros((), jnp.float32)}
@@ -163,7 +159,7 @@ def RunningMean():
 
 def test_a_cell_of_ones_own_needs_no_declarations(key):
     rnn = jl.RNN(RunningMean(), return_sequences=True)
-    x = jnp.asarray(data((2, 3, 2, 2)))
+    x = jnp.asarray(data((2, 3, 2)))
     params, state = rnn.init(key, x)
     assert params == {}
     y, moved = rnn.apply(params, state, x, train=True)
@@ -215,16 +211,16 @@ def test_rnn_in_a_graph_and_in_data():
     again = layers.get(json.loads(json.dumps(model.to_data())))
     data_in = jnp.asarray(data((1, 2, 4)))
     params, _ = made(model, data_in)
-    np.testing.assert_array_equal(
-        again.apply(params, {}, data_in)[0], model.apply(params, {}, data_in)[0]
-    )
+    np.testing.assert_array_equal(again.apply(params, {}, data_in)[0], model.apply(params, {}, data_in)[0])
     named = layers.get({"RNN": {"cell": [{"GRUCell": {"units": 2}}, {"GRUCell": {"units": 3}}]}})
-    assert [child for child in named.children["cell"].children] == ["gru_cell", "gru_cell_1"]
+    assert list(named.children["cell"].children) == ["gru_cell", "gru_cell_1"]
 
 
 def test_errors_of_rnn_teach(key):
     with pytest.raises(TypeError, match=r"expected a cell, such as LSTMCell, .*received Dense\(2\)"):
-        jl.RNN(jl.Dense(2)).apply({"cell": {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}}, {}, jnp.ones((1, 2, 2)))
+        jl.RNN(jl.Dense(2)).apply(
+            {"cell": {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}}, {}, jnp.ones((1, 2, 2))
+        )
     with pytest.raises(ValueError, match=r"sequences \(batch, time, \.\.\.\), received float32\(2, 3\)"):
         jl.RNN(cell_of("GRU")).init(key, (2, 3))
     with pytest.raises(ValueError, match=r"RNN: expected a fixed number of time steps.*unroll=False"):
@@ -236,5 +232,7 @@ def test_errors_of_rnn_teach(key):
         stacked.init(key, (3, 4, 2), (3, 5))
     x, h = jl.Input((2,), name="x"), jl.Input((3,), name="h")
     growing = jl.RNN(jl.Model([x, h], [x, jl.Concatenate()([x, h])]))
-    with pytest.raises(ValueError, match=r"gives back states of the shapes it took, float32\(4, 3\), rec.*5\)"):
+    with pytest.raises(
+        ValueError, match=r"gives back states of the shapes it took, float32\(4, 3\), rec.*5\)"
+    ):
         growing.apply({}, {}, jnp.ones((4, 5, 2)), jnp.ones((4, 3)))

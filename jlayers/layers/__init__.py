@@ -5,8 +5,10 @@ from jlayers.layers import (
     attention,
     attention_heads,
     cells,
+    conv_recurrent,
     convolution,
     core,
+    depthwise,
     einsum,
     embedding,
     global_pooling,
@@ -20,13 +22,17 @@ from jlayers.layers import (
     resizing,
     rnn,
     sequence_wrappers,
+    transformer,
+    transposed,
 )
 from jlayers.layers.activation import *
 from jlayers.layers.attention import *
 from jlayers.layers.attention_heads import *
 from jlayers.layers.cells import *
+from jlayers.layers.conv_recurrent import *
 from jlayers.layers.convolution import *
 from jlayers.layers.core import *
+from jlayers.layers.depthwise import *
 from jlayers.layers.einsum import *
 from jlayers.layers.embedding import *
 from jlayers.layers.global_pooling import *
@@ -40,14 +46,18 @@ from jlayers.layers.reshaping import *
 from jlayers.layers.resizing import *
 from jlayers.layers.rnn import *
 from jlayers.layers.sequence_wrappers import *
+from jlayers.layers.transformer import *
+from jlayers.layers.transposed import *
 
 __all__: list[str] = []
 __all__ += activation.__all__
 __all__ += attention.__all__
 __all__ += attention_heads.__all__
 __all__ += cells.__all__
+__all__ += conv_recurrent.__all__
 __all__ += convolution.__all__
 __all__ += core.__all__
+__all__ += depthwise.__all__
 __all__ += einsum.__all__
 __all__ += embedding.__all__
 __all__ += global_pooling.__all__
@@ -61,3 +71,5 @@ __all__ += reshaping.__all__
 __all__ += resizing.__all__
 __all__ += rnn.__all__
 __all__ += sequence_wrappers.__all__
+__all__ += transformer.__all__
+__all__ += transposed.__all__

@@ -87,10 +87,10 @@ def multi_head(
                 f"sliding_window or return_attention_scores, received {describe(query)}"
             )
         mask = checked_mask(kind, mask, query, value, query_heads)
-        projected = [call("query", query), call("key", key), call("value", value)]
-        sequences = [_as_sequences(x, over) for x in projected]
-        output, weights = attend(call, *sequences, mask)
-        output = _from_sequences(output, projected[0], over)
+        asked, key, value = call("query", query), call("key", key), call("value", value)
+        q, k, v = (_as_sequences(x, over) for x in (asked, key, value))
+        output, weights = attend(call, q, k, v, mask)
+        output = _from_sequences(output, asked, over)
         if gated:
             output = output * call("gate", query)
         output = call("attention_output", output)

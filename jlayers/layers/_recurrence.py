@@ -16,12 +16,33 @@ from jlayers.layers._arguments import fraction, need_floating, need_rank, positi
 from jlayers.ops.recurrent import scan_time
 from jlayers.shapes import describe, param_dtype, shape_text
 
-__all__ = ["Recurrence", "drop", "function", "joint", "need_steps", "one_step", "over_time"]
+__all__ = [
+    "Recurrence",
+    "drop",
+    "dropout_mask",
+    "forgetting_bias",
+    "function",
+    "joint",
+    "need_steps",
+    "one_step",
+    "over_time",
+]
 
 
 def function(activation: Any) -> Callable[..., Any]:
     """The activation by name or object; None is the identity."""
     return activations.get(activation) or (lambda x: x)
+
+
+def forgetting_bias(initializer: Any) -> Callable[..., Any]:
+    """The initialiser of an LSTM's bias whose forget gate, the second quarter, starts at 1."""
+    values = initializers.get(initializer)
+
+    def draw(key: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        units = shape[0] // 4
+        return values(key, shape, dtype).at[units : 2 * units].set(1)
+
+    return draw
 
 
 def joint(params: Any, masks: Any) -> tuple[Any, Any]:
@@ -152,9 +173,7 @@ def over_time(
     ) -> Any:
         check(x, initial)
         step, start, x = recurrence.begin(params, x, initial, key, train)
-        output, last = scan_time(
-            step, start, x, backwards=backwards, sequences=sequences, unroll=unroll
-        )
+        output, last = scan_time(step, start, x, backwards=backwards, sequences=sequences, unroll=unroll)
         return (output, *last) if return_state else output
 
     apply.draws = any(recurrence.rates)  # type: ignore[attr-defined]
@@ -175,18 +194,19 @@ def drop(key: Any, rates: tuple[float, float], gates: int, x: Any, units: int) -
 
     As in Keras, each gate has masks of its own if the state is dropped, and shares one if it is not.
     """
-
-    def mask(key: Any, rate: float, shape: tuple[int, ...]) -> Any:
-        if rate == 1:
-            return jnp.zeros(shape, x.dtype)
-        return jax.random.bernoulli(key, 1 - rate, shape).astype(x.dtype) / (1 - rate)
-
     rate, recurrent_rate = rates
     keys = jax.random.split(key)
     batch, _, features = x.shape
     if not recurrent_rate:
-        return x * mask(keys[0], rate, (batch, 1, features)), None
+        return x * dropout_mask(keys[0], rate, (batch, 1, features), x.dtype), None
     return x, (
-        mask(keys[0], rate, (gates, batch, features)),
-        mask(keys[1], recurrent_rate, (gates, batch, units)),
+        dropout_mask(keys[0], rate, (gates, batch, features), x.dtype),
+        dropout_mask(keys[1], recurrent_rate, (gates, batch, units), x.dtype),
     )
+
+
+def dropout_mask(key: Any, rate: float, shape: tuple[Any, ...], dtype: Any) -> Any:
+    """Zeros with probability `rate`, else what keeps the mean."""
+    if rate == 1:
+        return jnp.zeros(shape, dtype)
+    return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / (1 - rate)

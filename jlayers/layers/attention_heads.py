@@ -5,7 +5,7 @@ from __future__ import annotations
 from jlayers.core import LayerLike, layer
 from jlayers.layers._arguments import positive
 from jlayers.layers._heads import multi_head
-from jlayers.registry import InitializerLike, RegularizerLike
+from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
 
 __all__ = ["GroupQueryAttention", "MultiHeadAttention"]
 
@@ -24,6 +24,8 @@ def MultiHeadAttention(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
     use_gate: bool = False,
     use_causal_mask: bool = False,
     return_attention_scores: bool = False,
@@ -62,6 +64,8 @@ def MultiHeadAttention(
         bias_initializer: first values of each bias.
         kernel_regularizer: penalty on each kernel.
         bias_regularizer: penalty on each bias.
+        kernel_constraint: what each kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what each bias is held to.
         use_gate: multiply what the heads give by a sigmoid gate of the query (Qiu et al., 2025).
         use_causal_mask: attend to no later position; target and source are both counted from the start.
         return_attention_scores: give `(output, weights)`, the weights `(batch, heads, target, source)`
@@ -104,6 +108,8 @@ def MultiHeadAttention(
             "bias_initializer": bias_initializer,
             "kernel_regularizer": kernel_regularizer,
             "bias_regularizer": bias_regularizer,
+            "kernel_constraint": kernel_constraint,
+            "bias_constraint": bias_constraint,
         },
     )
 
@@ -120,6 +126,8 @@ def GroupQueryAttention(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
     use_gate: bool = False,
     use_causal_mask: bool = False,
     return_attention_scores: bool = False,
@@ -145,6 +153,8 @@ def GroupQueryAttention(
         bias_initializer: first values of each bias.
         kernel_regularizer: penalty on each kernel.
         bias_regularizer: penalty on each bias.
+        kernel_constraint: what each kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what each bias is held to.
         use_gate: multiply what the heads give by a sigmoid gate of the query (Qiu et al., 2025).
         use_causal_mask: attend to no later position; target and source are both counted from the start.
         return_attention_scores: give `(output, weights)`, the weights `(batch, heads, target, source)`
@@ -189,5 +199,7 @@ def GroupQueryAttention(
             "bias_initializer": bias_initializer,
             "kernel_regularizer": kernel_regularizer,
             "bias_regularizer": bias_regularizer,
+            "kernel_constraint": kernel_constraint,
+            "bias_constraint": bias_constraint,
         },
     )

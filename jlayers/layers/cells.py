@@ -6,9 +6,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jlayers import constraints, initializers
+from jlayers import constraints
 from jlayers.core import layer
-from jlayers.layers._recurrence import Recurrence, function, joint, one_step
+from jlayers.layers._recurrence import Recurrence, forgetting_bias, function, joint, one_step
 from jlayers.ops.recurrent import add_bias, gate_product, gru_step, lstm_step
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 
@@ -44,7 +44,7 @@ def lstm(
 ) -> Recurrence:
     """The gates i, f, c, o side by side; see `lstm_step`."""
     activate, activate_gate = function(activation), function(recurrent_activation)
-    kernel_values, recurrent_values, given_values = initial_values
+    *kernels, bias_values = initial_values
 
     def cell(params: Any, masks: Any) -> Any:
         kernel, mask = joint(params, masks)
@@ -56,16 +56,12 @@ def lstm(
 
         return step
 
-    def bias_values(key: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-        bias = initializers.get(given_values)(key, shape, dtype)
-        return bias.at[units : 2 * units].set(1) if unit_forget_bias else bias
-
     return Recurrence(
         type_name,
         units,
         cell,
         (4 * units,) if use_bias else None,
-        initial_values=(kernel_values, recurrent_values, bias_values),
+        initial_values=(*kernels, forgetting_bias(bias_values) if unit_forget_bias else bias_values),
         gates=4,
         states=("h", "c"),
         **weights,

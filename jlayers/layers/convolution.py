@@ -50,6 +50,42 @@ def need_room(type_name: str, x: Any, data_format: str | None, extent: Sequence[
         )
 
 
+def geometry(
+    type_name: str,
+    rank: int,
+    kernel_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    dilation_rate: int | Sequence[int],
+    padding: str,
+    data_format: str | None,
+    paddings: Sequence[str] = ("valid", "same"),
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Window, strides and dilation, one number per axis, after all checks that need no data."""
+    window = per_axis(type_name, "kernel_size", kernel_size, rank)
+    steps = per_axis(type_name, "strides", strides, rank)
+    dilation = per_axis(type_name, "dilation_rate", dilation_rate, rank)
+    choice(type_name, "padding", padding, paddings)
+    choice(type_name, "data_format", data_format or "channels_last", ("channels_last", "channels_first"))
+    if max(steps) > 1 and max(dilation) > 1:
+        raise ValueError(
+            f"{type_name}: expected strides or dilation_rate to be 1, "
+            f"received strides={strides!r}, dilation_rate={dilation_rate!r}"
+        )
+    return window, steps, dilation
+
+
+def reach(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
+    """How many positions the window spans, its gaps included."""
+    return tuple((w - 1) * d + 1 for w, d in zip(window, dilation, strict=True))
+
+
+def finished(y: jax.Array, params: Any, channel_axis: int, activate: Any) -> jax.Array:
+    """The bias added, if there is one, and the activation applied."""
+    if "bias" in params:
+        y = y + reshaped_to(y, params["bias"], [channel_axis])
+    return activate(y) if activate else y
+
+
 def _conv(
     type_name: str,
     rank: int,
@@ -68,16 +104,10 @@ def _conv(
 ) -> Any:
     positive(type_name, "filters", filters)
     positive(type_name, "groups", groups)
-    window = per_axis(type_name, "kernel_size", kernel_size, rank)
-    steps = per_axis(type_name, "strides", strides, rank)
-    dilation = per_axis(type_name, "dilation_rate", dilation_rate, rank)
-    choice(type_name, "padding", padding, ("valid", "same", "causal") if rank == 1 else ("valid", "same"))
-    choice(type_name, "data_format", data_format or "channels_last", ("channels_last", "channels_first"))
-    if max(steps) > 1 and max(dilation) > 1:
-        raise ValueError(
-            f"{type_name}: expected strides or dilation_rate to be 1, "
-            f"received strides={strides!r}, dilation_rate={dilation_rate!r}"
-        )
+    paddings = ("valid", "same", "causal") if rank == 1 else ("valid", "same")
+    window, steps, dilation = geometry(
+        type_name, rank, kernel_size, strides, dilation_rate, padding, data_format, paddings
+    )
     if filters % groups:
         raise ValueError(
             f"{type_name}: expected filters to be a multiple of groups, "
@@ -88,7 +118,7 @@ def _conv(
     for regularizer in regularized:
         regularizers.get(regularizer)
     channel_axis = 1 if data_format == "channels_first" else -1
-    extent = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
+    extent = reach(window, dilation)
     pads: Any = [(extent[0] - 1, 0)] if padding == "causal" else padding.upper()
 
     def check(x: Any) -> None:
@@ -124,9 +154,7 @@ def _conv(
             dimension_numbers=dimension_numbers(rank, data_format),
             feature_group_count=groups,
         )
-        if use_bias:
-            y = y + reshaped_to(y, params["bias"], [channel_axis])
-        return activate(y) if activate else y
+        return finished(y, params, channel_axis, activate)
 
     return init, apply
 

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jax import random
 from jaxtyping import Array, Float
 
-from jlayers import activations, initializers, regularizers
+from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import need_floating
-from jlayers.registry import ActivationLike, InitializerLike, RegularizerLike
+from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype
 
 __all__ = ["EinsumDense"]
@@ -31,6 +31,8 @@ def EinsumDense(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
 ):
     """An affine map along any axes: `activation(einsum(equation, x, kernel) + bias)`. As in Keras.
 
@@ -53,6 +55,8 @@ def EinsumDense(
         bias_initializer: first values of the bias.
         kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: an equation of another form, sizes that do not fit it, or an input that fits neither.
@@ -73,6 +77,7 @@ def EinsumDense(
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
     for regularizer in (kernel_regularizer, bias_regularizer):
         regularizers.get(regularizer)
+    constraints.check(kernel_constraint, bias_constraint)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         need_floating("EinsumDense", x)
@@ -231,7 +236,8 @@ def _parse(equation: str, bias_axes: str | None) -> _Equation:
 def _along(initializer: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Any:
     """The initialiser with these axes of the kernel as inputs and outputs, if it counts them and has none."""
     spec = getattr(initializer, "spec", None)
-    given = spec.arguments if spec else {}
-    if "input_axes" not in given or None not in (given["input_axes"], given["output_axes"]):
+    axes = ("input_axes", "output_axes")
+    if spec is None or None not in [spec.arguments.get(name, axes) for name in axes]:
         return initializer
-    return initializers.registry.build(spec.name, {**given, "input_axes": inputs, "output_axes": outputs})
+    given = {**spec.arguments, **dict(zip(axes, (inputs, outputs), strict=True))}
+    return initializers.registry.build(spec.name, given)

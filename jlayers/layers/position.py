@@ -32,11 +32,11 @@ def RotaryEmbedding(
     wider. Stands in attention layers as `position_embedding`.
 
     Inputs: `x[, positions]`, shape kept; `(batch, length, ..., size)` at first. `positions` are whole numbers
-    `(batch, length)`, 0, 1, ... if left out: give them to go on with a sequence whose beginning is in a cache.
-    No parameters.
+    `(batch, length)`, 0, 1, ... if left out: give them to go on with a sequence whose beginning is cached. No
+    parameters.
 
     Args:
-        max_wavelength: of the slowest pair, in positions over two pi, nearly.
+        max_wavelength: nearly that of the slowest pair, in positions, over 2 pi.
         scaling_factor: divides the positions, to stretch a model over longer sequences than it was made for.
         sequence_axis: of the positions.
         feature_axis: of the features, an even number of them.
@@ -64,8 +64,9 @@ def RotaryEmbedding(
         size = x.shape[feature]
         if sequence == feature or 0 in (sequence, feature) or not isinstance(size, int) or size % 2:
             raise ValueError(
-                f"RotaryEmbedding: expected an even number of features along axis {feature_axis} and positions "
-                f"along another after the batch, received sequence_axis={sequence_axis!r}, {describe(x)}"
+                f"RotaryEmbedding: expected an even number of features along axis {feature_axis} and "
+                f"positions along another after the batch, received sequence_axis={sequence_axis!r}, "
+                f"{describe(x)}"
             )
         _check_positions("RotaryEmbedding", x, positions, sequence)
         return sequence, feature
@@ -100,10 +101,11 @@ def SinusoidalPositionEmbedding(max_wavelength: float = 10000.0):
     Feature 2i is `sin(position * max_wavelength ** (-2i / size))`, feature 2i + 1 the cosine of the same.
 
     Inputs: `x[, positions]`, of `x` the shape and dtype alone matter, `(batch, length, size)`; `positions`
-    are whole numbers `(batch, length)`, 0, 1, ... if left out. The output has the shape of `x`. No parameters.
+    are whole numbers `(batch, length)`, 0, 1, ... if left out. The output has the shape of `x`; there are no
+    parameters.
 
     Args:
-        max_wavelength: of the slowest wave, in positions over two pi, nearly.
+        max_wavelength: nearly that of the slowest wave, in positions, over 2 pi.
 
     Raises:
         ValueError: a wavelength of 0 or less, an input of another rank, positions that do not fit.

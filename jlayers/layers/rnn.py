@@ -123,7 +123,7 @@ def output_and_states(where: str, cell: Layer, made: Any) -> tuple[Any, tuple[An
 
 
 def _start(states: Any, initial: tuple[Any, ...]) -> Any:
-    """The states before the first step, in the form in which the cell gives them back: zeros if none is given."""
+    """The states before the first step, nested as the cell gives them back: zeros if none is given."""
     if not initial:
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), states)
     expected, structure = jax.tree.flatten(states)
@@ -166,15 +166,16 @@ def StackedRNNCells(cells: list[LayerLike]):
     def route(call: Any, x: Any, *states: Any) -> Any:
         if states and len(states) != len(members):
             raise ValueError(
-                f"StackedRNNCells: expected {len(members)} states, one per cell and in a tuple where the cell "
+                f"StackedRNNCells: expected {len(members)} states, one per cell and in a tuple where it "
                 f"has several, received {len(states)}: {describe(states)}"
             )
-        new = []
-        for member, own in zip(members, states or [()] * len(members), strict=True):
+        new: list[Any] = []
+        for i, member in enumerate(members):
+            own = states[i] if states else ()
             parts = own if isinstance(own, (tuple, list)) else (own,)
             x, moved = output_and_states("StackedRNNCells", member, call(name_of[member], x, *parts))
-            several = len(moved) > 1 or isinstance(moved[0], tuple)
-            new.append(moved if several else moved[0])
+            alone = len(moved) == 1 and not isinstance(moved[0], tuple)
+            new.extend(moved if alone else [moved])
         return (x, *new)
 
     return routed(children, route)

@@ -26,7 +26,7 @@ def TimeDistributed(layer: LayerLike):
     Shapes: `(batch, time, ...)` to `(batch, time, ...)`; the layer sees `(batch, ...)`. Several inputs, and
     several outputs, are cut and joined alike. Parameters and state: those of the layer, under `layer`.
 
-    A layer without state sees all steps at once, as one larger batch. One whose state moves in training, such as
+    The layer sees all steps at once, as one larger batch. One whose state moves in training, such as
     `BatchNormalization`, then sees one step after the other, as in Keras: each step is normalised by
     its own statistics. Losses that the layer leaves in its state are summed over the steps.
 
@@ -103,8 +103,8 @@ def _need_batch(output: Any, batch: Any) -> None:
     for y in jax.tree.leaves(output):
         if not y.shape or y.shape[0] != batch:
             raise ValueError(
-                f"TimeDistributed: expected the layer to keep the batch axis, {shape_text((batch,))[1:-2]} rows, "
-                f"in front, received the output {describe(output)}"
+                f"TimeDistributed: expected the layer to keep the batch axis in front, "
+                f"{shape_text((batch,))[1:-2]} rows, received the output {describe(output)}"
             )
 
 

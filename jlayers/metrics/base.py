@@ -58,7 +58,8 @@ class Metric:
 def start(metric: Any, y_pred: Any) -> Any:
     """The accumulator at zero, for predictions like these (arrays or specs)."""
     needed = [p for p in inspect.signature(metric.init).parameters.values() if p.default is p.empty]
-    return metric.init(y_pred) if needed else metric.init()
+    acc = metric.init(y_pred) if needed else metric.init()
+    return jax.tree.map(jnp.copy, acc)  # a step donates each array, so that none may occur twice
 
 
 class _Metrics(Registry):

@@ -64,6 +64,7 @@ def dot_product_attention(
     if mask is None and window is None:  # each row attends to something
         return _library(query, key, value, scale=scale, is_causal=causal)
     mask = joint_mask(mask, positions_mask(query.shape[1], key.shape[1], causal, window))
+    assert mask is not None
     output = _library(query, key, value, mask=mask, scale=scale)
     attends = jnp.swapaxes(jnp.any(mask, axis=3), 1, 2)[..., None]
     return jnp.where(attends, output, jnp.zeros_like(output))

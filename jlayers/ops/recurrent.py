@@ -20,21 +20,21 @@ Function = Callable[..., Any]
 
 def scan_time(
     step: Callable[[Any, Any], Any],
-    initial: tuple[Float[Array, "batch units"], ...],
-    x: Float[Array, "batch time features"],
+    initial: Any,
+    x: Float[Array, "batch time ..."],
     *,
     backwards: bool,
     sequences: bool,
     unroll: bool,
-) -> tuple[Float[Array, "batch ..."], tuple[Float[Array, "batch units"], ...]]:
+) -> tuple[Float[Array, "batch ..."], Any]:
     """Carry a state over the steps of `x`; the first part of the state is the output.
 
     Args:
         step: `step(state, x_t) -> state`.
-        initial: the state before the first step.
-        x: sequences, `(batch, time, features)`.
+        initial: the state before the first step: a tuple that begins with an array.
+        x: sequences, `(batch, time, ...)`.
         backwards: begin with the last step; a sequence of outputs stays in the order of processing.
-        sequences: return the outputs of all steps, `(batch, time, units)`, not the last one alone.
+        sequences: return the outputs of all steps, `(batch, time, ...)`, not the last one alone.
         unroll: no loop in the compiled program: one copy of the step per time step.
 
     >>> import jax.numpy as jnp
@@ -77,12 +77,13 @@ def add_bias(
 
 
 def lstm_step(
-    z: Float[Array, "batch 4*units"],
-    c: Float[Array, "batch units"],
+    z: Float[Array, "batch ..."],
+    c: Float[Array, "batch ..."],
     *,
     activation: Function,
     recurrent_activation: Function,
-) -> tuple[Float[Array, "batch units"], Float[Array, "batch units"]]:
+    axis: int = 1,
+) -> tuple[Float[Array, "batch ..."], Float[Array, "batch ..."]]:
     """A long short-term memory step (Hochreiter and Schmidhuber, 1997): the next `h` and `c`.
 
     Args:
@@ -90,8 +91,9 @@ def lstm_step(
         c: the memory cell after the step before.
         activation: of the candidate and of the cell.
         recurrent_activation: of the gates.
+        axis: of `z` along which the gates lie: that of the units, or of the channels of images.
     """
-    i, f, g, o = jnp.split(z, 4, axis=1)
+    i, f, g, o = jnp.split(z, 4, axis=axis)
     c = recurrent_activation(f) * c + recurrent_activation(i) * activation(g)
     return recurrent_activation(o) * activation(c), c
 
