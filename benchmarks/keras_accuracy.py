@@ -62,9 +62,11 @@ def main() -> int:
     data = digits()
     scores = {"keras": [], "jlayers": []}
     for seed in range(arguments.seeds):
-        scores["keras"].append(with_keras(data, seed, arguments.epochs))
-        scores["jlayers"].append(with_jlayers(data, seed, arguments.epochs))
-        print(f"seed {seed}: keras {scores['keras'][-1]:.4f}  jlayers {scores['jlayers'][-1]:.4f}", flush=True)
+        keras_score = with_keras(data, seed, arguments.epochs)
+        our_score = with_jlayers(data, seed, arguments.epochs)
+        scores["keras"].append(keras_score)
+        scores["jlayers"].append(our_score)
+        print(f"seed {seed}: keras {keras_score:.4f}  jlayers {our_score:.4f}", flush=True)
     theirs, ours = np.array(scores["keras"]), np.array(scores["jlayers"])
     apart = abs(ours.mean() - theirs.mean())
     error = np.sqrt(ours.var(ddof=1) / len(ours) + theirs.var(ddof=1) / len(theirs))

@@ -1,7 +1,7 @@
 """Every test runs under strict dtype and rank promotion; Keras, where compared with, runs on JAX.
 
-Most of the time goes into compiling small programs. They are compiled without LLVM's expensive passes, and kept
-in a folder that the worker processes share.
+Most of the time goes into compiling small programs: without LLVM's expensive passes, and into a folder
+that the worker processes share.
 """
 
 import os
