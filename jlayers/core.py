@@ -85,6 +85,7 @@ class Layer:
     wire: Callable[[Mapping[str, Layer]], tuple[Init, Apply]] | None = None
     made: Layer | None = None  # the layer as its constructor made it, when `frozen` was changed since
     stacked: bool = False  # the children's arrays have a leading axis, one slice per use
+    adopted: tuple[Spec, ...] = ()  # of the layer whose pair the constructor returned as its own
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.apply))
@@ -166,7 +167,7 @@ class Layer:
             init, apply = lift(*made.wire(children), made.spec.name)
         if paths == known:
             apply = frozen_in(apply)
-        return Layer(init, apply, made.spec, children, paths, made.wire, made, made.stacked)
+        return Layer(init, apply, made.spec, children, paths, made.wire, made, made.stacked, made.adopted)
 
     def penalty(self, params: Mapping[str, Any]) -> jax.Array:
         """The sum of the regularisers of all layers that are not frozen: a float32 scalar.
@@ -213,15 +214,23 @@ class Layer:
         return new
 
     def parameter_arguments(self, params: Mapping[str, Any], role: str) -> Iterator[tuple[str, Any]]:
-        """Pairs of a parameter's name and what the argument `<parameter>_<role>` holds for it."""
-        for argument, value in self.spec.arguments.items():
-            if value is not None and argument.endswith("_" + role):
-                stem = argument.removesuffix("_" + role)
-                # In a layer with one kernel, `depthwise_...` means it; a bias that is switched off has none.
-                for name in (stem, stem + "_kernel", *(["kernel"] if stem == "depthwise" else [])):
-                    if name in params:
-                        yield name, value
-                        break
+        """Pairs of a parameter's name and what the argument `<parameter>_<role>` holds for it.
+
+        An argument of an adopted layer counts where this layer has none of its own for the parameter.
+        """
+        found: dict[str, Any] = {}
+        for spec in (self.spec, *self.adopted):
+            own: dict[str, Any] = {}
+            for argument, value in spec.arguments.items():
+                if value is not None and argument.endswith("_" + role):
+                    stem = argument.removesuffix("_" + role)
+                    # In a layer with one kernel, `depthwise_...` means it; a bias that is off has none.
+                    for name in (stem, stem + "_kernel", *(["kernel"] if stem == "depthwise" else [])):
+                        if name in params:
+                            own[name] = value
+                            break
+            found = {**own, **found}
+        yield from found.items()
 
 
 def _rebuild(name: str, arguments: Mapping[str, Any]) -> Layer:
@@ -318,7 +327,7 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
 
 def _assemble(made: Any, spec: Spec) -> Layer:
     if isinstance(made, Layer):
-        return dataclasses.replace(made, spec=spec, made=None)
+        return dataclasses.replace(made, spec=spec, made=None, adopted=(made.spec, *made.adopted))
     if isinstance(made, Wiring):
         frozen = {join(name, p) for name, child in made.children.items() for p in child.frozen}
         pair = lift(*made.wire(made.children), spec.name)

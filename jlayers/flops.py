@@ -307,7 +307,7 @@ _RULES: dict[str, Callable[[Any], int]] = {
     **_words("cumsum cumprod cummax cummin cumlogsumexp", _cumulative),
     **_words("scatter-add scatter-sub scatter-mul scatter-min scatter-max", _updates),
 }
-_ELEMENTWISE = {**_words(_ELEMENTWISE_NAMES, 1), "clamp": 2}
+_ELEMENTWISE = {**_words(_ELEMENTWISE_NAMES, 1), "clamp": 2, "one_minus_square": 2}
 _FREE = frozenset(_FREE_NAMES.split())
 _FREE_PREFIXES = ("random_", "threefry", "philox")
 _FOREIGN = frozenset({"custom_linear_solve", "pallas_call"})

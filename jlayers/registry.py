@@ -51,7 +51,7 @@ def nearest(name: object, valid: Iterable[str]) -> str:
     """A sentence fragment that names the closest valid names, or lists them when none is close."""
     valid = [str(v) for v in valid]
     by_key = {v.lower(): v for v in valid}
-    close = difflib.get_close_matches(str(name).lower(), list(by_key), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(str(name).lower(), list(by_key), n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(by_key[c]) for c in close) + "?"
     shown = ", ".join(sorted(valid)[:12]) + (", ..." if len(valid) > 12 else "")

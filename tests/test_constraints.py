@@ -130,6 +130,24 @@ def test_a_repeated_block_is_constrained_once_for_each_repetition(key):
     np.testing.assert_allclose(tower.penalty(params), sum(each), rtol=1e-5)
 
 
+@jl.layer
+def Positive(units: int, kernel_regularizer: str | None = None):
+    """A layer that adopts another one."""
+    return jl.Dense(units, kernel_constraint="non_neg", kernel_regularizer=kernel_regularizer or "l2")
+
+
+def test_an_adopted_layer_keeps_its_constraints_and_penalties(key):
+    dense = jl.Dense(2, kernel_regularizer="l2")
+    params, _ = dense.init(key, (1, 3))
+    for layer in (Positive(2), Positive(2, kernel_regularizer="l2")):
+        assert layer.constrain(params)["kernel"].min() == 0
+        assert layer.penalty(params) == dense.penalty(params)
+        frozen = layer.with_frozen([""])
+        assert frozen.constrain(params)["kernel"] is params["kernel"]
+        assert float(frozen.penalty(params)) == 0.0
+        assert frozen.with_frozen([]).penalty(params) == dense.penalty(params)
+
+
 def model(**options):
     return jl.Sequential(
         jl.Dense(4, kernel_constraint=constraints.max_norm(0.4), bias_constraint="non_neg", **options),

@@ -2,6 +2,7 @@
 
 from jlayers.layers import (
     activation,
+    adaptive_pooling,
     attention,
     attention_heads,
     cells,
@@ -21,11 +22,15 @@ from jlayers.layers import (
     reshaping,
     resizing,
     rnn,
+    separable,
     sequence_wrappers,
     transformer,
     transposed,
+    unit_norm,
+    vision,
 )
 from jlayers.layers.activation import *
+from jlayers.layers.adaptive_pooling import *
 from jlayers.layers.attention import *
 from jlayers.layers.attention_heads import *
 from jlayers.layers.cells import *
@@ -45,12 +50,16 @@ from jlayers.layers.regularization import *
 from jlayers.layers.reshaping import *
 from jlayers.layers.resizing import *
 from jlayers.layers.rnn import *
+from jlayers.layers.separable import *
 from jlayers.layers.sequence_wrappers import *
 from jlayers.layers.transformer import *
 from jlayers.layers.transposed import *
+from jlayers.layers.unit_norm import *
+from jlayers.layers.vision import *
 
 __all__: list[str] = []
 __all__ += activation.__all__
+__all__ += adaptive_pooling.__all__
 __all__ += attention.__all__
 __all__ += attention_heads.__all__
 __all__ += cells.__all__
@@ -70,6 +79,9 @@ __all__ += regularization.__all__
 __all__ += reshaping.__all__
 __all__ += resizing.__all__
 __all__ += rnn.__all__
+__all__ += separable.__all__
 __all__ += sequence_wrappers.__all__
 __all__ += transformer.__all__
 __all__ += transposed.__all__
+__all__ += unit_norm.__all__
+__all__ += vision.__all__

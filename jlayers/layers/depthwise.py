@@ -1,4 +1,4 @@
-"""Depthwise convolutions, which keep the channels apart, and separable ones, which mix them afterwards."""
+"""Depthwise convolutions: each channel is filtered by itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 
 from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer
@@ -24,10 +23,10 @@ from jlayers.ops.depthwise import depthwise_conv
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import param_dtype
 
-__all__ = ["DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D"]
+__all__ = ["DepthwiseConv1D", "DepthwiseConv2D"]
 
 
-def _depthwise(
+def depthwise_parts(
     type_name: str,
     rank: int,
     kernel_size: int | Sequence[int],
@@ -53,7 +52,8 @@ def _depthwise(
     return window, check, convolve
 
 
-def _makers(regularized: Sequence[Any], constrained: Sequence[Any], *makers: Any) -> list[Any]:
+def found(regularized: Sequence[Any], constrained: Sequence[Any], *makers: Any) -> list[Any]:
+    """The initialisers by name, after a look at the names of the rest."""
     for regularizer in regularized:
         regularizers.get(regularizer)
     constraints.check(*constrained)
@@ -72,7 +72,7 @@ def _depthwise_layer(
 ) -> Any:
     positive(type_name, "depth_multiplier", depth_multiplier)
     kernel_size, strides, padding, dilation_rate = convolution
-    window, check, convolve = _depthwise(
+    window, check, convolve = depthwise_parts(
         type_name, rank, kernel_size, strides, padding, data_format, dilation_rate
     )
     last, first = channels_at_edge(type_name, data_format)
@@ -96,50 +96,6 @@ def _depthwise_layer(
     return init, apply
 
 
-def _separable_layer(
-    type_name: str,
-    rank: int,
-    filters: int,
-    depth_multiplier: int,
-    data_format: str | None,
-    activation: Any,
-    use_bias: bool,
-    makers: Sequence[Any],
-    *convolution: Any,
-) -> Any:
-    positive(type_name, "filters", filters)
-    positive(type_name, "depth_multiplier", depth_multiplier)
-    kernel_size, strides, padding, dilation_rate = convolution
-    window, check, convolve = _depthwise(
-        type_name, rank, kernel_size, strides, padding, data_format, dilation_rate
-    )
-    last, first = channels_at_edge(type_name, data_format)
-    activate = activations.get(activation)
-    make_depthwise, make_pointwise, make_bias = makers
-
-    def init(key: Any, x: Any) -> dict[str, Any]:
-        check(x)
-        channels, dtype = last(x).shape[-1], param_dtype(x)
-        depthwise_key, pointwise_key, bias_key = jax.random.split(key, 3)
-        shape = (*(1,) * rank, channels * depth_multiplier, filters)
-        params = {
-            "depthwise_kernel": make_depthwise(depthwise_key, (*window, channels, depth_multiplier), dtype),
-            "pointwise_kernel": make_pointwise(pointwise_key, shape, dtype),
-        }
-        if use_bias:
-            params["bias"] = make_bias(bias_key, (filters,), dtype)
-        return params
-
-    def apply(params: Any, x: jax.Array) -> jax.Array:
-        check(x)
-        y = convolve(params["depthwise_kernel"], last(x))
-        # A window of one cell is a matrix product over the channels.
-        pointwise = params["pointwise_kernel"].reshape(-1, filters).astype(y.dtype)
-        return first(finished(jnp.matmul(y, pointwise), params, -1, activate))
-
-    return init, apply
-
-
 @layer
 def DepthwiseConv1D(
     kernel_size: int | tuple[int],
@@ -159,7 +115,8 @@ def DepthwiseConv1D(
 ):
     """A convolution of each channel of a sequence with filters of its own. As in Keras.
 
-    Shapes: `(batch, steps, channels)` to `(batch, new_steps, channels * depth_multiplier)`. Parameters: `kernel`
+    Shapes: `(batch, steps, channels)` to
+    `(batch, new_steps, channels * depth_multiplier)`. Parameters: `kernel`
     `(*kernel_size, channels, depth_multiplier)`, `bias` `(channels * depth_multiplier,)`. Filter `m` of
     channel `c` gives channel `c * depth_multiplier + m`.
 
@@ -190,7 +147,7 @@ def DepthwiseConv1D(
     >>> conv.apply(params, state, jax.numpy.ones((1, 5, 4)))[0].shape
     (1, 5, 8)
     """
-    makers = _makers(
+    makers = found(
         (depthwise_regularizer, bias_regularizer), (depthwise_constraint, bias_constraint),
         depthwise_initializer, bias_initializer,
     )  # fmt: skip
@@ -251,154 +208,11 @@ def DepthwiseConv2D(
     >>> conv.apply(params, state, jax.numpy.ones((1, 6, 6, 4)))[0].shape
     (1, 6, 6, 8)
     """
-    makers = _makers(
+    makers = found(
         (depthwise_regularizer, bias_regularizer), (depthwise_constraint, bias_constraint),
         depthwise_initializer, bias_initializer,
     )  # fmt: skip
     return _depthwise_layer(
         "DepthwiseConv2D", 2, depth_multiplier, data_format, activation, use_bias, makers,
-        kernel_size, strides, padding, dilation_rate,
-    )  # fmt: skip
-
-
-@layer
-def SeparableConv1D(
-    filters: int,
-    kernel_size: int | tuple[int],
-    strides: int | tuple[int] = 1,
-    padding: Literal["valid", "same"] = "valid",
-    data_format: DataFormat | None = None,
-    dilation_rate: int | tuple[int] = 1,
-    depth_multiplier: int = 1,
-    activation: ActivationLike | None = None,
-    use_bias: bool = True,
-    depthwise_initializer: InitializerLike = "glorot_uniform",
-    pointwise_initializer: InitializerLike = "glorot_uniform",
-    bias_initializer: InitializerLike = "zeros",
-    depthwise_regularizer: RegularizerLike | None = None,
-    pointwise_regularizer: RegularizerLike | None = None,
-    bias_regularizer: RegularizerLike | None = None,
-    depthwise_constraint: ConstraintLike | None = None,
-    pointwise_constraint: ConstraintLike | None = None,
-    bias_constraint: ConstraintLike | None = None,
-):
-    """A depthwise convolution over a sequence, then one of window 1 that mixes the channels. As in Keras.
-
-    Nothing comes in between; the bias is added at the end (Chollet, 2017).
-
-    Shapes: `(batch, steps, channels)` to `(batch, new_steps, filters)`. Parameters:
-    `depthwise_kernel` `(*kernel_size, channels, depth_multiplier)`, `pointwise_kernel`
-    `(1, channels * depth_multiplier, filters)`, `bias` `(filters,)`.
-
-    Args:
-        filters: channels of the output.
-        kernel_size: length of the window.
-        strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
-        depth_multiplier: filters per channel in the first step.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        depthwise_initializer: first values of the first kernel.
-        pointwise_initializer: first values of the second kernel.
-        bias_initializer: first values of the bias.
-        depthwise_regularizer: penalty on the first kernel; see `Layer.penalty`.
-        pointwise_regularizer: penalty on the second kernel.
-        bias_regularizer: penalty on the bias.
-        depthwise_constraint: what the first kernel is held to after each update; see `Layer.constrain`.
-        pointwise_constraint: what the second kernel is held to.
-        bias_constraint: what the bias is held to.
-
-    Raises:
-        ValueError: sizes below 1, unknown padding, strides with dilation, a window larger than the input, or
-            an input of another rank.
-        TypeError: whole numbers as input.
-
-    >>> import jax, jlayers as jl
-    >>> conv = jl.SeparableConv1D(3, 3, padding="same")
-    >>> params, state = conv.init(jax.random.key(0), (1, 5, 4))
-    >>> conv.apply(params, state, jax.numpy.ones((1, 5, 4)))[0].shape
-    (1, 5, 3)
-    """
-    makers = _makers(
-        (depthwise_regularizer, pointwise_regularizer, bias_regularizer),
-        (depthwise_constraint, pointwise_constraint, bias_constraint),
-        depthwise_initializer, pointwise_initializer, bias_initializer,
-    )  # fmt: skip
-    return _separable_layer(
-        "SeparableConv1D", 1, filters, depth_multiplier, data_format, activation, use_bias, makers,
-        kernel_size, strides, padding, dilation_rate,
-    )  # fmt: skip
-
-
-@layer
-def SeparableConv2D(
-    filters: int,
-    kernel_size: int | tuple[int, int],
-    strides: int | tuple[int, int] = (1, 1),
-    padding: Literal["valid", "same"] = "valid",
-    data_format: DataFormat | None = None,
-    dilation_rate: int | tuple[int, int] = (1, 1),
-    depth_multiplier: int = 1,
-    activation: ActivationLike | None = None,
-    use_bias: bool = True,
-    depthwise_initializer: InitializerLike = "glorot_uniform",
-    pointwise_initializer: InitializerLike = "glorot_uniform",
-    bias_initializer: InitializerLike = "zeros",
-    depthwise_regularizer: RegularizerLike | None = None,
-    pointwise_regularizer: RegularizerLike | None = None,
-    bias_regularizer: RegularizerLike | None = None,
-    depthwise_constraint: ConstraintLike | None = None,
-    pointwise_constraint: ConstraintLike | None = None,
-    bias_constraint: ConstraintLike | None = None,
-):
-    """A depthwise convolution over images, then one of window 1 that mixes the channels. As in Keras.
-
-    Nothing comes in between; the bias is added at the end (Chollet, 2017).
-
-    Shapes: `(batch, height, width, channels)` to
-    `(batch, new_height, new_width, filters)`. Parameters:
-    `depthwise_kernel` `(*kernel_size, channels, depth_multiplier)`, `pointwise_kernel`
-    `(1, 1, channels * depth_multiplier, filters)`, `bias` `(filters,)`.
-
-    Args:
-        filters: channels of the output.
-        kernel_size: height and width of the window, or one number for both.
-        strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
-        depth_multiplier: filters per channel in the first step.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        depthwise_initializer: first values of the first kernel.
-        pointwise_initializer: first values of the second kernel.
-        bias_initializer: first values of the bias.
-        depthwise_regularizer: penalty on the first kernel; see `Layer.penalty`.
-        pointwise_regularizer: penalty on the second kernel.
-        bias_regularizer: penalty on the bias.
-        depthwise_constraint: what the first kernel is held to after each update; see `Layer.constrain`.
-        pointwise_constraint: what the second kernel is held to.
-        bias_constraint: what the bias is held to.
-
-    Raises:
-        ValueError: sizes below 1, unknown padding, strides with dilation, a window larger than the input, or
-            an input of another rank.
-        TypeError: whole numbers as input.
-
-    >>> import jax, jlayers as jl
-    >>> conv = jl.SeparableConv2D(3, 3, padding="same")
-    >>> params, state = conv.init(jax.random.key(0), (1, 6, 6, 4))
-    >>> conv.apply(params, state, jax.numpy.ones((1, 6, 6, 4)))[0].shape
-    (1, 6, 6, 3)
-    """
-    makers = _makers(
-        (depthwise_regularizer, pointwise_regularizer, bias_regularizer),
-        (depthwise_constraint, pointwise_constraint, bias_constraint),
-        depthwise_initializer, pointwise_initializer, bias_initializer,
-    )  # fmt: skip
-    return _separable_layer(
-        "SeparableConv2D", 2, filters, depth_multiplier, data_format, activation, use_bias, makers,
         kernel_size, strides, padding, dilation_rate,
     )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,9 +21,20 @@ from jlayers.layers._arguments import (
 )
 from jlayers.shapes import describe
 
-__all__ = ["ActivityRegularization", "Dropout", "GaussianNoise", "SpatialDropout1D", "SpatialDropout2D"]
+__all__ = [
+    "ActivityRegularization",
+    "AlphaDropout",
+    "Dropout",
+    "GaussianDropout",
+    "GaussianNoise",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+]
 
 X = Float[Array, "..."]
+
+_SELU_FLOOR = -1.6732632423543772 * 1.0507009873554805  # what selu tends to on the left
 
 
 def _drop(x: jax.Array, rate: float, key: Any, shape: tuple[int, ...]) -> jax.Array:
@@ -30,6 +43,20 @@ def _drop(x: jax.Array, rate: float, key: Any, shape: tuple[int, ...]) -> jax.Ar
         return jnp.zeros_like(x)
     keep = jnp.broadcast_to(jax.random.bernoulli(key, 1 - rate, shape), x.shape)
     return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
+
+
+def _mask_shape(type_name: str, noise_shape: Sequence[int | None] | None, x: Any) -> tuple[int, ...]:
+    """The shape of the mask: that of the input where `noise_shape` leaves it open."""
+    if noise_shape is None:
+        return x.shape
+    pairs = list(zip(noise_shape, x.shape, strict=False))
+    fits = all(n in (None, 1) or n == d or not isinstance(d, int) for n, d in pairs)
+    if not fits or len(noise_shape) != len(x.shape):
+        raise ValueError(
+            f"{type_name}: expected noise_shape to have 1, None or the input's size for each dimension, "
+            f"received noise_shape={noise_shape!r}, {describe(x)}"
+        )
+    return tuple(d if n is None else n for n, d in pairs)
 
 
 @layer
@@ -56,27 +83,15 @@ def Dropout(rate: float, noise_shape: tuple[int | None, ...] | None = None):
     """
     fraction("Dropout", "rate", rate)
 
-    def mask_shape(x: Any) -> tuple[int, ...]:
-        if noise_shape is None:
-            return x.shape
-        pairs = list(zip(noise_shape, x.shape, strict=False))
-        fits = all(n in (None, 1) or n == d or not isinstance(d, int) for n, d in pairs)
-        if not fits or len(noise_shape) != len(x.shape):
-            raise ValueError(
-                f"Dropout: expected noise_shape to have 1, None or the input's size for each dimension, "
-                f"received noise_shape={noise_shape!r}, {describe(x)}"
-            )
-        return tuple(d if n is None else n for n, d in pairs)
-
     def init(key: Any, x: Any) -> dict[str, Any]:
-        mask_shape(x)
+        _mask_shape("Dropout", noise_shape, x)
         return {}
 
     def apply(params: Any, x: X, *, key: Any, train: bool) -> X:
         if not train or rate == 0:
             return x
         need_floating("Dropout", x)
-        return _drop(x, rate, need_key(key), mask_shape(x))
+        return _drop(x, rate, need_key(key), _mask_shape("Dropout", noise_shape, x))
 
     return init, apply
 
@@ -147,6 +162,108 @@ def SpatialDropout2D(rate: float, data_format: DataFormat | None = None):
     True
     """
     return _spatial_dropout("SpatialDropout2D", 2, rate, data_format)
+
+
+@layer
+def SpatialDropout3D(rate: float, data_format: DataFormat | None = None):
+    """Dropout of whole channels of a volume. As in Keras (Tompson et al., 2015).
+
+    Shapes: `(batch, depth, height, width, channels)`, kept.
+
+    Args:
+        rate: probability that a channel of an example is dropped.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a rate outside [0, 1], or an input of another rank.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> drop = jl.SpatialDropout3D(0.5)
+    >>> y, _ = drop.apply({}, {}, jnp.ones((2, 3, 3, 3, 4)), key=jax.random.key(0), train=True)
+    >>> bool((y == y[:, :1, :1, :1]).all())
+    True
+    """
+    return _spatial_dropout("SpatialDropout3D", 3, rate, data_format)
+
+
+@layer
+def AlphaDropout(rate: float, noise_shape: tuple[int | None, ...] | None = None):
+    """Dropout for `selu`, which keeps mean 0 and variance 1 (Klambauer et al., 2017). As in Keras.
+
+    In training an element takes the value that `selu` tends to on the left, with probability `rate`; the
+    result is then scaled and moved. A rate of 1 gives zeros, where Keras divides by zero.
+
+    Shapes: any, kept.
+
+    Args:
+        rate: between 0 and 1.
+        noise_shape: shape of the mask, which broadcasts against the input; None for the input's size.
+
+    Raises:
+        ValueError: a rate outside [0, 1], or a `noise_shape` that does not fit the input.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> x = jax.random.normal(jax.random.key(1), (10000,))
+    >>> y, _ = jl.AlphaDropout(0.3).apply({}, {}, x, key=jax.random.key(0), train=True)
+    >>> bool(abs(y.mean()) < 0.05), bool(abs(y.std() - 1) < 0.05)
+    (True, True)
+    """
+    fraction("AlphaDropout", "rate", rate)
+
+    def init(key: Any, x: Any) -> dict[str, Any]:
+        _mask_shape("AlphaDropout", noise_shape, x)
+        return {}
+
+    def apply(params: Any, x: X, *, key: Any, train: bool) -> X:
+        if not train or rate == 0:
+            return x
+        need_floating("AlphaDropout", x)
+        shape = _mask_shape("AlphaDropout", noise_shape, x)
+        keep = jnp.broadcast_to(jax.random.bernoulli(need_key(key), 1 - rate, shape), x.shape)
+        if rate == 1:
+            return jnp.zeros_like(x)
+        scale = ((1 - rate) * (1 + rate * _SELU_FLOOR**2)) ** -0.5
+        dropped = jnp.full_like(x, scale * _SELU_FLOOR * (1 - rate))
+        return jnp.where(keep, scale * x - scale * _SELU_FLOOR * rate, dropped)
+
+    return init, apply
+
+
+@layer
+def GaussianDropout(rate: float):
+    """Multiplies by normal noise of mean 1 in training (Srivastava et al., 2014). As in Keras.
+
+    The noise has the variance of dropout at this rate, `rate / (1 - rate)`.
+
+    Shapes: any, kept.
+
+    Args:
+        rate: at least 0 and below 1.
+
+    Raises:
+        ValueError: a rate outside [0, 1). Keras takes 1 and divides by zero in training.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> y, _ = jl.GaussianDropout(0.2).apply({}, {}, jnp.ones(10000), key=jax.random.key(0), train=True)
+    >>> round(float(y.std()), 1)
+    0.5
+    """
+    if fraction("GaussianDropout", "rate", rate) == 1:
+        raise ValueError(
+            f"GaussianDropout: expected a rate below 1, where the noise is infinite, received rate={rate!r}"
+        )
+
+    def apply(params: Any, x: X, *, key: Any, train: bool) -> X:
+        if not train or rate == 0:
+            return x
+        need_floating("GaussianDropout", x)
+        noise = jax.random.normal(need_key(key), x.shape, x.dtype)
+        return x * (1 + math.sqrt(rate / (1 - rate)) * noise)
+
+    return no_params, apply
 
 
 @layer

@@ -20,7 +20,17 @@ from jlayers.layers._arguments import (
 )
 from jlayers.shapes import describe
 
-__all__ = ["Cropping1D", "Cropping2D", "UpSampling1D", "UpSampling2D", "ZeroPadding1D", "ZeroPadding2D"]
+__all__ = [
+    "Cropping1D",
+    "Cropping2D",
+    "Cropping3D",
+    "UpSampling1D",
+    "UpSampling2D",
+    "UpSampling3D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+    "ZeroPadding3D",
+]
 
 _RESIZE = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
@@ -133,6 +143,33 @@ def ZeroPadding2D(
 
 
 @layer
+def ZeroPadding3D(
+    padding: int | tuple[int, int, int] | tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = (
+        1,
+        1,
+        1,
+    ),
+    data_format: DataFormat | None = None,
+):
+    """Zeros around volumes. As in Keras.
+
+    Shapes: `(batch, depth, height, width, channels)` to the same with new sizes.
+
+    Args:
+        padding: how many on each side; or one number per axis; or (before, after) per axis.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: negative padding, or an input of another rank.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.ZeroPadding3D(((1, 0), (2, 2), (0, 0))).apply({}, {}, jnp.ones((2, 4, 5, 6, 3)))[0].shape
+    (2, 5, 9, 6, 3)
+    """
+    return _padding("ZeroPadding3D", 3, padding, data_format)
+
+
+@layer
 def Cropping1D(cropping: int | tuple[int, int] = (1, 1)):
     """Cuts the ends of a sequence off. As in Keras.
 
@@ -172,6 +209,33 @@ def Cropping2D(
     (2, 7, 4, 3)
     """
     return _cropping("Cropping2D", 2, cropping, data_format)
+
+
+@layer
+def Cropping3D(
+    cropping: int | tuple[int, int, int] | tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = (
+        (1, 1),
+        (1, 1),
+        (1, 1),
+    ),
+    data_format: DataFormat | None = None,
+):
+    """Cuts the borders of volumes off. As in Keras.
+
+    Shapes: `(batch, depth, height, width, channels)` to the same with new sizes.
+
+    Args:
+        cropping: how many on each side; or one number per axis; or (before, after) per axis.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: negative cropping, cropping that leaves nothing, or an input of another rank.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.Cropping3D(((1, 0), (2, 2), (0, 0))).apply({}, {}, jnp.ones((2, 4, 5, 6, 3)))[0].shape
+    (2, 3, 1, 6, 3)
+    """
+    return _cropping("Cropping3D", 3, cropping, data_format)
 
 
 @layer
@@ -228,3 +292,24 @@ def UpSampling2D(
         return jax.image.resize(x, shape, interpolation, antialias=False)
 
     return _spatial("UpSampling2D", 2, data_format, compute, lambda x: need_floating("UpSampling2D", x))
+
+
+@layer
+def UpSampling3D(size: int | tuple[int, int, int] = (2, 2, 2), data_format: DataFormat | None = None):
+    """Each cell of a volume repeated along all axes. As in Keras.
+
+    Shapes: `(batch, depth, height, width, channels)` to the same with sizes multiplied by `size`.
+
+    Args:
+        size: factors of depth, height and width, or one for all.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a size below 1, or an input of another rank.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.UpSampling3D((1, 2, 3)).apply({}, {}, jnp.ones((2, 4, 5, 6, 3)))[0].shape
+    (2, 4, 10, 18, 3)
+    """
+    times = per_axis("UpSampling3D", "size", size, 3)
+    return _spatial("UpSampling3D", 3, data_format, lambda x: _repeat(x, times))

@@ -1,0 +1,276 @@
+"""Parts of vision models: images as patches, and what deep residual stacks are trained and scaled with."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jlayers import activations, constraints, initializers, regularizers
+from jlayers.core import layer, need_key
+from jlayers.layers._arguments import (
+    DataFormat,
+    axis_of,
+    channels_at_edge,
+    fraction,
+    need_features,
+    need_floating,
+    need_rank,
+    per_axis,
+    positive,
+    reshaped_to,
+    spatial_shape,
+)
+from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
+from jlayers.shapes import describe, param_dtype, wide_dtype
+
+__all__ = ["DropPath", "LayerScale", "PatchEmbedding", "SqueezeExcite"]
+
+
+@layer
+def PatchEmbedding(
+    patch_size: int | tuple[int, int],
+    units: int,
+    use_bias: bool = True,
+    data_format: DataFormat | None = None,
+    kernel_initializer: InitializerLike = "glorot_uniform",
+    bias_initializer: InitializerLike = "zeros",
+    kernel_regularizer: RegularizerLike | None = None,
+    bias_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
+):
+    """Images as sequences of embedded patches (Dosovitskiy et al., 2021).
+
+    The same as a `Conv2D` of that window and stride, whose result is laid out row by row.
+
+    Shapes: `(batch, height, width, channels)` to `(batch, patches, units)`. Parameters: `kernel`
+    `(*patch_size, channels, units)`, `bias` `(units,)`.
+
+    Args:
+        patch_size: height and width of a patch, or one number for both; they divide those of the image.
+        units: size of an embedding.
+        use_bias: whether to add a bias.
+        data_format: "channels_last", which is the default, or "channels_first".
+        kernel_initializer: first values of the kernel.
+        bias_initializer: first values of the bias.
+        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
+        bias_regularizer: penalty on the bias.
+        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what the bias is held to.
+
+    Raises:
+        ValueError: sizes below 1, an image that patches do not fill, or an input of another rank.
+        TypeError: whole numbers as input.
+
+    >>> import jax, jlayers as jl
+    >>> embed = jl.PatchEmbedding(8, 64)
+    >>> params, state = embed.init(jax.random.key(0), (2, 32, 32, 3))
+    >>> embed.apply(params, state, jax.numpy.ones((2, 32, 32, 3)))[0].shape
+    (2, 16, 64)
+    """
+    patch = per_axis("PatchEmbedding", "patch_size", patch_size, 2)
+    positive("PatchEmbedding", "units", units)
+    make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
+    for regularizer in (kernel_regularizer, bias_regularizer):
+        regularizers.get(regularizer)
+    constraints.check(kernel_constraint, bias_constraint)
+    last, _ = channels_at_edge("PatchEmbedding", data_format)
+
+    def checked(x: Any) -> Any:
+        need_rank("PatchEmbedding", x, 4, spatial_shape(2, data_format))
+        need_floating("PatchEmbedding", x)
+        sizes = zip(last(x).shape[1:3], patch, strict=True)
+        if any(isinstance(size, int) and (size % side or size < side) for size, side in sizes):
+            raise ValueError(
+                f"PatchEmbedding: expected height and width to be multiples of the patch's, received "
+                f"patch_size={patch_size!r}, {describe(x)}; pad, crop or resize the images"
+            )
+        return last(x)
+
+    def init(key: Any, x: Any) -> dict[str, Any]:
+        channels = checked(x).shape[-1]
+        kernel_key, bias_key = jax.random.split(key)
+        params = {"kernel": make_kernel(kernel_key, (*patch, channels, units), param_dtype(x))}
+        if use_bias:
+            params["bias"] = make_bias(bias_key, (units,), param_dtype(x))
+        return params
+
+    def apply(params: Any, x: jax.Array) -> jax.Array:
+        x = checked(x)
+        kernel = params["kernel"].astype(x.dtype)
+        need_features("PatchEmbedding", x, -1, kernel.shape[-2], "channels")
+        batch, height, width, channels = x.shape
+        rows, columns = height // patch[0], width // patch[1]
+        cells = x.reshape(batch, rows, patch[0], columns, patch[1], channels)
+        flat = jnp.swapaxes(cells, 2, 3).reshape(batch, rows * columns, math.prod(patch) * channels)
+        y = jnp.matmul(flat, kernel.reshape(-1, units))
+        return y + reshaped_to(y, params["bias"], [-1]) if use_bias else y
+
+    return init, apply
+
+
+@layer
+def DropPath(rate: float):
+    """Drops whole examples with probability `rate` in training and scales the others by `1 / (1 - rate)`.
+
+    At the end of the branch of a `Residual` this is stochastic depth (Huang et al., 2016): the example then
+    passes by the skip connection alone.
+
+    Shapes: any with a batch in front, kept.
+
+    Args:
+        rate: between 0 and 1.
+
+    Raises:
+        ValueError: a rate outside [0, 1], or an input without batch.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> y, _ = jl.DropPath(0.5).apply({}, {}, jnp.ones((100, 3)), key=jax.random.key(0), train=True)
+    >>> sorted(set(y.sum(axis=1).tolist()))
+    [0.0, 6.0]
+    """
+    fraction("DropPath", "rate", rate)
+
+    def init(key: Any, x: Any) -> dict[str, Any]:
+        axis_of("DropPath", x, 0)
+        return {}
+
+    def apply(params: Any, x: Float[Array, "batch ..."], *, key: Any, train: bool) -> Any:
+        axis_of("DropPath", x, 0)
+        if not train or rate == 0:
+            return x
+        need_floating("DropPath", x)
+        shape = (x.shape[0], *(1,) * (x.ndim - 1))
+        keep = jnp.broadcast_to(jax.random.bernoulli(need_key(key), 1 - rate, shape), x.shape)
+        return jnp.zeros_like(x) if rate == 1 else jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
+
+    return init, apply
+
+
+@layer
+def LayerScale(
+    initial: float = 1e-5,
+    gamma_regularizer: RegularizerLike | None = None,
+    gamma_constraint: ConstraintLike | None = None,
+):
+    """Multiplies each channel by a learned factor that begins small (Touvron et al., 2021, CaiT).
+
+    At the end of the branch of a `Residual` it lets deep stacks begin near the identity.
+
+    Shapes: any with the channels last, kept. Parameters: `gamma` `(channels,)`.
+
+    Args:
+        initial: first value of all factors.
+        gamma_regularizer: penalty on `gamma`; see `Layer.penalty`.
+        gamma_constraint: what `gamma` is held to after each update; see `Layer.constrain`.
+
+    Raises:
+        ValueError: other channels than those that the factors were made for.
+        TypeError: whole numbers as input.
+
+    >>> import jax, jlayers as jl
+    >>> params, state = jl.LayerScale(0.1).init(jax.random.key(0), (2, 3))
+    >>> [round(v, 3) for v in params["gamma"].tolist()]
+    [0.1, 0.1, 0.1]
+    """
+    regularizers.get(gamma_regularizer)
+    constraints.check(gamma_constraint)
+
+    def init(key: Any, x: Any) -> dict[str, Any]:
+        need_floating("LayerScale", x)
+        channels = x.shape[axis_of("LayerScale", x, -1)]
+        return {"gamma": jnp.full((channels,), initial, param_dtype(x))}
+
+    def apply(params: Any, x: Float[Array, "... channels"]) -> Float[Array, "... channels"]:
+        need_floating("LayerScale", x)
+        need_features("LayerScale", x, axis_of("LayerScale", x, -1), params["gamma"].shape[0], "channels")
+        return x * reshaped_to(x, params["gamma"], [-1])
+
+    return init, apply
+
+
+@layer
+def SqueezeExcite(
+    reduction: int = 16,
+    activation: ActivationLike | None = "relu",
+    gate_activation: ActivationLike | None = "sigmoid",
+    data_format: DataFormat | None = None,
+    reduce_initializer: InitializerLike = "glorot_uniform",
+    expand_initializer: InitializerLike = "glorot_uniform",
+    reduce_regularizer: RegularizerLike | None = None,
+    expand_regularizer: RegularizerLike | None = None,
+    reduce_constraint: ConstraintLike | None = None,
+    expand_constraint: ConstraintLike | None = None,
+):
+    """Weighs the channels of images by what the whole image holds (Hu et al., 2018).
+
+    The mean over all positions passes two dense layers, the first of which has fewer units; the result is a
+    factor for each channel. The mean is taken in float32 or wider.
+
+    Shapes: `(batch, height, width, channels)`, kept. Parameters: `reduce_kernel` `(channels, hidden)`,
+    `reduce_bias`, `expand_kernel` `(hidden, channels)`, `expand_bias`; `hidden` is `channels // reduction`,
+    at least 1.
+
+    Args:
+        reduction: how many times fewer units the first dense layer has.
+        activation: of the first dense layer.
+        gate_activation: of the second.
+        data_format: "channels_last", which is the default, or "channels_first".
+        reduce_initializer: first values of the first kernel; biases begin at 0.
+        expand_initializer: first values of the second kernel.
+        reduce_regularizer: penalty on the first kernel; see `Layer.penalty`.
+        expand_regularizer: penalty on the second kernel.
+        reduce_constraint: what the first kernel is held to after each update; see `Layer.constrain`.
+        expand_constraint: what the second kernel is held to.
+
+    Raises:
+        ValueError: a reduction below 1, or an input of another rank.
+        TypeError: whole numbers as input.
+
+    >>> import jax, jlayers as jl
+    >>> params, state = jl.SqueezeExcite(4).init(jax.random.key(0), (2, 8, 8, 32))
+    >>> params["reduce_kernel"].shape, params["expand_kernel"].shape
+    ((32, 8), (8, 32))
+    """
+    positive("SqueezeExcite", "reduction", reduction)
+    activate, gate = activations.get(activation), activations.get(gate_activation)
+    make_reduce, make_expand = initializers.get(reduce_initializer), initializers.get(expand_initializer)
+    for regularizer in (reduce_regularizer, expand_regularizer):
+        regularizers.get(regularizer)
+    constraints.check(reduce_constraint, expand_constraint)
+    last, first = channels_at_edge("SqueezeExcite", data_format)
+
+    def checked(x: Any) -> Any:
+        need_rank("SqueezeExcite", x, 4, spatial_shape(2, data_format))
+        need_floating("SqueezeExcite", x)
+        return last(x)
+
+    def init(key: Any, x: Any) -> dict[str, Any]:
+        channels, dtype = checked(x).shape[-1], param_dtype(x)
+        hidden = max(channels // reduction, 1)
+        reduce_key, expand_key = jax.random.split(key)
+        return {
+            "reduce_kernel": make_reduce(reduce_key, (channels, hidden), dtype),
+            "reduce_bias": jnp.zeros((hidden,), dtype),
+            "expand_kernel": make_expand(expand_key, (hidden, channels), dtype),
+            "expand_bias": jnp.zeros((channels,), dtype),
+        }
+
+    def dense(params: Any, name: str, x: jax.Array, function: Any) -> jax.Array:
+        y = jnp.matmul(x, params[f"{name}_kernel"].astype(x.dtype))
+        y = y + reshaped_to(y, params[f"{name}_bias"], [-1])
+        return function(y) if function else y
+
+    def apply(params: Any, x: jax.Array) -> jax.Array:
+        x = checked(x)
+        need_features("SqueezeExcite", x, -1, params["reduce_kernel"].shape[0], "channels")
+        mean = jnp.mean(x.astype(wide_dtype(x.dtype)), axis=(1, 2)).astype(x.dtype)
+        factors = dense(params, "expand", dense(params, "reduce", mean, activate), gate)
+        return first(x * factors[:, None, None, :])
+
+    return init, apply
