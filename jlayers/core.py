@@ -327,7 +327,9 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
 
 def _assemble(made: Any, spec: Spec) -> Layer:
     if isinstance(made, Layer):
-        return dataclasses.replace(made, spec=spec, made=None, adopted=(made.spec, *made.adopted))
+        thawed = made.made or made  # so that what comes frozen can be unfrozen
+        built = dataclasses.replace(thawed, spec=spec, made=None, adopted=(made.spec, *made.adopted))
+        return built.with_frozen(made.frozen)
     if isinstance(made, Wiring):
         frozen = {join(name, p) for name, child in made.children.items() for p in child.frozen}
         pair = lift(*made.wire(made.children), spec.name)

@@ -89,3 +89,18 @@ def test_a_pattern_that_matches_nothing_names_the_nearest(model):
         jl.freeze(model, "bases")
     with pytest.raises(ValueError, match="matches no layer"):
         jl.unfreeze(model, "base/*/kernel")
+
+
+def test_what_a_constructor_returns_frozen_can_be_unfrozen(key):
+    @jl.layer
+    def Settled(units: int):
+        return jl.Dense(units, trainable=False)
+
+    layer = Settled(2)
+    assert layer.frozen == {""}
+    assert jl.core.layers.get(layer.to_data()).frozen == {""}
+    thawed = jl.unfreeze(layer)
+    assert thawed.frozen == set()
+    params, state = thawed.init(key, (3, 2))
+    gradients = jax.grad(lambda p: jnp.sum(thawed.apply(p, state, jnp.ones((3, 2)))[0]))(params)
+    assert np.all(gradients["bias"] == 3)
