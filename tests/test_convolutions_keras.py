@@ -143,7 +143,8 @@ def test_forms_agree_in_half_precision():
     options = {"strides": (1, 1), "padding": "same", "dilation": (1, 1)}
     x, kernel = jnp.asarray(data((2, 6, 5, 3))), jnp.asarray(data((5, 5, 3, 1), seed=1))
     half = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
-    exact = values_and_gradients(depthwise_conv_lax, *(h.astype(jnp.float32) for h in half), options)
+    wide = half[0].astype(jnp.float32), half[1].astype(jnp.float32)
+    exact = values_and_gradients(depthwise_conv_lax, *wide, options)
     actual = values_and_gradients(depthwise_conv_shifted, *half, options)
     for got, want in zip(jax.tree.leaves(actual), jax.tree.leaves(exact), strict=True):
         assert got.dtype == jnp.bfloat16
