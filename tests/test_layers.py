@@ -60,7 +60,11 @@ ERRORS = [
         KeyError,
         "unknown initializer 'glorot': did you mean 'glorot_normal' or 'glorot_uniform'?",
     ),
-    (lambda: jl.Dense(2, kernel_regularizer="l3"), KeyError, "unknown regularizer 'l3': did you mean 'l2'"),
+    (
+        lambda: jl.Dense(2, kernel_regularizer="l3"),
+        KeyError,
+        "unknown regularizer 'l3': valid: l1, l1_l2, l2",
+    ),
     (
         lambda: jl.Dense(2, kernel_regularizer=jl.initializers.zeros()),
         TypeError,

@@ -1,4 +1,4 @@
-"""Every test runs under strict dtype and rank promotion; Keras, where compared with, runs on JAX.
+"""Tests run under strict dtype and rank promotion, examples as users run them; Keras runs on JAX.
 
 Most of the time goes into compiling small programs: without LLVM's expensive passes, and into a folder
 that the worker processes share.
@@ -21,6 +21,8 @@ if made := "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it 
 import jax
 import pytest
 
+from jlayers.registry import Registry
+
 
 def pytest_unconfigure():
     if made:
@@ -28,9 +30,22 @@ def pytest_unconfigure():
 
 
 @pytest.fixture(autouse=True)
-def strict_promotion():
+def strict_promotion(request):
+    if isinstance(request.node, pytest.DoctestItem):
+        yield
+        return
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def closed_registries():
+    """What a test or an example registers is gone after it."""
+    tables = ("_constructors", "_functions", "_by_key")
+    kept = [(r, name, dict(getattr(r, name))) for r in Registry.all() for name in tables]
+    yield
+    for registry, name, table in kept:
+        setattr(registry, name, table)
 
 
 @pytest.fixture
