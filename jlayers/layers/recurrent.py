@@ -58,7 +58,7 @@ def SimpleRNN(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
-        unroll: compile one copy of the step per time step and no loop: faster for short sequences, slow
+        unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
 
     Raises:
@@ -143,7 +143,7 @@ def LSTM(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
-        unroll: compile one copy of the step per time step and no loop: faster for short sequences, slow
+        unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
 
     Raises:
@@ -232,7 +232,7 @@ def GRU(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
-        unroll: compile one copy of the step per time step and no loop: faster for short sequences, slow
+        unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
         reset_after: apply the reset gate after the recurrent product (as cuDNN does), not before it.
 

@@ -41,7 +41,7 @@ def RNN(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last states, too.
         go_backwards: begin at the last step.
-        unroll: compile one copy of the cell per time step and no loop: faster for short sequences, slow
+        unroll: compile one copy of the cell per time step and no loop: for short sequences; slow
             to compile for long ones.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Numerics under the layers, each with its plain `lax` twin where it has a faster lowering."""
+"""Numerics under the layers, each with its plain `lax` twin where it has another lowering."""
