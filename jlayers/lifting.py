@@ -106,13 +106,13 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
     ) -> tuple[Any, Any]:
         count(inputs)
         given = {"state": state, "key": key, "train": train}
-        given["mask"] = None if most == 1 else (None,) * len(inputs)
         kept = None
-        if not masks_pass and any(map(is_masked, leaves(inputs))):
-            if "mask" not in keywords:
-                kept = kept_mask(inputs)
+        if "mask" in keywords:
             inputs, masks = split(type_name, inputs)
             given["mask"] = masks[0] if most == 1 else masks
+        elif not container and any(map(is_masked, leaves(inputs))):
+            kept = kept_mask(inputs)
+            inputs, _ = split(type_name, inputs)
         out = apply(params, *inputs, **{k: given[k] for k in keywords})
         output, state = out if stateful else (out, state)
         return with_mask(output, kept), state
