@@ -64,7 +64,7 @@ def SimpleRNN(
         go_backwards: begin at the last step.
         unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
-        zero_output_for_mask: with `return_sequences`, the output of padding is 0, not that of the step before.
+        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
 
     Raises:
         ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
@@ -155,7 +155,7 @@ def LSTM(
         go_backwards: begin at the last step.
         unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
-        zero_output_for_mask: with `return_sequences`, the output of padding is 0, not that of the step before.
+        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
 
     Raises:
         ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
@@ -251,7 +251,7 @@ def GRU(
         unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
         reset_after: apply the reset gate after the recurrent product (as cuDNN does), not before it.
-        zero_output_for_mask: with `return_sequences`, the output of padding is 0, not that of the step before.
+        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
 
     Raises:
         ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial

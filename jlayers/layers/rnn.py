@@ -39,8 +39,8 @@ def RNN(
     and losses in it are summed. The cell has the same key at all steps, so its dropout is one mask.
 
     Under a mask `(batch, time)` the states pass over padding as if it were not there. Outputs of all steps
-    have the mask, too, turned round with them by `go_backwards` (Keras leaves it as it was). The output before
-    the first real step is 0 (in Keras the first state, which it takes for the output).
+    have the mask, too, turned round with them by `go_backwards` (Keras leaves it as it was). Before the
+    first real step the output is 0 (in Keras the first state, which it takes for the output).
 
     Args:
         cell: such as `LSTMCell`; a list of cells means `StackedRNNCells`.
@@ -49,7 +49,7 @@ def RNN(
         go_backwards: begin at the last step.
         unroll: compile one copy of the cell per time step and no loop: for short sequences; slow
             to compile for long ones.
-        zero_output_for_mask: with `return_sequences`, the output of padding is 0, not that of the step before.
+        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
 
     Raises:
         TypeError: a layer that gives no states, or a mask where the cell has a state of its own.

@@ -42,9 +42,9 @@ def TransformerEncoder(
     `LayerNormalization` at its end. `jl.Repeat(block, times)` makes a stack of which one block is compiled.
 
     Inputs: `x[, mask]`, `(batch, length, hidden_dim)` and a boolean mask `(batch, target, source)`, True
-    where to attend, as in `MultiHeadAttention`. The output has the shape of `x`, and its mask if it is masked:
-    to padding nothing attends. Parameters: those of the
-    layers `attention`, `attention_norm`, `intermediate`, `output` and `output_norm`.
+    where to attend, as in `MultiHeadAttention`. The output has the shape of `x`, and its mask if it is
+    masked: to padding nothing attends. Parameters: those of the layers `attention`,
+    `attention_norm`, `intermediate`, `output` and `output_norm`.
 
     Args:
         hidden_dim: features of input and output.
