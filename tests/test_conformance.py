@@ -85,6 +85,7 @@ ROWS = [
     (jl.Identity(), (2, 3)),
     (jl.InputLayer((None, 2)), (2, 3, 2)),
     (jl.LayerScale(0.5), (2, 3)),
+    (jl.LoRA(jl.Dense(3, activation="tanh"), 2, b_initializer="ones"), (2, 4)),
     (jl.LSTM(3, return_sequences=True, return_state=True, **ORTHOGONAL), (2, 3, 2)),
     (jl.LSTMCell(3, dropout=0.4, recurrent_dropout=0.4, **ORTHOGONAL), (2, 4)),
     (jl.Lambda(squared), (2, 3), {"data": FUNCTION}),
