@@ -12,7 +12,9 @@ from jlayers.layers import (
     depthwise,
     einsum,
     embedding,
+    experts,
     global_pooling,
+    linear_recurrence,
     merging,
     normalization,
     pooling,
@@ -21,6 +23,7 @@ from jlayers.layers import (
     regularization,
     reshaping,
     resizing,
+    reversible,
     rnn,
     separable,
     sequence_wrappers,
@@ -28,6 +31,7 @@ from jlayers.layers import (
     transposed,
     unit_norm,
     vision,
+    weight_norm,
 )
 from jlayers.layers.activation import *
 from jlayers.layers.adaptive_pooling import *
@@ -40,7 +44,9 @@ from jlayers.layers.core import *
 from jlayers.layers.depthwise import *
 from jlayers.layers.einsum import *
 from jlayers.layers.embedding import *
+from jlayers.layers.experts import *
 from jlayers.layers.global_pooling import *
+from jlayers.layers.linear_recurrence import *
 from jlayers.layers.merging import *
 from jlayers.layers.normalization import *
 from jlayers.layers.pooling import *
@@ -49,6 +55,7 @@ from jlayers.layers.recurrent import *
 from jlayers.layers.regularization import *
 from jlayers.layers.reshaping import *
 from jlayers.layers.resizing import *
+from jlayers.layers.reversible import *
 from jlayers.layers.rnn import *
 from jlayers.layers.separable import *
 from jlayers.layers.sequence_wrappers import *
@@ -56,6 +63,7 @@ from jlayers.layers.transformer import *
 from jlayers.layers.transposed import *
 from jlayers.layers.unit_norm import *
 from jlayers.layers.vision import *
+from jlayers.layers.weight_norm import *
 
 __all__: list[str] = []
 __all__ += activation.__all__
@@ -69,7 +77,9 @@ __all__ += core.__all__
 __all__ += depthwise.__all__
 __all__ += einsum.__all__
 __all__ += embedding.__all__
+__all__ += experts.__all__
 __all__ += global_pooling.__all__
+__all__ += linear_recurrence.__all__
 __all__ += merging.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
@@ -78,6 +88,7 @@ __all__ += recurrent.__all__
 __all__ += regularization.__all__
 __all__ += reshaping.__all__
 __all__ += resizing.__all__
+__all__ += reversible.__all__
 __all__ += rnn.__all__
 __all__ += separable.__all__
 __all__ += sequence_wrappers.__all__
@@ -85,3 +96,4 @@ __all__ += transformer.__all__
 __all__ += transposed.__all__
 __all__ += unit_norm.__all__
 __all__ += vision.__all__
+__all__ += weight_norm.__all__
