@@ -1,6 +1,7 @@
 """The layers, one module per family; every name here is a constructor registered for configurations."""
 
 from jlayers.layers import (
+    _aliases,
     activation,
     adaptive_pooling,
     attention,
@@ -33,6 +34,7 @@ from jlayers.layers import (
     vision,
     weight_norm,
 )
+from jlayers.layers._aliases import *
 from jlayers.layers.activation import *
 from jlayers.layers.adaptive_pooling import *
 from jlayers.layers.attention import *
@@ -66,6 +68,7 @@ from jlayers.layers.vision import *
 from jlayers.layers.weight_norm import *
 
 __all__: list[str] = []
+__all__ += _aliases.__all__
 __all__ += activation.__all__
 __all__ += adaptive_pooling.__all__
 __all__ += attention.__all__

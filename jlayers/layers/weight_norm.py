@@ -28,7 +28,7 @@ def WeightNormalization(layer: LayerLike):
     float32 or wider; of a kernel column of zeros the quotient is zero.
 
     Shapes: those of the layer. Parameters: those of the layer, under `layer`, which give directions alone;
-    and under `g`, by the path of each kernel, `(outputs,)`. In a `Repeat` they have the kernel's leading axis.
+    and under `g`, by the path of each kernel, `(outputs,)`. A `Repeat` gives them its leading axis.
 
     Args:
         layer: any layer with kernels, or several in a container.
