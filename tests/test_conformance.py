@@ -70,6 +70,7 @@ ROWS = [
     (jl.ELU(), (2, 3)),
     (jl.Embedding(5, 3), TOKENS),
     (jl.Flatten(), (2, 3, 2)),
+    (jl.GatedDense(3, use_bias=True), (2, 4)),
     (jl.GaussianDropout(0.5), (2, 3)),
     (jl.GRU(3, **ORTHOGONAL), (2, 3, 2)),
     (jl.GRUCell(3, **ORTHOGONAL), (2, 2)),

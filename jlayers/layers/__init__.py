@@ -14,6 +14,7 @@ from jlayers.layers import (
     einsum,
     embedding,
     experts,
+    gated,
     global_pooling,
     linear_recurrence,
     merging,
@@ -47,6 +48,7 @@ from jlayers.layers.depthwise import *
 from jlayers.layers.einsum import *
 from jlayers.layers.embedding import *
 from jlayers.layers.experts import *
+from jlayers.layers.gated import *
 from jlayers.layers.global_pooling import *
 from jlayers.layers.linear_recurrence import *
 from jlayers.layers.merging import *
@@ -81,6 +83,7 @@ __all__ += depthwise.__all__
 __all__ += einsum.__all__
 __all__ += embedding.__all__
 __all__ += experts.__all__
+__all__ += gated.__all__
 __all__ += global_pooling.__all__
 __all__ += linear_recurrence.__all__
 __all__ += merging.__all__
