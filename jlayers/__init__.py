@@ -19,6 +19,7 @@ from jlayers.flops import flops
 from jlayers.freeze import freeze, trainable_mask, unfreeze
 from jlayers.graph import Graph, Input, Model, Node, graph
 from jlayers.layers import *
+from jlayers.lora import LoRA, merge_lora
 from jlayers.masks import Masked, keeps_mask
 from jlayers.node_table import InputLayer
 from jlayers.regularizers import l1, l1_l2, l2
@@ -32,6 +33,7 @@ __all__ = [
     "Input",
     "InputLayer",
     "Layer",
+    "LoRA",
     "Masked",
     "MissingKeyError",
     "Model",
@@ -55,6 +57,7 @@ __all__ = [
     "layer",
     "layers",
     "losses",
+    "merge_lora",
     "metrics",
     "need_key",
     "no_params",

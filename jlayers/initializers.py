@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jlayers.registry import Registry
 from jlayers.shapes import wide_dtype
@@ -32,6 +33,7 @@ __all__ = [
     "random_normal",
     "random_uniform",
     "register",
+    "stft",
     "truncated_normal",
     "variance_scaling",
     "zeros",
@@ -349,3 +351,82 @@ def orthogonal(gain: float = 1.0) -> Initializer:
         return gain * (q.T if rows < columns else q).reshape(shape)
 
     return _rounded(draw)
+
+
+# Of windows that are sums of cosines: the factors of cos(0), -cos(t), cos(2t), ...
+_WINDOWS = {
+    "boxcar": (1.0,),
+    "hann": (0.5, 0.5),
+    "hamming": (0.54, 0.46),
+    "blackman": (0.42, 0.5, 0.08),
+    "nuttall": (0.3635819, 0.4891775, 0.1365995, 0.0106411),
+    "blackmanharris": (0.35875, 0.48829, 0.14128, 0.01168),
+}
+
+
+def _window(window: str | Sequence[float], length: int, periodic: bool) -> np.ndarray:
+    if not isinstance(window, str):
+        values = np.asarray(window, np.float64)
+        if values.shape != (length,):
+            raise ValueError(
+                f"stft: expected a window of {length} values, as long as the kernel, received {values.shape}"
+            )
+        return values
+    if length == 1:
+        return np.ones(1)
+    angles = 2 * np.pi * np.arange(length) / (length if periodic else length - 1)
+    return np.sum([a * np.cos(k * (angles - np.pi)) for k, a in enumerate(_WINDOWS[window])], axis=0)
+
+
+@registry.factory("STFTInitializer")
+def stft(
+    side: Literal["real", "imag"] = "real",
+    window: str | Sequence[float] | None = "hann",
+    scaling: Literal["density", "spectrum"] | None = "density",
+    periodic: bool = False,
+) -> Initializer:
+    """The kernel with which a `Conv1D` computes one side of a short-time Fourier transform. As in Keras.
+
+    Shape: `(frame, 1, frequencies)`, of which the frequencies are the first half, `length // 2 + 1`.
+
+    Args:
+        side: "real" or "imag", of the complex result.
+        window: "hann", "hamming", "blackman", "nuttall", "blackmanharris", "boxcar", or its values; None for
+            none. Keras takes all windows of SciPy.
+        scaling: divide by the root of the sum of the window's squares ("density"), or by its sum
+            ("spectrum").
+        periodic: the window is one period of a periodic one, and does not end as it began.
+
+    Raises:
+        ValueError: another side, scaling or window; on use, another shape.
+
+    >>> import jax, jlayers as jl
+    >>> kernel = jl.initializers.stft(window=None)(jax.random.key(0), (4, 1, 3), "float32")
+    >>> [[round(v) for v in row] for row in kernel[:, 0].tolist()]
+    [[1, 1, 1], [1, 0, -1], [1, -1, 1], [1, 0, -1]]
+    """
+    if side not in ("real", "imag"):
+        raise ValueError(f"stft: expected side 'real' or 'imag', received side={side!r}")
+    if scaling not in (None, "density", "spectrum"):
+        raise ValueError(
+            f"stft: expected scaling 'density', 'spectrum' or None, received scaling={scaling!r}"
+        )
+    if isinstance(window, str) and window not in _WINDOWS:
+        raise ValueError(f"stft: expected window out of {tuple(_WINDOWS)}, received window={window!r}")
+
+    def init(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+        if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
+            raise ValueError(
+                f"stft: expected a kernel (frame, 1, frequencies) of at least 2 frequencies, received "
+                f"shape={tuple(shape)}"
+            )
+        frame, _, frequencies = shape
+        angles = np.pi * np.outer(np.arange(frame), np.arange(frequencies)) / (frequencies - 1)
+        kernel = np.cos(angles) if side == "real" else -np.sin(angles)
+        if window is not None:
+            values = _window(window, frame, periodic)
+            scale = {"density": np.sqrt(np.sum(values**2)), "spectrum": np.sum(np.abs(values)), None: 1.0}
+            kernel = kernel * values[:, None] / scale[scaling]
+        return jnp.asarray(kernel[:, None], dtype)
+
+    return init

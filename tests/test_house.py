@@ -21,12 +21,12 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # fmt: off
 ORDER = [
     "registry", "shapes", "masks", "lifting", "core", "tree", "initializers", "activations", "regularizers",
-    "constraints", "wiring", "ops", "layers", "compose", "node_table", "graph", "freeze", "table", "observed",
-    "flops", "summary", "draw", "losses", "metrics", "optimizers", "data", "train", "applications", "interop",
-    "config", "runs", "cli", "testing",
+    "constraints", "wiring", "ops", "layers", "compose", "node_table", "graph", "freeze", "lora", "table",
+    "observed", "flops", "summary", "draw", "losses", "metrics", "optimizers", "data", "train",
+    "applications", "interop", "config", "runs", "cli", "testing",
 ]
 # fmt: on
-JAX_ALONE = ORDER[: ORDER.index("freeze") + 1]  # no optax, no YAML, no files
+JAX_ALONE = ORDER[: ORDER.index("lora") + 1]  # no optax, no YAML, no files
 LIGHT = {"jax", "numpy", "jaxtyping", "jlayers"}
 HEAVY = {"sklearn", "matplotlib", "pydantic", "ruamel", "rich", "safetensors", "h5py"}
 MAY_BE_HEAVY = ("config", "cli")

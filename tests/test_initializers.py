@@ -140,6 +140,18 @@ def test_against_the_initialisers_of_jax():
         )
 
 
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize(("side", "scaling"), [("real", "density"), ("imag", "spectrum"), ("imag", None)])
+def test_stft_is_that_of_keras(side, scaling, periodic):
+    shape = (9, 1, 6)
+    named = {"hann", "hamming", "blackman", "nuttall", "blackmanharris", "boxcar"}
+    for window in (*sorted(named), None, tuple(np.linspace(0.1, 1, 9).tolist())):
+        options = {"side": side, "window": window, "scaling": scaling, "periodic": periodic}
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            expected = keras.initializers.STFT(**options)(shape)
+        np.testing.assert_allclose(draw("STFT", shape, **options), expected, rtol=1e-5, atol=3e-6)
+
+
 def test_fixed_values():
     np.testing.assert_array_equal(draw("constant", (2,), value=3.0), [3, 3])
     np.testing.assert_array_equal(draw("identity", (2, 3), gain=2.0), 2 * np.eye(2, 3))

@@ -38,6 +38,8 @@ CASES = [
     ("Recall", {}, BITS, UNIT),
     ("Recall", {"thresholds": 0.7}, BITS, UNIT),
     ("Recall", {"top_k": 2, "class_id": 3}, ONE_HOT, SOFT),
+    ("Precision", {"top_k": 2}, ONE_HOT, np.ones_like(SOFT)),  # ties: exactly two count
+    ("Recall", {"top_k": 1}, BITS, np.round(UNIT)),
     ("MeanSquaredError", {}, BITS, NUMBERS),
     ("MeanAbsoluteError", {}, BITS, NUMBERS),
     ("RootMeanSquaredError", {}, BITS, NUMBERS),

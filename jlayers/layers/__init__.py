@@ -1,6 +1,7 @@
 """The layers, one module per family; every name here is a constructor registered for configurations."""
 
 from jlayers.layers import (
+    _aliases,
     activation,
     adaptive_pooling,
     attention,
@@ -12,7 +13,10 @@ from jlayers.layers import (
     depthwise,
     einsum,
     embedding,
+    experts,
+    gated,
     global_pooling,
+    linear_recurrence,
     masking,
     merging,
     normalization,
@@ -22,6 +26,7 @@ from jlayers.layers import (
     regularization,
     reshaping,
     resizing,
+    reversible,
     rnn,
     separable,
     sequence_wrappers,
@@ -29,7 +34,9 @@ from jlayers.layers import (
     transposed,
     unit_norm,
     vision,
+    weight_norm,
 )
+from jlayers.layers._aliases import *
 from jlayers.layers.activation import *
 from jlayers.layers.adaptive_pooling import *
 from jlayers.layers.attention import *
@@ -41,7 +48,10 @@ from jlayers.layers.core import *
 from jlayers.layers.depthwise import *
 from jlayers.layers.einsum import *
 from jlayers.layers.embedding import *
+from jlayers.layers.experts import *
+from jlayers.layers.gated import *
 from jlayers.layers.global_pooling import *
+from jlayers.layers.linear_recurrence import *
 from jlayers.layers.masking import *
 from jlayers.layers.merging import *
 from jlayers.layers.normalization import *
@@ -51,6 +61,7 @@ from jlayers.layers.recurrent import *
 from jlayers.layers.regularization import *
 from jlayers.layers.reshaping import *
 from jlayers.layers.resizing import *
+from jlayers.layers.reversible import *
 from jlayers.layers.rnn import *
 from jlayers.layers.separable import *
 from jlayers.layers.sequence_wrappers import *
@@ -58,8 +69,10 @@ from jlayers.layers.transformer import *
 from jlayers.layers.transposed import *
 from jlayers.layers.unit_norm import *
 from jlayers.layers.vision import *
+from jlayers.layers.weight_norm import *
 
 __all__: list[str] = []
+__all__ += _aliases.__all__
 __all__ += activation.__all__
 __all__ += adaptive_pooling.__all__
 __all__ += attention.__all__
@@ -71,8 +84,11 @@ __all__ += core.__all__
 __all__ += depthwise.__all__
 __all__ += einsum.__all__
 __all__ += embedding.__all__
+__all__ += experts.__all__
+__all__ += gated.__all__
 __all__ += global_pooling.__all__
 __all__ += masking.__all__
+__all__ += linear_recurrence.__all__
 __all__ += merging.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
@@ -81,6 +97,7 @@ __all__ += recurrent.__all__
 __all__ += regularization.__all__
 __all__ += reshaping.__all__
 __all__ += resizing.__all__
+__all__ += reversible.__all__
 __all__ += rnn.__all__
 __all__ += separable.__all__
 __all__ += sequence_wrappers.__all__
@@ -88,3 +105,4 @@ __all__ += transformer.__all__
 __all__ += transposed.__all__
 __all__ += unit_norm.__all__
 __all__ += vision.__all__
+__all__ += weight_norm.__all__

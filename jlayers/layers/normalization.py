@@ -19,7 +19,13 @@ from jlayers.masks import Masked, expand, keeps_mask, refusal, with_mask
 from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype, wide_dtype
 
-__all__ = ["BatchNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization"]
+__all__ = [
+    "BatchNormalization",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "RMSNormalization",
+]
 
 
 def _moments(
@@ -328,6 +334,62 @@ def GroupNormalization(
         return affine.apply(params, jnp.moveaxis(y, -1, channels), [channels]).astype(x.dtype)
 
     return init, apply
+
+
+@layer
+def InstanceNormalization(
+    axis: int = -1,
+    epsilon: float = 0.001,
+    center: bool = True,
+    scale: bool = True,
+    beta_initializer: InitializerLike = "zeros",
+    gamma_initializer: InitializerLike = "ones",
+    beta_regularizer: RegularizerLike | None = None,
+    gamma_regularizer: RegularizerLike | None = None,
+    beta_constraint: ConstraintLike | None = None,
+    gamma_constraint: ConstraintLike | None = None,
+):
+    """Normalises each channel of each example over all positions (https://arxiv.org/abs/1607.08022).
+
+    `GroupNormalization` with a group per channel. Shapes: any with a batch in front, kept. Parameters:
+    `gamma`, `beta` `(channels,)`.
+
+    Args:
+        axis: of the channels.
+        epsilon: added to the variance.
+        center: whether to add `beta`.
+        scale: whether to multiply by `gamma`.
+        beta_initializer: first values of `beta`.
+        gamma_initializer: first values of `gamma`.
+        beta_regularizer: penalty on `beta`; see `Layer.penalty`.
+        gamma_regularizer: penalty on `gamma`.
+        beta_constraint: what `beta` is held to after each update; see `Layer.constrain`.
+        gamma_constraint: what `gamma` is held to.
+
+    Raises:
+        ValueError: an epsilon of 0 or less, or an unknown axis.
+        TypeError: whole numbers as input.
+
+    >>> import jax, jlayers as jl
+    >>> norm = jl.InstanceNormalization()
+    >>> params, state = norm.init(jax.random.key(0), (1, 2, 1))
+    >>> y, state = norm.apply(params, state, jax.numpy.array([[[1.0], [3.0]]]))
+    >>> [round(v, 2) for v in y[0, :, 0].tolist()]
+    [-1.0, 1.0]
+    """
+    return GroupNormalization(
+        -1,
+        axis=axis,
+        epsilon=epsilon,
+        center=center,
+        scale=scale,
+        beta_initializer=beta_initializer,
+        gamma_initializer=gamma_initializer,
+        beta_regularizer=beta_regularizer,
+        gamma_regularizer=gamma_regularizer,
+        beta_constraint=beta_constraint,
+        gamma_constraint=gamma_constraint,
+    )
 
 
 @layer

@@ -54,7 +54,9 @@ def _confusion(
     def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
         y, p = aligned(y_true, y_pred)
         if top_k is not None:
-            kept = p >= jax.lax.top_k(p, top_k)[0][..., -1:]
+            # By place and not by value: of equal scores, the first ones count, and never more than top_k.
+            places = jax.lax.top_k(p, top_k)[1]
+            kept = jax.nn.one_hot(places, p.shape[-1], dtype=bool).any(axis=-2)
             p = jnp.where(kept, p, -jnp.inf)
         if class_id is not None:
             if y.ndim < 2:

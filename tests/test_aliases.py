@@ -1,0 +1,25 @@
+"""Keras's second names of layers are the same constructors, and files keep the first name."""
+
+import keras
+import pytest
+
+import jlayers as jl
+from jlayers.core import layers
+from jlayers.layers import _aliases
+
+CLASSES = {name: value.__name__ for name, value in vars(keras.layers).items() if isinstance(value, type)}
+KERAS = {alias: name for alias, name in CLASSES.items() if alias != name and name in CLASSES}
+
+
+@pytest.mark.parametrize(("alias", "name"), KERAS.items())
+def test_every_second_name_of_keras_is_the_same_constructor(alias, name):
+    assert getattr(jl, alias) is getattr(jl, name)
+    assert layers.find(alias) == name
+    assert alias not in list(layers)
+
+
+def test_there_are_no_others():
+    assert set(_aliases.__all__) == set(KERAS)
+    made = layers.get({"Convolution2D": {"filters": 3, "kernel_size": 2}})
+    assert made.to_data() == {"Conv2D": {"filters": 3, "kernel_size": 2}}
+    assert repr(jl.AvgPool1D(3)) == "AveragePooling1D(3)"
