@@ -13,10 +13,17 @@ from jlayers.layers import (
     einsum,
     embedding,
     global_pooling,
+    image_affine,
+    image_augmentation,
+    image_colour,
+    image_geometry,
+    image_mixing,
+    image_tone,
     merging,
     normalization,
     pooling,
     position,
+    rand_augment,
     recurrent,
     regularization,
     reshaping,
@@ -41,10 +48,17 @@ from jlayers.layers.depthwise import *
 from jlayers.layers.einsum import *
 from jlayers.layers.embedding import *
 from jlayers.layers.global_pooling import *
+from jlayers.layers.image_affine import *
+from jlayers.layers.image_augmentation import *
+from jlayers.layers.image_colour import *
+from jlayers.layers.image_geometry import *
+from jlayers.layers.image_mixing import *
+from jlayers.layers.image_tone import *
 from jlayers.layers.merging import *
 from jlayers.layers.normalization import *
 from jlayers.layers.pooling import *
 from jlayers.layers.position import *
+from jlayers.layers.rand_augment import *
 from jlayers.layers.recurrent import *
 from jlayers.layers.regularization import *
 from jlayers.layers.reshaping import *
@@ -70,10 +84,17 @@ __all__ += depthwise.__all__
 __all__ += einsum.__all__
 __all__ += embedding.__all__
 __all__ += global_pooling.__all__
+__all__ += image_affine.__all__
+__all__ += image_augmentation.__all__
+__all__ += image_colour.__all__
+__all__ += image_geometry.__all__
+__all__ += image_mixing.__all__
+__all__ += image_tone.__all__
 __all__ += merging.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
 __all__ += position.__all__
+__all__ += rand_augment.__all__
 __all__ += recurrent.__all__
 __all__ += regularization.__all__
 __all__ += reshaping.__all__
