@@ -51,16 +51,18 @@ def smooth(image: Image) -> Image:
 def hsv(image: Image) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Hue, saturation and value, each in [0, 1], of red, green and blue in [0, 1]."""
     red, green, blue = (image[..., i] for i in range(3))
-    value = jnp.max(image, axis=-1)
-    spread = value - jnp.min(image, axis=-1)
-    safe = jnp.where(spread > 0, spread, 1)
+    # Compared in pairs: once fused with what makes the image, a maximum may equal none of the three.
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    spread = value - jnp.minimum(jnp.minimum(red, green), blue)
+    least = jnp.finfo(image.dtype).eps  # below, the squares in the gradients of the quotients vanish
+    safe = jnp.where(spread > least, spread, 1)
     sixths = jnp.where(
-        value == red,
+        (red >= green) & (red >= blue),
         (green - blue) / safe,
-        jnp.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+        jnp.where(green >= blue, (blue - red) / safe + 2, (red - green) / safe + 4),
     )
-    hue = jnp.where(spread > 0, jnp.mod(sixths / 6, 1), 0)
-    return hue, jnp.where(value > 0, spread / jnp.where(value > 0, value, 1), 0), value
+    hue = jnp.where(spread > least, jnp.mod(sixths / 6, 1), 0)
+    return hue, jnp.where(value > least, spread / jnp.where(value > least, value, 1), 0), value
 
 
 def rgb(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> Image:

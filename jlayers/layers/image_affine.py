@@ -109,7 +109,7 @@ def RandomRotation(
     >>> import jax, jlayers as jl, jax.numpy as jnp
     >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
     >>> turned, _ = jl.RandomRotation((0.25, 0.25)).apply({}, {}, x, key=jax.random.key(0), train=True)
-    >>> turned.reshape(2, 2).round(3).tolist()
+    >>> turned.reshape(2, 2).round().tolist()
     [[2.0, 4.0], [1.0, 3.0]]
     """
     angles = factor_range("RandomRotation", "factor", factor, -1, 1, symmetric=True)

@@ -198,7 +198,7 @@ def RandomSharpness(
     >>> import jax, jlayers as jl, jax.numpy as jnp
     >>> x = jnp.zeros((1, 3, 3, 1)).at[0, 1, 1, 0].set(130.0)
     >>> blurred, _ = jl.RandomSharpness((0.0, 0.0)).apply({}, {}, x, key=jax.random.key(0), train=True)
-    >>> blurred[0, 1, :, 0].round(3).tolist()
+    >>> blurred[0, 1, :, 0].round().tolist()
     [10.0, 50.0, 10.0]
     """
     low, high = factor_range("RandomSharpness", "factor", factor, 0, 1)
