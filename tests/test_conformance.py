@@ -26,6 +26,9 @@ TOKENS = np.array([[1, 4, 0], [2, 2, 3]], np.int32)
 REAL = np.array([[True, True, False], [True, False, False]])
 PAIRS = np.array([[[True, True, False]], [[True, False, True]]])  # (batch, 1, source)
 FUNCTION = "a plain function has no name in a configuration"
+LABELS = np.array([[1, 0, 0], [0, 0.5, 0.5]], np.float32)
+PIXELS = {"value_range": (-5, 5)}  # where normal draws lie
+STEPS = {"gradient": "piecewise constant in the pixels, with jumps"}
 ORTHOGONAL = {"recurrent_initializer": "glorot_uniform"}  # the QR factorisation takes seconds to compile
 
 # Each row: the layer, its inputs, and what it does not hold, with the reason.
@@ -146,6 +149,32 @@ ROWS = [
     (jl.ZeroPadding1D((1, 2)), (2, 3, 2)),
     (jl.ZeroPadding2D(((1, 0), (0, 2))), (2, 2, 3, 2)),
     (jl.ZeroPadding3D(((1, 0), (0, 2), (0, 0))), (2, 2, 1, 2, 2)),
+    (jl.AutoContrast((-5, 5)), (2, 3, 2, 2)),
+    (jl.CenterCrop(2, 3), (2, 3, 2, 1)),
+    (jl.CutMix(), (2, 3, 4, 1), LABELS),
+    (jl.Equalization((-5, 5)), (2, 3, 3, 2), STEPS),
+    (jl.MixUp(), (2, 2, 3, 1), LABELS),
+    (jl.RandAugment(num_ops=1, **PIXELS), (2, 3, 4, 3), {"gradient": "posterises and equalises, with jumps"}),
+    (jl.RandomBrightness(0.3, **PIXELS), (2, 2, 3, 1)),
+    (jl.RandomColorDegeneration(0.5, **PIXELS), (2, 2, 3, 3)),
+    (jl.RandomColorJitter((-5, 5), 0.1, 0.2, 0.4, 0.3), (2, 2, 3, 3)),
+    (jl.RandomContrast(0.5, **PIXELS), (2, 3, 2, 2)),
+    (jl.RandomCrop(2, 3), (2, 4, 5, 1)),
+    (jl.RandomErasing((0.9, 1.0), **PIXELS), (2, 4, 3, 2)),
+    (jl.RandomFlip(), (2, 3, 2, 2)),
+    (jl.RandomGrayscale(0.5), (2, 2, 3, 3)),
+    (jl.RandomHue(0.5, **PIXELS), (2, 2, 3, 3)),
+    (jl.RandomInvert(**PIXELS), (2, 3, 2, 1)),
+    (jl.RandomPosterization((1, 8), **PIXELS), (2, 3, 2, 1), STEPS),
+    (jl.RandomRotation(0.2), (2, 3, 4, 2)),
+    (jl.RandomSaturation((0.2, 0.6), **PIXELS), (2, 2, 3, 3)),
+    (jl.RandomSharpness(1.0, **PIXELS), (2, 3, 4, 2)),
+    (jl.RandomShear(0.5, 0.3), (2, 3, 4, 1)),
+    (jl.RandomTranslation(0.3, 0.2, fill_mode="wrap"), (2, 3, 4, 2)),
+    (jl.RandomZoom(0.3), (2, 3, 4, 1)),
+    (jl.Rescaling((2.0, 0.5), offset=-1.0), (2, 3, 2)),
+    (jl.Resizing(3, 5, antialias=True), (2, 4, 3, 2)),
+    (jl.Solarization(0.2, (0.4, 0.8), **PIXELS), (2, 3, 2, 2), STEPS),
 ]
 
 

@@ -98,7 +98,14 @@ class Experiment:
 
         s = self.settings
         with self.builder.located(()):
-            return train.compile(self.model, s.optimizer, s.loss, s.metrics, loss_weights=s.loss_weights)
+            return train.compile(
+                self.model,
+                s.optimizer,
+                s.loss,
+                s.metrics,
+                loss_weights=s.loss_weights,
+                augment=s.augment,  # type: ignore[arg-type]  the builder has made it
+            )
 
     def located_layer(self) -> Any:
         """A context in which errors of the running model name the layer's line in the file."""

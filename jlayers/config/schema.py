@@ -72,6 +72,8 @@ class Settings:
         metrics: what is reported besides the loss, as a list; see `jlayers list metrics`. For a model of
             several outputs, a mapping of such lists by output.
         loss_weights: factors of the outputs' losses, as a list or by output.
+        augment: a layer that changes the inputs and the targets of each batch of training together, such as
+            `MixUp`. What changes the inputs alone goes into the model.
         freeze: patterns of paths of layers that are not trained, such as `encoder/**`.
         seed: of the weights, of dropout and of the order of the samples.
         training: how long to train, and on what.
@@ -83,6 +85,7 @@ class Settings:
     optimizer: OptimizerLike | list[OptimizerLike] = "adam"
     metrics: list[MetricLike] | dict[str, list[MetricLike]] = dataclasses.field(default_factory=list)
     loss_weights: list[float] | dict[str, float] | None = None
+    augment: LayerLike | None = None
     freeze: list[str] = dataclasses.field(default_factory=list)
     seed: int = 0
     training: Training = dataclasses.field(default_factory=Training)

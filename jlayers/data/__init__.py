@@ -3,6 +3,7 @@
 from jlayers.data.dataset import Dataset, DatasetLike, get, hold_out, register, registry
 from jlayers.data.digits import digits
 from jlayers.data.files import mnist, npy, npz
+from jlayers.data.one_hot import one_hot
 from jlayers.data.parts import parts
 from jlayers.data.table import csv
 
@@ -16,6 +17,7 @@ __all__ = [
     "mnist",
     "npy",
     "npz",
+    "one_hot",
     "parts",
     "register",
     "registry",

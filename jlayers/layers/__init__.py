@@ -18,10 +18,17 @@ from jlayers.layers import (
     global_pooling,
     linear_recurrence,
     masking,
+    image_affine,
+    image_augmentation,
+    image_colour,
+    image_geometry,
+    image_mixing,
+    image_tone,
     merging,
     normalization,
     pooling,
     position,
+    rand_augment,
     recurrent,
     regularization,
     reshaping,
@@ -53,10 +60,17 @@ from jlayers.layers.gated import *
 from jlayers.layers.global_pooling import *
 from jlayers.layers.linear_recurrence import *
 from jlayers.layers.masking import *
+from jlayers.layers.image_affine import *
+from jlayers.layers.image_augmentation import *
+from jlayers.layers.image_colour import *
+from jlayers.layers.image_geometry import *
+from jlayers.layers.image_mixing import *
+from jlayers.layers.image_tone import *
 from jlayers.layers.merging import *
 from jlayers.layers.normalization import *
 from jlayers.layers.pooling import *
 from jlayers.layers.position import *
+from jlayers.layers.rand_augment import *
 from jlayers.layers.recurrent import *
 from jlayers.layers.regularization import *
 from jlayers.layers.reshaping import *
@@ -89,10 +103,17 @@ __all__ += gated.__all__
 __all__ += global_pooling.__all__
 __all__ += masking.__all__
 __all__ += linear_recurrence.__all__
+__all__ += image_affine.__all__
+__all__ += image_augmentation.__all__
+__all__ += image_colour.__all__
+__all__ += image_geometry.__all__
+__all__ += image_mixing.__all__
+__all__ += image_tone.__all__
 __all__ += merging.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
 __all__ += position.__all__
+__all__ += rand_augment.__all__
 __all__ += recurrent.__all__
 __all__ += regularization.__all__
 __all__ += reshaping.__all__

@@ -15,6 +15,7 @@ from jlayers import optimizers
 from jlayers.core import Layer
 from jlayers.data.batches import Batch
 from jlayers.shapes import as_spec
+from jlayers.train.augment import augmented, check_augment
 from jlayers.train.objective import Objective, Plan
 from jlayers.train.state import TrainState, inputs_of, merge, split
 
@@ -85,6 +86,7 @@ def make_train_step(
     *,
     loss_weights: Any = None,
     weighted_metrics: Any = (),
+    augment: Layer | None = None,
 ) -> TrainStep:
     """One optimizer step as a compiled function that donates the state it is given.
 
@@ -100,6 +102,7 @@ def make_train_step(
         metrics: by name or object; for several outputs a list with one entry per output, or a dict.
         loss_weights: factors of the outputs' losses.
         weighted_metrics: metrics in which sample weights count.
+        augment: a layer from `(x, y)` to `(x, y)`, such as `jl.MixUp()`, for each batch; without parameters.
 
     Returns:
         `step(state, batch) -> (state, logs)`. `logs` are float32 scalars on the device: the loss and the
@@ -119,10 +122,14 @@ def make_train_step(
     """
     transformation = optax.with_extra_args_support(optimizers.get(optimizer))
     objective = Objective(model, loss, metrics, loss_weights, weighted_metrics)
+    check_augment(augment)
+    draws = model.draws or (augment is not None and augment.draws)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         trained, frozen = split(model, state.params)
-        key = jax.random.fold_in(state.key, state.step) if model.draws else None
+        key = jax.random.fold_in(state.key, state.step) if draws else None
+        if augment is not None:
+            batch = augmented(augment, batch, key)
 
         def total_loss(trained: Any) -> tuple[jax.Array, Any]:
             params = merge(trained, frozen)

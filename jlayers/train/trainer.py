@@ -40,6 +40,7 @@ class Trainer:
         metrics: as they were given.
         loss_weights: factors of the outputs' losses.
         weighted_metrics: metrics in which sample weights count.
+        augment: a layer that changes each batch of training, or None.
     """
 
     model: Layer
@@ -48,6 +49,7 @@ class Trainer:
     metrics: Any = ()
     loss_weights: Any = None
     weighted_metrics: Any = ()
+    augment: Layer | None = None
 
     @functools.cached_property
     def train_step(self) -> TrainStep:
@@ -59,6 +61,7 @@ class Trainer:
             self.metrics,
             loss_weights=self.loss_weights,
             weighted_metrics=self.weighted_metrics,
+            augment=self.augment,
         )
 
     @functools.cached_property
@@ -122,6 +125,7 @@ def compile(
     metrics: MetricLike | Any = (),
     loss_weights: Any = None,
     weighted_metrics: MetricLike | Any = (),
+    augment: Layer | None = None,
 ) -> Trainer:
     """What a model is trained for, as in Keras: a record, for `fit`, `evaluate` and `predict`.
 
@@ -133,10 +137,13 @@ def compile(
             or a dict by output name. Sample weights do not count in them.
         loss_weights: for several outputs: the factors of their losses, a list or a dict.
         weighted_metrics: like `metrics`, with sample weights.
+        augment: a layer from `(x, y)` to `(x, y)`, without parameters, that changes each batch of training,
+            such as `jl.MixUp()`. What changes x alone, such as `jl.RandomFlip()`, goes into the model.
 
     Raises:
         KeyError: a name that is not registered.
         ValueError: no loss.
+        TypeError: something else than a layer as the model or as `augment`.
 
     >>> import jlayers as jl
     >>> trainer = jl.compile(jl.Dense(10), optimizer="adam", loss="mse", metrics=["mae"])
@@ -147,6 +154,8 @@ def compile(
         raise TypeError(f"compile: expected a layer as the model, received {model!r}")
     if loss is None:
         raise ValueError("compile: expected a loss, received loss=None; for example loss='mse'")
-    trainer = Trainer(model, loss, optimizers.get(optimizer), metrics, loss_weights, weighted_metrics)
+    trainer = Trainer(
+        model, loss, optimizers.get(optimizer), metrics, loss_weights, weighted_metrics, augment
+    )
     trainer.train_step  # noqa: B018  a misspelt name fails here and not in fit
     return trainer

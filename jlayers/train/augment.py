@@ -1,0 +1,52 @@
+"""Augmentation of whole batches in the training step: a layer from (x, y) to (x, y)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from jlayers.core import Layer
+from jlayers.data.batches import Batch
+from jlayers.shapes import as_spec, describe
+from jlayers.wiring import child_key, noted
+
+__all__ = ["augmented", "check_augment"]
+
+
+def check_augment(augment: Any) -> None:
+    if augment is not None and not isinstance(augment, Layer):
+        raise TypeError(
+            f"expected augment to be a layer from (x, y) to (x, y), such as jl.MixUp(), "
+            f"received augment={augment!r}"
+        )
+
+
+def augmented(augment: Layer, batch: Batch, key: Any) -> Batch:
+    """The batch as the layer leaves it in training; its key is folded from the step's.
+
+    Raises:
+        ValueError: the layer has parameters or state, which nothing would train or keep, or it returns
+            something else than x and y of the shapes that it was given.
+    """
+    given = (batch.x, batch.y)
+    with noted("augment", augment, given):
+        params, state = jax.eval_shape(lambda: augment.init(jax.random.key(0), *map(as_spec, given)))
+        if params or state:
+            raise ValueError(
+                f"expected a layer without parameters and state as augment, received augment={augment!r}; "
+                f"put layers that learn into the model"
+            )
+        made, _ = augment.apply(
+            {}, {}, *given, key=child_key(key, "augment") if augment.draws else None, train=True
+        )
+        same = jax.tree.structure(made) == jax.tree.structure(given) and all(
+            new.shape == old.shape
+            for new, old in zip(jax.tree.leaves(made), jax.tree.leaves(given), strict=True)
+        )
+        if not same:
+            raise ValueError(
+                f"expected augment to return (x, y) in the shapes of {describe(given)}, received "
+                f"{describe(made)}; put layers that change x alone into the model"
+            )
+    return batch._replace(x=made[0], y=made[1])
