@@ -8,10 +8,12 @@ from jlayers import (
     losses,
     metrics,
     optimizers,
+    preprocessing,
     regularizers,
     testing,
     train,
 )
+from jlayers.adapt import adapt
 from jlayers.compose import Remat, Repeat, Residual, Sequential
 from jlayers.core import Layer, MissingKeyError, layer, need_key, no_params
 from jlayers.draw import draw
@@ -20,6 +22,7 @@ from jlayers.freeze import freeze, trainable_mask, unfreeze
 from jlayers.graph import Graph, Input, Model, Node, graph
 from jlayers.layers import *
 from jlayers.node_table import InputLayer
+from jlayers.preprocessing import HashedCrossing, Hashing, IntegerLookup, StringLookup, TextVectorization
 from jlayers.regularizers import l1, l1_l2, l2
 from jlayers.summary import Summary, summary
 from jlayers.train import *
@@ -28,8 +31,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Graph",
+    "HashedCrossing",
+    "Hashing",
     "Input",
     "InputLayer",
+    "IntegerLookup",
     "Layer",
     "MissingKeyError",
     "Model",
@@ -38,8 +44,11 @@ __all__ = [
     "Repeat",
     "Residual",
     "Sequential",
+    "StringLookup",
     "Summary",
+    "TextVectorization",
     "activations",
+    "adapt",
     "data",
     "draw",
     "flops",
@@ -56,6 +65,7 @@ __all__ = [
     "need_key",
     "no_params",
     "optimizers",
+    "preprocessing",
     "regularizers",
     "summary",
     "testing",

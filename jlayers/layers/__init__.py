@@ -5,6 +5,7 @@ from jlayers.layers import (
     adaptive_pooling,
     attention,
     attention_heads,
+    categories,
     cells,
     conv_recurrent,
     convolution,
@@ -12,6 +13,7 @@ from jlayers.layers import (
     depthwise,
     einsum,
     embedding,
+    features,
     global_pooling,
     merging,
     normalization,
@@ -33,6 +35,7 @@ from jlayers.layers.activation import *
 from jlayers.layers.adaptive_pooling import *
 from jlayers.layers.attention import *
 from jlayers.layers.attention_heads import *
+from jlayers.layers.categories import *
 from jlayers.layers.cells import *
 from jlayers.layers.conv_recurrent import *
 from jlayers.layers.convolution import *
@@ -40,6 +43,7 @@ from jlayers.layers.core import *
 from jlayers.layers.depthwise import *
 from jlayers.layers.einsum import *
 from jlayers.layers.embedding import *
+from jlayers.layers.features import *
 from jlayers.layers.global_pooling import *
 from jlayers.layers.merging import *
 from jlayers.layers.normalization import *
@@ -62,6 +66,7 @@ __all__ += activation.__all__
 __all__ += adaptive_pooling.__all__
 __all__ += attention.__all__
 __all__ += attention_heads.__all__
+__all__ += categories.__all__
 __all__ += cells.__all__
 __all__ += conv_recurrent.__all__
 __all__ += convolution.__all__
@@ -69,6 +74,7 @@ __all__ += core.__all__
 __all__ += depthwise.__all__
 __all__ += einsum.__all__
 __all__ += embedding.__all__
+__all__ += features.__all__
 __all__ += global_pooling.__all__
 __all__ += merging.__all__
 __all__ += normalization.__all__
