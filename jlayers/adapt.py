@@ -14,31 +14,34 @@ import numpy as np
 from jlayers.registry import Registry, Spec, nearest
 from jlayers.shapes import describe
 
-__all__ = ["adapt", "adapts", "batches", "learns", "numbers"]
+__all__ = ["adapt", "awaits", "batches", "learns", "numbers"]
 
 Thing = TypeVar("Thing")
 Learner = Callable[[dict[str, Any], Any], dict[str, Any]]
 
-_LEARNERS: dict[tuple[str, str], Learner] = {}
+# By kind and name: the argument that is None before anything is learned, and the function that learns.
+_LEARNERS: dict[tuple[str, str], tuple[str, Learner]] = {}
 
 
-def learns(kind: str, name: str) -> Callable[[Learner], Learner]:
-    """Decorator: the function learns for what is registered as `name`.
+def learns(kind: str, name: str, argument: str) -> Callable[[Learner], Learner]:
+    """Decorator: the function learns `argument`, and maybe others, for what is registered as `name`.
 
     It is given the arguments and the data, and returns those arguments that follow from the data.
     """
 
     def decorate(learner: Learner) -> Learner:
-        _LEARNERS[kind, name] = learner
+        _LEARNERS[kind, name] = argument, learner
         return learner
 
     return decorate
 
 
-def adapts(thing: Any) -> bool:
-    """True for what `adapt` takes."""
+def awaits(thing: Any) -> bool:
+    """True for what cannot be used before it has learned from data."""
     spec = getattr(thing, "spec", None)
-    return isinstance(spec, Spec) and (spec.kind, spec.name) in _LEARNERS
+    if not isinstance(spec, Spec) or (spec.kind, spec.name) not in _LEARNERS:
+        return False
+    return spec.arguments[_LEARNERS[spec.kind, spec.name][0]] is None
 
 
 def adapt(thing: Thing, data: Any) -> Thing:
@@ -63,11 +66,12 @@ def adapt(thing: Thing, data: Any) -> Thing:
     StringLookup(vocabulary=['b', 'a'])
     """
     spec: Any = getattr(thing, "spec", None)
-    if not adapts(thing):
+    if not isinstance(spec, Spec) or (spec.kind, spec.name) not in _LEARNERS:
         known = sorted(name for _, name in _LEARNERS)
         near = nearest(spec.name, known) if isinstance(spec, Spec) else f"valid: {', '.join(known)}"
         raise TypeError(f"adapt: {thing!r} learns nothing from data; {near}")
-    learned = _LEARNERS[spec.kind, spec.name](dict(spec.arguments), data)
+    _, learner = _LEARNERS[spec.kind, spec.name]
+    learned = learner(dict(spec.arguments), data)
     if hasattr(thing, "replace"):
         return thing.replace(**learned)  # type: ignore[attr-defined]
     return Registry.of(spec.kind).build(spec.name, {**spec.arguments, **learned})

@@ -4,6 +4,7 @@ from jlayers.data.dataset import Dataset, DatasetLike, get, hold_out, register, 
 from jlayers.data.digits import digits
 from jlayers.data.files import mnist, npy, npz
 from jlayers.data.parts import parts
+from jlayers.data.prepare import learn, transform
 from jlayers.data.table import csv
 
 __all__ = [
@@ -13,10 +14,12 @@ __all__ = [
     "digits",
     "get",
     "hold_out",
+    "learn",
     "mnist",
     "npy",
     "npz",
     "parts",
     "register",
     "registry",
+    "transform",
 ]

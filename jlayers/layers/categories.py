@@ -110,7 +110,7 @@ def _check_bins(bin_boundaries: Any, num_bins: Any, epsilon: Any) -> None:
         )
 
 
-@learns("layer", "Discretization")
+@learns("layer", "Discretization", "bin_boundaries")
 def _boundaries(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
     """Quantiles, with lines between the steps of the distribution of the data."""
     bins = arguments["num_bins"]

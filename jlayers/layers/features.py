@@ -131,7 +131,7 @@ def _check_statistics(mean: Any, variance: Any, axes: tuple[int, ...]) -> None:
         )
 
 
-@learns("layer", "Normalization")
+@learns("layer", "Normalization", "mean")
 def _statistics(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
     """Mean and variance, merged batch by batch so that no large numbers cancel (Chan, Golub and LeVeque)."""
     axes = _axes(arguments["axis"])

@@ -160,7 +160,7 @@ def IntegerLookup(
 
 
 def _learn(name: str) -> None:
-    @learns("preprocessor", name)
+    @learns("preprocessor", name, "vocabulary")
     def learn(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
         lookup = unlearned(name, arguments)
         rows = (row for batch in batches(data) for row in np.atleast_1d(lookup.parse(batch)))

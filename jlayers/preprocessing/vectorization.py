@@ -174,7 +174,7 @@ def _runs(tokens: list[str], width: int) -> list[list[str]]:
     return [tokens[i : i + width] for i in range(len(tokens) - width + 1)]
 
 
-@learns("preprocessor", "TextVectorization")
+@learns("preprocessor", "TextVectorization", "vocabulary")
 def _learn(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
     vectorizer: Vectorizer = unlearned("TextVectorization", arguments)
     rows = (row for batch in batches(data) for row in vectorizer.tokens(batch))
