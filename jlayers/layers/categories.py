@@ -120,32 +120,38 @@ def _boundaries(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
             "num_bins=None"
         )
     parts = math.ceil(1 / arguments["epsilon"])
-    values = weights = np.zeros(0)
+    values = reached = np.zeros(0)
     for index, batch in enumerate(batches(data)):
-        new = numbers(batch, "Discretization", index).ravel()
-        values, weights = _summary(values, weights, parts)
-        values, weights = np.append(values, new), np.append(weights, np.ones(new.size))
+        new = np.sort(numbers(batch, "Discretization", index).ravel())
+        kept = _summary(values, reached, parts)
+        values, reached = _merged(*kept, new, np.arange(1.0, new.size + 1))
     if not values.size:
         raise ValueError("Discretization: expected batches to adapt to, received none")
     shares = np.arange(1, bins) / bins
-    return {"bin_boundaries": _quantiles(values, weights, shares)[0].tolist()}
+    return {"bin_boundaries": np.interp(shares * reached[-1], reached, values).tolist()}
 
 
-def _quantiles(values: np.ndarray, weights: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values below which these shares of the weight lie, and that weight."""
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    return np.interp(shares, reached / reached[-1], values[order]), np.interp(
-        shares, reached / reached[-1], reached
+def _merged(
+    values: np.ndarray, reached: np.ndarray, new: np.ndarray, new_reached: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of two distributions: rising values, and how many numbers lie up to each."""
+    if not values.size:
+        return new, new_reached
+    both = np.append(values, new)
+    sums = np.append(
+        reached + np.interp(values, new, new_reached, left=0),
+        new_reached + np.interp(new, values, reached, left=0),
     )
+    order = np.lexsort((sums, both))
+    return both[order], sums[order]
 
 
-def _summary(values: np.ndarray, weights: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most `parts` values that stand for all."""
+def _summary(values: np.ndarray, reached: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:
+    """About `parts` points of the distribution, at equal shares."""
     if len(values) <= parts:
-        return values, weights
-    kept, reached = _quantiles(values, weights, np.arange(1, parts + 1) / parts)
-    return kept, np.diff(reached, prepend=0.0)
+        return values, reached
+    marks = np.linspace(0, reached[-1], parts + 1)
+    return np.interp(marks, reached, values), marks
 
 
 # ----------------------------------------------------------------------------------------- categories
