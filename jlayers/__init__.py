@@ -8,10 +8,12 @@ from jlayers import (
     losses,
     metrics,
     optimizers,
+    preprocessing,
     regularizers,
     testing,
     train,
 )
+from jlayers.adapt import adapt
 from jlayers.compose import Remat, Repeat, Residual, Sequential
 from jlayers.core import Layer, MissingKeyError, layer, need_key, no_params
 from jlayers.draw import draw
@@ -22,6 +24,7 @@ from jlayers.layers import *
 from jlayers.lora import LoRA, merge_lora
 from jlayers.masks import Masked, keeps_mask
 from jlayers.node_table import InputLayer
+from jlayers.preprocessing import HashedCrossing, Hashing, IntegerLookup, StringLookup, TextVectorization
 from jlayers.regularizers import l1, l1_l2, l2
 from jlayers.summary import Summary, summary
 from jlayers.train import *
@@ -30,8 +33,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Graph",
+    "HashedCrossing",
+    "Hashing",
     "Input",
     "InputLayer",
+    "IntegerLookup",
     "Layer",
     "LoRA",
     "Masked",
@@ -42,8 +48,11 @@ __all__ = [
     "Repeat",
     "Residual",
     "Sequential",
+    "StringLookup",
     "Summary",
+    "TextVectorization",
     "activations",
+    "adapt",
     "data",
     "draw",
     "flops",
@@ -62,6 +71,7 @@ __all__ = [
     "need_key",
     "no_params",
     "optimizers",
+    "preprocessing",
     "regularizers",
     "summary",
     "testing",

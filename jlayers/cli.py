@@ -206,22 +206,25 @@ def _predict(given: argparse.Namespace) -> None:
     run = Run.open(given.run)
     if given.output:
         _check_output(given.output)
-    outputs = predict_run(run, _read_input(given.input, not given.no_header))
+    outputs = predict_run(run, _read_input(given.input, not given.no_header, run.inputs()))
     if given.output:
         _write_output(given.output, outputs)
     else:
         _print_outputs(outputs, run.data().get("class_names"))
 
 
-def _read_input(path: str, header: bool) -> Any:
+def _read_input(path: str, header: bool, inputs: Any) -> Any:
     from jlayers.data.npy import read_npy, read_npz
-    from jlayers.data.table import read_numbers
+    from jlayers.data.table import read_columns, read_numbers
 
     suffix = pathlib.Path(path).suffix.lower()
     if suffix == ".npy":
         return read_npy(path)
     if suffix == ".npz":
         return read_npz(path)
+    text = [n for n, spec in inputs.items() if spec.dtype == object] if isinstance(inputs, Mapping) else []
+    if suffix == ".csv" and text:
+        return read_columns(path, list(inputs), text, header=header)
     if suffix == ".csv":
         return read_numbers(path, header=header)
     raise ValueError(f"expected a .npy, .npz or .csv file, received {path}")

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _EMPTY = inspect.Parameter.empty
+_MOST_SHOWN = 24  # values of a plain list in a repr: a vocabulary has thousands
 
 
 def snake_case(name: str) -> str:
@@ -121,7 +122,17 @@ def _show(value: Any) -> str:
     if callable(value) and not hasattr(value, "spec"):
         name = next((n for r in Registry.all() if (n := r.name_of(value))), None)
         return repr(name) if name else getattr(value, "__name__", repr(value))
+    if isinstance(value, np.ndarray):
+        return _show(value.tolist())
+    if isinstance(value, (list, tuple)) and len(value) > _MOST_SHOWN and not any(map(_holds_more, value)):
+        shown = ", ".join(map(repr, value[: _MOST_SHOWN // 2]))
+        return f"[{shown}, ... {len(value):,} in all]"
     return repr(value)
+
+
+def _holds_more(value: Any) -> bool:
+    """True for what is not a plain value; lists of layers are always shown whole."""
+    return not isinstance(value, (str, int, float))
 
 
 class Configured:
@@ -315,14 +326,14 @@ def to_data(value: Any, where: str = "value") -> Any:
         return value.to_data() if hasattr(value, "to_data") else spec.to_data()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, Mapping):
         return {str(k): to_data(v, f"{where}.{k}") for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_data(v, f"{where}[{i}]") for i, v in enumerate(value)]
     if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
         return np.dtype(value).name
+    if hasattr(value, "tolist"):  # numbers and arrays of NumPy and JAX
+        return to_data(value.tolist(), where)
     for registry in Registry.all():
         if name := registry.name_of(value):
             options = value.keywords if isinstance(value, functools.partial) else {}

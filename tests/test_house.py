@@ -20,9 +20,10 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # Imports point up this list only: a module imports from those before it. A package counts as one.
 # fmt: off
 ORDER = [
-    "registry", "shapes", "masks", "lifting", "core", "tree", "initializers", "activations", "regularizers",
-    "constraints", "wiring", "ops", "layers", "compose", "node_table", "graph", "freeze", "lora", "table",
-    "observed", "flops", "summary", "draw", "losses", "metrics", "optimizers", "data", "train",
+    "registry", "shapes", "masks", "lifting", "core", "adapt", "tree", "initializers", "activations",
+    "regularizers", "constraints", "wiring", "ops", "layers", "compose", "node_table", "graph", "freeze", "lora",
+    "table", "observed", "flops", "summary", "draw", "losses", "metrics", "optimizers", "preprocessing", "data",
+    "train", "applications", "interop", "config", "runs", "cli", "testing",
     "applications", "interop", "config", "runs", "cli", "testing",
 ]
 # fmt: on

@@ -16,7 +16,7 @@ from jlayers.config.reader import Document, read_file, read_text
 from jlayers.config.schema import Settings, Training
 from jlayers.config.validate import validate
 from jlayers.core import Layer
-from jlayers.data import Dataset
+from jlayers.data import Dataset, hold_out, learn, transform
 from jlayers.freeze import freeze
 
 __all__ = ["Experiment", "load", "loads"]
@@ -80,17 +80,36 @@ class Experiment:
         model: with the layers frozen that the configuration freezes.
         call: the validated configuration, for `to_data`.
         builder: knows the places of the parts in the file.
+        learned: preprocessors that an earlier run has adapted, in place of those of the settings.
     """
 
     settings: Settings
     model: Layer
     call: Call
     builder: Builder
+    learned: Mapping[str, Any] | None = None
+
+    @functools.cached_property
+    def source(self) -> Dataset:
+        """The data as they are read, loaded when first asked for."""
+        return self.builder.build(self.settings.data, ("data",))
+
+    @functools.cached_property
+    def preprocess(self) -> Mapping[str, Any]:
+        """The preprocessors, adapted to what is trained on: neither to held-out nor to validation data."""
+        if self.learned is not None:
+            return self.learned
+        (x, _), _ = hold_out(*self.source.train, self.settings.training.validation, self.settings.seed)
+        with self.builder.located(("preprocess",)):
+            return learn(self.settings.preprocess, x)
 
     @functools.cached_property
     def data(self) -> Dataset:
-        """The data, loaded when first asked for."""
-        return self.builder.build(self.settings.data, ("data",))
+        """The data as the model is given them."""
+        source, preprocess = self.source, self.preprocess
+        with self.builder.located(("preprocess",)):
+            parts = [p and (transform(preprocess, p[0]), p[1]) for p in (source.train, source.test)]
+        return dataclasses.replace(source, train=parts[0], test=parts[1])
 
     def compile(self) -> Any:
         """The `Trainer`: model, loss, optimizer and metrics together; see `jl.compile`."""

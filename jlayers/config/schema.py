@@ -13,6 +13,7 @@ from jlayers.data.dataset import DatasetLike
 from jlayers.losses import LossLike
 from jlayers.metrics import MetricLike
 from jlayers.optimizers import OptimizerLike
+from jlayers.preprocessing import PreprocessorLike
 from jlayers.train.callbacks import EarlyStopping
 
 __all__ = ["Settings", "Training"]
@@ -65,6 +66,9 @@ class Settings:
 
     Attributes:
         data: where the samples come from; see `jlayers list datasets`.
+        preprocess: what makes inputs into numbers, by the input's name (a column of a CSV file, or `x` for
+            data of one array); see `jlayers list preprocessors`, or a layer without weights. It learns from
+            the training part, and a run keeps what it learned.
         model: one layer; see `jlayers list layers`. `Sequential` holds a list of layers, `Model` a graph.
         loss: what is minimised; see `jlayers list losses`. For a model of several outputs, a list of losses
             or a mapping by output.
@@ -82,6 +86,7 @@ class Settings:
     data: DatasetLike
     model: LayerLike
     loss: LossLike | list[LossLike | None] | dict[str, LossLike | None]
+    preprocess: dict[str, PreprocessorLike | LayerLike] = dataclasses.field(default_factory=dict)
     optimizer: OptimizerLike | list[OptimizerLike] = "adam"
     metrics: list[MetricLike] | dict[str, list[MetricLike]] = dataclasses.field(default_factory=list)
     loss_weights: list[float] | dict[str, float] | None = None

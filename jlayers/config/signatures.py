@@ -28,6 +28,7 @@ KINDS = {
     "optimizer": "jlayers.optimizers",
     "schedule": "jlayers.optimizers",
     "dataset": "jlayers.data",
+    "preprocessor": "jlayers.preprocessing",
 }
 
 

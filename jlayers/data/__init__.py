@@ -5,6 +5,7 @@ from jlayers.data.digits import digits
 from jlayers.data.files import mnist, npy, npz
 from jlayers.data.one_hot import one_hot
 from jlayers.data.parts import parts
+from jlayers.data.prepare import learn, transform
 from jlayers.data.table import csv
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "digits",
     "get",
     "hold_out",
+    "learn",
     "mnist",
     "npy",
     "npz",
@@ -21,4 +23,5 @@ __all__ = [
     "parts",
     "register",
     "registry",
+    "transform",
 ]

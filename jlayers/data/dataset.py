@@ -102,7 +102,7 @@ class Dataset:
         """A SHA-256 over names, shapes, dtypes and bytes of all arrays: equal data, equal fingerprint."""
         digest = hashlib.sha256()
         for path, leaf in jax.tree.leaves_with_path((self.train, self.test)):
-            leaf = np.ascontiguousarray(leaf)
+            leaf = _as_bytes(np.ascontiguousarray(leaf))
             digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype.str} {leaf.shape}".encode())
             digest.update(leaf.data.cast("B") if leaf.size else b"")
         return digest.hexdigest()
@@ -113,6 +113,14 @@ class Dataset:
         classes = f", {self.classes} classes" if self.classes is not None else ""
         held_out = f"{test} held out" if test else "none held out"
         return f"{self.name}: {train} for training, {held_out}; x {describe(x)}, y {describe(y)}{classes}"
+
+
+def _as_bytes(array: np.ndarray) -> np.ndarray:
+    """Texts in UTF-8 with their lengths, other arrays as they are."""
+    if array.dtype != object:
+        return array
+    texts = [text.encode() for text in array.ravel().tolist()]
+    return np.frombuffer(b"".join(b"%d:%b" % (len(text), text) for text in texts), np.uint8)
 
 
 def _rows(tree: Any) -> int:

@@ -1,10 +1,12 @@
-"""CSV: numbers by column, with the line and column of whatever is no number."""
+"""CSV: numbers and texts by column, with the line and column of whatever is no number."""
 
 from __future__ import annotations
 
 import csv as csvlib
 import math
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from jlayers.data.dataset import Dataset, FilePath, hold_out, register
 from jlayers.data.idx import MAX_BYTES
 from jlayers.registry import nearest
 
-__all__ = ["csv", "read_csv", "read_numbers"]
+__all__ = ["csv", "read_columns", "read_csv", "read_numbers"]
 
 Column = str | int
 
@@ -69,6 +71,20 @@ def read_numbers(path: FilePath, header: bool = True, delimiter: str = ",") -> n
     return _numbers(rows, lines, list(range(len(names))), names, path)
 
 
+def read_columns(
+    path: FilePath, columns: Collection[str], text: Collection[str], header: bool = True, delimiter: str = ","
+) -> dict[str, np.ndarray]:
+    """Columns of a CSV file by name: those in `text` as texts `(rows,)`, others as float32 `(rows, 1)`.
+
+    Raises:
+        KeyError: no column of that name.
+        ValueError: as `read_numbers`.
+    """
+    names, rows, lines = read_csv(path, header, delimiter)
+    places = [_column(name, names, path) for name in columns]
+    return _by_column(rows, lines, places, {_column(name, names, path) for name in text}, names, path)
+
+
 @register
 def csv(
     path: FilePath,
@@ -81,8 +97,12 @@ def csv(
     test_fraction: float = 0.0,
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
+    text: list[str | int] | None = None,
 ) -> Dataset:
     """Rows of a CSV file: x is float32 `(rows, columns)`, all but the target unless `features` names some.
+
+    With columns of text, x is a dict with one input for each column: text `(rows,)`, which a configuration
+    makes into numbers under `preprocess`, and float32 `(rows, 1)`.
 
     Args:
         path: of the file; in YAML, relative to the YAML file.
@@ -97,6 +117,7 @@ def csv(
         test_fraction: the part held out at random if there is no `test_path`, of each class with labels.
         seed: of that split.
         max_bytes: the most that a file may take.
+        text: the columns of x that are text, taken as they are.
 
     Raises:
         ValueError: a cell that is no finite number, with its line and column, or an unreadable file.
@@ -106,7 +127,7 @@ def csv(
     if labels and len(targets) != 1:
         raise ValueError(f"csv: expected one target column of labels, received target={target!r}")
 
-    def load(file: FilePath) -> tuple[np.ndarray, np.ndarray, list[int], list[str]]:
+    def load(file: FilePath) -> tuple[Any, np.ndarray]:
         names, rows, lines = read_csv(file, header, delimiter, max_bytes)
         ys = [_column(name, names, file) for name in targets]
         xs = [_column(n, names, file) for n in features] if features is not None else []
@@ -115,13 +136,20 @@ def csv(
             raise ValueError(
                 f"csv: expected feature columns beside the target {target!r}, received {features!r}"
             )
-        x = _numbers(rows, lines, xs, names, file)
+        texts = {_column(name, names, file) for name in text or []}
+        if texts - set(xs):
+            raise ValueError(f"csv: expected text columns among those of x, received text={text}")
+        x: Any
+        if texts:
+            x = _by_column(rows, lines, xs, texts, names, file)
+        else:
+            x = _numbers(rows, lines, xs, names, file)
         if labels:
-            return x, np.array([row[ys[0]].strip() for row in rows]), lines, names
-        return x, _numbers(rows, lines, ys, names, file), lines, names
+            return x, np.array([row[ys[0]].strip() for row in rows])
+        return x, _numbers(rows, lines, ys, names, file)
 
-    x, y, *_ = load(path)
-    held = None if test_path is None else load(test_path)[:2]
+    x, y = load(path)
+    held = None if test_path is None else load(test_path)
     class_names = None
     if labels:
         both = [y] if held is None else [y, held[1]]
@@ -137,6 +165,22 @@ def _column(name: Column, names: list[str], path: FilePath) -> int:
     if str(name) in names:
         return names.index(str(name))
     raise KeyError(f"{path} has no column {name!r}: {nearest(name, names)}")
+
+
+def _by_column(
+    rows: list[list[str]],
+    lines: list[int],
+    columns: Collection[int],
+    texts: Collection[int],
+    names: list[str],
+    path: FilePath,
+) -> dict[str, np.ndarray]:
+    def read(column: int) -> np.ndarray:
+        if column in texts:
+            return np.array([row[column] for row in rows], object)
+        return _numbers(rows, lines, [column], names, path)
+
+    return {names[column]: read(column) for column in columns}
 
 
 def _numbers(

@@ -6,6 +6,7 @@ from jlayers.layers import (
     adaptive_pooling,
     attention,
     attention_heads,
+    categories,
     cells,
     conv_recurrent,
     convolution,
@@ -15,6 +16,7 @@ from jlayers.layers import (
     embedding,
     experts,
     gated,
+    features,
     global_pooling,
     linear_recurrence,
     masking,
@@ -48,6 +50,7 @@ from jlayers.layers.activation import *
 from jlayers.layers.adaptive_pooling import *
 from jlayers.layers.attention import *
 from jlayers.layers.attention_heads import *
+from jlayers.layers.categories import *
 from jlayers.layers.cells import *
 from jlayers.layers.conv_recurrent import *
 from jlayers.layers.convolution import *
@@ -57,6 +60,7 @@ from jlayers.layers.einsum import *
 from jlayers.layers.embedding import *
 from jlayers.layers.experts import *
 from jlayers.layers.gated import *
+from jlayers.layers.features import *
 from jlayers.layers.global_pooling import *
 from jlayers.layers.linear_recurrence import *
 from jlayers.layers.masking import *
@@ -91,6 +95,7 @@ __all__ += activation.__all__
 __all__ += adaptive_pooling.__all__
 __all__ += attention.__all__
 __all__ += attention_heads.__all__
+__all__ += categories.__all__
 __all__ += cells.__all__
 __all__ += conv_recurrent.__all__
 __all__ += convolution.__all__
@@ -100,6 +105,7 @@ __all__ += einsum.__all__
 __all__ += embedding.__all__
 __all__ += experts.__all__
 __all__ += gated.__all__
+__all__ += features.__all__
 __all__ += global_pooling.__all__
 __all__ += masking.__all__
 __all__ += linear_recurrence.__all__

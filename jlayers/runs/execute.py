@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ import numpy as np
 
 from jlayers import train
 from jlayers.config import Experiment, load
-from jlayers.data import Dataset, hold_out
+from jlayers.data import Dataset, hold_out, transform
+from jlayers.preprocessing.base import as_texts
 from jlayers.runs.folder import Run
 from jlayers.train.callbacks import Callback
 
@@ -56,7 +58,8 @@ def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -
 
 def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any]) -> dict[str, Any]:
     settings, data = experiment.settings.training, experiment.data
-    run.write_data(data)
+    run.write_data(data, experiment.source)
+    run.write_preprocess(experiment.preprocess)
     trainer = experiment.compile()
     x, y = data.train
     validation = None
@@ -99,6 +102,11 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any]) -> dict[s
     return run.results()
 
 
+def _opened(run: Run) -> Experiment:
+    """The run's configuration, with preprocessors as they were adapted then."""
+    return dataclasses.replace(load(run.config), learned=run.preprocess())
+
+
 def _restored(run: Run, experiment: Experiment) -> tuple[Any, Any]:
     features = run.features()
     params, state = jax.eval_shape(lambda: experiment.model.init(jax.random.key(0), features))
@@ -115,7 +123,7 @@ def evaluate_run(run: Run) -> tuple[dict[str, float], Dataset]:
     Raises:
         ValueError: the data have nothing held out, or the weights do not fit the model.
     """
-    experiment = load(run.config)
+    experiment = _opened(run)
     data = experiment.data
     if data.test is None:
         raise ValueError(
@@ -134,20 +142,23 @@ def predict_run(run: Run, x: Any, batch_size: int | None = None) -> Any:
 
     Args:
         run: made by training.
-        x: an array, or a dict of arrays for a model of several inputs, prepared as the training data were.
+        x: an array, or a dict of arrays for a model of several inputs, as the training data were before the
+            run's own preprocessing: raw texts, for one that preprocesses texts.
         batch_size: as in training if not given.
 
     Raises:
         ValueError: x has other names or shapes than the training data.
     """
-    experiment = load(run.config)
-    x = _fitting(x, run.features(), run)
+    experiment = _opened(run)
+    x = transform(experiment.preprocess, _fitting(x, run.inputs(), run))
     weights = _restored(run, experiment)
     batch_size = batch_size or experiment.settings.training.batch_size
     return train.predict(experiment.model, weights, x, batch_size=batch_size)
 
 
 def _fitting(x: Any, features: Any, run: Run) -> Any:
+    if isinstance(features, dict) and len(features) == 1 and not isinstance(x, dict):
+        x = {next(iter(features)): x}
     if isinstance(features, dict):
         if not isinstance(x, dict) or set(x) != set(features):
             given = sorted(x) if isinstance(x, dict) else "one array"
@@ -160,7 +171,9 @@ def _fitting(x: Any, features: Any, run: Run) -> Any:
     return _cast(x, features, "input")
 
 
-def _cast(x: np.ndarray, spec: Any, where: str) -> np.ndarray:
+def _cast(x: Any, spec: Any, where: str) -> np.ndarray:
+    if spec.dtype == object:
+        return as_texts(where, x)
     if x.shape == spec.shape[1:]:
         x = x[None]
     if x.shape[1:] != spec.shape[1:] and x.ndim == 2 and x.shape[1] == math.prod(spec.shape[1:]):

@@ -13,7 +13,10 @@ import jax
 import numpy as np
 
 from jlayers.config.writer import to_yaml
+from jlayers.core import layers
 from jlayers.data import Dataset
+from jlayers.preprocessing import registry as preprocessors
+from jlayers.registry import to_data
 from jlayers.runs.curves import draw_curves
 from jlayers.runs.environment import environment
 from jlayers.runs.weights import load_weights, save_weights, write_atomically
@@ -22,6 +25,7 @@ __all__ = ["Run"]
 
 CONFIG = "config.yaml"
 DATA = "data.json"
+PREPROCESS = "preprocess.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 WEIGHTS = "weights.safetensors"
@@ -34,7 +38,8 @@ class Run:
     """The folder of one training run.
 
     `config.yaml` is the configuration with all defaults and absolute paths; `environment.json` versions and
-    settings; `data.json` what the data were; `metrics.jsonl` one line per epoch, written as it ends;
+    settings; `data.json` what the data were; `preprocess.json` the preprocessors, if there are any, with what
+    they learned, such as vocabularies; `metrics.jsonl` one line per epoch, written as it ends;
     `weights.safetensors` the weights, of the last epoch until the training ends; `summary.txt`; `curves.png`;
     and `results.json` the status (`running`, `completed`, `failed`, `interrupted`) and the final results.
     """
@@ -114,19 +119,34 @@ class Run:
                     history.setdefault(name, []).append(math.nan if value is None else value)
         return history
 
-    def write_data(self, data: Dataset) -> None:
-        """Note what the data are: what `predict` needs to know of them, and whether they changed."""
-        features = [
-            {
-                "name": ".".join(str(k.key) for k in path),
-                "shape": list(spec.shape[1:]),
-                "dtype": str(spec.dtype),
-            }
-            for path, spec in jax.tree.leaves_with_path(data.features)
-        ]
+    def write_data(self, data: Dataset, source: Dataset) -> None:
+        """Note what the data are: what `predict` needs to know of them, and whether they changed.
+
+        Args:
+            data: as the model is given them.
+            source: as they were before preprocessing.
+        """
         train, test = data.sizes
-        facts = {"name": data.name, "train": train, "test": test, "features": features}
-        self.write_json(DATA, {**facts, "class_names": data.class_names, "fingerprint": data.fingerprint()})
+        facts = {"name": data.name, "train": train, "test": test}
+        parts = {"inputs": _facts(source.train[0]), "features": _facts(data.train[0])}
+        known = {"class_names": data.class_names, "fingerprint": data.fingerprint()}
+        self.write_json(DATA, {**facts, **parts, **known})
+
+    def write_preprocess(self, preprocess: Mapping[str, Any]) -> None:
+        """Keep preprocessors with what they learned; no file if there are none."""
+        if preprocess:
+            kept = {name: {"kind": p.spec.kind, "made": to_data(p, name)} for name, p in preprocess.items()}
+            self.write_json(PREPROCESS, kept)
+
+    def preprocess(self) -> dict[str, Any]:
+        """The preprocessors of the run, as adapted then."""
+        path = self.path / PREPROCESS
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        registries = {"preprocessor": preprocessors, "layer": layers}
+        try:
+            return {name: registries[entry["kind"]].get(entry["made"]) for name, entry in found.items()}
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path}: expected preprocessors as a run writes them ({error})") from None
 
     def data(self) -> dict[str, Any]:
         """What `data.json` holds: name, sizes, features, class names, fingerprint."""
@@ -134,11 +154,12 @@ class Run:
 
     def features(self) -> Any:
         """The model's input as `jax.ShapeDtypeStruct`s with a batch of 1; a dict for several inputs."""
-        specs = {
-            f["name"]: jax.ShapeDtypeStruct((1, *f["shape"]), np.dtype(f["dtype"]))
-            for f in self.data()["features"]
-        }
-        return specs[""] if list(specs) == [""] else specs
+        return _specs(self.data()["features"])
+
+    def inputs(self) -> Any:
+        """As `features`, before preprocessing; text is an array of objects."""
+        data = self.data()
+        return _specs(data.get("inputs", data["features"]))
 
     def save(self, params: Any, state: Any) -> None:
         """Keep these weights in place of earlier ones."""
@@ -168,6 +189,27 @@ class Run:
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, (json.dumps(_finite(data), indent=2) + "\n").encode())
+
+
+def _facts(x: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": ".".join(str(k.key) for k in path),
+            "shape": list(array.shape[1:]),
+            "dtype": "text" if array.dtype == object else str(array.dtype),
+        }
+        for path, array in jax.tree.leaves_with_path(x)
+    ]
+
+
+def _specs(facts: list[dict[str, Any]]) -> Any:
+    def spec(shape: list[int], dtype: str) -> Any:
+        if dtype == "text":
+            return np.empty((1, *shape), object)
+        return jax.ShapeDtypeStruct((1, *shape), np.dtype(dtype))
+
+    specs = {fact["name"]: spec(fact["shape"], fact["dtype"]) for fact in facts}
+    return specs[""] if list(specs) == [""] else specs
 
 
 def _finite(value: Any) -> Any:

@@ -1,0 +1,75 @@
+"""Inputs through preprocessors, which learn from the training part alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jlayers.adapt import adapt, awaits
+from jlayers.core import Layer
+from jlayers.registry import nearest
+from jlayers.shapes import describe
+
+__all__ = ["learn", "transform"]
+
+
+def learn(preprocess: Mapping[str, Any], x: Any) -> dict[str, Any]:
+    """The preprocessors with what they learn from the training inputs; those that know enough stay.
+
+    Args:
+        preprocess: preprocessors, or layers without weights, by the name of their input; the name of a single
+            input without one is "x".
+        x: an array, or a dict of arrays.
+
+    Raises:
+        ValueError: no such input, data that cannot be learned from, or a `TextVectorization` whose outputs
+            would differ in length.
+    """
+    inputs = _named(x)
+    for name, thing in preprocess.items():
+        if name not in inputs:
+            raise ValueError(f"preprocess: the data have no input {name!r}: {nearest(name, inputs)}")
+        options = thing.spec.arguments
+        if options.get("output_mode") == "int" and options.get("output_sequence_length", 1) is None:
+            raise ValueError(
+                f"preprocess: expected an output_sequence_length for {name!r}, so that all texts become "
+                f"equally long, received output_sequence_length=None"
+            )
+    return {n: adapt(thing, inputs[n]) if awaits(thing) else thing for n, thing in preprocess.items()}
+
+
+def transform(preprocess: Mapping[str, Any], x: Any) -> Any:
+    """The inputs as the model is given them; one input alone is given without its name.
+
+    Raises:
+        ValueError: text for which there is no preprocessor.
+        TypeError: a layer with weights.
+    """
+    inputs = _named(x)
+    made = {name: _apply(preprocess.get(name), value, name) for name, value in inputs.items()}
+    alone = not isinstance(x, Mapping) or (preprocess and len(made) == 1)
+    return next(iter(made.values())) if alone else made
+
+
+def _named(x: Any) -> Mapping[str, Any]:
+    return x if isinstance(x, Mapping) else {"x": x}
+
+
+def _apply(thing: Any, x: np.ndarray, name: str) -> np.ndarray:
+    if thing is None:
+        if x.dtype == object:
+            raise ValueError(
+                f"preprocess: the input {name!r} is text, {describe(x)}: name a preprocessor for it, such as "
+                f"TextVectorization"
+            )
+        return x
+    if not isinstance(thing, Layer):
+        return thing(x)
+    spec = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    params, state = jax.eval_shape(lambda: thing.init(jax.random.key(0), spec))
+    if jax.tree.leaves((params, state)):
+        raise TypeError(f"preprocess: expected a layer without weights for {name!r}, received {thing!r}")
+    return np.asarray(thing.apply(params, state, x)[0])
