@@ -20,6 +20,7 @@ from jlayers.freeze import freeze, trainable_mask, unfreeze
 from jlayers.graph import Graph, Input, Model, Node, graph
 from jlayers.layers import *
 from jlayers.node_table import InputLayer
+from jlayers.precision import Policy, with_precision
 from jlayers.regularizers import l1, l1_l2, l2
 from jlayers.summary import Summary, summary
 from jlayers.train import *
@@ -34,6 +35,7 @@ __all__ = [
     "MissingKeyError",
     "Model",
     "Node",
+    "Policy",
     "Remat",
     "Repeat",
     "Residual",
@@ -62,6 +64,7 @@ __all__ = [
     "train",
     "trainable_mask",
     "unfreeze",
+    "with_precision",
 ]
 __all__ += layers.__all__
 __all__ += train.__all__

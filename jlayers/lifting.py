@@ -98,6 +98,7 @@ def lift(init: Init, apply: Apply, type_name: str) -> tuple[Init, Apply]:
         return out if stateful else (out, state)
 
     lifted_apply.draws = getattr(apply, "draws", "key" in keywords)  # type: ignore[attr-defined]
+    lifted_apply.autocast = getattr(apply, "autocast", True)  # type: ignore[attr-defined]
     return lifted_init, lifted_apply
 
 

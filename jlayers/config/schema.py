@@ -13,6 +13,7 @@ from jlayers.data.dataset import DatasetLike
 from jlayers.losses import LossLike
 from jlayers.metrics import MetricLike
 from jlayers.optimizers import OptimizerLike
+from jlayers.precision import PrecisionLike
 from jlayers.train.callbacks import EarlyStopping
 
 __all__ = ["Settings", "Training"]
@@ -73,6 +74,8 @@ class Settings:
             several outputs, a mapping of such lists by output.
         loss_weights: factors of the outputs' losses, as a list or by output.
         freeze: patterns of paths of layers that are not trained, such as `encoder/**`.
+        precision: the dtypes of parameters and of computation: a policy such as `mixed_bfloat16`, or a
+            mapping from patterns of paths to policies; see `jlayers list policies`.
         seed: of the weights, of dropout and of the order of the samples.
         training: how long to train, and on what.
     """
@@ -84,6 +87,7 @@ class Settings:
     metrics: list[MetricLike] | dict[str, list[MetricLike]] = dataclasses.field(default_factory=list)
     loss_weights: list[float] | dict[str, float] | None = None
     freeze: list[str] = dataclasses.field(default_factory=list)
+    precision: PrecisionLike | None = None
     seed: int = 0
     training: Training = dataclasses.field(default_factory=Training)
 

@@ -13,7 +13,7 @@ from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer, no_params
 from jlayers.layers._arguments import axis_of, need_floating
 from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
-from jlayers.shapes import describe, param_dtype
+from jlayers.shapes import describe, param_dtype, wide_dtype
 
 __all__ = ["ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax"]
 
@@ -149,7 +149,7 @@ def Softmax(axis: int | tuple[int, ...] = -1):
 
     A second input, if there is one, is a mask of bools: False gets 0, and all False gives zeros.
 
-    Shapes: any, kept.
+    Shapes: any, kept. The sum is taken in float32 or wider.
 
     Args:
         axis: the axis, or axes, along which the result sums to 1.
@@ -174,9 +174,10 @@ def Softmax(axis: int | tuple[int, ...] = -1):
 
     def apply(params: Any, x: X, mask: Any = None) -> X:
         along = check(x)
+        wide = x.astype(wide_dtype(x.dtype))
         if mask is None:
-            return jax.nn.softmax(x, along)
-        kept = jnp.where(mask, x, jnp.finfo(x.dtype).min)
-        return jnp.where(mask, jax.nn.softmax(kept, along), jnp.zeros_like(x))
+            return jax.nn.softmax(wide, along).astype(x.dtype)
+        kept = jnp.where(mask, wide, jnp.finfo(wide.dtype).min)
+        return jnp.where(mask, jax.nn.softmax(kept, along), jnp.zeros_like(wide)).astype(x.dtype)
 
     return init, apply

@@ -16,6 +16,7 @@ from jlayers.losses import LossLike
 from jlayers.metrics import MetricLike
 from jlayers.optimizers import OptimizerLike
 from jlayers.train.objective import Plan
+from jlayers.train.scaling import LossScaleLike, chosen, scale_of
 from jlayers.train.state import TrainState, split
 from jlayers.train.step import (
     EvalStep,
@@ -40,6 +41,7 @@ class Trainer:
         metrics: as they were given.
         loss_weights: factors of the outputs' losses.
         weighted_metrics: metrics in which sample weights count.
+        loss_scale: factor of the loss while its gradient is taken.
     """
 
     model: Layer
@@ -48,6 +50,7 @@ class Trainer:
     metrics: Any = ()
     loss_weights: Any = None
     weighted_metrics: Any = ()
+    loss_scale: LossScaleLike = "auto"
 
     @functools.cached_property
     def train_step(self) -> TrainStep:
@@ -59,6 +62,7 @@ class Trainer:
             self.metrics,
             loss_weights=self.loss_weights,
             weighted_metrics=self.weighted_metrics,
+            loss_scale=self.loss_scale,
         )
 
     @functools.cached_property
@@ -84,14 +88,16 @@ class Trainer:
         >>> trainer = jl.compile(jl.Dense(2), "adam", "mse")
         >>> state = trainer.init(jax.random.key(0), (1, 4))
         """
-        return TrainState.create(self.model, self.optimizer, key, x, params=params, state=state)
+        return TrainState.create(
+            self.model, self.optimizer, key, x, params=params, state=state, loss_scale=self.loss_scale
+        )
 
     def adopt(self, state: TrainState) -> TrainState:
         """A state of another trainer of this model made fit for this one; see `TrainState.adopt`.
 
         What to do after freezing, unfreezing or changing the optimizer.
         """
-        return state.adopt(self.model, self.optimizer)
+        return state.adopt(self.model, self.optimizer, self.loss_scale)
 
     def plan(self, state: Any, x: Any) -> tuple[Plan, Any]:
         """Which loss and metric goes with which output, and the outputs' specs."""
@@ -100,6 +106,8 @@ class Trainer:
 
     def check_state(self, state: TrainState) -> None:
         """Refuse a state whose optimizer part was made by another optimizer or for other frozen layers."""
+        if chosen(self.model, self.loss_scale) == "dynamic":
+            scale_of(state)
         trained, _ = split(self.model, state.params)
         with optimizers.lenient():
             expected = jax.eval_shape(self.optimizer.init, trained)
@@ -122,6 +130,7 @@ def compile(
     metrics: MetricLike | Any = (),
     loss_weights: Any = None,
     weighted_metrics: MetricLike | Any = (),
+    loss_scale: LossScaleLike = "auto",
 ) -> Trainer:
     """What a model is trained for, as in Keras: a record, for `fit`, `evaluate` and `predict`.
 
@@ -133,10 +142,14 @@ def compile(
             or a dict by output name. Sample weights do not count in them.
         loss_weights: for several outputs: the factors of their losses, a list or a dict.
         weighted_metrics: like `metrics`, with sample weights.
+        loss_scale: factor of the loss while its gradient is taken, so that small gradients survive float16.
+            "dynamic" for one that is halved when gradients overflow (nothing but the scale moves in such a
+            step) and doubled after 2000 steps without; a number for a fixed one; None for none. "auto" is
+            "dynamic" for a model that computes in float16, else None.
 
     Raises:
         KeyError: a name that is not registered.
-        ValueError: no loss.
+        ValueError: no loss, or a loss scale that is none.
 
     >>> import jlayers as jl
     >>> trainer = jl.compile(jl.Dense(10), optimizer="adam", loss="mse", metrics=["mae"])
@@ -147,6 +160,7 @@ def compile(
         raise TypeError(f"compile: expected a layer as the model, received {model!r}")
     if loss is None:
         raise ValueError("compile: expected a loss, received loss=None; for example loss='mse'")
-    trainer = Trainer(model, loss, optimizers.get(optimizer), metrics, loss_weights, weighted_metrics)
+    chain = optimizers.get(optimizer)
+    trainer = Trainer(model, loss, chain, metrics, loss_weights, weighted_metrics, loss_scale)
     trainer.train_step  # noqa: B018  a misspelt name fails here and not in fit
     return trainer
