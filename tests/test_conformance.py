@@ -83,7 +83,7 @@ ROWS = [
     (jl.GroupNormalization(2), (2, 3, 4)),
     (jl.GroupQueryAttention(2, 4, 2, use_causal_mask=True), (2, 3, 4)),
     (jl.Identity(), (2, 3)),
-    (jl.InputLayer((None, 2)), (2, 3, 2)),
+    (jl.InputLayer((None, 2)), (2, 3, 2), {"precision": "hands its input on for others to cast"}),
     (jl.LayerScale(0.5), (2, 3)),
     (jl.LSTM(3, return_sequences=True, return_state=True, **ORTHOGONAL), (2, 3, 2)),
     (jl.LSTMCell(3, dropout=0.4, recurrent_dropout=0.4, **ORTHOGONAL), (2, 4)),
