@@ -163,8 +163,9 @@ def test_mixed_parameters_start_as_in_float32_and_get_gradients_in_float32(key):
     whole = model()
     half = jl.with_precision(whole, "mixed_bfloat16")
     x = jax.random.normal(key, (8, 4))
-    params, state = half.init(key, x)
-    jax.tree.map(np.testing.assert_array_equal, (params, state), whole.init(key, x))
+    made = jax.jit(lambda: (half.init(key, x), whole.init(key, x)))()
+    jax.tree.map(np.testing.assert_array_equal, *made)
+    params, state = made[0]
 
     def loss(layer):
         return lambda params: jnp.sum(layer.apply(params, state, x)[0].astype(jnp.float32) ** 2)
@@ -278,7 +279,7 @@ def test_statistics_are_taken_in_float32(dtype, key):
 
 @pytest.mark.parametrize("dtype", HALF)
 def test_attention_weights_sum_in_float32(dtype, key):
-    """Over 4096 equal keys, where half precision stops counting at 256 or 2048; the scores overflow float16."""
+    """Over 4096 equal keys; half precision stops counting at 256 or 2048. The scores overflow float16."""
     length = 4096
     value = jnp.ones((1, length, 1, 2))
     query = jnp.full((1, 1, 1, 2), 300.0)

@@ -115,7 +115,7 @@ class TrainState:
             key: a typed PRNG key, `jax.random.key(seed)`: one half makes the weights, the other the steps.
             x: the model's input, batch included: arrays, `jax.ShapeDtypeStruct`s or shapes; several in a
                 tuple or a dict.
-            params: weights to start from instead of fresh ones; they are copied.
+            params: weights to start from instead of fresh ones; they are copied, to the dtypes of the model.
             state: the same for the model's state.
             loss_scale: what the step is made with; see `jl.compile`.
 
@@ -128,8 +128,8 @@ class TrainState:
             fresh = model.init(init_key, *inputs)
         else:
             fresh = jax.eval_shape(lambda: model.init(init_key, *inputs))
-        params = fresh[0] if params is None else copied(_fitting("params", params, fresh[0]))
-        state = fresh[1] if state is None else copied(_fitting("state", state, fresh[1]))
+        params = fresh[0] if params is None else _fitting("params", params, fresh[0])
+        state = fresh[1] if state is None else _fitting("state", state, fresh[1])
         trained, _ = split(model, params)
         return cls(
             params=params,
@@ -169,7 +169,7 @@ def _init(optimizer: Any, trained: Any) -> optax.OptState:
 
 
 def _fitting(name: str, given: Any, expected: Any) -> Any:
-    """`given`, if it has the paths and shapes of `expected`."""
+    """A copy of `given` in the dtypes of `expected`, if it has its paths and shapes."""
     have = {path: tuple(jnp.shape(leaf)) for path, leaf in flatten(given).items()}
     want = {path: tuple(leaf.shape) for path, leaf in flatten(expected).items()}
     for path in want:
@@ -178,4 +178,4 @@ def _fitting(name: str, given: Any, expected: Any) -> Any:
             raise ValueError(f"expected {name} with {path!r} of shape {want[path]}, received weights {got}")
     if extra := sorted(set(have) - set(want)):
         raise ValueError(f"expected {name} for this model, received {extra[0]!r}, which it does not have")
-    return given
+    return jax.tree.map(lambda leaf, like: jnp.array(leaf, like.dtype), given, expected)
