@@ -24,6 +24,7 @@ from jlayers.layers import *
 from jlayers.lora import LoRA, merge_lora
 from jlayers.masks import Masked, keeps_mask
 from jlayers.node_table import InputLayer
+from jlayers.precision import Policy, with_precision
 from jlayers.preprocessing import HashedCrossing, Hashing, IntegerLookup, StringLookup, TextVectorization
 from jlayers.regularizers import l1, l1_l2, l2
 from jlayers.summary import Summary, summary
@@ -44,6 +45,7 @@ __all__ = [
     "MissingKeyError",
     "Model",
     "Node",
+    "Policy",
     "Remat",
     "Repeat",
     "Residual",
@@ -78,6 +80,7 @@ __all__ = [
     "train",
     "trainable_mask",
     "unfreeze",
+    "with_precision",
 ]
 __all__ += layers.__all__
 __all__ += train.__all__

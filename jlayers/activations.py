@@ -1,6 +1,7 @@
 """Functions of one array, by Keras's names: what `activation="relu"` means, and with which defaults.
 
 Defaults are Keras's, which differ from `jax.nn` for `gelu` (exact here) and `leaky_relu` (slope 0.2 here).
+Sums along an axis, as in `softmax`, are taken in float32 or wider.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers.registry import Registry
+from jlayers.shapes import wide_dtype
 
 __all__ = [
     "celu",
@@ -135,7 +137,7 @@ def log_sigmoid(x: X) -> X:
 @registry.function()
 def log_softmax(x: X, axis: int = -1) -> X:
     """`log(softmax(x))` without overflow."""
-    return jax.nn.log_softmax(x, axis)
+    return jax.nn.log_softmax(x.astype(wide_dtype(x.dtype)), axis).astype(x.dtype)
 
 
 @registry.function()
@@ -195,7 +197,7 @@ def soft_shrink(x: X, threshold: float = 0.5) -> X:
 @registry.function()
 def softmax(x: X, axis: int = -1) -> X:
     """`exp(x)` over its sum along `axis`, without overflow."""
-    return jax.nn.softmax(x, axis)
+    return jax.nn.softmax(x.astype(wide_dtype(x.dtype)), axis).astype(x.dtype)
 
 
 @registry.function()
@@ -225,16 +227,16 @@ def sparse_sigmoid(x: X) -> X:
 @registry.function()
 def sparsemax(x: X, axis: int = -1) -> X:
     """The nearest point of the probability simplex, with exact zeros (Martins and Astudillo, 2016)."""
-    rows = jnp.moveaxis(x, axis, -1)
+    rows = jnp.moveaxis(x.astype(wide_dtype(x.dtype)), axis, -1)
     size = rows.shape[-1]
     ordered = jnp.sort(rows, axis=-1, descending=True)
-    rank = jax.lax.broadcasted_iota(x.dtype, rows.shape, rows.ndim - 1) + 1
+    rank = jax.lax.broadcasted_iota(rows.dtype, rows.shape, rows.ndim - 1) + 1
     excess = jnp.cumsum(ordered, axis=-1) - 1
     support = jnp.sum(rank * ordered > excess, axis=-1, keepdims=True)
     # NaN makes the support empty; the clip keeps the index valid and the sum carries the NaN through.
     last = jnp.clip(support - 1, 0, size - 1)
-    tau = jnp.take_along_axis(excess, last, axis=-1) / (last + 1).astype(x.dtype)
-    return jnp.moveaxis(jnp.maximum(rows - tau, 0), -1, axis)
+    tau = jnp.take_along_axis(excess, last, axis=-1) / (last + 1).astype(rows.dtype)
+    return jnp.moveaxis(jnp.maximum(rows - tau, 0), -1, axis).astype(x.dtype)
 
 
 @registry.function()

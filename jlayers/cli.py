@@ -201,12 +201,14 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 
 def _predict(given: argparse.Namespace) -> None:
+    from jlayers.precision import widened
     from jlayers.runs import Run, predict_run
 
     run = Run.open(given.run)
     if given.output:
         _check_output(given.output)
-    outputs = predict_run(run, _read_input(given.input, not given.no_header, run.inputs()))
+    # NumPy's files know no bfloat16.
+    outputs = widened(predict_run(run, _read_input(given.input, not given.no_header, run.inputs())))
     if given.output:
         _write_output(given.output, outputs)
     else:

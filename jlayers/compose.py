@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jlayers.core import Layer, LayerLike, Wiring, layer
 from jlayers.masks import combine, values_of
+from jlayers.precision import PrecisionLike
 from jlayers.shapes import describe
 from jlayers.wiring import as_layer, child_key, noted, routed, unique_names
 
@@ -21,6 +22,7 @@ def Sequential(
     name: str | None = None,
     trainable: bool = True,
     frozen: list[str] | None = None,
+    precision: PrecisionLike | None = None,
 ) -> Layer:
     """Layers in order, each on the output of the one before; itself a layer. As in Keras.
 
@@ -30,6 +32,7 @@ def Sequential(
         name: name in the parent.
         trainable: False freezes every layer inside.
         frozen: relative paths of the layers inside that are frozen; what `freeze` writes.
+        precision: dtypes of the layers inside; what `with_precision` takes.
 
     Raises:
         TypeError: something else than a layer among the layers.
@@ -48,7 +51,7 @@ def Sequential(
         as_layer(item.as_layer() if hasattr(item, "as_layer") else item, f"Sequential, position {i}")
         for i, item in enumerate(flat)
     ]
-    return _sequential(members, name=name, trainable=trainable, frozen=frozen)
+    return _sequential(members, name=name, trainable=trainable, frozen=frozen, precision=precision)
 
 
 def _sequential_wiring(layers: Sequence[Layer]) -> Wiring:
@@ -66,7 +69,7 @@ def _sequential_wiring(layers: Sequence[Layer]) -> Wiring:
             x = call(name, x)
         return x
 
-    return routed(children, route)
+    return routed(children, route, autocast=False)
 
 
 _sequential = layer(_sequential_wiring, "Sequential")
@@ -178,6 +181,7 @@ def Remat(layer: LayerLike):
             return jax.checkpoint(run)(params, state, key, *inputs)
 
         apply.draws = inner_apply.draws  # type: ignore[attr-defined]
+        apply.autocast = False  # type: ignore[attr-defined]
         return inner_init, apply
 
     return Wiring({"layer": as_layer(layer, "Remat")}, wire)

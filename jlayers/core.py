@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.lifting import Apply, Init, MissingKeyError, frozen_in, lift, need_key, no_params
+from jlayers.precision import Policy, PrecisionLike, assigned, precise_in, written
 from jlayers.registry import Kind, Registry, Spec, nearest
 from jlayers.shapes import describe
 
@@ -38,7 +39,7 @@ __all__ = [
 
 layers = Registry("layer")
 
-_OPTIONS = ("name", "trainable", "frozen")
+_OPTIONS = ("name", "trainable", "frozen", "precision")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
@@ -47,7 +48,8 @@ class Wiring:
     """What a container's constructor returns: named children, and the pair that runs such children.
 
     `wire` is kept so that the same container can be made over again around changed children, which is
-    how freezing works. `stacked` says that the children's arrays have a leading axis, one slice per use.
+    how freezing and precision work. `stacked` says that the children's arrays have a leading axis, one slice
+    per use.
     """
 
     children: Mapping[str, Layer]
@@ -75,6 +77,7 @@ class Layer:
         spec: constructor and bound arguments.
         children: the layers inside, by name.
         frozen: relative paths of the layers that are frozen; '' is this layer itself.
+        precision: by relative path the policies of the layers that have one; see `jl.with_precision`.
     """
 
     init: Init
@@ -82,8 +85,9 @@ class Layer:
     spec: Spec
     children: Mapping[str, Layer] = dataclasses.field(default_factory=dict)
     frozen: frozenset[str] = frozenset()
+    precision: Mapping[str, Policy] = dataclasses.field(default_factory=dict)
     wire: Callable[[Mapping[str, Layer]], tuple[Init, Apply]] | None = None
-    made: Layer | None = None  # the layer as its constructor made it, when `frozen` was changed since
+    made: Layer | None = None  # the layer as its constructor made it, if it was remade since
     stacked: bool = False  # the children's arrays have a leading axis, one slice per use
     adopted: tuple[Spec, ...] = ()  # of the layer whose pair the constructor returned as its own
 
@@ -102,14 +106,15 @@ class Layer:
         )
 
     def __repr__(self) -> str:
-        changes = [f"{k}={v!r}" for k, v in self._frozen_data().items()]
+        changes = [f"{k}={v!r}" for k, v in {**self._frozen_data(), **self._precision_data()}.items()]
         text = repr(self.spec)
         if not changes:
             return text
         return text[:-1] + ("" if text.endswith("()") else ", ") + ", ".join(changes) + ")"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.spec.name, {**self.spec.arguments, "frozen": sorted(self.frozen)})
+        kept = {"frozen": sorted(self.frozen), **self._precision_data()}
+        return _rebuild, (self.spec.name, {**self.spec.arguments, **kept})
 
     @property
     def draws(self) -> bool:
@@ -129,15 +134,17 @@ class Layer:
         Dense(10, activation='relu')
         """
         kept = {} if "trainable" in changes else {"frozen": sorted(self.frozen)}
-        return layers.build(self.spec.name, {**self.spec.arguments, **kept, **changes})
+        return layers.build(
+            self.spec.name, {**self.spec.arguments, **kept, **self._precision_data(), **changes}
+        )
 
     def to_data(self) -> Any:
         """Plain data, `"Flatten"` or `{"Dense": {"units": 64}}`, from which `layers.get` builds it again."""
         data = self.spec.to_data()
-        frozen = self._frozen_data()
-        if not frozen:
+        options = {**self._frozen_data(), **self._precision_data()}
+        if not options:
             return data
-        return {self.spec.name: {**({} if isinstance(data, str) else data[self.spec.name]), **frozen}}
+        return {self.spec.name: {**({} if isinstance(data, str) else data[self.spec.name]), **options}}
 
     def _frozen_data(self) -> dict[str, Any]:
         if self.frozen == (self.made or self).frozen:
@@ -145,6 +152,12 @@ class Layer:
         if all(path in self.frozen for path, _ in self.walk()):
             return {"trainable": False}
         return {"frozen": sorted(self.frozen)}
+
+    def _precision_data(self) -> dict[str, Any]:
+        made = (self.made or self).precision
+        if self.precision == made:
+            return {}
+        return {"precision": written([path for path, _ in self.walk()], made, self.precision)}
 
     def walk(self, path: str = "") -> Iterator[tuple[str, Layer]]:
         """This layer and all below it, each with its path, parents first; the root's path is ''."""
@@ -155,22 +168,38 @@ class Layer:
     def with_frozen(self, paths: Iterable[str]) -> Layer:
         """The same layer with exactly the layers at these relative paths frozen."""
         paths = frozenset(paths)
+        known = [path for path, _ in self.walk()]
+        if unknown := sorted(paths - set(known)):
+            raise ValueError(f"{self!r} has no layer {unknown[0]!r}: {nearest(unknown[0], known)}")
+        return self._remade(paths, self.precision)
+
+    def with_precision(self, precision: PrecisionLike) -> Layer:
+        """The same layer with other policies; see `jl.with_precision`."""
+        paths = [path for path, _ in self.walk()]
+        return self._remade(self.frozen, assigned(paths, self.precision, precision))
+
+    def _remade(self, frozen: frozenset[str], precision: Mapping[str, Policy]) -> Layer:
+        """The layer as its constructor made it, around children so changed, and so changed itself."""
         made = self.made or self
-        if paths == made.frozen:
+        if frozen == made.frozen and precision == made.precision:
             return made
-        known = {path for path, _ in made.walk()}
-        if unknown := sorted(paths - known):
-            raise ValueError(f"{made!r} has no layer {unknown[0]!r}: {nearest(unknown[0], known)}")
         init, apply, children = made.init, made.apply, made.children
         if made.wire:
-            children = {name: child.with_frozen(_below(paths, name)) for name, child in children.items()}
+            children = {
+                name: child._remade(frozenset(_below(frozen, name)), _policies_below(precision, name))
+                for name, child in children.items()
+            }
             init, apply = lift(*made.wire(children), made.spec.name, container=True)
-        if paths == known:
+        if "" in precision:
+            init, apply = precise_in(init, apply, precision[""], children)
+        if all(path in frozen for path, _ in made.walk()):
             apply = frozen_in(apply)
-        return Layer(init, apply, made.spec, children, paths, made.wire, made, made.stacked, made.adopted)
+        return dataclasses.replace(
+            made, init=init, apply=apply, children=children, frozen=frozen, precision=precision, made=made
+        )
 
     def penalty(self, params: Mapping[str, Any]) -> jax.Array:
-        """The sum of the regularisers of all layers that are not frozen: a float32 scalar.
+        """The sum of the regularisers of all layers that are not frozen: a scalar, float32 or wider.
 
         A regulariser belongs to the parameter that its argument names: `kernel_regularizer` to `kernel`,
         `recurrent_regularizer` to `recurrent_kernel`.
@@ -180,15 +209,16 @@ class Layer:
         >>> float(dense.penalty({"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}))
         3.0
         """
-        total = jnp.zeros((), jnp.float32)
+        wide = any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(params))
+        total = jnp.zeros((), jnp.float64 if wide else jnp.float32)
         if "" not in self.frozen:
             regularizers = Registry.of("regularizer")
             for name, regularizer in self.parameter_arguments(params, "regularizer"):
-                total = total + regularizers.get(regularizer)(params[name]).astype(jnp.float32)
+                total = total + regularizers.get(regularizer)(params[name]).astype(total.dtype)
         for name, child in self.children.items():
             if name in params:
                 each = jax.vmap(child.penalty) if self.stacked else child.penalty
-                total = total + jnp.sum(each(params[name]))
+                total = total + jnp.sum(each(params[name])).astype(total.dtype)
         return total
 
     def constrain(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,6 +280,10 @@ def _below(paths: Iterable[str], name: str) -> list[str]:
     return [rest for first, _, rest in split if first == name]
 
 
+def _policies_below(policies: Mapping[str, Policy], name: str) -> dict[str, Policy]:
+    return {path: policies[join(name, path).rstrip("/")] for path in _below(policies, name)}
+
+
 # ----------------------------------------------------------------------------------------- decorator
 
 
@@ -269,9 +303,9 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
       alone is marked with `jl.keeps_mask` instead. Any other layer refuses masked inputs.
 
     The constructor may instead return a `Layer`, whose pair it adopts, or a `Wiring` of children (see
-    `jlayers.wiring.routed`). Every constructor also takes `name=None`, `trainable=True` as in Keras, and
-    `frozen`, the relative paths that `jl.freeze` writes. Its name enters the registry, so that the layer
-    pickles and can be written in YAML.
+    `jlayers.wiring.routed`). Every constructor also takes `name=None`, `trainable=True` as in Keras,
+    `frozen`, the relative paths that `jl.freeze` writes, and `precision`, what `jl.with_precision` takes. Its
+    name enters the registry, so that the layer pickles and can be written in YAML.
 
     Raises:
         TypeError: an argument that the constructor does not have, or an `apply` that names another
@@ -304,19 +338,24 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
         inspect.Parameter(
             "frozen", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="list[str] | None"
         ),
+        inspect.Parameter(
+            "precision", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=PrecisionLike | None
+        ),
     ]
     signature = own.replace(parameters=[*own.parameters.values(), *added], return_annotation=Layer)
 
     @functools.wraps(constructor)
     def make(*args: Any, **kwargs: Any) -> Layer:
         bound = layers.bind(type_name, signature, args, kwargs)
-        trainable, frozen = bound.pop("trainable"), bound.pop("frozen")
+        trainable, frozen, precision = (bound.pop(option) for option in ("trainable", "frozen", "precision"))
         _check_name(type_name, bound["name"])
         made = constructor(**{k: v for k, v in bound.items() if k != "name"})
         built = _assemble(made, Spec("layer", type_name, bound))
         if not trainable:
-            return built.with_frozen(path for path, _ in built.walk())
-        return built if frozen is None else built.with_frozen(frozen)
+            built = built.with_frozen(path for path, _ in built.walk())
+        elif frozen is not None:
+            built = built.with_frozen(frozen)
+        return built if precision is None else built.with_precision(precision)
 
     make.__name__ = make.__qualname__ = type_name
     make.__signature__ = signature  # type: ignore[attr-defined]
@@ -333,12 +372,17 @@ def _assemble(made: Any, spec: Spec) -> Layer:
     if isinstance(made, Layer):
         thawed = made.made or made  # so that what comes frozen can be unfrozen
         built = dataclasses.replace(thawed, spec=spec, made=None, adopted=(made.spec, *made.adopted))
-        return built.with_frozen(made.frozen)
+        return built._remade(made.frozen, made.precision)
     if isinstance(made, Wiring):
         frozen = {join(name, p) for name, child in made.children.items() for p in child.frozen}
         pair = lift(*made.wire(made.children), spec.name, container=True)
         paths = frozenset(p.rstrip("/") for p in frozen)
-        return Layer(*pair, spec, made.children, paths, made.wire, stacked=made.stacked)
+        precision = {
+            join(name, p).rstrip("/"): policy
+            for name, child in made.children.items()
+            for p, policy in child.precision.items()
+        }
+        return Layer(*pair, spec, made.children, paths, precision, made.wire, stacked=made.stacked)
     if not isinstance(made, tuple) or len(made) != 2 or not all(map(callable, made)):
         raise TypeError(
             f"{spec.name}: expected the constructor to return a pair of functions (init, apply), "

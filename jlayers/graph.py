@@ -18,6 +18,7 @@ from jax import export
 from jlayers.core import Layer
 from jlayers.masks import is_masked, leaves, values_of
 from jlayers.node_table import InputLayer, find, in_order, model_from_table, read_table
+from jlayers.precision import PrecisionLike
 from jlayers.registry import UnknownNameError, nearest, snake_case
 from jlayers.shapes import describe, shape_text
 from jlayers.wiring import noted, unique_names
@@ -130,6 +131,7 @@ def Model(
     name: str | None = None,
     trainable: bool = True,
     frozen: list[str] | None = None,
+    precision: PrecisionLike | None = None,
 ) -> Layer:
     """A layer from a graph: what leads from `inputs` to `outputs`.
 
@@ -141,6 +143,7 @@ def Model(
         name: name in the parent.
         trainable: False freezes every layer inside.
         frozen: relative paths of the layers inside that are frozen; what `freeze` writes.
+        precision: dtypes of the layers inside; what `with_precision` takes.
 
     Raises:
         ValueError: an input that the outputs need and that is not listed, a listed input that they do not
@@ -189,6 +192,7 @@ def Model(
         name=name,
         trainable=trainable,
         frozen=frozen,
+        precision=precision,
     )
 
 

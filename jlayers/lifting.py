@@ -118,6 +118,7 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
         return with_mask(output, kept), state
 
     lifted_apply.draws = getattr(apply, "draws", "key" in keywords)  # type: ignore[attr-defined]
+    lifted_apply.autocast = getattr(apply, "autocast", True)  # type: ignore[attr-defined]
     return lifted_init, lifted_apply
 
 

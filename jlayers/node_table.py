@@ -71,6 +71,7 @@ def InputLayer(shape: tuple[int | None, ...], dtype: str = "float32"):
         _check("input", shape, jnp.dtype(dtype), x)
         return x
 
+    apply.autocast = False  # type: ignore[attr-defined]
     return init, apply
 
 
@@ -117,7 +118,7 @@ def _table_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: 
                 values[name] = call(child_of[name], *jax.tree.map(lambda r: find(values, r), refs))
         return jax.tree.map(lambda r: find(values, r), outputs)
 
-    return routed(children, route)
+    return routed(children, route, autocast=False)
 
 
 model_from_table = layer(_table_wiring, "Model")

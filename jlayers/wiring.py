@@ -80,11 +80,13 @@ def unique_names(
     return {names[member]: member for member in distinct}
 
 
-def routed(children: Mapping[str, Layer], route: Callable[..., Any]) -> Wiring:
+def routed(children: Mapping[str, Layer], route: Callable[..., Any], *, autocast: bool = True) -> Wiring:
     """A container of `children` in which `route(call, *inputs)` says what runs on what.
 
     `call(name, *inputs)` runs the child of that name and returns its output. A child called twice shares
-    its weights; each call has its own key. Return the result from the constructor of a `@layer`:
+    its weights; each call has its own key. A route that only hands arrays on says `autocast=False`: no
+    precision policy then casts them before they reach the children. Return the result from the constructor
+    of a `@layer`:
 
     >>> import jax, jlayers as jl
     >>> from jlayers.wiring import routed
@@ -136,6 +138,7 @@ def routed(children: Mapping[str, Layer], route: Callable[..., Any]) -> Wiring:
             return route(call, *inputs), state
 
         apply.draws = any(child.draws for child in children.values())  # type: ignore[attr-defined]
+        apply.autocast = autocast  # type: ignore[attr-defined]
         return init, apply
 
     return Wiring(dict(children), wire)

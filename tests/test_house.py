@@ -20,10 +20,10 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # Imports point up this list only: a module imports from those before it. A package counts as one.
 # fmt: off
 ORDER = [
-    "registry", "shapes", "masks", "lifting", "core", "adapt", "tree", "initializers", "activations",
+    "registry", "shapes", "masks", "lifting", "tree", "precision", "core", "adapt", "initializers", "activations",
     "regularizers", "constraints", "wiring", "ops", "layers", "compose", "node_table", "graph", "freeze", "lora",
     "table", "observed", "flops", "summary", "draw", "losses", "metrics", "optimizers", "preprocessing", "data",
-    "train", "applications", "interop", "config", "runs", "cli", "testing",
+    "train",
     "applications", "interop", "config", "runs", "cli", "testing",
 ]
 # fmt: on
@@ -135,7 +135,9 @@ def test_registered_layer_is_public_and_documented(name):
     text = inspect.getdoc(constructor) or ""
     assert ">>> " in text, f"{name}: add an example that runs"
     arguments = [
-        a for a in inspect.signature(constructor).parameters if a not in ("name", "trainable", "frozen")
+        a
+        for a in inspect.signature(constructor).parameters
+        if a not in ("name", "trainable", "frozen", "precision")
     ]
     if arguments:
         assert "Args:\n" in text, f"{name}: document its arguments under Args:"

@@ -47,7 +47,7 @@ def test_a_cell_is_one_step_of_its_layer_and_begins_with_zeros(kind):
 def test_arguments_stand_in_keras_order_with_its_defaults(name):
     ours = inspect.signature(getattr(jl, name)).parameters
     theirs = inspect.signature(getattr(keras.layers, name).__init__).parameters
-    own = [argument for argument in ours if argument not in ("name", "trainable", "frozen")]
+    own = [argument for argument in ours if argument not in ("name", "trainable", "frozen", "precision")]
     assert own == [argument for argument in theirs if argument in own]
     left_out = set(theirs) - set(own) - {"self", "kwargs"}
     assert left_out <= {"seed", "stateful", "zero_output_for_mask"}  # keys, carries and masks are explicit

@@ -222,7 +222,7 @@ def test_bidirectional_with_two_layers_is_that_of_keras():
 def test_arguments_stand_in_keras_order_with_its_defaults(constructor):
     ours = inspect.signature(constructor).parameters
     theirs = inspect.signature(getattr(keras.layers, constructor.__name__).__init__).parameters
-    own = [name for name in ours if name not in ("name", "trainable", "frozen")]
+    own = [name for name in ours if name not in ("name", "trainable", "frozen", "precision")]
     assert own == [name for name in theirs if name in own]
     assert all(ours[name].default == theirs[name].default for name in own)
 

@@ -258,5 +258,6 @@ def _plural(text: str) -> str:
     article, _, words = first.partition(" ")
     if article in ("a", "an"):
         noun, by, more = words.partition(" by ")
-        first = noun + ("es" if noun.endswith("s") else "s") + by + more
+        plural = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("s") else "s")
+        first = plural + by + more
     return f"{first} or {_plural(rest)}" if rest else first

@@ -18,6 +18,7 @@ from jlayers.config.validate import validate
 from jlayers.core import Layer
 from jlayers.data import Dataset, hold_out, learn, transform
 from jlayers.freeze import freeze
+from jlayers.precision import with_precision
 
 __all__ = ["Experiment", "load", "loads"]
 
@@ -68,6 +69,9 @@ def _experiment(document: Document, overrides: Iterable[str]) -> Experiment:
         model: Any = settings.model
         if settings.freeze:
             model = freeze(model, *settings.freeze)
+    with builder.located(("precision",)):
+        if settings.precision is not None:
+            model = with_precision(model, settings.precision)
     return Experiment(settings, model, call, builder)
 
 
@@ -77,7 +81,7 @@ class Experiment:
 
     Attributes:
         settings: the sections, with loss, metrics, optimizer and model as objects or names.
-        model: with the layers frozen that the configuration freezes.
+        model: with the layers frozen that the configuration freezes, in the precision that it sets.
         call: the validated configuration, for `to_data`.
         builder: knows the places of the parts in the file.
         learned: preprocessors that an earlier run has adapted, in place of those of the settings.

@@ -13,6 +13,7 @@ from jlayers.data.dataset import DatasetLike
 from jlayers.losses import LossLike
 from jlayers.metrics import MetricLike
 from jlayers.optimizers import OptimizerLike
+from jlayers.precision import PrecisionLike
 from jlayers.preprocessing import PreprocessorLike
 from jlayers.train.callbacks import EarlyStopping
 
@@ -79,6 +80,8 @@ class Settings:
         augment: a layer that changes the inputs and the targets of each batch of training together, such as
             `MixUp`. What changes the inputs alone goes into the model.
         freeze: patterns of paths of layers that are not trained, such as `encoder/**`.
+        precision: the dtypes of parameters and of computation: a policy such as `mixed_bfloat16`, or a
+            mapping from patterns of paths to policies; see `jlayers list policies`.
         seed: of the weights, of dropout and of the order of the samples.
         training: how long to train, and on what.
     """
@@ -92,6 +95,7 @@ class Settings:
     loss_weights: list[float] | dict[str, float] | None = None
     augment: LayerLike | None = None
     freeze: list[str] = dataclasses.field(default_factory=list)
+    precision: PrecisionLike | None = None
     seed: int = 0
     training: Training = dataclasses.field(default_factory=Training)
 

@@ -27,6 +27,7 @@ KINDS = {
     "metric": "jlayers.metrics",
     "optimizer": "jlayers.optimizers",
     "schedule": "jlayers.optimizers",
+    "policy": "jlayers.precision",
     "dataset": "jlayers.data",
     "preprocessor": "jlayers.preprocessing",
 }
@@ -124,7 +125,7 @@ def shown(name: str, constructor: Callable[..., Any]) -> str:
     >>> shown("digits", digits)
     'digits(test_fraction=0.2, seed=0)'
     """
-    known = [a for a in arguments(constructor).values() if a.name != "frozen"]
+    known = [a for a in arguments(constructor).values() if a.name not in ("frozen", "precision")]
     texts = [a.name if a.required else f"{a.name}={_default(a.default)}" for a in known]
     return f"{name}({', '.join(texts)})"
 

@@ -65,7 +65,7 @@ class Whole(Marker):
 
 
 class OneOf(Marker):
-    """Any of several types; an error comes from the only one whose outer form fits, else names them all."""
+    """Any of several types; an error comes from the one that fits furthest inside, else names them all."""
 
     def __init__(self, members: list[Derived]):
         self.members = members
@@ -77,7 +77,11 @@ class OneOf(Marker):
             try:
                 return adapter(member.type).validate_python(value, context=info.context)
             except ValidationError as error:
-                if last is None and not member.whole and not _misses(error):
+                if (
+                    not member.whole
+                    and not _misses(error)
+                    and (last is None or 0 < _depth(last) < _depth(error))
+                ):
                     last = error
         raise last or wrong(self.expected)
 
@@ -91,6 +95,11 @@ _FORMS = ("expected", "several", "dict_type", "list_type", "tuple_type")
 def _misses(error: ValidationError) -> bool:
     """True if the value as a whole is of another form, so that no more can be said about its inside."""
     return any(not e["loc"] and e["type"] in _FORMS for e in error.errors())
+
+
+def _depth(error: ValidationError) -> int:
+    """How far inside the value it was found; 0 if the value as a whole is wrong."""
+    return max(len(e["loc"]) for e in error.errors())
 
 
 class FilePathType(Marker):

@@ -15,17 +15,17 @@ from jlayers.layers import (
     einsum,
     embedding,
     experts,
-    gated,
     features,
+    gated,
     global_pooling,
-    linear_recurrence,
-    masking,
     image_affine,
     image_augmentation,
     image_colour,
     image_geometry,
     image_mixing,
     image_tone,
+    linear_recurrence,
+    masking,
     merging,
     normalization,
     pooling,
@@ -59,17 +59,17 @@ from jlayers.layers.depthwise import *
 from jlayers.layers.einsum import *
 from jlayers.layers.embedding import *
 from jlayers.layers.experts import *
-from jlayers.layers.gated import *
 from jlayers.layers.features import *
+from jlayers.layers.gated import *
 from jlayers.layers.global_pooling import *
-from jlayers.layers.linear_recurrence import *
-from jlayers.layers.masking import *
 from jlayers.layers.image_affine import *
 from jlayers.layers.image_augmentation import *
 from jlayers.layers.image_colour import *
 from jlayers.layers.image_geometry import *
 from jlayers.layers.image_mixing import *
 from jlayers.layers.image_tone import *
+from jlayers.layers.linear_recurrence import *
+from jlayers.layers.masking import *
 from jlayers.layers.merging import *
 from jlayers.layers.normalization import *
 from jlayers.layers.pooling import *

@@ -14,7 +14,7 @@ from jlayers.core import layer, no_params
 from jlayers.layers._arguments import axis_of, need_floating
 from jlayers.masks import Masked, expand, joint, keeps_mask, refusal, with_mask
 from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
-from jlayers.shapes import describe, param_dtype
+from jlayers.shapes import describe, param_dtype, wide_dtype
 
 __all__ = ["ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax"]
 
@@ -152,7 +152,7 @@ def Softmax(axis: int | tuple[int, ...] = -1):
     A second input, if there is one, is a mask of bools: False gets 0, and all False gives zeros. So does
     padding if the softmax runs along it; the mask stays.
 
-    Shapes: any, kept.
+    Shapes: any, kept. The sum is taken in float32 or wider.
 
     Args:
         axis: the axis, or axes, along which the result sums to 1.
@@ -176,10 +176,11 @@ def Softmax(axis: int | tuple[int, ...] = -1):
         return {}
 
     def softmax(x: X, along: tuple[int, ...], allowed: Any) -> X:
+        wide = x.astype(wide_dtype(x.dtype))
         if allowed is None:
-            return jax.nn.softmax(x, along)
-        kept = jnp.where(allowed, x, jnp.finfo(x.dtype).min)
-        return jnp.where(allowed, jax.nn.softmax(kept, along), jnp.zeros_like(x))
+            return jax.nn.softmax(wide, along).astype(x.dtype)
+        kept = jnp.where(allowed, wide, jnp.finfo(wide.dtype).min)
+        return jnp.where(allowed, jax.nn.softmax(kept, along), jnp.zeros_like(wide)).astype(x.dtype)
 
     def apply(params: Any, x: X, allowed: Any = None, *, mask: Any) -> Any:
         along = check(x)

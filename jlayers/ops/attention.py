@@ -57,8 +57,9 @@ def dot_product_attention(
         causal: attend to no later position than one's own, both counted from the start.
         window: attend to positions less than this far away.
     """
-    # The library's softmax is in float32 at all times, and its values are as long as its keys.
-    fits = value.shape[-1] == key.shape[-1] and wide_dtype(query.dtype) == jnp.float32
+    # The library's softmax is in float32 at all times, its values are as long as its keys, and the products
+    # that it asks for in float16 do not exist on CPUs.
+    fits = value.shape[-1] == key.shape[-1] and query.dtype in (jnp.float32, jnp.bfloat16)
     if not fits or key.shape[1] == 0:
         return dot_product_attention_plain(query, key, value, mask, scale=scale, causal=causal, window=window)
     if mask is None and window is None:  # each row attends to something

@@ -37,6 +37,7 @@ def check_layer(
     - `symbolic`: the batch size may be unknown, as in the functional form.
     - `gradient`: gradients by parameters and inputs agree with finite differences.
     - `dtype`: bfloat16 inputs give bfloat16 parameters and outputs.
+    - `precision`: with `precision="mixed_bfloat16"` parameters and state stay float32, outputs are bfloat16.
     - `pickle`, `data`: the layer survives pickling, and JSON by way of `to_data`.
     - `keys`: one key, one result; a layer that draws gives other results for other keys and raises
       `MissingKeyError` in training without one.

@@ -17,6 +17,7 @@ from jax import export
 from jlayers.core import Layer, MissingKeyError, layers
 from jlayers.freeze import freeze, trainable_mask
 from jlayers.masks import Masked, expand, is_masked, values_of, with_mask
+from jlayers.precision import with_precision
 from jlayers.shapes import as_spec
 from jlayers.testing.case import Case, agree, agree_in_form, dot, equal, is_float, jitted, program
 
@@ -183,6 +184,25 @@ def _dtype(case: Case) -> None:
         agree_in_form(moved, state, f"state for bfloat16 inputs, train={train}")
 
 
+def _precision(case: Case) -> None:
+    half = with_precision(case.layer, "mixed_bfloat16")
+
+    def answer(x: Any) -> Any:
+        return jax.ShapeDtypeStruct(x.shape, jnp.bfloat16) if is_float(x) else x
+
+    made = jax.eval_shape(lambda key: half.init(key, *as_spec(case.inputs)), case.key)
+    for tree, expected, what in zip(made, case.made, ("params", "state"), strict=True):
+        agree_in_form(tree, expected, f"{what} with precision='mixed_bfloat16'")
+    for train in (False, True):
+        apply = functools.partial(half.apply, train=train)
+        output, moved = jax.eval_shape(
+            lambda p, s, x, key, apply=apply: apply(p, s, *x, key=key), *made, case.inputs, case.key
+        )
+        expected = jax.tree.map(answer, case.inferred[0])
+        agree_in_form(output, expected, f"output with precision='mixed_bfloat16', train={train}")
+        agree_in_form(moved, made[1], f"state with precision='mixed_bfloat16', train={train}")
+
+
 def _same_layer(case: Case, again: Any, how: str, record: Callable[[Any], Any]) -> None:
     if not isinstance(again, Layer) or record(again) != record(case.layer):
         raise AssertionError(f"{how}: expected {record(case.layer)}, received {again!r}")
@@ -314,6 +334,7 @@ PROPERTIES: Mapping[str, Callable[[Case], None]] = MappingProxyType(
         "symbolic": _symbolic,
         "gradient": _gradient,
         "dtype": _dtype,
+        "precision": _precision,
         "pickle": _pickle,
         "data": _data,
         "keys": _keys,

@@ -19,6 +19,7 @@ from jlayers.core import Layer
 from jlayers.data.batches import ArrayBatches
 from jlayers.train.callbacks import Callback, Run
 from jlayers.train.checks import as_arrays, check_finite, whole_number
+from jlayers.train.scaling import FLOOR
 from jlayers.train.sources import (
     Review,
     Source,
@@ -37,6 +38,11 @@ from jlayers.train.trainer import Trainer
 __all__ = ["evaluate", "fit", "predict"]
 
 History = dict[str, list[float]]
+
+_HALF = (
+    "compute in bfloat16 (precision 'mixed_bfloat16'), keep the layers that overflow in float32 by their "
+    "paths, or lower the learning rate"
+)
 
 
 def fit(
@@ -168,6 +174,7 @@ class _Fit:
         if logs is None:
             raise ValueError(f"the iterable has no batches after the first {done}, where the state stands")
         values = watch.read(count, logs)
+        watch.need_a_batch(running, count)
         state = running.replace(epoch=running.epoch + 1, epoch_start=jax.numpy.copy(running.step), metrics={})
         if self.validation is not None:
             review = self.validation_review if first else None
@@ -204,15 +211,27 @@ class _Watch:
     def read(self, step: int, logs: Mapping[str, Any]) -> dict[str, float]:
         values = read(logs)
         if not math.isfinite(values["loss"]):
-            error = FloatingPointError(
-                f"the loss became {values['loss']} in epoch {self.epoch + 1}, between its steps "
-                f"{self.healthy + 1} and {step}; lower the learning rate, clip the gradients "
-                f"(clip_by_global_norm), or look for extreme values in the data"
+            raise self.failed(
+                f"the loss became {values['loss']}",
+                step,
+                "lower the learning rate, clip the gradients (clip_by_global_norm), or look for extreme "
+                "values in the data",
             )
-            error.state, error.history = self.state, self.fit.history  # type: ignore[attr-defined]
-            raise error
+        if values.get("loss_scale", FLOOR) < FLOOR:
+            raise self.failed(f"gradients overflowed float16 even at a loss scale of {FLOOR:g}", step, _HALF)
         self.healthy = step
         return values
+
+    def need_a_batch(self, state: TrainState, step: int) -> None:
+        """Under a dynamic loss scale a batch of infinite loss counts in no metric; not all may be such."""
+        if state.loss_scale is not None and not state.metrics["loss"]["count"] > 0:
+            raise self.failed("the loss was not finite in any batch", step, _HALF)
+
+    def failed(self, what: str, step: int, fix: str) -> FloatingPointError:
+        place = f"in epoch {self.epoch + 1}, between its steps {self.healthy + 1} and {step}"
+        error = FloatingPointError(f"{what} {place}; {fix}")
+        error.state, error.history = self.state, self.fit.history  # type: ignore[attr-defined]
+        return error
 
 
 def _callback(value: Any) -> Callback:

@@ -21,6 +21,7 @@ from jlayers.freeze import trainable_mask
 from jlayers.losses.base import wide
 from jlayers.masks import Masked, mask_of, values_of
 from jlayers.metrics.base import name_of, ratio, spread, start
+from jlayers.precision import widened
 from jlayers.registry import Registry, nearest
 from jlayers.shapes import as_spec, describe
 from jlayers.tree import flatten
@@ -37,7 +38,7 @@ class Plan:
         losses: per output its loss, or None.
         weights: per output the factor of its loss.
         metrics: by name in the logs: the metric, the number of its output, whether sample weights count.
-        specs: of the outputs.
+        specs: of the outputs, half precision as float32: so losses and metrics see them.
     """
 
     outputs: Sequence[str | None]
@@ -45,6 +46,12 @@ class Plan:
     weights: Sequence[float]
     metrics: Mapping[str, tuple[Any, int, bool]]
     specs: Sequence[Any]
+
+    @property
+    def dtype(self) -> Any:
+        """Of the loss: float64 if an output is, else float32."""
+        wide = any(spec.dtype == jnp.float64 for spec in jax.tree.leaves(self.specs))
+        return jnp.dtype(jnp.float64 if wide else jnp.float32)
 
     @property
     def keys(self) -> list[str]:
@@ -100,7 +107,7 @@ class Objective:
                 for name, metric in members:
                     key = name if names[i] is None else f"{names[i]}_{name}"
                     entries[_unused(key, entries, weighted)] = (metric, i, weighted)
-        specs = [as_spec(values_of(value)) for value in _values(y_pred)]
+        specs = [as_spec(values_of(value)) for value in _seen(y_pred)]
         return Plan(names, chosen, [1.0 if f is None else float(f) for f in factors], entries, specs)
 
     def _names(self, y_pred: Any) -> list[str | None]:
@@ -123,14 +130,14 @@ class Objective:
 
     def init(self, plan: Plan) -> dict[str, Any]:
         """Accumulators of everything in the logs, at zero."""
-        zero = {key: _zero() for key in ("loss", *plan.loss_keys.values())}
+        zero = {key: _zero(plan.dtype) for key in ("loss", *plan.loss_keys.values())}
         return zero | {key: start(metric, plan.specs[i]) for key, (metric, i, _) in plan.metrics.items()}
 
     def loss(self, plan: Plan, y_pred: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The weighted sum of the outputs' mean losses, and each by its name in the logs; float32 scalars."""
-        outputs, targets = _values(y_pred), _by_output(plan.outputs, batch.y, "y")
+        """The weighted sum of the outputs' mean losses, and each by its name in the logs; scalars."""
+        outputs, targets = _seen(y_pred), _by_output(plan.outputs, batch.y, "y")
         weights = _weights(plan.outputs, batch.weight)
-        total = jnp.zeros((), jnp.float32)
+        total = jnp.zeros((), plan.dtype)
         parts = {}
         for i, loss in enumerate(plan.losses):
             if loss is None:
@@ -139,7 +146,7 @@ class Objective:
                 raise ValueError(
                     f"expected targets for the output {plan.outputs[i] or 'of the model'}, got None"
                 )
-            value = _mean(loss, targets[i], outputs[i], weights[i], batch.mask)
+            value = _mean(loss, targets[i], outputs[i], weights[i], batch.mask).astype(total.dtype)
             total = total + plan.weights[i] * value
             if i in plan.loss_keys:
                 parts[plan.loss_keys[i]] = value
@@ -153,14 +160,15 @@ class Objective:
         trained = flatten(trainable_mask(self.model, state)) if found else {}
         for path in found:
             if trained[path]:
-                total = total + jnp.sum(flat[path]).astype(jnp.float32)
+                total = total + jnp.sum(flat[path]).astype(total.dtype)
         return total
 
     def update(self, plan: Plan, acc: Any, losses: Mapping[str, Any], y_pred: Any, batch: Batch) -> Any:
         """The accumulators with one more batch; `losses` are the batch's means by name in the logs."""
-        outputs, targets = _values(y_pred), _by_output(plan.outputs, batch.y, "y")
+        outputs, targets = _seen(y_pred), _by_output(plan.outputs, batch.y, "y")
         weights = _weights(plan.outputs, batch.weight)
         rows = jnp.float32(values_of(outputs[0]).shape[0]) if batch.mask is None else batch.mask.sum()
+        rows = rows.astype(plan.dtype)
         new = {
             key: {"total": acc[key]["total"] + value * rows, "count": acc[key]["count"] + rows}
             for key, value in losses.items()
@@ -172,7 +180,7 @@ class Objective:
         return new
 
     def result(self, plan: Plan, acc: Any) -> dict[str, jax.Array]:
-        """The logs: float32 scalars by name."""
+        """The logs: scalars by name."""
         means = ("loss", *plan.loss_keys.values())
         logs = {key: ratio(acc[key]["total"], acc[key]["count"]) for key in means}
         results = {key: metric.result(acc[key]) for key, (metric, _, _) in plan.metrics.items()}
@@ -180,7 +188,7 @@ class Objective:
 
     def check(self, plan: Plan, y: Any, y_pred: Any) -> None:
         """Let each loss look over its targets on the host: label ranges and the like."""
-        outputs, targets = _values(y_pred), _by_output(plan.outputs, y, "y")
+        outputs, targets = _seen(y_pred), _by_output(plan.outputs, y, "y")
         for i, loss in enumerate(plan.losses):
             if isinstance(targets[i], np.ndarray) and (check := getattr(loss, "check", None)):
                 check(targets[i], values_of(outputs[i]))
@@ -262,6 +270,11 @@ def _values(y: Any) -> list[Any]:
     return list(y) if isinstance(y, (list, tuple)) else [y]
 
 
+def _seen(y_pred: Any) -> list[Any]:
+    """The outputs as losses and metrics see them: not in half precision."""
+    return [widened(value) for value in _values(y_pred)]
+
+
 def _by_output(names: Sequence[str | None], value: Any, what: str) -> list[Any]:
     """`value`, given by position or by name, as a list over the outputs; None where a dict lacks one."""
     if isinstance(value, Mapping):
@@ -302,8 +315,8 @@ def _scalar(name: str, value: Any) -> jax.Array:
     return value
 
 
-def _zero() -> dict[str, jax.Array]:
-    return {"total": jnp.zeros((), jnp.float32), "count": jnp.zeros((), jnp.float32)}
+def _zero(dtype: Any) -> dict[str, jax.Array]:
+    return {"total": jnp.zeros((), dtype), "count": jnp.zeros((), dtype)}
 
 
 def _product(a: Any, b: Any) -> Any:
@@ -339,8 +352,8 @@ def _mean(loss: Callable[..., Any], y_true: Any, y_pred: Any, weight: Any, mask:
     if weight is not None:
         values = values * spread(weight, values).astype(values.dtype)
     if counted is None:
-        return values.mean().astype(jnp.float32)
+        return values.mean()
+    counted = counted.astype(values.dtype)
     if real is not None:  # what stands in padding may be anything
         values = jnp.where(counted != 0, values, 0)
-    total = (values * counted.astype(values.dtype)).sum().astype(jnp.float32)
-    return ratio(total, counted.sum())
+    return ratio((values * counted).sum(), counted.sum())

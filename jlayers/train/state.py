@@ -14,6 +14,7 @@ from jlayers import optimizers
 from jlayers.core import Layer
 from jlayers.freeze import trainable_mask
 from jlayers.shapes import as_spec, is_shape
+from jlayers.train.scaling import LossScale, LossScaleLike, begun
 from jlayers.tree import flatten, unflatten
 
 __all__ = ["TrainState", "copied", "inputs_of", "merge", "split"]
@@ -70,11 +71,13 @@ class TrainState:
         params: the parameters, frozen ones included.
         state: what forward passes move, such as running statistics.
         opt_state: of the optimizer, for the trained parameters alone.
-        step: int32, optimizer steps taken.
+        step: int32, steps taken, those that a dynamic loss scale left without an update included.
         key: the typed PRNG key of the run; a step draws from `fold_in(key, step)`, so the key never moves.
         epoch: int32, epochs finished.
         epoch_start: int32, the step at which the current epoch began.
         metrics: accumulators of the losses and metrics since they were last reset; empty before the first.
+        loss_scale: the factor of the loss and its history if it is dynamic, as it is for models that compute
+            in float16; else None.
     """
 
     params: Any
@@ -85,6 +88,7 @@ class TrainState:
     epoch: jax.Array
     epoch_start: jax.Array
     metrics: Any
+    loss_scale: LossScale | None = None
 
     @property
     def position(self) -> jax.Array:
@@ -101,6 +105,7 @@ class TrainState:
         *,
         params: Any = None,
         state: Any = None,
+        loss_scale: LossScaleLike = "auto",
     ) -> TrainState:
         """The state before the first step.
 
@@ -110,8 +115,9 @@ class TrainState:
             key: a typed PRNG key, `jax.random.key(seed)`: one half makes the weights, the other the steps.
             x: the model's input, batch included: arrays, `jax.ShapeDtypeStruct`s or shapes; several in a
                 tuple or a dict.
-            params: weights to start from instead of fresh ones; they are copied.
+            params: weights to start from instead of fresh ones; they are copied, to the dtypes of the model.
             state: the same for the model's state.
+            loss_scale: what the step is made with; see `jl.compile`.
 
         Raises:
             ValueError: given weights that do not fit the model.
@@ -122,8 +128,8 @@ class TrainState:
             fresh = model.init(init_key, *inputs)
         else:
             fresh = jax.eval_shape(lambda: model.init(init_key, *inputs))
-        params = fresh[0] if params is None else copied(_fitting("params", params, fresh[0]))
-        state = fresh[1] if state is None else copied(_fitting("state", state, fresh[1]))
+        params = fresh[0] if params is None else _fitting("params", params, fresh[0])
+        state = fresh[1] if state is None else _fitting("state", state, fresh[1])
         trained, _ = split(model, params)
         return cls(
             params=params,
@@ -134,10 +140,13 @@ class TrainState:
             epoch=jnp.zeros((), jnp.int32),
             epoch_start=jnp.zeros((), jnp.int32),
             metrics={},
+            loss_scale=begun(model, loss_scale),
         )
 
-    def adopt(self, model: Layer, optimizer: Any) -> TrainState:
+    def adopt(self, model: Layer, optimizer: Any, loss_scale: LossScaleLike = "auto") -> TrainState:
         """The state for another optimizer or for other frozen layers: a fresh `opt_state`, all else kept.
+
+        A dynamic loss scale starts anew, too.
 
         >>> import jlayers as jl, jax
         >>> model = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head"))
@@ -146,7 +155,8 @@ class TrainState:
         """
         new = copied(self)
         trained, _ = split(model, new.params)
-        return dataclasses.replace(new, opt_state=copied(_init(optimizer, trained)), metrics={})
+        opt_state = copied(_init(optimizer, trained))
+        return new.replace(opt_state=opt_state, metrics={}, loss_scale=begun(model, loss_scale))
 
     def replace(self, **changes: Any) -> TrainState:
         """The state with some values changed."""
@@ -159,7 +169,7 @@ def _init(optimizer: Any, trained: Any) -> optax.OptState:
 
 
 def _fitting(name: str, given: Any, expected: Any) -> Any:
-    """`given`, if it has the paths and shapes of `expected`."""
+    """A copy of `given` in the dtypes of `expected`, if it has its paths and shapes."""
     have = {path: tuple(jnp.shape(leaf)) for path, leaf in flatten(given).items()}
     want = {path: tuple(leaf.shape) for path, leaf in flatten(expected).items()}
     for path in want:
@@ -168,4 +178,4 @@ def _fitting(name: str, given: Any, expected: Any) -> Any:
             raise ValueError(f"expected {name} with {path!r} of shape {want[path]}, received weights {got}")
     if extra := sorted(set(have) - set(want)):
         raise ValueError(f"expected {name} for this model, received {extra[0]!r}, which it does not have")
-    return given
+    return jax.tree.map(lambda leaf, like: jnp.array(leaf, like.dtype), given, expected)

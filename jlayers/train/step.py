@@ -17,6 +17,7 @@ from jlayers.data.batches import Batch
 from jlayers.shapes import as_spec
 from jlayers.train.augment import augmented, check_augment
 from jlayers.train.objective import Objective, Plan
+from jlayers.train.scaling import LossScaleLike, chosen, held, scale_of, scaled, unscaled
 from jlayers.train.state import TrainState, inputs_of, merge, split
 
 __all__ = ["EvalStep", "TrainStep", "make_eval_step", "make_predict_step", "make_train_step", "outputs_of"]
@@ -87,6 +88,7 @@ def make_train_step(
     loss_weights: Any = None,
     weighted_metrics: Any = (),
     augment: Layer | None = None,
+    loss_scale: LossScaleLike = "auto",
 ) -> TrainStep:
     """One optimizer step as a compiled function that donates the state it is given.
 
@@ -103,10 +105,12 @@ def make_train_step(
         loss_weights: factors of the outputs' losses.
         weighted_metrics: metrics in which sample weights count.
         augment: a layer from `(x, y)` to `(x, y)`, such as `jl.MixUp()`, for each batch; without parameters.
+        loss_scale: factor of the loss while its gradient is taken; see `jl.compile`.
 
     Returns:
         `step(state, batch) -> (state, logs)`. `logs` are float32 scalars on the device: the loss and the
-        metrics since the state's accumulators were last reset (`state.replace(metrics={})`).
+        metrics since the state's accumulators were last reset (`state.replace(metrics={})`). The loss of a
+        model that computes in float64 is float64. A dynamic `loss_scale` is among the logs.
 
     Example: a loop of one's own.
 
@@ -124,9 +128,12 @@ def make_train_step(
     objective = Objective(model, loss, metrics, loss_weights, weighted_metrics)
     check_augment(augment)
     draws = model.draws or (augment is not None and augment.draws)
+    scaling = chosen(model, loss_scale)
+    dynamic = scaling == "dynamic"
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         trained, frozen = split(model, state.params)
+        factor = scale_of(state) if dynamic else scaling
         key = jax.random.fold_in(state.key, state.step) if draws else None
         if augment is not None:
             batch = augmented(augment, batch, key)
@@ -136,13 +143,14 @@ def make_train_step(
             y_pred, moved = model.apply(params, state.state, *inputs_of(batch.x), key=key, train=True)
             plan = objective.plan(y_pred)
             total, parts = objective.loss(plan, y_pred, batch)
-            total = total + objective.extra(params, moved)
-            return total, (y_pred, moved, {"loss": total, **parts})
+            total = total + objective.extra(params, moved).astype(total.dtype)
+            return scaled(total, factor), (y_pred, moved, {"loss": total, **parts})
 
-        (total, (y_pred, moved, parts)), gradients = jax.value_and_grad(total_loss, has_aux=True)(trained)
+        (_, (y_pred, moved, parts)), gradients = jax.value_and_grad(total_loss, has_aux=True)(trained)
+        gradients = unscaled(gradients, factor)
         with optimizers.lenient():
             updates, opt_state = transformation.update(
-                gradients, state.opt_state, trained, value=total, grad=gradients
+                gradients, state.opt_state, trained, value=parts["loss"], grad=gradients
             )
             moved_params: Any = optax.apply_updates(trained, updates)
         plan = objective.plan(y_pred)
@@ -154,7 +162,10 @@ def make_train_step(
             step=state.step + 1,
             metrics=accumulators,
         )
-        return new, objective.result(plan, accumulators)
+        if not dynamic:
+            return new, objective.result(plan, new.metrics)
+        new = held(state, new, gradients, parts["loss"])
+        return new, {**objective.result(plan, new.metrics), "loss_scale": new.loss_scale.scale}
 
     return TrainStep(jax.jit(step, donate_argnums=0), objective)
 
@@ -194,7 +205,7 @@ def make_eval_step(
         y_pred, moved = model.apply(params, state, *inputs_of(batch.x))
         plan = objective.plan(y_pred)
         total, parts = objective.loss(plan, y_pred, batch)
-        parts = {"loss": total + objective.extra(params, moved), **parts}
+        parts = {"loss": total + objective.extra(params, moved).astype(total.dtype), **parts}
         accumulators = objective.update(plan, accumulators, parts, y_pred, batch)
         return accumulators, objective.result(plan, accumulators)
 

@@ -16,6 +16,7 @@ from jlayers.losses import LossLike
 from jlayers.metrics import MetricLike
 from jlayers.optimizers import OptimizerLike
 from jlayers.train.objective import Plan
+from jlayers.train.scaling import LossScaleLike, chosen, scale_of
 from jlayers.train.state import TrainState, split
 from jlayers.train.step import (
     EvalStep,
@@ -41,6 +42,7 @@ class Trainer:
         loss_weights: factors of the outputs' losses.
         weighted_metrics: metrics in which sample weights count.
         augment: a layer that changes each batch of training, or None.
+        loss_scale: factor of the loss while its gradient is taken.
     """
 
     model: Layer
@@ -50,6 +52,7 @@ class Trainer:
     loss_weights: Any = None
     weighted_metrics: Any = ()
     augment: Layer | None = None
+    loss_scale: LossScaleLike = "auto"
 
     @functools.cached_property
     def train_step(self) -> TrainStep:
@@ -62,6 +65,7 @@ class Trainer:
             loss_weights=self.loss_weights,
             weighted_metrics=self.weighted_metrics,
             augment=self.augment,
+            loss_scale=self.loss_scale,
         )
 
     @functools.cached_property
@@ -87,14 +91,16 @@ class Trainer:
         >>> trainer = jl.compile(jl.Dense(2), "adam", "mse")
         >>> state = trainer.init(jax.random.key(0), (1, 4))
         """
-        return TrainState.create(self.model, self.optimizer, key, x, params=params, state=state)
+        return TrainState.create(
+            self.model, self.optimizer, key, x, params=params, state=state, loss_scale=self.loss_scale
+        )
 
     def adopt(self, state: TrainState) -> TrainState:
         """A state of another trainer of this model made fit for this one; see `TrainState.adopt`.
 
         What to do after freezing, unfreezing or changing the optimizer.
         """
-        return state.adopt(self.model, self.optimizer)
+        return state.adopt(self.model, self.optimizer, self.loss_scale)
 
     def plan(self, state: Any, x: Any) -> tuple[Plan, Any]:
         """Which loss and metric goes with which output, and the outputs' specs."""
@@ -103,6 +109,8 @@ class Trainer:
 
     def check_state(self, state: TrainState) -> None:
         """Refuse a state whose optimizer part was made by another optimizer or for other frozen layers."""
+        if chosen(self.model, self.loss_scale) == "dynamic":
+            scale_of(state)
         trained, _ = split(self.model, state.params)
         with optimizers.lenient():
             expected = jax.eval_shape(self.optimizer.init, trained)
@@ -126,6 +134,7 @@ def compile(
     loss_weights: Any = None,
     weighted_metrics: MetricLike | Any = (),
     augment: Layer | None = None,
+    loss_scale: LossScaleLike = "auto",
 ) -> Trainer:
     """What a model is trained for, as in Keras: a record, for `fit`, `evaluate` and `predict`.
 
@@ -139,10 +148,14 @@ def compile(
         weighted_metrics: like `metrics`, with sample weights.
         augment: a layer from `(x, y)` to `(x, y)`, without parameters, that changes each batch of training,
             such as `jl.MixUp()`. What changes x alone, such as `jl.RandomFlip()`, goes into the model.
+        loss_scale: factor of the loss while its gradient is taken, so that small gradients survive float16.
+            "dynamic" for one that is halved when gradients overflow (nothing but the scale moves in such a
+            step) and doubled after 2000 steps without; a number for a fixed one; None for none. "auto" is
+            "dynamic" for a model that computes in float16, else None.
 
     Raises:
         KeyError: a name that is not registered.
-        ValueError: no loss.
+        ValueError: no loss, or a loss scale that is none.
         TypeError: something else than a layer as the model or as `augment`.
 
     >>> import jlayers as jl
@@ -154,8 +167,7 @@ def compile(
         raise TypeError(f"compile: expected a layer as the model, received {model!r}")
     if loss is None:
         raise ValueError("compile: expected a loss, received loss=None; for example loss='mse'")
-    trainer = Trainer(
-        model, loss, optimizers.get(optimizer), metrics, loss_weights, weighted_metrics, augment
-    )
+    chain = optimizers.get(optimizer)
+    trainer = Trainer(model, loss, chain, metrics, loss_weights, weighted_metrics, augment, loss_scale)
     trainer.train_step  # noqa: B018  a misspelt name fails here and not in fit
     return trainer
