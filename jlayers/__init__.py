@@ -12,6 +12,7 @@ from jlayers import (
     testing,
     train,
 )
+from jlayers.carry import reset_state
 from jlayers.compose import Remat, Repeat, Residual, Sequential
 from jlayers.core import Layer, MissingKeyError, layer, need_key, no_params
 from jlayers.draw import draw
@@ -57,6 +58,7 @@ __all__ = [
     "no_params",
     "optimizers",
     "regularizers",
+    "reset_state",
     "summary",
     "testing",
     "train",

@@ -24,8 +24,13 @@ def squared(x):
 
 TOKENS = np.array([[1, 4, 0], [2, 2, 3]], np.int32)
 PAIRS = np.array([[[True, True, False]], [[True, False, True]]])  # (batch, 1, source)
+HEADS = (2, 3, 2, 2)
+AT = np.array([[0, 1, 2]], np.int32)
 FUNCTION = "a plain function has no name in a configuration"
 ORTHOGONAL = {"recurrent_initializer": "glorot_uniform"}  # the QR factorisation takes seconds to compile
+
+FIXED = "what is carried from call to call is made for one batch size"
+CARRIED = {"rows": FIXED, "empty": FIXED, "symbolic": FIXED}
 
 # Each row: the layer, its inputs, and what it does not hold, with the reason.
 ROWS = [
@@ -87,6 +92,7 @@ ROWS = [
     (jl.LayerScale(0.5), (2, 3)),
     (jl.LSTM(3, return_sequences=True, return_state=True, **ORTHOGONAL), (2, 3, 2)),
     (jl.LSTMCell(3, dropout=0.4, recurrent_dropout=0.4, **ORTHOGONAL), (2, 4)),
+    (jl.KeyValueCache(3), HEADS, HEADS, AT, CARRIED),
     (jl.Lambda(squared), (2, 3), {"data": FUNCTION}),
     (jl.LayerNormalization(), (2, 4)),
     (jl.LeakyReLU(), (2, 3)),
@@ -102,6 +108,7 @@ ROWS = [
     (jl.PReLU(alpha_initializer="ones"), (2, 3)),
     (jl.Permute((2, 1)), (2, 3, 4)),
     (jl.PositionEmbedding(5), (2, 3, 4)),
+    (jl.Positions(), (2, 3, 4), {"empty": "one row of positions serves the whole batch"}),
     (jl.RMSNormalization(), (2, 4)),
     (jl.RNN([jl.GRUCell(2, **ORTHOGONAL), jl.SimpleRNNCell(3, **ORTHOGONAL)]), (2, 3, 2)),
     (jl.ReLU(negative_slope=0.1), (2, 3)),
@@ -126,6 +133,7 @@ ROWS = [
     (jl.StackedRNNCells([jl.SimpleRNNCell(2, **ORTHOGONAL), jl.LSTMCell(2, **ORTHOGONAL)]), (2, 3)),
     (jl.Subtract(), (2, 3), (2, 3)),
     (jl.TimeDistributed(jl.BatchNormalization()), (3, 2, 2)),
+    (jl.TransformerDecoder(4, 6, 2, cache_length=4), (2, 3, 4), CARRIED),
     (jl.TransformerEncoder(4, 6, 2, dropout=0.4, activation="gelu"), (2, 3, 4)),
     (jl.UnitNormalization(), (2, 3)),
     (jl.UpSampling1D(2), (2, 3, 2)),

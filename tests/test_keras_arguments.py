@@ -1,4 +1,4 @@
-"""Every constructor beside Keras's of the same name: arguments, order, defaults; a table holds what differs."""
+"""Every constructor beside Keras's of the same name: arguments, order, defaults; a table holds the rest."""
 
 import inspect
 
