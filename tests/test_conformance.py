@@ -111,6 +111,7 @@ ROWS = [
     (jl.Positions(), (2, 3, 4), {"empty": "one row of positions serves the whole batch"}),
     (jl.RMSNormalization(), (2, 4)),
     (jl.RNN([jl.GRUCell(2, **ORTHOGONAL), jl.SimpleRNNCell(3, **ORTHOGONAL)]), (2, 3, 2)),
+    (jl.RNN(jl.SimpleRNNCell(2, **ORTHOGONAL), stateful=True), (2, 3, 2), CARRIED),
     (jl.ReLU(negative_slope=0.1), (2, 3)),
     (jl.Remat(jl.Dense(3, activation="tanh")), (2, 4)),
     (jl.Repeat(jl.Dense(3, activation="tanh"), 2), (2, 3)),

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import activations, initializers, regularizers
-from jlayers.core import need_key
+from jlayers.core import Wiring, need_key
 from jlayers.layers._arguments import fraction, need_floating, need_rank, positive
+from jlayers.layers._stateful import carried
 from jlayers.ops.recurrent import scan_time
 from jlayers.shapes import describe, param_dtype, shape_text
 
@@ -144,8 +145,14 @@ def one_step(recurrence: Recurrence) -> tuple[Any, Any]:
 
 
 def over_time(
-    recurrence: Recurrence, *, return_state: bool, sequences: bool, backwards: bool, unroll: bool
-) -> tuple[Any, Any]:
+    recurrence: Recurrence,
+    *,
+    return_state: bool,
+    sequences: bool,
+    backwards: bool,
+    unroll: bool,
+    stateful: bool = False,
+) -> tuple[Any, Any] | Wiring:
     """The pair of a layer that runs over sequences.
 
     Args:
@@ -154,6 +161,7 @@ def over_time(
         sequences: outputs of all steps.
         backwards: begin at the last step.
         unroll: no loop in the compiled program.
+        stateful: begin where the last call ended.
     """
 
     def check(x: Any, initial: tuple[Any, ...]) -> None:
@@ -174,9 +182,12 @@ def over_time(
         check(x, initial)
         step, start, x = recurrence.begin(params, x, initial, key, train)
         output, last = scan_time(step, start, x, backwards=backwards, sequences=sequences, unroll=unroll)
-        return (output, *last) if return_state else output
+        return (output, *last) if return_state or stateful else output
 
     apply.draws = any(recurrence.rates)  # type: ignore[attr-defined]
+    if stateful:
+        name, states = recurrence.type_name, recurrence.states
+        return carried(name, lambda _: (init, apply), return_state=return_state, names=states)
     return init, apply
 
 

@@ -39,6 +39,7 @@ def ConvLSTM1D(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
 ):
     """Long short-term memory over sequences of series, by convolutions (Shi et al., 2015), as in Keras.
 
@@ -75,6 +76,7 @@ def ConvLSTM1D(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a rate outside [0, 1], a window
@@ -108,6 +110,7 @@ def ConvLSTM1D(
         sequences=return_sequences,
         return_state=return_state,
         backwards=go_backwards,
+        stateful=stateful,
     )
 
 
@@ -137,6 +140,7 @@ def ConvLSTM2D(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
 ):
     """Long short-term memory over sequences of images, by convolutions (Shi et al., 2015), as in Keras.
 
@@ -173,6 +177,7 @@ def ConvLSTM2D(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a rate outside [0, 1], a window
@@ -206,6 +211,7 @@ def ConvLSTM2D(
         sequences=return_sequences,
         return_state=return_state,
         backwards=go_backwards,
+        stateful=stateful,
     )
 
 
@@ -235,6 +241,7 @@ def ConvLSTM3D(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
 ):
     """Long short-term memory over sequences of volumes, by convolutions (Shi et al., 2015), as in Keras.
 
@@ -271,6 +278,7 @@ def ConvLSTM3D(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a rate outside [0, 1], a window
@@ -304,4 +312,5 @@ def ConvLSTM3D(
         sequences=return_sequences,
         return_state=return_state,
         backwards=go_backwards,
+        stateful=stateful,
     )

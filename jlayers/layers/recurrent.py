@@ -30,6 +30,7 @@ def SimpleRNN(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
     unroll: bool = False,
 ):
     """A fully connected recurrent layer (Elman, 1990), as in Keras.
@@ -58,6 +59,7 @@ def SimpleRNN(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
         unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
 
@@ -89,6 +91,7 @@ def SimpleRNN(
         return_state=return_state,
         sequences=return_sequences,
         backwards=go_backwards,
+        stateful=stateful,
         unroll=unroll,
     )
 
@@ -114,6 +117,7 @@ def LSTM(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
     unroll: bool = False,
 ):
     """Long short-term memory (Hochreiter and Schmidhuber, 1997), as in Keras.
@@ -143,6 +147,7 @@ def LSTM(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
         unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
 
@@ -178,6 +183,7 @@ def LSTM(
         return_state=return_state,
         sequences=return_sequences,
         backwards=go_backwards,
+        stateful=stateful,
         unroll=unroll,
     )
 
@@ -202,6 +208,7 @@ def GRU(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
     unroll: bool = False,
     reset_after: bool = True,
 ):
@@ -232,6 +239,7 @@ def GRU(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
         unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
         reset_after: apply the reset gate after the recurrent product (as cuDNN does), not before it.
@@ -265,5 +273,6 @@ def GRU(
         return_state=return_state,
         sequences=return_sequences,
         backwards=go_backwards,
+        stateful=stateful,
         unroll=unroll,
     )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jlayers.core import Layer, LayerLike, Wiring, layer
 from jlayers.layers._recurrence import need_steps
+from jlayers.layers._stateful import carried
 from jlayers.layers._steps import before_steps, between_steps
 from jlayers.ops.recurrent import scan_time
 from jlayers.shapes import describe
@@ -24,6 +25,7 @@ def RNN(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
     unroll: bool = False,
 ):
     """A cell carried over time, as in Keras.
@@ -41,6 +43,7 @@ def RNN(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last states, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
         unroll: compile one copy of the cell per time step and no loop: for short sequences; slow
             to compile for long ones.
 
@@ -95,11 +98,13 @@ def RNN(
                 step, start, x, backwards=go_backwards, sequences=return_sequences, unroll=unroll
             )
             moved = {**state, "cell": held} if held else state
-            return ((output, *states) if return_state else output), moved
+            return ((output, *states) if return_state or stateful else output), moved
 
         apply.draws = child.draws  # type: ignore[attr-defined]
         return init, apply
 
+    if stateful:
+        return carried("RNN", wire, return_state=return_state, children={"cell": inner})
     return Wiring({"cell": inner}, wire)
 
 
