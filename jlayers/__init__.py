@@ -14,6 +14,7 @@ from jlayers import (
     train,
 )
 from jlayers.adapt import adapt
+from jlayers.carry import reset_state
 from jlayers.compose import Remat, Repeat, Residual, Sequential
 from jlayers.core import Layer, MissingKeyError, layer, need_key, no_params
 from jlayers.draw import draw
@@ -75,6 +76,7 @@ __all__ = [
     "optimizers",
     "preprocessing",
     "regularizers",
+    "reset_state",
     "summary",
     "testing",
     "train",

@@ -123,12 +123,12 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
 
 
 def frozen_in(apply: Apply) -> Apply:
-    """Inference mode, no gradient, and no movement of the state."""
+    """Inference mode, no gradient, and in training no movement of the state."""
 
     def frozen_apply(
         params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
     ) -> tuple[Any, Any]:
-        output, _ = apply(jax.lax.stop_gradient(params), state, *inputs, key=key, train=False)
-        return output, state
+        output, moved = apply(jax.lax.stop_gradient(params), state, *inputs, key=key, train=False)
+        return output, state if train else moved
 
     return frozen_apply

@@ -25,11 +25,16 @@ def squared(x):
 TOKENS = np.array([[1, 4, 0], [2, 2, 3]], np.int32)
 REAL = np.array([[True, True, False], [True, False, False]])
 PAIRS = np.array([[[True, True, False]], [[True, False, True]]])  # (batch, 1, source)
+HEADS = (2, 3, 2, 2)
+AT = np.array([[0, 1, 2]], np.int32)
 FUNCTION = "a plain function has no name in a configuration"
 LABELS = np.array([[1, 0, 0], [0, 0.5, 0.5]], np.float32)
 PIXELS = {"value_range": (-5, 5)}  # where normal draws lie
 STEPS = {"gradient": "piecewise constant in the pixels, with jumps"}
 ORTHOGONAL = {"recurrent_initializer": "glorot_uniform"}  # the QR factorisation takes seconds to compile
+
+FIXED = "what is carried from call to call is made for one batch size"
+CARRIED = {"rows": FIXED, "empty": FIXED, "symbolic": FIXED}
 
 # Each row: the layer, its inputs, and what it does not hold, with the reason.
 ROWS = [
@@ -100,6 +105,7 @@ ROWS = [
     (jl.LRU(3, 2, return_state=True), (2, 3, 2)),
     (jl.LSTM(3, return_sequences=True, return_state=True, **ORTHOGONAL), (2, 3, 2)),
     (jl.LSTMCell(3, dropout=0.4, recurrent_dropout=0.4, **ORTHOGONAL), (2, 4)),
+    (jl.KeyValueCache(3), HEADS, HEADS, AT, CARRIED),
     (jl.Lambda(squared), (2, 3), {"data": FUNCTION}),
     (jl.LayerNormalization(), (2, 4)),
     (jl.LeakyReLU(), (2, 3)),
@@ -119,8 +125,10 @@ ROWS = [
     (jl.PReLU(alpha_initializer="ones"), (2, 3)),
     (jl.Permute((2, 1)), (2, 3, 4)),
     (jl.PositionEmbedding(5), (2, 3, 4)),
+    (jl.Positions(), (2, 3, 4), {"empty": "one row of positions serves the whole batch"}),
     (jl.RMSNormalization(), (2, 4)),
     (jl.RNN([jl.GRUCell(2, **ORTHOGONAL), jl.SimpleRNNCell(3, **ORTHOGONAL)]), (2, 3, 2)),
+    (jl.RNN(jl.SimpleRNNCell(2, **ORTHOGONAL), stateful=True), (2, 3, 2), CARRIED),
     (jl.ReLU(negative_slope=0.1), (2, 3)),
     (jl.Remat(jl.Dense(3, activation="tanh")), (2, 4)),
     (jl.Repeat(jl.Dense(3, activation="tanh"), 2), (2, 3)),
@@ -144,6 +152,7 @@ ROWS = [
     (jl.StackedRNNCells([jl.SimpleRNNCell(2, **ORTHOGONAL), jl.LSTMCell(2, **ORTHOGONAL)]), (2, 3)),
     (jl.Subtract(), (2, 3), (2, 3)),
     (jl.TimeDistributed(jl.BatchNormalization()), (3, 2, 2)),
+    (jl.TransformerDecoder(4, 6, 2, cache_length=4), (2, 3, 4), CARRIED),
     (jl.TransformerEncoder(4, 6, 2, dropout=0.4, activation="gelu"), (2, 3, 4)),
     (jl.UnitNormalization(), (2, 3)),
     (jl.UpSampling1D(2), (2, 3, 2)),

@@ -6,6 +6,7 @@ from jlayers.layers import (
     adaptive_pooling,
     attention,
     attention_heads,
+    cache,
     categories,
     cells,
     conv_recurrent,
@@ -50,6 +51,7 @@ from jlayers.layers.activation import *
 from jlayers.layers.adaptive_pooling import *
 from jlayers.layers.attention import *
 from jlayers.layers.attention_heads import *
+from jlayers.layers.cache import *
 from jlayers.layers.categories import *
 from jlayers.layers.cells import *
 from jlayers.layers.conv_recurrent import *
@@ -96,6 +98,7 @@ __all__ += adaptive_pooling.__all__
 __all__ += attention.__all__
 __all__ += attention_heads.__all__
 __all__ += categories.__all__
+__all__ += cache.__all__
 __all__ += cells.__all__
 __all__ += conv_recurrent.__all__
 __all__ += convolution.__all__

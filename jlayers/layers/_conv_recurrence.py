@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jlayers import initializers, regularizers
-from jlayers.core import need_key
+from jlayers.core import Wiring, need_key
 from jlayers.layers._arguments import (
     choice,
     fraction,
@@ -23,6 +23,7 @@ from jlayers.layers._arguments import (
     spatial_shape,
 )
 from jlayers.layers._recurrence import dropout_mask, forgetting_bias, function, masked_steps, step_mask
+from jlayers.layers._stateful import carried
 from jlayers.layers.convolution import dimension_numbers, need_room
 from jlayers.ops.recurrent import lstm_step, scan_time
 from jlayers.shapes import describe, param_dtype, shape_text
@@ -51,7 +52,8 @@ def conv_lstm(
     sequences: bool,
     return_state: bool,
     backwards: bool,
-) -> tuple[Any, Any]:
+    stateful: bool,
+) -> tuple[Any, Any] | Wiring:
     """The pair of `ConvLSTM1D`, `2D` or `3D`, whose arguments these are.
 
     The convolution of the inputs does not wait for the state: it is one over all time steps. That of the
@@ -147,9 +149,11 @@ def conv_lstm(
         order = {"sequences": sequences, "backwards": backwards}
         output, last = scan_time(step, start, z, unroll=False, mask=real, **order)
         output = masked_steps(output, real, **order)
-        return (output, *last) if return_state else output
+        return (output, *last) if return_state or stateful else output
 
     apply.draws = any(rates)  # type: ignore[attr-defined]
+    if stateful:
+        return carried(type_name, lambda _: (init, apply), return_state=return_state, names=("h", "c"))
     return init, apply
 
 

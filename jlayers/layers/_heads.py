@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jlayers.core import Layer, LayerLike, Wiring
 from jlayers.layers._arguments import fraction, need_floating, positive
 from jlayers.layers._attention import attention_inputs, checked_mask, padding
+from jlayers.layers.cache import KeyValueCache, Positions
 from jlayers.layers.einsum import EinsumDense
 from jlayers.layers.regularization import Dropout
-from jlayers.masks import values_of, with_mask
+from jlayers.masks import refusal, values_of, with_mask
 from jlayers.ops.attention import (
     attention_weights,
     dot_product_attention,
@@ -41,6 +42,7 @@ def multi_head(
     gated: bool,
     scores: bool,
     position: LayerLike | None,
+    cache_length: int | None,
     use_bias: bool,
     projection: Mapping[str, Any],
 ) -> Wiring:
@@ -68,13 +70,32 @@ def multi_head(
         children["dropout"] = Dropout(dropout)
     if position is not None:
         children["position_embedding"] = as_layer(position, f"{kind}, position_embedding")
+    if cache_length is not None:
+        positive(kind, "cache_length", cache_length)
+        if not causal:
+            raise ValueError(
+                f"{kind}: expected use_causal_mask=True with a cache, in which later positions are not there "
+                f"yet, received use_causal_mask={causal!r}, cache_length={cache_length!r}"
+            )
+        children |= {"positions": Positions(), "cache": KeyValueCache(cache_length)}
 
     def attend(call: Callable[..., Any], query: Any, key: Any, value: Any, mask: Any) -> tuple[Any, Any]:
+        at = () if cache_length is None else (call("positions", query),)
         if "position_embedding" in children:
-            query, key = call("position_embedding", query), call("position_embedding", key)
+            query, key = (call("position_embedding", x, *at) for x in (query, key))
+        near: dict[str, Any] = {"causal": causal, "window": window}
+        if at:
+            length = key.shape[1]
+            key, value = call("cache", key, value, *at)
+            mask = checked_mask(kind, mask, query, value, query_heads)
+            if length and key.shape[1] != length:
+                # Beyond the end all see the last position, which is NaN there.
+                offset = jnp.minimum(at[0][0, 0], key.shape[1] - length)
+                mask = joint_mask(mask, positions_mask(length, key.shape[1], causal, window, offset))
+                near = {}
         if not dropout and not scores:
-            return dot_product_attention(query, key, value, mask, causal=causal, window=window), None
-        mask = joint_mask(mask, positions_mask(query.shape[1], key.shape[1], causal, window))
+            return dot_product_attention(query, key, value, mask, **near), None
+        mask = joint_mask(mask, positions_mask(query.shape[1], key.shape[1], **near))
         weights = attention_weights(query, key, mask).astype(value.dtype)
         kept = call("dropout", weights) if dropout else weights
         return weighted_values(kept, value), weights
@@ -89,8 +110,16 @@ def multi_head(
                 f"{kind}: expected inputs (batch, length, features) with a mask, use_causal_mask, "
                 f"sliding_window or return_attention_scores, received {describe(query)}"
             )
-        mask = checked_mask(kind, mask, query, value, query_heads)
-        mask = joint_mask(mask, None if hidden is None else hidden[:, None])
+        if cache_length is None:
+            mask = checked_mask(kind, mask, query, value, query_heads)
+            mask = joint_mask(mask, None if hidden is None else hidden[:, None])
+        elif hidden is not None:
+            raise refusal(kind, inputs, "but its cache keeps no mask")
+        elif query.shape[1] != value.shape[1]:
+            raise ValueError(
+                f"{kind}: expected query, value and key of one length with a cache, received "
+                f"{describe((query, value, key))}"
+            )
         asked, key, value = call("query", query), call("key", key), call("value", value)
         q, k, v = (_as_sequences(x, over) for x in (asked, key, value))
         output, weights = attend(call, q, k, v, mask)

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import activations, initializers, regularizers
-from jlayers.core import need_key
+from jlayers.core import Wiring, need_key
 from jlayers.layers._arguments import fraction, need_floating, need_rank, positive
+from jlayers.layers._stateful import carried
 from jlayers.masks import Masked, refusal
 from jlayers.ops.recurrent import scan_time
 from jlayers.shapes import describe, param_dtype, shape_text
@@ -154,7 +155,8 @@ def over_time(
     backwards: bool,
     unroll: bool,
     zeros: bool = False,
-) -> tuple[Any, Any]:
+    stateful: bool = False,
+) -> tuple[Any, Any] | Wiring:
     """The pair of a layer that runs over sequences.
 
     Args:
@@ -164,6 +166,7 @@ def over_time(
         backwards: begin at the last step.
         unroll: no loop in the compiled program.
         zeros: outputs of all steps are 0 where a mask says padding.
+        stateful: begin where the last call ended.
     """
 
     def check(x: Any, initial: tuple[Any, ...]) -> None:
@@ -188,9 +191,12 @@ def over_time(
         options = {"sequences": sequences, "backwards": backwards}
         output, last = scan_time(step, start, x, unroll=unroll, mask=real, zeros=zeros, **options)
         output = masked_steps(output, real, **options)
-        return (output, *last) if return_state else output
+        return (output, *last) if return_state or stateful else output
 
     apply.draws = any(recurrence.rates)  # type: ignore[attr-defined]
+    if stateful:
+        name, states = recurrence.type_name, recurrence.states
+        return carried(name, lambda _: (init, apply), return_state=return_state, names=states)
     return init, apply
 
 

@@ -30,6 +30,7 @@ def MultiHeadAttention(
     use_causal_mask: bool = False,
     return_attention_scores: bool = False,
     position_embedding: LayerLike | None = None,
+    cache_length: int | None = None,
 ):
     """Attention in several heads, each on projections of its own (Vaswani et al., 2017). As in Keras.
 
@@ -73,6 +74,8 @@ def MultiHeadAttention(
             before dropout.
         position_embedding: a layer applied to queries and keys of all heads, `(batch, length, heads, size)`,
             such as `RotaryEmbedding()`.
+        cache_length: keep keys and values of up to so many positions in inference, for decoding step by
+            step: see `KeyValueCache`. Needs `use_causal_mask`; a mask then is about `cache_length` sources.
 
     Raises:
         ValueError: numbers below 1, a rate outside [0, 1], inputs or a mask that do not fit each other.
@@ -103,6 +106,7 @@ def MultiHeadAttention(
         gated=use_gate,
         scores=return_attention_scores,
         position=position_embedding,
+        cache_length=cache_length,
         use_bias=use_bias,
         projection={
             "kernel_initializer": kernel_initializer,
@@ -133,6 +137,7 @@ def GroupQueryAttention(
     use_causal_mask: bool = False,
     return_attention_scores: bool = False,
     position_embedding: LayerLike | None = None,
+    cache_length: int | None = None,
 ):
     """Attention in which groups of query heads share keys and values (Ainslie et al., 2023). As in Keras.
 
@@ -162,6 +167,8 @@ def GroupQueryAttention(
             before dropout.
         position_embedding: a layer applied to queries and keys of all heads, `(batch, length, heads, size)`,
             such as `RotaryEmbedding()`.
+        cache_length: keep keys and values of up to so many positions in inference, for decoding step by
+            step: see `KeyValueCache`. Needs `use_causal_mask`; a mask then is about `cache_length` sources.
 
     Raises:
         ValueError: numbers below 1, heads that do not divide, a rate outside [0, 1], inputs or a mask that do
@@ -194,6 +201,7 @@ def GroupQueryAttention(
         gated=use_gate,
         scores=return_attention_scores,
         position=position_embedding,
+        cache_length=cache_length,
         use_bias=use_bias,
         projection={
             "kernel_initializer": kernel_initializer,

@@ -39,6 +39,7 @@ def ConvLSTM1D(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
 ):
     """Long short-term memory over sequences of series, by convolutions (Shi et al., 2015), as in Keras.
 
@@ -76,6 +77,7 @@ def ConvLSTM1D(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a rate outside [0, 1], a window
@@ -109,6 +111,7 @@ def ConvLSTM1D(
         sequences=return_sequences,
         return_state=return_state,
         backwards=go_backwards,
+        stateful=stateful,
     )
 
 
@@ -138,6 +141,7 @@ def ConvLSTM2D(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
 ):
     """Long short-term memory over sequences of images, by convolutions (Shi et al., 2015), as in Keras.
 
@@ -175,6 +179,7 @@ def ConvLSTM2D(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a rate outside [0, 1], a window
@@ -208,6 +213,7 @@ def ConvLSTM2D(
         sequences=return_sequences,
         return_state=return_state,
         backwards=go_backwards,
+        stateful=stateful,
     )
 
 
@@ -237,6 +243,7 @@ def ConvLSTM3D(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
 ):
     """Long short-term memory over sequences of volumes, by convolutions (Shi et al., 2015), as in Keras.
 
@@ -274,6 +281,7 @@ def ConvLSTM3D(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a rate outside [0, 1], a window
@@ -307,4 +315,5 @@ def ConvLSTM3D(
         sequences=return_sequences,
         return_state=return_state,
         backwards=go_backwards,
+        stateful=stateful,
     )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jlayers import initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import axis_of, need_features, need_floating, positive
+from jlayers.layers.cache import next_positions, no_positions
 from jlayers.masks import keeps_mask
 from jlayers.registry import InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype, wide_dtype
@@ -97,7 +98,7 @@ def RotaryEmbedding(
 
 
 @layer
-def SinusoidalPositionEmbedding(max_wavelength: float = 10000.0):
+def SinusoidalPositionEmbedding(max_wavelength: float = 10000.0, cached: bool = False):
     """Waves of many lengths that tell positions apart (Vaswani et al., 2017); `Residual` adds them.
 
     Feature 2i is `sin(position * max_wavelength ** (-2i / size))`, feature 2i + 1 the cosine of the same.
@@ -108,6 +109,7 @@ def SinusoidalPositionEmbedding(max_wavelength: float = 10000.0):
 
     Args:
         max_wavelength: nearly that of the slowest wave, in positions, over 2 pi.
+        cached: in inference go on where the last call ended, as `Positions` does.
 
     Raises:
         ValueError: a wavelength of 0 or less, an input of another rank, positions that do not fit.
@@ -135,7 +137,7 @@ def SinusoidalPositionEmbedding(max_wavelength: float = 10000.0):
         waves = waves.reshape(*angles.shape[:2], -1)[..., :size]
         return jnp.broadcast_to(waves.astype(x.dtype), x.shape)
 
-    return init, apply
+    return _counted(init, apply) if cached else (init, apply)
 
 
 @layer
@@ -143,6 +145,7 @@ def PositionEmbedding(
     sequence_length: int,
     embeddings_initializer: InitializerLike = "glorot_uniform",
     embeddings_regularizer: RegularizerLike | None = None,
+    cached: bool = False,
 ):
     """A learned vector for each position (Gehring et al., 2017); `Residual` adds them.
 
@@ -154,6 +157,7 @@ def PositionEmbedding(
         sequence_length: greatest length.
         embeddings_initializer: first values.
         embeddings_regularizer: penalty on all vectors; see `Layer.penalty`.
+        cached: in inference go on where the last call ended, as `Positions` does.
 
     Raises:
         ValueError: a length below 1, a longer sequence, positions that do not fit.
@@ -193,7 +197,22 @@ def PositionEmbedding(
             vectors = table.at[at].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
         return jnp.broadcast_to(vectors, x.shape)
 
-    return init, apply
+    return _counted(init, apply) if cached else (init, apply)
+
+
+def _counted(init: Any, apply: Any) -> tuple[Any, Any]:
+    """The pair whose positions, where none are given, go on from call to call in inference."""
+
+    def counted_init(key: Any, x: Any, positions: Any = None) -> Any:
+        return init(key, x, positions), no_positions()
+
+    def counted_apply(params: Any, x: Any, positions: Any = None, *, state: Any, train: bool) -> Any:
+        if train or positions is not None:
+            return apply(params, x, positions), state
+        positions, state = next_positions(state, x, train)
+        return apply(params, x, positions), state
+
+    return counted_init, counted_apply
 
 
 def _positions(x: Any, positions: Any) -> Any:

@@ -30,6 +30,7 @@ def SimpleRNN(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
     unroll: bool = False,
     zero_output_for_mask: bool = False,
 ):
@@ -62,6 +63,7 @@ def SimpleRNN(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
         unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
         zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
@@ -94,6 +96,7 @@ def SimpleRNN(
         return_state=return_state,
         sequences=return_sequences,
         backwards=go_backwards,
+        stateful=stateful,
         unroll=unroll,
         zeros=zero_output_for_mask,
     )
@@ -120,6 +123,7 @@ def LSTM(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
     unroll: bool = False,
     zero_output_for_mask: bool = False,
 ):
@@ -153,6 +157,7 @@ def LSTM(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
         unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
         zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
@@ -189,6 +194,7 @@ def LSTM(
         return_state=return_state,
         sequences=return_sequences,
         backwards=go_backwards,
+        stateful=stateful,
         unroll=unroll,
         zeros=zero_output_for_mask,
     )
@@ -214,6 +220,7 @@ def GRU(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
     unroll: bool = False,
     reset_after: bool = True,
     zero_output_for_mask: bool = False,
@@ -248,6 +255,7 @@ def GRU(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last state, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
         unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
         reset_after: apply the reset gate after the recurrent product (as cuDNN does), not before it.
@@ -282,6 +290,7 @@ def GRU(
         return_state=return_state,
         sequences=return_sequences,
         backwards=go_backwards,
+        stateful=stateful,
         unroll=unroll,
         zeros=zero_output_for_mask,
     )

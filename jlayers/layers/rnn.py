@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jlayers.core import Layer, LayerLike, Wiring, layer
 from jlayers.layers._recurrence import masked_steps, need_steps, step_mask
+from jlayers.layers._stateful import carried
 from jlayers.layers._steps import before_steps, between_steps
 from jlayers.masks import Masked, refusal
 from jlayers.ops.recurrent import scan_time
@@ -25,6 +26,7 @@ def RNN(
     return_sequences: bool = False,
     return_state: bool = False,
     go_backwards: bool = False,
+    stateful: bool = False,
     unroll: bool = False,
     zero_output_for_mask: bool = False,
 ):
@@ -47,6 +49,7 @@ def RNN(
         return_sequences: give the outputs of all steps, in the order in which they were computed.
         return_state: give the last states, too.
         go_backwards: begin at the last step.
+        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
         unroll: compile one copy of the cell per time step and no loop: for short sequences; slow
             to compile for long ones.
         zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
@@ -107,11 +110,13 @@ def RNN(
             )
             output = masked_steps(output, real, **options)
             moved = {**state, "cell": held} if held else state
-            return ((output, *states) if return_state else output), moved
+            return ((output, *states) if return_state or stateful else output), moved
 
         apply.draws = child.draws  # type: ignore[attr-defined]
         return init, apply
 
+    if stateful:
+        return carried("RNN", wire, return_state=return_state, children={"cell": inner})
     return Wiring({"cell": inner}, wire)
 
 

@@ -199,11 +199,12 @@ def Bidirectional(
             f"go_backwards=True, received go_backwards={options['go_backwards']!r} and "
             f"go_backwards={others['go_backwards']!r}"
         )
-    for option in _ALIKE:
-        if options[option] != others[option]:
+    for option in (*_ALIKE, "stateful"):
+        value, other = options.get(option, False), others.get(option, False)
+        if value != other:
             raise ValueError(
                 f"Bidirectional: expected both layers to have the same {option}, received layer with "
-                f"{option}={options[option]!r} and backward_layer with {option}={others[option]!r}"
+                f"{option}={value!r} and backward_layer with {option}={other!r}"
             )
 
     def route(call: Any, x: Any, *initial: Any) -> Any:

@@ -121,12 +121,16 @@ def masked_softmax(
 
 
 def positions_mask(
-    target: int, source: int, causal: bool = False, window: int | None = None
+    target: int, source: int, causal: bool = False, window: int | None = None, offset: Any = 0
 ) -> Bool[Array, "1 1 target source"] | None:
-    """Which positions attend to which: none later if causal, less than `window` apart. None if to all."""
+    """Which positions attend to which: none later if causal, less than `window` apart. None if to all.
+
+    The targets begin at position `offset` of the sources.
+    """
     if not causal and window is None:
         return None
     row, column = (lax.broadcasted_iota(jnp.int32, (1, 1, target, source), axis) for axis in (2, 3))
+    row = row + offset
     near = jnp.abs(row - column) < window if window is not None else None
     return joint_mask(row >= column if causal else None, near)
 

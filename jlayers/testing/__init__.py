@@ -41,7 +41,8 @@ def check_layer(
     - `pickle`, `data`: the layer survives pickling, and JSON by way of `to_data`.
     - `keys`: one key, one result; a layer that draws gives other results for other keys and raises
       `MissingKeyError` in training without one.
-    - `inference`: `train=False` draws nothing and moves no state.
+    - `inference`: `train=False` draws nothing and moves no state but what is under `carry`.
+    - `carry`: what one call hands to the next begins at zero, so that `reset_state` brings it back there.
     - `frozen`: when frozen, the layer runs in inference mode in training, too.
     - `mask`: given sequences `(batch, time, ...)` with padding, the layer either refuses them and says so,
       or what stands in padding changes neither the state nor what is real in the output; and a mask without

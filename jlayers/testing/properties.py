@@ -14,12 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from jlayers.carry import CARRY, is_carry, reset_state
 from jlayers.core import Layer, MissingKeyError, layers
 from jlayers.freeze import freeze, trainable_mask
 from jlayers.masks import Masked, expand, is_masked, values_of, with_mask
 from jlayers.precision import with_precision
 from jlayers.shapes import as_spec
 from jlayers.testing.case import Case, agree, agree_in_form, dot, equal, is_float, jitted, program
+from jlayers.tree import flatten
 
 __all__ = ["PROPERTIES"]
 
@@ -246,15 +248,21 @@ def _inference(case: Case) -> None:
     if program(case.layer, case, False, case.key) != case.programs[False]:
         keyed = case.layer.apply(*case.made, *case.inputs, key=case.key)
         agree(keyed, case.inferred, "(output, state) in inference with a key")
-    moved, started = _without_losses(case.inferred[1]), _without_losses(case.made[1])
+    moved, started = _held_still(case.inferred[1]), _held_still(case.made[1])
     agree(moved, started, "state after inference", exact=True)
 
 
-def _without_losses(state: Any) -> Any:
-    """The state less the `aux_loss` leaves, which are values of this call and not memory."""
+def _held_still(state: Any) -> Any:
+    """The state less what inference moves: `aux_loss`, a value of this call, and `carry`, for the next."""
     if not isinstance(state, dict):
         return state
-    return {name: _without_losses(value) for name, value in state.items() if name != "aux_loss"}
+    return {name: _held_still(value) for name, value in state.items() if name not in ("aux_loss", CARRY)}
+
+
+def _carry(case: Case) -> None:
+    begun = {path: leaf for path, leaf in flatten(case.made[1]).items() if is_carry(path)}
+    reset = flatten(reset_state(case.inferred[1]))
+    agree({path: reset[path] for path in begun}, begun, "what is carried, after reset_state", exact=True)
 
 
 def _frozen(case: Case) -> None:
@@ -339,6 +347,7 @@ PROPERTIES: Mapping[str, Callable[[Case], None]] = MappingProxyType(
         "data": _data,
         "keys": _keys,
         "inference": _inference,
+        "carry": _carry,
         "frozen": _frozen,
         "mask": _mask,
     }
