@@ -19,6 +19,7 @@ from jlayers.flops import flops
 from jlayers.freeze import freeze, trainable_mask, unfreeze
 from jlayers.graph import Graph, Input, Model, Node, graph
 from jlayers.layers import *
+from jlayers.masks import Masked, keeps_mask
 from jlayers.node_table import InputLayer
 from jlayers.regularizers import l1, l1_l2, l2
 from jlayers.summary import Summary, summary
@@ -31,6 +32,7 @@ __all__ = [
     "Input",
     "InputLayer",
     "Layer",
+    "Masked",
     "MissingKeyError",
     "Model",
     "Node",
@@ -46,6 +48,7 @@ __all__ = [
     "freeze",
     "graph",
     "initializers",
+    "keeps_mask",
     "l1",
     "l1_l2",
     "l2",

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jlayers.core import Layer, LayerLike, Wiring, layer
+from jlayers.masks import combine, values_of
 from jlayers.shapes import describe
 from jlayers.wiring import as_layer, child_key, noted, routed, unique_names
 
@@ -91,8 +93,8 @@ def Residual(layer: LayerLike):
 
     def route(call: Any, x: Any) -> Any:
         y = call("layer", x)
-        _same("Residual", x, y)
-        return x + y
+        _same("Residual", values_of(x), values_of(y))
+        return combine(jnp.add, x, y)
 
     return routed({"layer": as_layer(layer, "Residual")}, route)
 
@@ -182,8 +184,13 @@ def Remat(layer: LayerLike):
 
 
 def _same(where: str, x: Any, y: Any) -> None:
-    if not hasattr(y, "shape") or y.shape != x.shape or y.dtype != x.dtype:
+    if _form(x) != _form(y):
         raise ValueError(
             f"{where}: expected the layer to give back what it was given, {describe(x)}, received "
             f"{describe(y)}; add a layer that brings it to that shape"
         )
+
+
+def _form(x: Any) -> Any:
+    leaves, structure = jax.tree.flatten(x)
+    return structure, [(getattr(leaf, "shape", None), getattr(leaf, "dtype", None)) for leaf in leaves]

@@ -164,7 +164,7 @@ class Layer:
         init, apply, children = made.init, made.apply, made.children
         if made.wire:
             children = {name: child.with_frozen(_below(paths, name)) for name, child in children.items()}
-            init, apply = lift(*made.wire(children), made.spec.name)
+            init, apply = lift(*made.wire(children), made.spec.name, container=True)
         if paths == known:
             apply = frozen_in(apply)
         return Layer(init, apply, made.spec, children, paths, made.wire, made, made.stacked, made.adopted)
@@ -262,7 +262,11 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
 
     - `state`: `init` then returns `(params, state)` and `apply` returns `(output, state)`;
     - `key`: a PRNG key, or None if the caller gave none (see `need_key`);
-    - `train`: a Python bool.
+    - `train`: a Python bool;
+    - `mask`: what says which positions of the input are real, or None; the input is then plain. For an
+      `apply` that takes one input it is the mask, else a tuple with one for each. An `apply` that returns
+      an array has consumed the mask, one that returns a `Masked` hands it on. One that works on each position
+      alone is marked with `jl.keeps_mask` instead. Any other layer refuses masked inputs.
 
     The constructor may instead return a `Layer`, whose pair it adopts, or a `Wiring` of children (see
     `jlayers.wiring.routed`). Every constructor also takes `name=None`, `trainable=True` as in Keras, and
@@ -271,7 +275,7 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
 
     Raises:
         TypeError: an argument that the constructor does not have, or an `apply` that names another
-            keyword than the three.
+            keyword than these.
 
     >>> import jax, jax.numpy as jnp, jlayers as jl
     >>> @jl.layer
@@ -335,7 +339,7 @@ def _assemble(made: Any, spec: Spec) -> Layer:
         return built.with_frozen(made.frozen)
     if isinstance(made, Wiring):
         frozen = {join(name, p) for name, child in made.children.items() for p in child.frozen}
-        pair = lift(*made.wire(made.children), spec.name)
+        pair = lift(*made.wire(made.children), spec.name, container=True)
         paths = frozenset(p.rstrip("/") for p in frozen)
         return Layer(*pair, spec, made.children, paths, made.wire, stacked=made.stacked)
     if not isinstance(made, tuple) or len(made) != 2 or not all(map(callable, made)):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import export
 
 from jlayers.core import Layer
+from jlayers.masks import is_masked, leaves, values_of
 from jlayers.node_table import InputLayer, find, in_order, model_from_table, read_table
 from jlayers.registry import UnknownNameError, nearest, snake_case
 from jlayers.shapes import describe, shape_text
@@ -36,27 +37,30 @@ class _Call:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Node:
-    """One array of a graph: output number `index` of a call. Made by `Input` and by calling layers."""
+    """One value of a graph: output number `index` of a call. Made by `Input` and by calling layers.
+
+    Its `spec` is a `Masked` of specs where the value has a mask; shape and dtype are those of the values.
+    """
 
     call: _Call
     index: int = 0
 
     @property
-    def spec(self) -> jax.ShapeDtypeStruct:
-        return jax.tree.leaves(self.call.spec)[self.index]
+    def spec(self) -> Any:
+        return leaves(self.call.spec)[self.index]
 
     @property
     def shape(self) -> tuple[int | None, ...]:
         """The shape, with None for dimensions that are not fixed; the batch comes first."""
-        return tuple(d if isinstance(d, int) else None for d in self.spec.shape)
+        return tuple(d if isinstance(d, int) else None for d in values_of(self.spec).shape)
 
     @property
     def dtype(self) -> Any:
-        return self.spec.dtype
+        return values_of(self.spec).dtype
 
     def __repr__(self) -> str:
         made_by = "Input" if self.call.layer is None else repr(self.call.layer)
-        return f"<Node {self.dtype}{shape_text(self.spec.shape)} of {self.call.name or made_by}>"
+        return f"<Node {self.dtype}{shape_text(values_of(self.spec).shape)} of {self.call.name or made_by}>"
 
     def feed(self, layer: Layer, inputs: tuple[Any, ...]) -> Any:
         """Connect `layer` to `inputs`; a single list or tuple stands for several inputs, as in Keras."""
@@ -116,8 +120,8 @@ def _connect(layer: Layer, inputs: tuple[Any, ...], name: str | None) -> Any:
         params, state = jax.eval_shape(lambda key: layer.init(key, *specs), jax.random.key(0))
         output, _ = jax.eval_shape(layer.apply, params, state, *specs)
     call = _Call(layer, inputs, output, name)
-    leaves, tree = jax.tree.flatten(output)
-    return jax.tree.unflatten(tree, [Node(call, i) for i in range(len(leaves))])
+    values, tree = jax.tree.flatten(output, is_leaf=is_masked)
+    return jax.tree.unflatten(tree, [Node(call, i) for i in range(len(values))])
 
 
 def Model(
@@ -161,7 +165,7 @@ def Model(
     def ref(node: Node) -> str:
         if node in listed:
             return names[node]
-        several = len(jax.tree.leaves(node.call.spec)) > 1
+        several = len(leaves(node.call.spec)) > 1
         return names[node.call] + (f"[{node.index}]" if several else "")
 
     table: dict[str, Any] = {
@@ -189,15 +193,15 @@ def Model(
 
 
 def _nodes_of(tree: Any, role: str) -> list[Node]:
-    leaves = jax.tree.leaves(tree)
-    for leaf in leaves:
+    nodes = jax.tree.leaves(tree)
+    for leaf in nodes:
         if not isinstance(leaf, Node):
             raise TypeError(
                 f"Model: expected nodes as {role}, received {leaf!r}; an input is made by jl.Input(shape)"
             )
-    if not leaves:
+    if not nodes:
         raise ValueError(f"Model: expected at least one node among the {role}, received {tree!r}")
-    return leaves
+    return nodes
 
 
 def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:

@@ -1,7 +1,7 @@
-"""From the short pair that authors write to the canonical one: `state`, `key` and `train` on request.
+"""From the short pair that authors write to the canonical one: `state`, `key`, `train` and `mask` on request.
 
-A short `apply` names what it needs as keyword-only arguments; the canonical one takes all three and
-always returns the state.
+A short `apply` names what it needs as keyword-only arguments; the canonical one takes the first three and
+always returns the state. Masks come with the inputs, as `Masked` values, and none is lost silently.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 
 import jax
 
+from jlayers.masks import is_masked, leaves, refusal, split, with_mask
 from jlayers.registry import nearest
 from jlayers.shapes import as_spec, describe, pluralize
 
 __all__ = ["MissingKeyError", "frozen_in", "lift", "need_key", "no_params"]
 
-KEYWORDS = ("state", "key", "train")
+KEYWORDS = ("state", "key", "train", "mask")
 
 Init = Callable[..., Any]
 Apply = Callable[..., Any]
@@ -42,8 +43,8 @@ def need_key(key: Any) -> Any:
     return key
 
 
-def lift(init: Init, apply: Apply, type_name: str) -> tuple[Init, Apply]:
-    """The canonical pair from the short one."""
+def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> tuple[Init, Apply]:
+    """The canonical pair from the short one; that of a container is given `Masked` inputs as they are."""
     parameters = inspect.signature(apply).parameters.values()
     keywords = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -59,6 +60,8 @@ def lift(init: Init, apply: Apply, type_name: str) -> tuple[Init, Apply]:
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     most = None if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(positional) - 1
     least = sum(p.default is p.empty for p in positional) - 1
+    masks_pass = container and "mask" not in keywords
+    mixes = getattr(apply, "keeps_mask", None)
 
     def count(inputs: tuple[Any, ...]) -> None:
         if len(inputs) < least or (most is not None and len(inputs) > most):
@@ -66,6 +69,15 @@ def lift(init: Init, apply: Apply, type_name: str) -> tuple[Init, Apply]:
             raise TypeError(
                 f"{type_name} takes {takes}, received {len(inputs)}: {describe(inputs) or 'none'}"
             )
+
+    def kept_mask(inputs: tuple[Any, ...]) -> Any:
+        """The mask that the output has, too; an error if the layer would lose it."""
+        x, *others = inputs
+        if mixes is None or not is_masked(x) or any(map(is_masked, leaves(others))):
+            raise refusal(type_name, inputs)
+        if any(axis % x.values.ndim < x.mask.ndim for axis in mixes):
+            raise refusal(type_name, inputs, f"and mixes axes {mixes} under the mask")
+        return x.mask
 
     def lifted_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if not hasattr(key, "shape"):
@@ -75,7 +87,7 @@ def lift(init: Init, apply: Apply, type_name: str) -> tuple[Init, Apply]:
             )
         specs = tuple(map(as_spec, inputs))
         count(specs)
-        made = init(key, *specs)
+        made = init(key, *(specs if masks_pass else split(type_name, specs)[0]))
         if stateful and not (isinstance(made, tuple) and len(made) == 2):
             raise TypeError(
                 f"{type_name}: apply asks for state, so init must return (params, state), "
@@ -94,8 +106,16 @@ def lift(init: Init, apply: Apply, type_name: str) -> tuple[Init, Apply]:
     ) -> tuple[Any, Any]:
         count(inputs)
         given = {"state": state, "key": key, "train": train}
+        kept = None
+        if "mask" in keywords:
+            inputs, masks = split(type_name, inputs)
+            given["mask"] = masks[0] if most == 1 else masks
+        elif not container and any(map(is_masked, leaves(inputs))):
+            kept = kept_mask(inputs)
+            inputs, _ = split(type_name, inputs)
         out = apply(params, *inputs, **{k: given[k] for k in keywords})
-        return out if stateful else (out, state)
+        output, state = out if stateful else (out, state)
+        return with_mask(output, kept), state
 
     lifted_apply.draws = getattr(apply, "draws", "key" in keywords)  # type: ignore[attr-defined]
     return lifted_init, lifted_apply

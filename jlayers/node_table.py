@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core import Layer, Wiring, layer
+from jlayers.masks import is_masked, keeps_mask, leaves, values_of
 from jlayers.registry import nearest
 from jlayers.shapes import describe, shape_text
 from jlayers.wiring import as_layer, routed
@@ -20,6 +21,7 @@ _REF = re.compile(r"(?P<name>[^\[\]]+?)(?:\[(?P<index>\d+)\])?")
 
 
 def _check(name: str, shape: Sequence[int | None], dtype: Any, x: Any) -> None:
+    x = values_of(x)
     expected = (None, *shape)
     kind = jnp.floating if jnp.issubdtype(dtype, jnp.floating) else jnp.integer
     fits = len(x.shape) == len(expected) and all(
@@ -64,6 +66,7 @@ def InputLayer(shape: tuple[int | None, ...], dtype: str = "float32"):
         _check("input", shape, jnp.dtype(dtype), x)
         return {}
 
+    @keeps_mask
     def apply(params: Any, x: Any) -> Any:
         _check("input", shape, jnp.dtype(dtype), x)
         return x
@@ -150,7 +153,7 @@ def _parse(ref: Any) -> tuple[str, int]:
 
 def find(values: Mapping[str, Any], ref: str) -> Any:
     name, index = _parse(ref)
-    return jax.tree.leaves(values[name])[index]
+    return leaves(values[name])[index]
 
 
 def in_order(table: Mapping[str, Mapping[str, Any]], outputs: Any) -> Iterator[str]:
@@ -188,10 +191,10 @@ def by_name(inputs: Any, given: tuple[Any, ...], sources: Mapping[str, Any]) -> 
     named = isinstance(inputs, dict) and len(given) == 1 and isinstance(given[0], dict)
     if named and set(given[0]) != set(inputs):
         raise _mismatch(list(inputs), given[0])
-    if jax.tree.structure(expected) != jax.tree.structure(given):
+    if jax.tree.structure(expected) != jax.tree.structure(given, is_leaf=is_masked):
         shown = {n: shape_text((None, *sources[n]["input"])) for n in names}
         raise ValueError(f"Model: expected the inputs {shown}, received {describe(given) or 'none'}")
-    return dict(zip(names, jax.tree.leaves(given), strict=True))
+    return dict(zip(names, leaves(given), strict=True))
 
 
 def _mismatch(expected: Sequence[str], given: Mapping[str, Any]) -> ValueError:

@@ -50,9 +50,11 @@ def shape_text(shape: Any) -> str:
 
 
 def describe(value: Any) -> str:
-    """Inputs for an error message: `float32(8, 28, 28, 1)`."""
+    """Inputs for an error message: `float32(8, 28, 28, 1)`; a value may have a `__describe__` of its own."""
 
     def leaf(x: Any) -> str:
+        if hasattr(x, "__describe__"):
+            return x.__describe__()
         if hasattr(x, "shape") and hasattr(x, "dtype"):
             return f"{x.dtype}{shape_text(x.shape)}"
         return repr(x)

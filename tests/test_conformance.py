@@ -23,6 +23,7 @@ def squared(x):
 
 
 TOKENS = np.array([[1, 4, 0], [2, 2, 3]], np.int32)
+REAL = np.array([[True, True, False], [True, False, False]])
 PAIRS = np.array([[[True, True, False]], [[True, False, True]]])  # (batch, 1, source)
 FUNCTION = "a plain function has no name in a configuration"
 ORTHOGONAL = {"recurrent_initializer": "glorot_uniform"}  # the QR factorisation takes seconds to compile
@@ -42,6 +43,7 @@ ROWS = [
     (jl.AlphaDropout(0.5), (2, 8)),
     (jl.Attention(score_mode="concat", use_scale=True), (2, 3, 4), (2, 2, 4)),
     (jl.Average(), (2, 3), (2, 3)),
+    (jl.AttachMask(), (2, 3, 2), REAL),
     (jl.AveragePooling1D(2), (2, 4, 2)),
     (jl.AveragePooling2D(2, padding="same"), (2, 3, 3, 2)),
     (jl.AveragePooling3D(2), (2, 2, 2, 2, 2)),
@@ -65,6 +67,7 @@ ROWS = [
     (jl.DepthwiseConv2D((2, 3), strides=2, activation="tanh"), (2, 4, 4, 2)),
     (jl.Dot(1), (2, 3), (2, 3)),
     (jl.Dropout(0.5), (2, 8)),
+    (jl.DropMask(), (2, 3, 2)),
     (jl.DropPath(0.5), (8, 2)),
     (jl.EinsumDense("abc,cde->abde", (None, 2, 2), bias_axes="de"), (2, 3, 4)),
     (jl.ELU(), (2, 3)),
@@ -90,6 +93,7 @@ ROWS = [
     (jl.Lambda(squared), (2, 3), {"data": FUNCTION}),
     (jl.LayerNormalization(), (2, 4)),
     (jl.LeakyReLU(), (2, 3)),
+    (jl.Masking(), (2, 3, 2)),
     (jl.MaxPooling1D(2), (2, 4, 2)),
     (jl.MaxPooling2D(2, strides=1), (2, 3, 3, 2)),
     (jl.MaxPooling3D(2), (2, 2, 2, 2, 2)),

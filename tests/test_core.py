@@ -140,7 +140,10 @@ def short(init, apply):
             lambda: short(lambda key, x: {}, lambda p, x, *, stat: x),
             "apply asks for 'stat'.*did you mean 'state'",
         ),
-        (lambda: short(lambda key, x: {}, lambda p, x, **kw: x), "apply takes state, key, train by name"),
+        (
+            lambda: short(lambda key, x: {}, lambda p, x, **kw: x),
+            "apply takes state, .* by name",
+        ),
         (lambda: short(lambda key, x: {}, lambda p, x, state: x), "apply must take 'state' by keyword only"),
         (lambda: lambda: 3, "expected the constructor to return a pair of functions"),
     ],

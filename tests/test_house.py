@@ -20,7 +20,7 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # Imports point up this list only: a module imports from those before it. A package counts as one.
 # fmt: off
 ORDER = [
-    "registry", "shapes", "lifting", "core", "tree", "initializers", "activations", "regularizers",
+    "registry", "shapes", "masks", "lifting", "core", "tree", "initializers", "activations", "regularizers",
     "constraints", "wiring", "ops", "layers", "compose", "node_table", "graph", "freeze", "table", "observed",
     "flops", "summary", "draw", "losses", "metrics", "optimizers", "data", "train", "applications", "interop",
     "config", "runs", "cli", "testing",

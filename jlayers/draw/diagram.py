@@ -10,6 +10,7 @@ import jax
 
 from jlayers.core import Layer, join
 from jlayers.graph import Input
+from jlayers.masks import is_masked
 from jlayers.node_table import by_name, find, in_order, read_table
 from jlayers.observed import Run, declarations, given_inputs, observed_runs
 from jlayers.registry import snake_case
@@ -146,7 +147,7 @@ class _Drawing:
             wires,
         )
         self.drawn.add(path)
-        return jax.tree.map(lambda _: _Wire(number), run.output) if run else _Wire(number)
+        return jax.tree.map(lambda _: _Wire(number), run.output, is_leaf=is_masked) if run else _Wire(number)
 
     def chain(self, path: str, layer: Layer, wires: tuple[Any, ...], level: int, frozen: bool) -> Any:
         name_of = {child.made or child: name for name, child in layer.children.items()}

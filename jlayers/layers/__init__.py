@@ -13,6 +13,7 @@ from jlayers.layers import (
     einsum,
     embedding,
     global_pooling,
+    masking,
     merging,
     normalization,
     pooling,
@@ -41,6 +42,7 @@ from jlayers.layers.depthwise import *
 from jlayers.layers.einsum import *
 from jlayers.layers.embedding import *
 from jlayers.layers.global_pooling import *
+from jlayers.layers.masking import *
 from jlayers.layers.merging import *
 from jlayers.layers.normalization import *
 from jlayers.layers.pooling import *
@@ -70,6 +72,7 @@ __all__ += depthwise.__all__
 __all__ += einsum.__all__
 __all__ += embedding.__all__
 __all__ += global_pooling.__all__
+__all__ += masking.__all__
 __all__ += merging.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__

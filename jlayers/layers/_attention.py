@@ -7,9 +7,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jlayers.masks import is_masked, joint, mask_of, refusal, values_of
 from jlayers.shapes import describe
 
-__all__ = ["attention_inputs", "checked_mask"]
+__all__ = ["attention_inputs", "checked_mask", "padding"]
 
 _NAMES = ("query", "value", "key", "mask")
 
@@ -24,6 +25,23 @@ def attention_inputs(layer: str, inputs: Sequence[Any]) -> tuple[Any, Any, Any, 
     query, value, key, mask = (*inputs, *(None,) * (4 - len(inputs)))
     value = query if value is None else value
     return query, value, value if key is None else key, mask
+
+
+def padding(kind: str, inputs: Sequence[Any]) -> tuple[list[Any], Any, Any]:
+    """Plain inputs, the mask of the query, and who may attend to whom by the masks of all, or None.
+
+    The last is `(batch, target, source)`, each axis as long or 1.
+    """
+    if len(inputs) == 4 and is_masked(inputs[3]):
+        raise refusal(kind, inputs[3], "as a mask that has a mask itself")
+    query, value, key, _ = attention_inputs(kind, inputs)
+    for x in filter(is_masked, (query, value, key)):
+        if x.mask.ndim != 2:
+            raise refusal(kind, x, "but takes masks (batch, length) alone")
+    target, source = mask_of(query), joint(mask_of(value), mask_of(key))
+    rows = None if target is None else target[:, :, None]
+    columns = None if source is None else source[:, None, :]
+    return [values_of(x) for x in inputs], target, joint(rows, columns)
 
 
 def checked_mask(layer: str, mask: Any, query: Any, value: Any, heads: int | None = None) -> Any:

@@ -22,7 +22,7 @@ from jlayers.layers._arguments import (
     reshaped_to,
     spatial_shape,
 )
-from jlayers.layers._recurrence import dropout_mask, forgetting_bias, function
+from jlayers.layers._recurrence import dropout_mask, forgetting_bias, function, masked_steps, step_mask
 from jlayers.layers.convolution import dimension_numbers, need_room
 from jlayers.ops.recurrent import lstm_step, scan_time
 from jlayers.shapes import describe, param_dtype, shape_text
@@ -110,8 +110,9 @@ def conv_lstm(
             params["bias"] = make_bias(keys[2], (GATES * filters,), dtype)
         return params
 
-    def apply(params: Any, x: jax.Array, *initial: jax.Array, key: Any, train: bool) -> Any:
+    def apply(params: Any, x: jax.Array, *initial: jax.Array, key: Any, train: bool, mask: Any) -> Any:
         check(x)
+        real = step_mask(type_name, x, mask)
         channels = params["kernel"].shape[-2]
         need_features(type_name, x, 2 if data_format == "channels_first" else -1, channels, "channels")
         params = jax.tree.map(lambda p: p.astype(x.dtype), params)
@@ -143,7 +144,9 @@ def conv_lstm(
             )
 
         start = _start(type_name, tuple(shape), initial, x.dtype)
-        output, last = scan_time(step, start, z, backwards=backwards, sequences=sequences, unroll=False)
+        order = {"sequences": sequences, "backwards": backwards}
+        output, last = scan_time(step, start, z, unroll=False, mask=real, **order)
+        output = masked_steps(output, real, **order)
         return (output, *last) if return_state else output
 
     apply.draws = any(rates)  # type: ignore[attr-defined]

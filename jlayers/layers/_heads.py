@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 from jlayers.core import Layer, LayerLike, Wiring
 from jlayers.layers._arguments import fraction, need_floating, positive
-from jlayers.layers._attention import attention_inputs, checked_mask
+from jlayers.layers._attention import attention_inputs, checked_mask, padding
 from jlayers.layers.einsum import EinsumDense
 from jlayers.layers.regularization import Dropout
+from jlayers.masks import values_of, with_mask
 from jlayers.ops.attention import (
     attention_weights,
     dot_product_attention,
@@ -79,21 +80,24 @@ def multi_head(
         return weighted_values(kept, value), weights
 
     def route(call: Callable[..., Any], *inputs: Any) -> Any:
-        query, value, key, mask = attention_inputs(kind, inputs)
+        plain, real, hidden = padding(kind, inputs)
+        query, value, key, mask = attention_inputs(kind, plain)
         over = _attention_axes(kind, axes, query, value, key)
-        if len(query.shape) != 3 and (mask is not None or causal or window or scores):
+        masked = mask is not None or hidden is not None
+        if len(query.shape) != 3 and (masked or causal or window or scores):
             raise ValueError(
                 f"{kind}: expected inputs (batch, length, features) with a mask, use_causal_mask, "
                 f"sliding_window or return_attention_scores, received {describe(query)}"
             )
         mask = checked_mask(kind, mask, query, value, query_heads)
+        mask = joint_mask(mask, None if hidden is None else hidden[:, None])
         asked, key, value = call("query", query), call("key", key), call("value", value)
         q, k, v = (_as_sequences(x, over) for x in (asked, key, value))
         output, weights = attend(call, q, k, v, mask)
         output = _from_sequences(output, asked, over)
         if gated:
             output = output * call("gate", query)
-        output = call("attention_output", output)
+        output = with_mask(call("attention_output", output), real)
         return (output, weights) if scores else output
 
     def wire(children: Mapping[str, Layer]) -> Any:
@@ -105,7 +109,7 @@ def multi_head(
             return routed(sized, route).wire(sized)[0]
 
         def init(key: Any, *inputs: Any) -> Any:
-            query, *_ = attention_inputs(kind, inputs)
+            query = values_of(inputs[0])
             return init_for(output_shape or (query.shape[-1],))(key, *inputs)
 
         return init, routed(children, route).wire(children)[1]

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from jlayers import activations, initializers, regularizers
 from jlayers.core import need_key
 from jlayers.layers._arguments import fraction, need_floating, need_rank, positive
+from jlayers.masks import Masked, refusal
 from jlayers.ops.recurrent import scan_time
 from jlayers.shapes import describe, param_dtype, shape_text
 
@@ -23,9 +24,11 @@ __all__ = [
     "forgetting_bias",
     "function",
     "joint",
+    "masked_steps",
     "need_steps",
     "one_step",
     "over_time",
+    "step_mask",
 ]
 
 
@@ -144,7 +147,13 @@ def one_step(recurrence: Recurrence) -> tuple[Any, Any]:
 
 
 def over_time(
-    recurrence: Recurrence, *, return_state: bool, sequences: bool, backwards: bool, unroll: bool
+    recurrence: Recurrence,
+    *,
+    return_state: bool,
+    sequences: bool,
+    backwards: bool,
+    unroll: bool,
+    zeros: bool = False,
 ) -> tuple[Any, Any]:
     """The pair of a layer that runs over sequences.
 
@@ -154,6 +163,7 @@ def over_time(
         sequences: outputs of all steps.
         backwards: begin at the last step.
         unroll: no loop in the compiled program.
+        zeros: outputs of all steps are 0 where a mask says padding.
     """
 
     def check(x: Any, initial: tuple[Any, ...]) -> None:
@@ -170,14 +180,35 @@ def over_time(
         *initial: Float[Array, "batch units"],
         key: Any,
         train: bool,
+        mask: Any,
     ) -> Any:
         check(x, initial)
+        real = step_mask(recurrence.type_name, x, mask)
         step, start, x = recurrence.begin(params, x, initial, key, train)
-        output, last = scan_time(step, start, x, backwards=backwards, sequences=sequences, unroll=unroll)
+        options = {"sequences": sequences, "backwards": backwards}
+        output, last = scan_time(step, start, x, unroll=unroll, mask=real, zeros=zeros, **options)
+        output = masked_steps(output, real, **options)
         return (output, *last) if return_state else output
 
     apply.draws = any(recurrence.rates)  # type: ignore[attr-defined]
     return init, apply
+
+
+def step_mask(type_name: str, x: Any, masks: Any) -> Any:
+    """The mask `(batch, time)` of the sequences `x` out of those of all inputs, or None."""
+    mask, *others = masks
+    if mask is not None and mask.ndim != 2:
+        raise refusal(type_name, Masked(x, mask), "but takes a mask (batch, time) alone")
+    if any(m is not None for m in jax.tree.leaves(others)):
+        raise refusal(type_name, x, "with masks on its initial states, which have no steps")
+    return mask
+
+
+def masked_steps(output: Any, mask: Any, *, sequences: bool, backwards: bool) -> Any:
+    """Outputs of all steps with the mask of these, in the order of processing; the last alone as it is."""
+    if mask is None or not sequences:
+        return output
+    return Masked(output, jnp.flip(mask, axis=1) if backwards else mask)
 
 
 def need_steps(type_name: str, x: Any, unroll: bool) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer, no_params
 from jlayers.layers._arguments import axis_of, need_floating
+from jlayers.masks import Masked, expand, joint, keeps_mask, refusal, with_mask
 from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype
 
@@ -45,7 +46,7 @@ def ReLU(max_value: float | None = None, negative_slope: float = 0.0, threshold:
     [0.0, 2.0, 6.0]
     """
     _not_negative("ReLU", max_value=max_value, negative_slope=negative_slope, threshold=threshold)
-    return no_params, lambda params, x: activations.relu(x, negative_slope, max_value, threshold)
+    return no_params, keeps_mask(lambda params, x: activations.relu(x, negative_slope, max_value, threshold))
 
 
 @layer
@@ -65,7 +66,7 @@ def LeakyReLU(negative_slope: float = 0.3):
     [-0.5, 2.0]
     """
     _not_negative("LeakyReLU", negative_slope=negative_slope)
-    return no_params, lambda params, x: activations.leaky_relu(x, negative_slope)
+    return no_params, keeps_mask(lambda params, x: activations.leaky_relu(x, negative_slope))
 
 
 @layer
@@ -81,7 +82,7 @@ def ELU(alpha: float = 1.0):
     >>> jl.ELU().apply({}, {}, jnp.array([-100.0, 2.0]))[0].tolist()
     [-1.0, 2.0]
     """
-    return no_params, lambda params, x: activations.elu(x, alpha)
+    return no_params, keeps_mask(lambda params, x: activations.elu(x, alpha))
 
 
 @layer
@@ -130,6 +131,7 @@ def PReLU(
         need_floating("PReLU", x)
         return {"alpha": make(key, shape(x), param_dtype(x))}
 
+    @keeps_mask
     def apply(params: Any, x: X) -> X:
         need_floating("PReLU", x)
         alpha = params["alpha"]
@@ -147,7 +149,8 @@ def PReLU(
 def Softmax(axis: int | tuple[int, ...] = -1):
     """`exp(x)` over its sum along `axis`. As in Keras.
 
-    A second input, if there is one, is a mask of bools: False gets 0, and all False gives zeros.
+    A second input, if there is one, is a mask of bools: False gets 0, and all False gives zeros. So does
+    padding if the softmax runs along it; the mask stays.
 
     Shapes: any, kept.
 
@@ -168,15 +171,23 @@ def Softmax(axis: int | tuple[int, ...] = -1):
         need_floating("Softmax", x)
         return tuple(axis_of("Softmax", x, a) for a in axes)
 
-    def init(key: Any, x: Any, mask: Any = None) -> dict[str, Any]:
+    def init(key: Any, x: Any, allowed: Any = None) -> dict[str, Any]:
         check(x)
         return {}
 
-    def apply(params: Any, x: X, mask: Any = None) -> X:
-        along = check(x)
-        if mask is None:
+    def softmax(x: X, along: tuple[int, ...], allowed: Any) -> X:
+        if allowed is None:
             return jax.nn.softmax(x, along)
-        kept = jnp.where(mask, x, jnp.finfo(x.dtype).min)
-        return jnp.where(mask, jax.nn.softmax(kept, along), jnp.zeros_like(x))
+        kept = jnp.where(allowed, x, jnp.finfo(x.dtype).min)
+        return jnp.where(allowed, jax.nn.softmax(kept, along), jnp.zeros_like(x))
+
+    def apply(params: Any, x: X, allowed: Any = None, *, mask: Any) -> Any:
+        along = check(x)
+        real = mask[0]
+        if any(m is not None for m in mask[1:]):
+            raise refusal("Softmax", Masked(allowed, mask[1]), "as a mask that has a mask itself")
+        if real is not None and min(along) < real.ndim:
+            allowed = joint(allowed, expand(real, x.ndim))
+        return with_mask(softmax(x, along, allowed), real)
 
     return init, apply

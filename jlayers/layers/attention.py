@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jlayers import initializers
 from jlayers.core import layer
 from jlayers.layers._arguments import choice, fraction, need_features, need_floating, need_rank
-from jlayers.layers._attention import attention_inputs, checked_mask
+from jlayers.layers._attention import attention_inputs, checked_mask, padding
 from jlayers.layers.regularization import Dropout
+from jlayers.masks import with_mask
 from jlayers.ops.attention import joint_mask, masked_softmax, positions_mask
 from jlayers.shapes import describe, param_dtype, wide_dtype
 
@@ -34,7 +35,8 @@ def Attention(
     or None: `(batch, target, size)`, `(batch, source, value_size)`, `(batch, source, size)`, and a boolean
     mask `(batch, target, source)`, True where to attend, each axis as long or 1. The output is
     `(batch, target, value_size)`, zeros where the mask lets a position attend to nothing (there Keras attends
-    as if there were no mask). Keras's mask of the values is `mask[:, None, :]` here.
+    as if there were no mask). Keras's mask of the values is `mask[:, None, :]` here, or they are `Masked`: to
+    padding nothing attends, padding attends to nothing, and the output has the mask of the query.
 
     Parameters: `scale` `()` if `use_scale`, `concat_score_weight` `()` for the mode "concat".
 
@@ -162,18 +164,23 @@ def _single_head(
         query: Any,
         value: Any = None,
         keys: Any = None,
-        mask: Any = None,
+        attention_mask: Any = None,
         *,
         key: Any,
         train: bool,
+        mask: Any,
     ) -> Any:
-        query, value, keys, mask = checked(query, value, keys, mask)
+        given = (query, value, keys, attention_mask)
+        masks = (*mask, *(None,) * (4 - len(mask)))
+        _, real, hidden = padding(kind, list(map(with_mask, given, masks)))
+        query, value, keys, attention_mask = checked(*given)
         scores = score(params, query, keys)
         placed = positions_mask(query.shape[1], keys.shape[1], causal)
-        weights = masked_softmax(scores, joint_mask(mask, None if placed is None else placed[0]))
+        allowed = joint_mask(joint_mask(attention_mask, hidden), None if placed is None else placed[0])
+        weights = masked_softmax(scores, allowed)
         weights = weights.astype(value.dtype)
         kept, _ = drop.apply({}, {}, weights, key=key, train=train)
-        output = jnp.einsum("bts,bsd->btd", kept, value)
+        output = with_mask(jnp.einsum("bts,bsd->btd", kept, value), real)
         return (output, weights) if return_scores else output
 
     apply.draws = dropout > 0  # type: ignore[attr-defined]

@@ -41,7 +41,8 @@ def MultiHeadAttention(
     `mask` is boolean, True where a position attends to another, `(batch, target, source)` or
     `(batch, heads, target, source)`, any of them 1 to mean all; so `real[:, None, :]`, in a graph
     `jl.Reshape((1, -1))(real)`, hides the padding of the sources. Where it lets a position attend to nothing,
-    the heads give zeros (in Keras the mean of all values, or zeros if the layer drops out).
+    the heads give zeros (in Keras the mean of all values, or zeros if the layer drops out). Inputs may be
+    `Masked`, too: to padding nothing attends, and the output has the mask of the query.
 
     `use_causal_mask` and `return_attention_scores` are arguments of the call in Keras. Here a call takes
     arrays alone: what runs is fixed by the layer and written in its spec.

@@ -46,7 +46,8 @@ def ConvLSTM1D(
     shape of an output each. Gives the last output `(batch, new_steps, filters)`, or all of them
     with a time axis; with `return_state` the tuple `(output, h, c)`. Parameters: `kernel` `(*kernel_size,
     channels, 4 * filters)`, `recurrent_kernel` `(*kernel_size, filters, 4 * filters)`, `bias`
-    `(4 * filters,)`, with the gates i, f, c, o side by side.
+    `(4 * filters,)`, with the gates i, f, c, o side by side. Under a mask `(batch, time)` the state passes
+    over padding as if it were not there; outputs of all steps have the mask, too.
 
     Args:
         filters: channels of the output and of the memory cell.
@@ -144,7 +145,8 @@ def ConvLSTM2D(
     shape of an output each. Gives the last output `(batch, new_height, new_width, filters)`, or all of them
     with a time axis; with `return_state` the tuple `(output, h, c)`. Parameters: `kernel` `(*kernel_size,
     channels, 4 * filters)`, `recurrent_kernel` `(*kernel_size, filters, 4 * filters)`, `bias`
-    `(4 * filters,)`, with the gates i, f, c, o side by side.
+    `(4 * filters,)`, with the gates i, f, c, o side by side. Under a mask `(batch, time)` the state passes
+    over padding as if it were not there; outputs of all steps have the mask, too.
 
     Args:
         filters: channels of the output and of the memory cell.
@@ -242,7 +244,8 @@ def ConvLSTM3D(
     shape of an output each. Gives the last output `(batch, new_depth, new_height, new_width, filters)`, or
     all of them with a time axis; with `return_state` the tuple `(output, h, c)`. Parameters: `kernel`
     `(*kernel_size, channels, 4 * filters)`, `recurrent_kernel` `(*kernel_size, filters, 4 * filters)`, `bias`
-    `(4 * filters,)`, with the gates i, f, c, o side by side.
+    `(4 * filters,)`, with the gates i, f, c, o side by side. Under a mask `(batch, time)` the state passes
+    over padding as if it were not there; outputs of all steps have the mask, too.
 
     Args:
         filters: channels of the output and of the memory cell.

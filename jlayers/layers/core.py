@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer, no_params
 from jlayers.layers._arguments import need_features, need_floating, positive, reshaped_to
+from jlayers.masks import keeps_mask
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype
 
@@ -80,6 +81,7 @@ def Dense(
             params["bias"] = make_bias(bias_key, (units,), param_dtype(x))
         return params
 
+    @keeps_mask(mixes=(-1,))
     def apply(params: Any, x: Float[Array, "batch *rest features"]) -> Float[Array, "batch *rest units"]:
         check(x)
         need_features("Dense", x, -1, params["kernel"].shape[0], "features")
@@ -110,7 +112,7 @@ def Activation(activation: ActivationLike):
     activate = activations.get(activation)
     if activate is None:
         raise ValueError("Activation: expected the name of an activation or a function, received None")
-    return no_params, lambda params, x: activate(x)
+    return no_params, keeps_mask(lambda params, x: activate(x))
 
 
 @layer
@@ -121,12 +123,14 @@ def Identity():
     >>> jl.Identity().apply({}, {}, jnp.array([-1.0, 2.0]))[0].tolist()
     [-1.0, 2.0]
     """
-    return no_params, lambda params, x: x
+    return no_params, keeps_mask(lambda params, x: x)
 
 
 @layer
 def Lambda(function: ActivationLike, arguments: Mapping[str, Any] | None = None):
     """A function without parameters as a layer. Several inputs are several arguments.
+
+    A masked input is refused, since nothing is known of what the function does with padding.
 
     Shapes: what the function makes of them. Only a registered function can be written to YAML.
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import need_floating
+from jlayers.masks import Masked, refusal, with_mask
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype
 
@@ -39,8 +40,9 @@ def EinsumDense(
     The equation names the axes of the input, of the kernel and of the output, such as `"abc,cd->abd"`, which
     is a `Dense`. `...` before or after the letters stands for any further axes, as in `"...c,cd->...d"`.
 
-    Shapes: those of the equation; the batch comes first. Parameters: `kernel`, of the axes that the equation
-    gives it; `bias`, of the output's axes from the first one in `bias_axes` on, with size 1 along the others.
+    Shapes: those of the equation; the batch comes first. A mask is kept if the output has the axes under it
+    in the same places, else refused. Parameters: `kernel`, of the axes that the equation gives it;
+    `bias`, of the output's axes from the first one in `bias_axes` on, with size 1 along the others.
 
     An initialiser that counts inputs and outputs, such as `glorot_uniform`, counts along the axes that the
     kernel shares with the input alone, and with the output.
@@ -92,7 +94,7 @@ def EinsumDense(
             params["bias"] = make_bias(bias_key, shape, param_dtype(x))
         return params
 
-    def apply(params: Any, x: Float[Array, "batch *rest features"]) -> Float[Array, "batch *made units"]:
+    def apply(params: Any, x: Float[Array, "batch *rest features"], *, mask: Any) -> Any:
         need_floating("EinsumDense", x)
         kernel = params["kernel"]
         of_input = form.input_sizes(x)
@@ -106,7 +108,7 @@ def EinsumDense(
         if bias_axes is not None:
             bias = params["bias"].astype(y.dtype)
             y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
-        return activate(y) if activate else y
+        return with_mask(activate(y) if activate else y, form.kept_mask(x, mask))
 
     return init, apply
 
@@ -184,6 +186,16 @@ class _Equation:
         sizes = {letter: of_output[letter] if letter in self.bias else 1 for letter in self.output[first:]}
         rest = (1,) * (rank - len(self.input)) if self.after else ()
         return (*self.fixed(sizes, self.output[first:], x), *rest)
+
+    def kept_mask(self, x: Any, mask: Any) -> Any:
+        """The mask, if each position under it is worked on alone; else it is refused."""
+        if mask is None:
+            return None
+        hidden = x.ndim - len(self.input) if self.before else 0  # axes under `...`, in front
+        letters = self.input[: max(0, mask.ndim - hidden)]
+        if mask.ndim > hidden + len(self.input) or not self.output.startswith(letters):
+            raise refusal("EinsumDense", Masked(x, mask), f"whose axes {self.equation!r} does not keep")
+        return mask
 
     def fans(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The kernel's axes that count as inputs, and those that count as outputs."""

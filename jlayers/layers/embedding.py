@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Integer
 from jlayers import constraints, initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import positive
+from jlayers.masks import joint, with_mask
 from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype
 
@@ -27,11 +28,14 @@ def Embedding(
     embeddings_initializer: InitializerLike = "uniform",
     embeddings_regularizer: RegularizerLike | None = None,
     embeddings_constraint: ConstraintLike | None = None,
+    mask_zero: bool = False,
 ):
     """A learned vector for each of `input_dim` whole numbers. As in Keras.
 
     Shapes: `(batch, ...)` of 0 to `input_dim - 1`, to `(batch, ..., output_dim)`. Parameters: `embeddings`
     `(input_dim, output_dim)`.
+
+    A mask of the numbers is that of the vectors, too.
 
     A compiled function cannot raise on the values of its data: a number out of range gives a vector of NaN,
     which shows in the loss. So does a negative one, which Keras on JAX counts from the end.
@@ -42,6 +46,7 @@ def Embedding(
         embeddings_initializer: first values.
         embeddings_regularizer: penalty on all vectors; see `Layer.penalty`.
         embeddings_constraint: what the vectors are held to after each update; see `Layer.constrain`.
+        mask_zero: 0 stands for padding: the output is `Masked`, real where the number is not 0.
 
     Raises:
         ValueError: sizes below 1.
@@ -70,9 +75,10 @@ def Embedding(
         check(ids)
         return {"embeddings": make(key, (input_dim, output_dim), param_dtype(ids))}
 
-    def apply(params: Any, ids: Ids) -> Vectors:
+    def apply(params: Any, ids: Ids, *, mask: Any) -> Any:
         check(ids)
         table: jax.Array = params["embeddings"]
-        return table.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+        vectors: Vectors = table.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+        return with_mask(vectors, joint(mask, ids != 0) if mask_zero else mask)
 
     return init, apply

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jlayers.core import layer
 from jlayers.layers._arguments import DataFormat, choice, need_floating, need_rank, spatial_shape
+from jlayers.masks import Masked, expand, refusal
 
 __all__ = [
     "GlobalAveragePooling1D",
@@ -37,18 +38,32 @@ def _global_pooling(
         check(x)
         return {}
 
-    def apply(params: Any, x: jax.Array) -> jax.Array:
+    def apply(params: Any, x: jax.Array, *, mask: Any) -> jax.Array:
         check(x)
-        return reduce(x, axis=axes, keepdims=keepdims)
+        if mask is None:
+            return reduce(x, axis=axes, keepdims=keepdims)
+        if start == 2 or not 1 < mask.ndim <= rank + 1:
+            raise refusal(type_name, Masked(x, mask), "but takes a mask of positions before the channels")
+        real = jnp.broadcast_to(expand(mask, x.ndim), x.shape)
+        some = jnp.any(real, axis=axes, keepdims=keepdims)
+        lowest = {} if reduce is jnp.mean else {"initial": _lowest(x.dtype)}
+        # Without a real position all count, so that nothing is divided by zero, and the result is replaced.
+        counted = real | ~jnp.any(real, axis=axes, keepdims=True)
+        return jnp.where(some, reduce(x, axis=axes, keepdims=keepdims, where=counted, **lowest), 0)
 
     return init, apply
+
+
+def _lowest(dtype: Any) -> Any:
+    return -jnp.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min
 
 
 @layer
 def GlobalMaxPooling1D(data_format: DataFormat | None = None, keepdims: bool = False):
     """The greatest over all steps of a sequence, per channel. As in Keras.
 
-    Shapes: `(batch, steps, channels)` to `(batch, channels)`.
+    Shapes: `(batch, steps, channels)` to `(batch, channels)`. Under a mask the real steps alone count, unlike
+    in Keras, which drops the mask; where none is real the result is 0.
 
     Args:
         data_format: "channels_last", which is the default, or "channels_first".
@@ -108,7 +123,8 @@ def GlobalMaxPooling3D(data_format: DataFormat | None = None, keepdims: bool = F
 def GlobalAveragePooling1D(data_format: DataFormat | None = None, keepdims: bool = False):
     """The mean over all steps of a sequence, per channel. As in Keras.
 
-    Shapes: `(batch, steps, channels)` to `(batch, channels)`.
+    Shapes: `(batch, steps, channels)` to `(batch, channels)`. Under a mask the real steps alone count; where
+    none is real the result is 0, in Keras NaN.
 
     Args:
         data_format: "channels_last", which is the default, or "channels_first".

@@ -1,4 +1,8 @@
-"""Layers of several inputs: `layer(a, b)` or, as in Keras, `layer([a, b])` on nodes of a graph."""
+"""Layers of several inputs: `layer(a, b)` or, as in Keras, `layer([a, b])` on nodes of a graph.
+
+What they give is real where all their inputs are: an input without a mask is real everywhere. (In Keras the
+mask is lost if one input has none.)
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from jax import lax
 
 from jlayers.core import layer
 from jlayers.layers._arguments import axis_of, need_floating
+from jlayers.masks import expand, joint, with_mask
 from jlayers.shapes import describe
 
 __all__ = ["Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"]
@@ -50,17 +55,26 @@ def _check_broadcast(type_name: str, inputs: Sequence[Any]) -> None:
 def _merge(
     type_name: str, combine: Callable[[list[jax.Array]], jax.Array], exactly: int | None = None
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The pair of a layer that combines elements; smaller ranks gain axes of size 1 after the batch."""
+    """The pair of a layer that combines elements; smaller ranks gain axes of size 1 after the batch.
+
+    A position is real if it is so in all inputs, of which one without a mask is real everywhere.
+    """
 
     def init(key: Any, *inputs: Any) -> dict[str, Any]:
         _check_broadcast(type_name, _several(type_name, inputs, exactly))
         return {}
 
-    def apply(params: Any, *inputs: Any) -> jax.Array:
-        xs = _several(type_name, inputs, exactly)
+    def apply(params: Any, *inputs: Any, mask: Any) -> Any:
+        xs, masks = (_several(type_name, values, exactly) for values in (inputs, mask))
         _check_broadcast(type_name, xs)
         rank = max(x.ndim for x in xs)
-        return combine([jnp.expand_dims(x, range(1, 1 + rank - x.ndim)) for x in xs])
+
+        def aligned(value: Any, x: Any) -> Any:
+            return None if value is None else jnp.expand_dims(value, range(1, 1 + rank - x.ndim))
+
+        output = combine([aligned(x, x) for x in xs])
+        real = joint(*(aligned(m, x) for m, x in zip(masks, xs, strict=True)))
+        return with_mask(output, None if real is None else jnp.broadcast_to(real, output.shape[: real.ndim]))
 
     return init, apply
 
@@ -169,7 +183,8 @@ def Minimum():
 def Concatenate(axis: int = -1):
     """Its inputs one after the other along `axis`. As in Keras.
 
-    Shapes: equal but for `axis`.
+    Shapes: equal but for `axis`. Masks are joined along `axis`, too; if that is behind their axes, a position
+    is real where it is so in all inputs. An input without a mask is real everywhere.
 
     Args:
         axis: along which to join; 0 is the batch.
@@ -196,9 +211,18 @@ def Concatenate(axis: int = -1):
         check(_several("Concatenate", inputs))
         return {}
 
-    def apply(params: Any, *inputs: Any) -> jax.Array:
-        xs = _several("Concatenate", inputs)
-        return jnp.concatenate(xs, axis=check(xs))
+    def apply(params: Any, *inputs: Any, mask: Any) -> Any:
+        xs, masks = _several("Concatenate", inputs), _several("Concatenate", mask)
+        joined = check(xs)
+        return with_mask(jnp.concatenate(xs, axis=joined), joined_mask(xs, masks, joined))
+
+    def joined_mask(xs: list[Any], masks: list[Any], joined: int) -> Any:
+        rank = max((m.ndim for m in masks if m is not None), default=0)
+        if joined >= rank:
+            return joint(*masks)
+        full = [jnp.ones((), bool) if m is None else expand(m, rank) for m in masks]
+        full = [jnp.broadcast_to(m, x.shape[:rank]) for m, x in zip(full, xs, strict=True)]
+        return jnp.concatenate(full, axis=joined)
 
     return init, apply
 

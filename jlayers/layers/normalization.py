@@ -5,6 +5,7 @@ Statistics are taken in float32 or wider and about the mean, so that a large mea
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,22 +15,26 @@ import jax.numpy as jnp
 from jlayers import constraints, initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import axis_of, fraction, need_features, need_floating, positive, reshaped_to
+from jlayers.masks import Masked, expand, keeps_mask, refusal, with_mask
 from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype, wide_dtype
 
 __all__ = ["BatchNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization"]
 
 
-def _moments(x: jax.Array, axes: Sequence[int]) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _moments(
+    x: jax.Array, axes: Sequence[int], real: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """`x` less its mean, the mean, and the biased variance; the reduced axes are kept.
 
-    The rounded mean serves as a mere shift: about it both moments are taken in one pass without loss.
+    The rounded mean serves as a mere shift: about it both moments are taken in one pass without loss. Only
+    what is `real` counts, of the shape of `x`; None for all.
     """
-    axes = tuple(axes)
-    shift = jax.lax.stop_gradient(jnp.mean(x, axis=axes, keepdims=True))
+    mean = functools.partial(jnp.mean, axis=tuple(axes), keepdims=True, where=real)
+    shift = jax.lax.stop_gradient(mean(x))
     near = x - shift
-    rest = jnp.mean(near, axis=axes, keepdims=True)
-    variance = jnp.mean(jnp.square(near), axis=axes, keepdims=True) - jnp.square(rest)
+    rest = mean(near)
+    variance = mean(jnp.square(near)) - jnp.square(rest)
     return near - rest, shift + rest, jnp.maximum(variance, 0)
 
 
@@ -106,7 +111,8 @@ def BatchNormalization(
     layer is frozen, by the running statistics.
 
     Shapes: any with a batch in front, kept. Parameters: `gamma`, `beta` `(channels,)`. State: `moving_mean`,
-    `moving_variance` `(channels,)`, float32 or wider. A batch of no elements moves nothing.
+    `moving_variance` `(channels,)`, float32 or wider. A batch of no elements moves nothing. Padding is
+    left out of the statistics, and the mask is kept.
 
     Args:
         axis: of the channels.
@@ -154,22 +160,31 @@ def BatchNormalization(
     def move(old: jax.Array, new: jax.Array) -> jax.Array:
         return old * momentum + new.reshape(old.shape).astype(old.dtype) * (1 - momentum)
 
-    def apply(params: Any, x: jax.Array, *, state: Any, train: bool) -> tuple[jax.Array, Any]:
+    def counted(mask: jax.Array, x: Any) -> jax.Array:
+        """What enters the statistics: all, for the sake of finite numbers, where nothing is real."""
+        return jnp.broadcast_to(expand(mask | ~jnp.any(mask), x.ndim), x.shape)
+
+    def apply(params: Any, x: jax.Array, *, state: Any, train: bool, mask: Any) -> tuple[Any, Any]:
         need_floating("BatchNormalization", x)
         (channels,) = _axes("BatchNormalization", x, axis)
         moving = state["moving_mean"], state["moving_variance"]
         need_features("BatchNormalization", x, channels, moving[0].shape[0], "channels")
+        if mask is not None and channels < mask.ndim:
+            raise refusal("BatchNormalization", Masked(x, mask), f"over the channels (axis {channels})")
         wide = x.astype(wide_dtype(x.dtype))
         others = [a for a in range(x.ndim) if a != channels]
         empty = any(x.shape[a] == 0 for a in others)
         if train and not empty:
-            centred, mean, variance = _moments(wide, others)
-            state = {"moving_mean": move(moving[0], mean), "moving_variance": move(moving[1], variance)}
+            centred, mean, variance = _moments(wide, others, None if mask is None else counted(mask, x))
+            moved = {"moving_mean": move(moving[0], mean), "moving_variance": move(moving[1], variance)}
+            if mask is not None:
+                moved = jax.tree.map(functools.partial(jnp.where, jnp.any(mask)), moved, dict(state))
+            state = moved
         else:
             mean, variance = (reshaped_to(wide, old, [channels]) for old in moving)
             centred = wide - mean
         y = centred * jax.lax.rsqrt(variance + epsilon)
-        return affine.apply(params, y, [channels]).astype(x.dtype), state
+        return with_mask(affine.apply(params, y, [channels]).astype(x.dtype), mask), state
 
     return init, apply
 
@@ -189,7 +204,8 @@ def LayerNormalization(
 ):
     """Normalises each example over `axis` (Ba et al., 2016). As in Keras.
 
-    Shapes: any with a batch in front, kept. Parameters: `gamma`, `beta`, of the joint shape of `axis`.
+    Shapes: any with a batch in front, kept, and so is a mask over other axes than `axis`.
+    Parameters: `gamma`, `beta`, of the joint shape of `axis`.
 
     Args:
         axis: the axis, or axes, to normalise over.
@@ -223,6 +239,7 @@ def LayerNormalization(
         sizes = _sizes("LayerNormalization", x, _axes("LayerNormalization", x, axis))
         return affine.init(key, sizes, param_dtype(x))
 
+    @keeps_mask(mixes=(axis,) if isinstance(axis, int) else axis)
     def apply(params: Any, x: jax.Array) -> jax.Array:
         need_floating("LayerNormalization", x)
         axes = _axes("LayerNormalization", x, axis)
@@ -250,6 +267,8 @@ def GroupNormalization(
     gamma_constraint: ConstraintLike | None = None,
 ):
     """Normalises each example over groups of channels and all positions (Wu and He, 2018). As in Keras.
+
+    A mask is refused: padding would enter the statistics, as it does in Keras.
 
     Shapes: any with a batch in front, kept. Parameters: `gamma`, `beta` `(channels,)`.
 
@@ -315,7 +334,8 @@ def GroupNormalization(
 def RMSNormalization(axis: int | tuple[int, ...] = -1, epsilon: float = 1e-6):
     """Divides by the root of the mean square over `axis` (Zhang and Sennrich, 2019). As in Keras.
 
-    Shapes: any with a batch in front, kept. Parameters: `scale`, of the joint shape of `axis`.
+    Shapes: any with a batch in front, kept, and so is a mask over other axes than `axis`.
+    Parameters: `scale`, of the joint shape of `axis`.
 
     Args:
         axis: the axis, or axes, to normalise over.
@@ -338,6 +358,7 @@ def RMSNormalization(axis: int | tuple[int, ...] = -1, epsilon: float = 1e-6):
         sizes = _sizes("RMSNormalization", x, _axes("RMSNormalization", x, axis))
         return {"scale": jnp.ones(sizes, param_dtype(x))}
 
+    @keeps_mask(mixes=(axis,) if isinstance(axis, int) else axis)
     def apply(params: Any, x: jax.Array) -> jax.Array:
         need_floating("RMSNormalization", x)
         axes = _axes("RMSNormalization", x, axis)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jlayers import initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import axis_of, need_features, need_floating, positive
+from jlayers.masks import keeps_mask
 from jlayers.registry import InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype, wide_dtype
 
@@ -75,6 +76,7 @@ def RotaryEmbedding(
         check(x, positions)
         return {}
 
+    @keeps_mask(mixes=(feature_axis,))
     def apply(params: Any, x: jax.Array, positions: Any = None) -> jax.Array:
         sequence, feature = check(x, positions)
         pairs = x.shape[feature] // 2
@@ -124,6 +126,7 @@ def SinusoidalPositionEmbedding(max_wavelength: float = 10000.0):
         _check_sequence("SinusoidalPositionEmbedding", x, positions)
         return {}
 
+    @keeps_mask
     def apply(params: Any, x: jax.Array, positions: Any = None) -> jax.Array:
         _check_sequence("SinusoidalPositionEmbedding", x, positions)
         size = x.shape[-1]
@@ -178,6 +181,7 @@ def PositionEmbedding(
         check(x, positions)
         return {"embeddings": make(key, (sequence_length, x.shape[-1]), param_dtype(x))}
 
+    @keeps_mask
     def apply(params: Any, x: jax.Array, positions: Any = None) -> jax.Array:
         check(x, positions)
         table: jax.Array = params["embeddings"].astype(x.dtype)

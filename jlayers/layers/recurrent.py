@@ -31,6 +31,7 @@ def SimpleRNN(
     return_state: bool = False,
     go_backwards: bool = False,
     unroll: bool = False,
+    zero_output_for_mask: bool = False,
 ):
     """A fully connected recurrent layer (Elman, 1990), as in Keras.
 
@@ -39,6 +40,9 @@ def SimpleRNN(
     Takes sequences `(batch, time, features)`, float, and optionally the initial state `h`,
     `(batch, units)`. Gives the last output `(batch, units)`, or all of them `(batch, time, units)`; with
     `return_state` the tuple `(output, h)`.
+
+    Under a mask `(batch, time)` the state passes over padding as if it were not there. Outputs of all steps
+    have the mask, too, turned round with them by `go_backwards` (Keras leaves it as it was).
 
     Args:
         units: width of the output.
@@ -60,6 +64,7 @@ def SimpleRNN(
         go_backwards: begin at the last step.
         unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
+        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
 
     Raises:
         ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
@@ -90,6 +95,7 @@ def SimpleRNN(
         sequences=return_sequences,
         backwards=go_backwards,
         unroll=unroll,
+        zeros=zero_output_for_mask,
     )
 
 
@@ -115,12 +121,16 @@ def LSTM(
     return_state: bool = False,
     go_backwards: bool = False,
     unroll: bool = False,
+    zero_output_for_mask: bool = False,
 ):
     """Long short-term memory (Hochreiter and Schmidhuber, 1997), as in Keras.
 
     Takes sequences `(batch, time, features)`, float, and optionally the initial state `h` and `c`,
     `(batch, units)` each. Gives the last output `(batch, units)`, or all of them `(batch, time, units)`;
     with `return_state` the tuple `(output, h, c)`. The weights hold the gates i, f, c, o side by side.
+
+    Under a mask `(batch, time)` the state passes over padding as if it were not there. Outputs of all steps
+    have the mask, too, turned round with them by `go_backwards` (Keras leaves it as it was).
 
     Args:
         units: width of the output and of the memory cell.
@@ -145,6 +155,7 @@ def LSTM(
         go_backwards: begin at the last step.
         unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
+        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
 
     Raises:
         ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
@@ -179,6 +190,7 @@ def LSTM(
         sequences=return_sequences,
         backwards=go_backwards,
         unroll=unroll,
+        zeros=zero_output_for_mask,
     )
 
 
@@ -204,12 +216,16 @@ def GRU(
     go_backwards: bool = False,
     unroll: bool = False,
     reset_after: bool = True,
+    zero_output_for_mask: bool = False,
 ):
     """Gated recurrent unit (Cho et al., 2014), as in Keras: `h = z * h + (1 - z) * candidate`.
 
     Takes sequences `(batch, time, features)`, float, and optionally the initial state `h`,
     `(batch, units)`. Gives the last output `(batch, units)`, or all of them `(batch, time, units)`; with
     `return_state` the tuple `(output, h)`. The weights hold the gates z, r, h side by side.
+
+    Under a mask `(batch, time)` the state passes over padding as if it were not there. Outputs of all steps
+    have the mask, too, turned round with them by `go_backwards` (Keras leaves it as it was).
 
     Args:
         units: width of the output.
@@ -235,6 +251,7 @@ def GRU(
         unroll: compile one copy of the step per time step and no loop: for short sequences; slow
             to compile for long ones.
         reset_after: apply the reset gate after the recurrent product (as cuDNN does), not before it.
+        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
 
     Raises:
         ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
@@ -266,4 +283,5 @@ def GRU(
         sequences=return_sequences,
         backwards=go_backwards,
         unroll=unroll,
+        zeros=zero_output_for_mask,
     )

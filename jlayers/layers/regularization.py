@@ -19,6 +19,7 @@ from jlayers.layers._arguments import (
     need_rank,
     spatial_shape,
 )
+from jlayers.masks import expand, keeps_mask, with_mask
 from jlayers.shapes import describe
 
 __all__ = [
@@ -87,6 +88,7 @@ def Dropout(rate: float, noise_shape: tuple[int | None, ...] | None = None):
         _mask_shape("Dropout", noise_shape, x)
         return {}
 
+    @keeps_mask
     def apply(params: Any, x: X, *, key: Any, train: bool) -> X:
         if not train or rate == 0:
             return x
@@ -107,6 +109,7 @@ def _spatial_dropout(type_name: str, rank: int, rate: float, data_format: str | 
         check(x)
         return {}
 
+    @keeps_mask
     def apply(params: Any, x: Any, *, key: Any, train: bool) -> Any:
         check(x)
         if not train or rate == 0:
@@ -216,6 +219,7 @@ def AlphaDropout(rate: float, noise_shape: tuple[int | None, ...] | None = None)
         _mask_shape("AlphaDropout", noise_shape, x)
         return {}
 
+    @keeps_mask
     def apply(params: Any, x: X, *, key: Any, train: bool) -> X:
         if not train or rate == 0:
             return x
@@ -256,6 +260,7 @@ def GaussianDropout(rate: float):
             f"GaussianDropout: expected a rate below 1, where the noise is infinite, received rate={rate!r}"
         )
 
+    @keeps_mask
     def apply(params: Any, x: X, *, key: Any, train: bool) -> X:
         if not train or rate == 0:
             return x
@@ -287,6 +292,7 @@ def GaussianNoise(stddev: float):
     if stddev < 0:
         raise ValueError(f"GaussianNoise: expected stddev >= 0, received stddev={stddev!r}")
 
+    @keeps_mask
     def apply(params: Any, x: X, *, key: Any, train: bool) -> X:
         if not train or stddev == 0:
             return x
@@ -323,11 +329,13 @@ def ActivityRegularization(l1: float = 0.0, l2: float = 0.0):
     def init(key: Any, x: Any) -> Any:
         return {}, {"aux_loss": jnp.zeros((), jnp.float32)}
 
-    def apply(params: Any, x: Any, *, state: Any) -> Any:
+    def apply(params: Any, x: Any, *, state: Any, mask: Any) -> Any:
         wide = x.astype(jnp.float32)
+        if mask is not None:
+            wide = jnp.where(expand(mask, x.ndim), wide, 0)
         rest = tuple(range(1, x.ndim))
         each = l1 * jnp.sum(jnp.abs(wide), axis=rest) + l2 * jnp.sum(jnp.square(wide), axis=rest)
         # The mean of no examples would be NaN.
-        return x, {**state, "aux_loss": jnp.sum(each) if x.shape[0] == 0 else jnp.mean(each)}
+        return with_mask(x, mask), {**state, "aux_loss": jnp.sum(each) if x.shape[0] == 0 else jnp.mean(each)}
 
     return init, apply

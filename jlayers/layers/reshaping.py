@@ -11,6 +11,7 @@ from jaxtyping import Array, Shaped
 
 from jlayers.core import layer, no_params
 from jlayers.layers._arguments import DataFormat, channels_at_edge, need_rank, positive
+from jlayers.masks import Masked, refusal, with_mask
 from jlayers.shapes import describe
 
 __all__ = ["Flatten", "Permute", "RepeatVector", "Reshape"]
@@ -44,7 +45,7 @@ def Flatten(data_format: DataFormat | None = None):
 def Reshape(target_shape: tuple[int, ...]):
     """The elements of each example in another shape. As in Keras.
 
-    Shapes: `(batch, ...)` to `(batch, *target_shape)`.
+    Shapes: `(batch, ...)` to `(batch, *target_shape)`. A mask is kept if the axes under it are.
 
     Args:
         target_shape: without the batch; one size may be -1 and is then computed.
@@ -78,8 +79,11 @@ def Reshape(target_shape: tuple[int, ...]):
         sizes(x)
         return {}
 
-    def apply(params: Any, x: Shaped[Array, "batch ..."]) -> Shaped[Array, "batch ..."]:
-        return x.reshape(x.shape[0], *sizes(x))
+    def apply(params: Any, x: Shaped[Array, "batch ..."], *, mask: Any) -> Any:
+        y = x.reshape(x.shape[0], *sizes(x))
+        if mask is not None and y.shape[: mask.ndim] != mask.shape:
+            raise refusal("Reshape", Masked(x, mask), f"whose axes target_shape={target!r} does not keep")
+        return with_mask(y, mask)
 
     return init, apply
 
@@ -88,7 +92,7 @@ def Reshape(target_shape: tuple[int, ...]):
 def Permute(dims: tuple[int, ...]):
     """The axes after the batch in another order. As in Keras: they are counted from 1.
 
-    Shapes: `(batch, d1, d2, ...)` to the sizes in the order of `dims`.
+    Shapes: `(batch, d1, d2, ...)` to the sizes in the order of `dims`; a mask follows if its axes stay first.
 
     Args:
         dims: `(2, 1)` swaps the first two axes after the batch.
@@ -112,9 +116,15 @@ def Permute(dims: tuple[int, ...]):
         check(x)
         return {}
 
-    def apply(params: Any, x: jax.Array) -> jax.Array:
+    def apply(params: Any, x: jax.Array, *, mask: Any) -> Any:
         check(x)
-        return jnp.transpose(x, (0, *dims))
+        y = jnp.transpose(x, (0, *dims))
+        if mask is None:
+            return y
+        order = (0, *dims)[: mask.ndim]
+        if max(order) >= mask.ndim:
+            raise refusal("Permute", Masked(x, mask), f"whose axes dims={tuple(dims)} takes from the front")
+        return Masked(y, jnp.transpose(mask, order))
 
     return init, apply
 

@@ -18,6 +18,7 @@ from jlayers.layers._arguments import (
     per_axis,
     spatial_shape,
 )
+from jlayers.masks import Masked, refusal
 from jlayers.shapes import describe
 
 __all__ = [
@@ -48,8 +49,13 @@ def _sides(type_name: str, name: str, value: Any, rank: int) -> list[tuple[int, 
     return [(before, after) for before, after in pairs]
 
 
-def _spatial(type_name: str, rank: int, data_format: str | None, compute: Any, check: Any = None) -> Any:
-    """The pair of a layer without parameters that changes the positions of channels-last data."""
+def _spatial(
+    type_name: str, rank: int, data_format: str | None, compute: Any, check: Any = None, mixes: bool = False
+) -> Any:
+    """The pair of a layer without parameters that changes the positions of channels-last data.
+
+    A mask of all positions goes the way of the data, unless `mixes` says that these are not just moved.
+    """
     last, first = channels_at_edge(type_name, data_format)
 
     def checked(x: Any) -> Any:
@@ -62,7 +68,15 @@ def _spatial(type_name: str, rank: int, data_format: str | None, compute: Any, c
         checked(x)
         return {}
 
-    return init, lambda params, x: first(compute(last(checked(x))))
+    def apply(params: Any, x: jax.Array, *, mask: Any) -> Any:
+        y = first(compute(last(checked(x))))
+        if mask is None:
+            return y
+        if mixes or mask.ndim != rank + 1 or data_format == "channels_first":
+            raise refusal(type_name, Masked(x, mask))
+        return Masked(y, compute(mask[..., None])[..., 0])
+
+    return init, apply
 
 
 def _padding(type_name: str, rank: int, padding: Any, data_format: str | None) -> Any:
@@ -103,7 +117,7 @@ def _repeat(x: jax.Array, size: Sequence[int]) -> jax.Array:
 def ZeroPadding1D(padding: int | tuple[int, int] = 1, data_format: DataFormat | None = None):
     """Zeros before and after a sequence. As in Keras.
 
-    Shapes: `(batch, steps, channels)` to `(batch, new_steps, channels)`.
+    Shapes: `(batch, steps, channels)` to `(batch, new_steps, channels)`. In a mask the new steps are padding.
 
     Args:
         padding: how many on each side, or (before, after).
@@ -173,7 +187,7 @@ def ZeroPadding3D(
 def Cropping1D(cropping: int | tuple[int, int] = (1, 1)):
     """Cuts the ends of a sequence off. As in Keras.
 
-    Shapes: `(batch, steps, channels)` to `(batch, new_steps, channels)`.
+    Shapes: `(batch, steps, channels)` to `(batch, new_steps, channels)`; a mask is cut alike.
 
     Args:
         cropping: how many on each side, or (before, after).
@@ -291,7 +305,10 @@ def UpSampling2D(
         shape = (x.shape[0], x.shape[1] * times[0], x.shape[2] * times[1], x.shape[3])
         return jax.image.resize(x, shape, interpolation, antialias=False)
 
-    return _spatial("UpSampling2D", 2, data_format, compute, lambda x: need_floating("UpSampling2D", x))
+    def check(x: Any) -> None:
+        need_floating("UpSampling2D", x)
+
+    return _spatial("UpSampling2D", 2, data_format, compute, check, mixes=True)
 
 
 @layer

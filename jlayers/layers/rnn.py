@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core import Layer, LayerLike, Wiring, layer
-from jlayers.layers._recurrence import need_steps
+from jlayers.layers._recurrence import masked_steps, need_steps, step_mask
 from jlayers.layers._steps import before_steps, between_steps
+from jlayers.masks import Masked, refusal
 from jlayers.ops.recurrent import scan_time
 from jlayers.shapes import describe
 from jlayers.wiring import as_layer, child_key, noted, observe, routed, unique_names
@@ -25,6 +26,7 @@ def RNN(
     return_state: bool = False,
     go_backwards: bool = False,
     unroll: bool = False,
+    zero_output_for_mask: bool = False,
 ):
     """A cell carried over time, as in Keras.
 
@@ -36,6 +38,10 @@ def RNN(
     those of the cell, under `cell`; a cell's own state, such as running averages, goes from step to step,
     and losses in it are summed. The cell has the same key at all steps, so its dropout is one mask.
 
+    Under a mask `(batch, time)` the states pass over padding as if it were not there. Outputs of all steps
+    have the mask, too, turned round with them by `go_backwards` (Keras leaves it as it was). Before the
+    first real step the output is 0 (in Keras the first state, which it takes for the output).
+
     Args:
         cell: such as `LSTMCell`; a list of cells means `StackedRNNCells`.
         return_sequences: give the outputs of all steps, in the order in which they were computed.
@@ -43,9 +49,10 @@ def RNN(
         go_backwards: begin at the last step.
         unroll: compile one copy of the cell per time step and no loop: for short sequences; slow
             to compile for long ones.
+        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
 
     Raises:
-        TypeError: a layer that gives no states.
+        TypeError: a layer that gives no states, or a mask where the cell has a state of its own.
         ValueError: an input that is not a sequence, initial states that do not fit, or states that change
             their shape.
 
@@ -70,10 +77,13 @@ def RNN(
             return {"cell": params} if params else {}, {"cell": state} if state else {}
 
         def apply(
-            params: Any, x: Any, *initial: Any, state: Any, key: Any, train: bool
+            params: Any, x: Any, *initial: Any, state: Any, key: Any, train: bool, mask: Any
         ) -> tuple[Any, dict[str, Any]]:
+            real = step_mask("RNN", x, mask)
             own, held = params.get("cell", {}), state.get("cell", {})
             key = child_key(key, "cell") if child.draws else None
+            if real is not None and held:
+                raise refusal("RNN", Masked(x, real), f"and the state of its cell {child!r} sees all steps")
 
             def run(held: Any, x_t: Any, *states: Any) -> tuple[Any, tuple[Any, ...], Any]:
                 with noted("cell", child, (x_t, *states)), jax.named_scope("cell"):
@@ -91,9 +101,11 @@ def RNN(
                 output, states, after = run(held, x_t, *states)
                 return output, states, between_steps(held, after)
 
+            options = {"sequences": return_sequences, "backwards": go_backwards}
             output, (_, states, held) = scan_time(
-                step, start, x, backwards=go_backwards, sequences=return_sequences, unroll=unroll
+                step, start, x, unroll=unroll, mask=real, zeros=zero_output_for_mask, **options
             )
+            output = masked_steps(output, real, **options)
             moved = {**state, "cell": held} if held else state
             return ((output, *states) if return_state else output), moved
 

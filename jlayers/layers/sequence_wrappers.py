@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jlayers.core import Layer, LayerLike, Wiring, layer
 from jlayers.layers._arguments import choice
 from jlayers.layers._steps import before_steps, between_steps, holds_losses
+from jlayers.masks import combine, is_masked, joint, leaves, mask_of, refusal, values_of, with_mask
 from jlayers.shapes import describe, shape_text
 from jlayers.wiring import as_layer, child_key, noted, routed
 
@@ -29,6 +30,9 @@ def TimeDistributed(layer: LayerLike):
     `BatchNormalization`, then sees one step after the other, as in Keras: each step is normalised by
     its own statistics. Losses that the layer leaves in its state are summed over the steps.
 
+    A mask `(batch, time)` is kept; a layer with a state sees it as a mask of the examples. Of a mask over
+    further axes the layer sees the rest, and the output's steps are real where any of it is.
+
     Args:
         layer: what to apply; it has to keep the batch axis in front.
 
@@ -44,22 +48,28 @@ def TimeDistributed(layer: LayerLike):
     (2, 5, 14, 14, 8)
     """
 
-    def route(call: Any, *inputs: Any) -> Any:
+    def folded(call: Any, *inputs: Any) -> Any:
         batch, time = _batch_and_time(inputs)
-        folded = jax.tree.map(lambda x: x.reshape(batch * time, *x.shape[2:]), inputs)
-        output = call("layer", *folded)
+        output = call("layer", *jax.tree.map(lambda x: x.reshape(batch * time, *x.shape[2:]), inputs))
         _need_batch(output, batch * time)
         return jax.tree.map(lambda y: y.reshape(batch, time, *y.shape[1:]), output)
 
+    def route(call: Any, *inputs: Any) -> Any:
+        return _with_steps(folded(call, *_without_steps(inputs)), inputs)
+
     def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
         child = children["layer"]
-        init, at_once = routed(children, route).wire(children)
+        init, alone = routed(children, route).wire(children)
+        _, together = routed(children, folded).wire(children)
         moves = any(path not in child.frozen for path, _ in child.walk())
 
         def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
             own = state.get("layer", {})
-            if not holds_losses(own) and not (own and train and moves):
-                return at_once(params, *inputs, state=state, key=key, train=train)
+            if not own:
+                return alone(params, *inputs, state=state, key=key, train=train)
+            if not holds_losses(own) and not (train and moves):
+                output, state = together(params, *inputs, state=state, key=key, train=train)
+                return _with_steps(output, inputs), state
             batch, time = _batch_and_time(inputs)
             keys = None
             if child.draws and key is not None:
@@ -74,7 +84,8 @@ def TimeDistributed(layer: LayerLike):
 
             steps = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), inputs)
             own, output = jax.lax.scan(step, before_steps(own), (steps, keys))
-            return jax.tree.map(lambda y: jnp.swapaxes(y, 0, 1), output), {**state, "layer": own}
+            output = jax.tree.map(lambda y: jnp.swapaxes(y, 0, 1), output)
+            return _with_steps(output, inputs), {**state, "layer": own}
 
         apply.draws = child.draws  # type: ignore[attr-defined]
         return init, apply
@@ -82,20 +93,41 @@ def TimeDistributed(layer: LayerLike):
     return Wiring({"layer": as_layer(layer, "TimeDistributed")}, wire)
 
 
+def _without_steps(inputs: Any) -> Any:
+    """Inputs without the masks over whole steps, which concern no layer that sees each step alone."""
+
+    def inner(x: Any) -> Any:
+        return values_of(x) if is_masked(x) and x.mask.ndim == 2 else x
+
+    return jax.tree.map(inner, inputs, is_leaf=is_masked)
+
+
+def _with_steps(output: Any, inputs: Any) -> Any:
+    """The output, real at no step at which an input is padding as a whole."""
+    masks = [mask_of(x) for x in leaves(inputs) if is_masked(x)]
+    steps = joint(*(jnp.any(mask, axis=tuple(range(2, mask.ndim))) for mask in masks))
+    return jax.tree.map(
+        lambda y: with_mask(values_of(y), joint(mask_of(y), steps)), output, is_leaf=is_masked
+    )
+
+
 def _batch_and_time(inputs: Any) -> tuple[Any, Any]:
-    leaves = jax.tree.leaves(inputs)
-    for x in leaves:
+    for x in filter(is_masked, leaves(inputs)):
+        if x.mask.ndim < 2:
+            raise refusal("TimeDistributed", x, "which says nothing of single steps")
+    arrays = [values_of(x) for x in leaves(inputs)]
+    for x in arrays:
         if len(x.shape) < 3:
             raise ValueError(
                 f"TimeDistributed: expected inputs of at least three dimensions (batch, time, ...), "
                 f"received {describe(x)}; the batch dimension may be missing: add one with x[None]"
             )
-        if x.shape[:2] != leaves[0].shape[:2]:
+        if x.shape[:2] != arrays[0].shape[:2]:
             raise ValueError(
                 f"TimeDistributed: expected all inputs to have the same batch and time (axes 0 and 1), "
                 f"received {describe(inputs)}"
             )
-    return leaves[0].shape[:2]
+    return arrays[0].shape[:2]
 
 
 def _need_batch(output: Any, batch: Any) -> None:
@@ -112,7 +144,6 @@ _MERGE = {
     "sum": lambda y, z: y + z,
     "mul": lambda y, z: y * z,
     "ave": lambda y, z: (y + z) / 2,
-    None: lambda y, z: (y, z),
 }
 _ALIKE = ("return_sequences", "return_state")
 
@@ -128,7 +159,8 @@ def Bidirectional(
     Takes what the layer takes: sequences `(batch, time, ...)`, and optionally initial states, those of the
     forward layer first. Gives the two outputs merged, in the order of time; with `return_state` the
     tuple of output (two of them for `merge_mode=None`), forward states and backward states. Parameters: under
-    `forward_layer` and `backward_layer`.
+    `forward_layer` and `backward_layer`. A mask goes to both layers; with `return_sequences` the output has
+    it, too. (What stands in padding has no meaning; Keras sets `zero_output_for_mask` in both layers.)
 
     Args:
         layer: a recurrent layer, such as `LSTM`: one with the arguments `go_backwards`, `return_sequences`
@@ -151,7 +183,7 @@ def Bidirectional(
     ['forward_layer', 'backward_layer']
     """
     if merge_mode is not None:
-        choice("Bidirectional", "merge_mode", merge_mode, [mode for mode in _MERGE if mode])
+        choice("Bidirectional", "merge_mode", merge_mode, list(_MERGE))
     forward = as_layer(layer, "Bidirectional")
     options = _time_options("layer", forward)
     if backward_layer is None:
@@ -187,8 +219,8 @@ def Bidirectional(
             (y, *ahead), (z, *behind) = y, z
             states = (*ahead, *behind)
         if options["return_sequences"]:
-            z = jnp.flip(z, axis=1)
-        merged = _MERGE[merge_mode](y, z)
+            z = jax.tree.map(lambda z: jnp.flip(z, axis=1), z)
+        merged = combine(_MERGE[merge_mode], y, z) if merge_mode else (y, z)
         if not states:
             return merged
         return (*merged, *states) if merge_mode is None else (merged, *states)

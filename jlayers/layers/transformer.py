@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
+
 from jlayers.core import Layer, LayerLike, layer
 from jlayers.layers._arguments import fraction, positive
 from jlayers.layers.attention_heads import MultiHeadAttention
 from jlayers.layers.core import Dense
 from jlayers.layers.normalization import LayerNormalization
 from jlayers.layers.regularization import Dropout
+from jlayers.masks import combine, values_of
 from jlayers.registry import ActivationLike, InitializerLike
 from jlayers.shapes import describe
 from jlayers.wiring import routed
@@ -39,8 +42,9 @@ def TransformerEncoder(
     `LayerNormalization` at its end. `jl.Repeat(block, times)` makes a stack of which one block is compiled.
 
     Inputs: `x[, mask]`, `(batch, length, hidden_dim)` and a boolean mask `(batch, target, source)`, True
-    where to attend, as in `MultiHeadAttention`. The output has the shape of `x`. Parameters: those of the
-    layers `attention`, `attention_norm`, `intermediate`, `output` and `output_norm`.
+    where to attend, as in `MultiHeadAttention`. The output has the shape of `x`, and its mask if it is
+    masked: to padding nothing attends. Parameters: those of the layers `attention`,
+    `attention_norm`, `intermediate`, `output` and `output_norm`.
 
     Args:
         hidden_dim: features of input and output.
@@ -109,7 +113,7 @@ def TransformerEncoder(
 
     def half(call: Callable[..., Any], norm: str, inside: Callable[[Any], Any], x: Any) -> Any:
         added = inside(call(norm, x) if normalize_first else x)
-        total = x + (call("dropout", added) if dropout else added)
+        total = combine(jnp.add, x, call("dropout", added) if dropout else added)
         return total if normalize_first else call(norm, total)
 
     def route(call: Callable[..., Any], *inputs: Any) -> Any:
@@ -118,7 +122,8 @@ def TransformerEncoder(
                 f"{kind} takes 1 to 2 inputs, x, mask, received {len(inputs)}: {describe(inputs)}"
             )
         x, mask = inputs[0], inputs[1] if len(inputs) == 2 else None
-        if len(x.shape) != 3 or x.shape[2] != hidden_dim:
+        shape = values_of(x).shape
+        if len(shape) != 3 or shape[2] != hidden_dim:
             raise ValueError(
                 f"{kind}: expected an input (batch, length, hidden_dim) with hidden_dim={hidden_dim!r}, "
                 f"received {describe(x)}"

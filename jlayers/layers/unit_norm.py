@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from jlayers import initializers
 from jlayers.core import Layer, LayerLike, Wiring, layer, no_params
 from jlayers.layers._arguments import axis_of, need_floating, positive
+from jlayers.masks import keeps_mask
 from jlayers.shapes import describe, wide_dtype
 from jlayers.wiring import as_layer, child_key, routed
 
@@ -43,6 +44,7 @@ def UnitNormalization(axis: int | tuple[int, ...] = -1):
     """
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
 
+    @keeps_mask(mixes=axes)
     def apply(params: Any, x: X) -> X:
         need_floating("UnitNormalization", x)
         over = {axis_of("UnitNormalization", x, a) for a in axes}

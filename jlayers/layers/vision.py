@@ -24,6 +24,7 @@ from jlayers.layers._arguments import (
     reshaped_to,
     spatial_shape,
 )
+from jlayers.masks import keeps_mask
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype, wide_dtype
 
@@ -140,6 +141,7 @@ def DropPath(rate: float):
         axis_of("DropPath", x, 0)
         return {}
 
+    @keeps_mask
     def apply(params: Any, x: Float[Array, "batch ..."], *, key: Any, train: bool) -> Any:
         axis_of("DropPath", x, 0)
         if not train or rate == 0:
@@ -186,6 +188,7 @@ def LayerScale(
         channels = x.shape[axis_of("LayerScale", x, -1)]
         return {"gamma": jnp.full((channels,), initial, param_dtype(x))}
 
+    @keeps_mask
     def apply(params: Any, x: Float[Array, "... channels"]) -> Float[Array, "... channels"]:
         need_floating("LayerScale", x)
         need_features("LayerScale", x, axis_of("LayerScale", x, -1), params["gamma"].shape[0], "channels")

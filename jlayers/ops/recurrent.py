@@ -11,7 +11,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+from jlayers.masks import expand
 
 __all__ = ["add_bias", "gate_product", "gru_step", "lstm_step", "scan_time"]
 
@@ -26,6 +28,8 @@ def scan_time(
     backwards: bool,
     sequences: bool,
     unroll: bool,
+    mask: Bool[Array, "batch time"] | None = None,
+    zeros: bool = False,
 ) -> tuple[Float[Array, "batch ..."], Any]:
     """Carry a state over the steps of `x`; the first part of the state is the output.
 
@@ -36,6 +40,8 @@ def scan_time(
         backwards: begin with the last step; a sequence of outputs stays in the order of processing.
         sequences: return the outputs of all steps, `(batch, time, ...)`, not the last one alone.
         unroll: no loop in the compiled program: one copy of the step per time step.
+        mask: where a step is not real, the state stays as it was, and with it the output.
+        zeros: in a sequence of outputs, those of steps that are not real are 0 instead.
 
     >>> import jax.numpy as jnp
     >>> running_sum = lambda state, x: (state[0] + x,)
@@ -45,11 +51,20 @@ def scan_time(
     [3.0, 5.0, 6.0]
     """
 
-    def body(state: Any, x_t: Any) -> tuple[Any, Any]:
-        state = step(state, x_t)
-        return state, state[0] if sequences else None
+    def output_of(state: Any, real: Any) -> Any:
+        if real is None or not zeros:
+            return state[0]
+        return jnp.where(expand(real, state[0].ndim), state[0], 0)
 
-    state, outputs = jax.lax.scan(body, initial, jnp.swapaxes(x, 0, 1), reverse=backwards, unroll=unroll)
+    def body(state: Any, each: Any) -> tuple[Any, Any]:
+        x_t, real = each
+        new = step(state, x_t)
+        if real is not None:
+            new = jax.tree.map(lambda n, old: jnp.where(expand(real, n.ndim), n, old), new, state)
+        return new, output_of(new, real) if sequences else None
+
+    steps = (jnp.swapaxes(x, 0, 1), None if mask is None else mask.T)
+    state, outputs = jax.lax.scan(body, initial, steps, reverse=backwards, unroll=unroll)
     if not sequences:
         return state[0], state
     if backwards:

@@ -42,6 +42,9 @@ def check_layer(
       `MissingKeyError` in training without one.
     - `inference`: `train=False` draws nothing and moves no state.
     - `frozen`: when frozen, the layer runs in inference mode in training, too.
+    - `mask`: given sequences `(batch, time, ...)` with padding, the layer either refuses them and says so,
+      or what stands in padding changes neither the state nor what is real in the output; and a mask without
+      padding changes nothing.
 
     Args:
         layer: any layer; give it few units, since every check compiles it.

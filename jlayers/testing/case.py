@@ -99,6 +99,10 @@ class Case:
         return jax.tree.map(other, self.inputs)
 
     @property
+    def leaves(self) -> list[Any]:
+        return jax.tree.leaves(self.inputs)
+
+    @property
     def batch(self) -> int:
         return next((x.shape[0] for x in jax.tree.leaves(self.inputs) if x.ndim), 0)
 

@@ -16,6 +16,7 @@ from jax import export
 
 from jlayers.core import Layer, MissingKeyError, layers
 from jlayers.freeze import freeze, trainable_mask
+from jlayers.masks import Masked, expand, is_masked, values_of, with_mask
 from jlayers.shapes import as_spec
 from jlayers.testing.case import Case, agree, agree_in_form, dot, equal, is_float, jitted, program
 
@@ -104,8 +105,12 @@ def _symbolic(case: Case) -> None:
     params, state = jax.eval_shape(lambda key: case.layer.init(key, *specs), case.key)
     agree_in_form((params, state), case.made, "init with an unknown batch size")
     output, _ = jax.eval_shape(case.layer.apply, params, state, *specs)
-    known = jax.tree.map(lambda y: (tuple(y.shape[1:]), y.dtype), case.inferred[0])
-    found = jax.tree.map(lambda y: (tuple(y.shape[1:]), y.dtype), output)
+
+    def form(output: Any) -> Any:
+        leaves, structure = jax.tree.flatten(output)
+        return structure, [(tuple(y.shape[1:]), y.dtype) for y in leaves]
+
+    known, found = form(case.inferred[0]), form(output)
     if found != known:
         raise AssertionError(f"output with an unknown batch size: expected {known}, received {found}")
 
@@ -241,6 +246,62 @@ def _frozen(case: Case) -> None:
     agree(state, case.made[1], "state after training when frozen", exact=True)
 
 
+def _mask(case: Case) -> None:
+    sequences = [is_float(x) and x.ndim > 2 and x.shape[1] > 0 for x in case.leaves]
+    if not any(sequences):
+        return
+    masks = [_ragged(x) if s else None for x, s in zip(case.leaves, sequences, strict=True)]
+
+    def masked(values: Any, masks: Any) -> Any:
+        pairs = zip(values, masks, strict=True)
+        return jax.tree.unflatten(jax.tree.structure(case.inputs), [with_mask(x, mask) for x, mask in pairs])
+
+    try:
+        jax.eval_shape(case.layer.apply, *case.made, *masked(case.leaves, masks))
+    except TypeError as error:
+        if "jl.DropMask" in str(error):  # refused, and said so
+            return
+        raise
+    others = [
+        x if mask is None else jnp.where(expand(mask, x.ndim), x, x + 1 + jnp.square(x))
+        for x, mask in zip(case.leaves, masks, strict=True)
+    ]
+    everywhere = [None if mask is None else jnp.ones_like(mask) for mask in masks]
+    for train in case.modes:
+        key = case.key if train else None
+        apply = jitted(functools.partial(case.layer.apply, train=train))
+        run = functools.partial(
+            lambda apply, key, *args: apply(*case.made, *masked(*args), key=key), apply, key
+        )
+        what = f"(output, state) with train={train}"
+        agree(_real(run(others, masks)), _real(run(case.leaves, masks)), f"{what} for other padding")
+        plain = case.trained if train else case.inferred
+        agree(_plain(run(case.leaves, everywhere)), _plain(plain), f"{what} for a mask without padding")
+
+
+def _ragged(x: Any) -> jax.Array:
+    """A mask with padding at the end of the first row, and at the beginning of the others."""
+    real = np.ones(x.shape[:2], bool)
+    real[:1, -1] = x.shape[1] == 1
+    real[1:, 0] = False
+    return jnp.asarray(real)
+
+
+def _real(tree: Any) -> Any:
+    """Masked values with zeros in place of padding."""
+
+    def real(x: Any) -> Any:
+        if not is_masked(x):
+            return x
+        return Masked(jnp.where(expand(x.mask, x.values.ndim), x.values, jnp.zeros_like(x.values)), x.mask)
+
+    return jax.tree.map(real, tree, is_leaf=is_masked)
+
+
+def _plain(tree: Any) -> Any:
+    return jax.tree.map(values_of, tree, is_leaf=is_masked)
+
+
 PROPERTIES: Mapping[str, Callable[[Case], None]] = MappingProxyType(
     {
         "init": _init,
@@ -258,5 +319,6 @@ PROPERTIES: Mapping[str, Callable[[Case], None]] = MappingProxyType(
         "keys": _keys,
         "inference": _inference,
         "frozen": _frozen,
+        "mask": _mask,
     }
 )

@@ -19,6 +19,7 @@ from jlayers.core import Layer
 from jlayers.data.batches import Batch
 from jlayers.freeze import trainable_mask
 from jlayers.losses.base import wide
+from jlayers.masks import Masked, mask_of, values_of
 from jlayers.metrics.base import name_of, ratio, spread, start
 from jlayers.registry import Registry, nearest
 from jlayers.shapes import as_spec, describe
@@ -99,7 +100,7 @@ class Objective:
                 for name, metric in members:
                     key = name if names[i] is None else f"{names[i]}_{name}"
                     entries[_unused(key, entries, weighted)] = (metric, i, weighted)
-        specs = [as_spec(value) for value in _values(y_pred)]
+        specs = [as_spec(values_of(value)) for value in _values(y_pred)]
         return Plan(names, chosen, [1.0 if f is None else float(f) for f in factors], entries, specs)
 
     def _names(self, y_pred: Any) -> list[str | None]:
@@ -159,14 +160,15 @@ class Objective:
         """The accumulators with one more batch; `losses` are the batch's means by name in the logs."""
         outputs, targets = _values(y_pred), _by_output(plan.outputs, batch.y, "y")
         weights = _weights(plan.outputs, batch.weight)
-        rows = jnp.float32(outputs[0].shape[0]) if batch.mask is None else batch.mask.sum()
+        rows = jnp.float32(values_of(outputs[0]).shape[0]) if batch.mask is None else batch.mask.sum()
         new = {
             key: {"total": acc[key]["total"] + value * rows, "count": acc[key]["count"] + rows}
             for key, value in losses.items()
         }
         for key, (metric, i, weighted) in plan.metrics.items():
-            weight = _product(batch.mask, weights[i] if weighted else None)
-            new[key] = metric.update(acc[key], targets[i], outputs[i], weight)
+            counted = _product(batch.mask, mask_of(outputs[i]))
+            weight = _product(counted, weights[i] if weighted else None)
+            new[key] = metric.update(acc[key], targets[i], values_of(outputs[i]), weight)
         return new
 
     def result(self, plan: Plan, acc: Any) -> dict[str, jax.Array]:
@@ -181,7 +183,7 @@ class Objective:
         outputs, targets = _values(y_pred), _by_output(plan.outputs, y, "y")
         for i, loss in enumerate(plan.losses):
             if isinstance(targets[i], np.ndarray) and (check := getattr(loss, "check", None)):
-                check(targets[i], outputs[i])
+                check(targets[i], values_of(outputs[i]))
 
 
 # -------------------------------------------------------------------------------- names and structures
@@ -305,27 +307,40 @@ def _zero() -> dict[str, jax.Array]:
 
 
 def _product(a: Any, b: Any) -> Any:
-    """The product of two weights of which either may be missing, and of which `b` may be per time step."""
+    """The product of two weights, each per sample or per time step; either may be missing."""
     if a is None or b is None:
         return b if a is None else a
-    b = b.astype(jnp.float32)
-    return spread(a, b) * b
+    short, long = sorted((a, b), key=lambda weight: weight.ndim)
+    return spread(short, long) * long.astype(jnp.float32)
 
 
 def _mean(loss: Callable[..., Any], y_true: Any, y_pred: Any, weight: Any, mask: Any) -> jax.Array:
-    """Keras's mean: the weighted sum over the number of real values, the weights not in the denominator."""
+    """Keras's mean: the weighted sum over the number of real values, the weights not in the denominator.
+
+    Of a `Masked` prediction the real positions alone count.
+    """
+    y_pred, real = values_of(y_pred), mask_of(y_pred)
     seen = {"mask": mask} if getattr(loss, "joint", False) else {}
     values = loss(y_true, y_pred, **seen)
     if values.ndim == 0:
         raise ValueError(f"expected a loss with a value per sample, received a scalar from {loss!r}")
+    if real is not None and (seen or real.ndim > values.ndim):
+        raise ValueError(
+            f"expected a loss with a value per position of the masked predictions "
+            f"{describe(Masked(y_pred, real))}, received {describe(values)} from {loss!r}; put jl.DropMask() "
+            f"at the model's end to do without the mask"
+        )
     values = values.astype(wide(values.dtype))
     counts = getattr(loss, "counts", None)
-    counted = None if mask is None else spread(mask, values)
+    counted = _product(mask, real)
+    counted = None if counted is None else spread(counted, values)
     if counts is not None:
         counted = _product(counted, counts(y_true, y_pred, **seen).astype(jnp.float32))
     if weight is not None:
         values = values * spread(weight, values).astype(values.dtype)
     if counted is None:
         return values.mean().astype(jnp.float32)
+    if real is not None:  # what stands in padding may be anything
+        values = jnp.where(counted != 0, values, 0)
     total = (values * counted.astype(values.dtype)).sum().astype(jnp.float32)
     return ratio(total, counted.sum())
