@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from jlayers.lifting import Apply, Init, MissingKeyError, frozen_in, lift, need_key, no_params
 from jlayers.precision import Policy, PrecisionLike, assigned, precise_in, written
-from jlayers.registry import Kind, Registry, Spec, nearest
+from jlayers.registry import Kind, Registry, Spec, UnknownNameError, nearest
 from jlayers.shapes import describe
 
 __all__ = [
@@ -349,7 +349,10 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
         bound = layers.bind(type_name, signature, args, kwargs)
         trainable, frozen, precision = (bound.pop(option) for option in ("trainable", "frozen", "precision"))
         _check_name(type_name, bound["name"])
-        made = constructor(**{k: v for k, v in bound.items() if k != "name"})
+        try:
+            made = constructor(**{k: v for k, v in bound.items() if k != "name"})
+        except UnknownNameError as error:  # what the user wrote is the outermost layer
+            raise UnknownNameError(error.text, where=type_name) from None
         built = _assemble(made, Spec("layer", type_name, bound))
         if not trainable:
             built = built.with_frozen(path for path, _ in built.walk())

@@ -62,6 +62,10 @@ def nearest(name: object, valid: Iterable[str]) -> str:
 class UnknownNameError(KeyError):
     """A name that is in no table; unlike a plain `KeyError` it shows its message unquoted."""
 
+    def __init__(self, text: str, where: str = ""):
+        super().__init__(f"{where}: {text}" if where else text)
+        self.text = text
+
     __str__ = Exception.__str__
 
 
@@ -277,7 +281,9 @@ class Registry:
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{name}{signature}: {error}") from None
+            values = [p.replace(annotation=_EMPTY) for p in signature.parameters.values()]
+            shown = inspect.Signature([p for p in values if p.name in kwargs or p.kind != p.KEYWORD_ONLY])
+            raise TypeError(f"{name}: {error}; expected {name}{shown}") from None
         bound.apply_defaults()
         return dict(bound.arguments)
 

@@ -393,25 +393,6 @@ def test_half_precision_goes_through():
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: jl.MultiHeadAttention(0, 3), r"MultiHeadAttention: expected num_heads .* num_heads=0"),
-        (lambda: jl.MultiHeadAttention(2, -3), r"key_dim=-3"),
-        (lambda: jl.MultiHeadAttention(2, 3, value_dim=0), r"value_dim=0"),
-        (lambda: jl.MultiHeadAttention(2, 3, dropout=2.0), r"dropout between 0 and 1, received dropout=2\.0"),
-        (lambda: jl.MultiHeadAttention(2, 3, sliding_window=0), r"sliding_window=0"),
-        (lambda: jl.MultiHeadAttention(2, 3, output_shape=0), r"output_shape=0"),
-        (lambda: jl.GroupQueryAttention(3, 4, 3), r"multiple of num_key_value_heads, received .*=4, .*=3"),
-        (lambda: jl.Attention(score_mode="dto"), r"score_mode='dto': did you mean 'dot'"),
-        (lambda: jl.AdditiveAttention(dropout=-1.0), r"dropout=-1\.0"),
-    ],
-)
-def test_a_wrong_call_teaches(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-@pytest.mark.parametrize(
     ("inputs", "error", "message"),
     [
         ([(2, 4)], ValueError, r"\(batch, length, .*received .*float32\(2, 4\)"),

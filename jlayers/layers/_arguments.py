@@ -62,7 +62,7 @@ def per_axis(layer: str, name: str, value: Any, rank: int, least: int = 1) -> tu
     values = (value,) * rank if _is_int(value) else value
     fits = isinstance(values, (tuple, list)) and len(values) == rank
     if not fits or not all(_is_int(v) and v >= least for v in values):
-        several = f" or {rank} of them" if rank > 1 else ""
+        several = f", or {rank} of them" if rank > 1 else ""
         raise ValueError(
             f"{layer}: expected {name} to be a whole number of at least {least}{several}, "
             f"received {name}={value!r}"
@@ -106,7 +106,11 @@ def spatial_shape(rank: int, data_format: str | None = None) -> str:
 def axis_of(layer: str, x: Any, axis: int) -> int:
     """`axis` counted from the front."""
     if not -len(x.shape) <= axis < len(x.shape):
-        raise ValueError(f"{layer}: the input has no such axis: received axis={axis}, {describe(x)}")
+        rank = len(x.shape)
+        raise ValueError(
+            f"{layer}: expected an axis from {-rank} to {rank - 1}, which the input has, "
+            f"received axis={axis}, {describe(x)}"
+        )
     return axis % len(x.shape)
 
 

@@ -70,8 +70,8 @@ def Reshape(target_shape: tuple[int, ...]):
             fits = total == known if -1 not in target else known and total % known == 0
             if not fits:
                 raise ValueError(
-                    f"Reshape: the {total} elements of an example do not fill target_shape={target!r}, "
-                    f"received {describe(x)}"
+                    f"Reshape: expected target_shape to hold the {total} elements of an example, received "
+                    f"target_shape={target!r}, {describe(x)}; one size may be -1, to be worked out"
                 )
         return tuple(total // known if d == -1 else d for d in target)
 

@@ -13,7 +13,6 @@ from jlayers.core import Layer, LayerLike, Wiring, layer
 from jlayers.layers._arguments import choice
 from jlayers.layers._steps import before_steps, between_steps, holds_losses
 from jlayers.masks import combine, is_masked, joint, leaves, mask_of, refusal, values_of, with_mask
-from jlayers.registry import nearest
 from jlayers.shapes import describe, shape_text
 from jlayers.wiring import as_layer, child_key, noted, routed
 
@@ -236,6 +235,6 @@ def _time_options(argument: str, layer: Layer) -> dict[str, Any]:
         if option not in arguments:
             raise TypeError(
                 f"Bidirectional: expected a recurrent layer such as LSTM, with the argument {option}, "
-                f"received {argument}={layer!r}: {nearest(option, arguments)}"
+                f"received {argument}={layer!r}; use TimeDistributed for a layer of single steps"
             )
     return dict(arguments)

@@ -19,6 +19,7 @@ from jlayers.core import Layer
 from jlayers.data.batches import ArrayBatches
 from jlayers.train.callbacks import Callback, Run
 from jlayers.train.checks import as_arrays, check_finite, whole_number
+from jlayers.train.ids import check_ids, lookups
 from jlayers.train.scaling import FLOOR
 from jlayers.train.sources import (
     Review,
@@ -86,7 +87,8 @@ def fit(
         The state, and the history: by name (`loss`, `accuracy`, `val_loss`, ...) one number per epoch.
 
     Raises:
-        ValueError: data that do not go together or with the model, empty or not finite; labels out of range.
+        ValueError: data that do not go together or with the model, empty or not finite; labels, or
+            numbers that go into an `Embedding`, out of range.
         FloatingPointError: the loss became NaN or infinite. Its `state` and `history` are those of the last
             healthy epoch.
 
@@ -320,6 +322,9 @@ def predict(trainer: Trainer | Layer, state: Any, x: Any, *, batch_size: int = 3
     Returns:
         NumPy arrays in the structure of the model's outputs.
 
+    Raises:
+        ValueError: data that are not finite, or numbers outside of an embedding's table.
+
     >>> import jax, numpy as np, jlayers as jl
     >>> model = jl.Dense(3)
     >>> jl.predict(model, model.init(jax.random.key(0), (1, 2)), np.ones((5, 2), np.float32)).shape
@@ -330,6 +335,8 @@ def predict(trainer: Trainer | Layer, state: Any, x: Any, *, batch_size: int = 3
     x = as_arrays("x", x)
     check_finite(x=x)
     data = ArrayBatches(x, batch_size=batch_size)
+    model = trainer.model if isinstance(trainer, Trainer) else trainer
+    check_ids(lookups(model, weights.params, weights.state, data.first().x), x)
     outputs: list[Any] = []
     for batch in data.epoch():
         outputs.append(step(weights.params, weights.state, batch.x))

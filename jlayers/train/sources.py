@@ -11,6 +11,7 @@ import jax
 
 from jlayers.data.batches import ArrayBatches, Batch, StreamBatches, map_arrays, rows_of
 from jlayers.train.checks import as_arrays, check_finite, class_weights
+from jlayers.train.ids import Lookup, check_ids, lookups
 from jlayers.train.objective import Objective, Plan
 from jlayers.train.trainer import Trainer
 
@@ -121,6 +122,7 @@ class Review:
     plan: Plan
     y_pred: Any
     objective: Objective
+    lookups: dict[str, Lookup]
     streamed: bool
 
     def checked(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -129,6 +131,7 @@ class Review:
             if self.streamed:
                 try:
                     check_finite(x=batch.x, y=batch.y, sample_weight=batch.weight)
+                    check_ids(self.lookups, batch.x)
                     self.objective.check(self.plan, batch.y, self.y_pred)
                 except ValueError as error:
                     error.add_note(f"in batch {index} of the iterable")
@@ -137,12 +140,14 @@ class Review:
 
 
 def look_over(trainer: Trainer, state: Any, data: Source) -> Review:
-    """Shapes of targets against outputs, and the targets' values against the losses, before any step."""
+    """Shapes of targets against outputs, and values against losses and embeddings, before any step."""
     first = data.first()
     objective = trainer.train_step.objective
     plan, y_pred = trainer.plan(state, first.x)
     jax.eval_shape(lambda y_pred, batch: objective.loss(plan, y_pred, batch)[0], y_pred, first)
+    found = lookups(trainer.model, state.params, state.state, first.x)
     streamed = isinstance(data, StreamBatches)
     if not streamed:
+        check_ids(found, data.data.x)
         objective.check(plan, data.data.y, y_pred)
-    return Review(plan, y_pred, objective, streamed)
+    return Review(plan, y_pred, objective, found, streamed)
