@@ -21,6 +21,7 @@ from jlayers.layers._arguments import (
     reshaped_to,
     spatial_shape,
 )
+from jlayers.ops.conv import conv
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype
 
@@ -119,7 +120,7 @@ def _conv(
         regularizers.get(regularizer)
     channel_axis = 1 if data_format == "channels_first" else -1
     extent = reach(window, dilation)
-    pads: Any = [(extent[0] - 1, 0)] if padding == "causal" else padding.upper()
+    pads: Any = [(extent[0] - 1, 0)] if padding == "causal" else padding
 
     def check(x: Any) -> None:
         need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
@@ -145,15 +146,7 @@ def _conv(
         check(x)
         kernel = params["kernel"].astype(x.dtype)
         need_features(type_name, x, channel_axis, kernel.shape[-2] * groups, "channels")
-        y = lax.conv_general_dilated(
-            x,
-            kernel,
-            steps,
-            pads,
-            rhs_dilation=dilation,
-            dimension_numbers=dimension_numbers(rank, data_format),
-            feature_group_count=groups,
-        )
+        y = conv(x, kernel, steps, pads, dilation, groups)
         return finished(y, params, channel_axis, activate)
 
     return init, apply
