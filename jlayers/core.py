@@ -20,7 +20,16 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jlayers.lifting import Apply, Init, MissingKeyError, frozen_in, lift, need_key, no_params
+from jlayers.lifting import (
+    Apply,
+    Init,
+    MissingKeyError,
+    frozen_in,
+    lift,
+    need_key,
+    no_params,
+    penalised,
+)
 from jlayers.registry import Kind, Registry, Spec, nearest
 from jlayers.shapes import describe
 
@@ -164,7 +173,7 @@ class Layer:
         init, apply, children = made.init, made.apply, made.children
         if made.wire:
             children = {name: child.with_frozen(_below(paths, name)) for name, child in children.items()}
-            init, apply = lift(*made.wire(children), made.spec.name)
+            init, apply = _pair(made.wire(children), made.spec, container=bool(children))
         if paths == known:
             apply = frozen_in(apply)
         return Layer(init, apply, made.spec, children, paths, made.wire, made, made.stacked, made.adopted)
@@ -332,7 +341,7 @@ def _assemble(made: Any, spec: Spec) -> Layer:
         return built.with_frozen(made.frozen)
     if isinstance(made, Wiring):
         frozen = {join(name, p) for name, child in made.children.items() for p in child.frozen}
-        pair = lift(*made.wire(made.children), spec.name)
+        pair = _pair(made.wire(made.children), spec, container=bool(made.children))
         paths = frozenset(p.rstrip("/") for p in frozen)
         return Layer(*pair, spec, made.children, paths, made.wire, stacked=made.stacked)
     if not isinstance(made, tuple) or len(made) != 2 or not all(map(callable, made)):
@@ -340,7 +349,16 @@ def _assemble(made: Any, spec: Spec) -> Layer:
             f"{spec.name}: expected the constructor to return a pair of functions (init, apply), "
             f"received {made!r}"
         )
-    return Layer(*lift(*made, spec.name), spec)
+    return Layer(*_pair(made, spec), spec)
+
+
+def _pair(short: tuple[Any, Any], spec: Spec, container: bool = False) -> tuple[Init, Apply]:
+    """The canonical pair. A container hands an `activity_regularizer` on to the layers inside."""
+    init, apply = lift(*short, spec.name)
+    regularizer = spec.arguments.get("activity_regularizer")
+    if regularizer is None or container:
+        return init, apply
+    return penalised(init, apply, Registry.of("regularizer").get(regularizer))
 
 
 def _check_name(type_name: str, name: Any) -> None:

@@ -24,6 +24,7 @@ def MultiHeadAttention(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
     use_gate: bool = False,
@@ -65,6 +66,7 @@ def MultiHeadAttention(
         bias_initializer: first values of each bias.
         kernel_regularizer: penalty on each kernel.
         bias_regularizer: penalty on each bias.
+        activity_regularizer: penalty on the outputs of each projection; see `ActivityRegularization`.
         kernel_constraint: what each kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what each bias is held to.
         use_gate: multiply what the heads give by a sigmoid gate of the query (Qiu et al., 2025).
@@ -112,6 +114,7 @@ def MultiHeadAttention(
             "bias_initializer": bias_initializer,
             "kernel_regularizer": kernel_regularizer,
             "bias_regularizer": bias_regularizer,
+            "activity_regularizer": activity_regularizer,
             "kernel_constraint": kernel_constraint,
             "bias_constraint": bias_constraint,
         },
@@ -130,6 +133,7 @@ def GroupQueryAttention(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
     use_gate: bool = False,
@@ -158,6 +162,7 @@ def GroupQueryAttention(
         bias_initializer: first values of each bias.
         kernel_regularizer: penalty on each kernel.
         bias_regularizer: penalty on each bias.
+        activity_regularizer: penalty on the outputs of each projection; see `ActivityRegularization`.
         kernel_constraint: what each kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what each bias is held to.
         use_gate: multiply what the heads give by a sigmoid gate of the query (Qiu et al., 2025).
@@ -207,6 +212,7 @@ def GroupQueryAttention(
             "bias_initializer": bias_initializer,
             "kernel_regularizer": kernel_regularizer,
             "bias_regularizer": bias_regularizer,
+            "activity_regularizer": activity_regularizer,
             "kernel_constraint": kernel_constraint,
             "bias_constraint": bias_constraint,
         },

@@ -110,6 +110,7 @@ def DepthwiseConv1D(
     bias_initializer: InitializerLike = "zeros",
     depthwise_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     depthwise_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
@@ -133,6 +134,7 @@ def DepthwiseConv1D(
         bias_initializer: first values of the bias.
         depthwise_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         depthwise_constraint: what the kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what the bias is held to.
 
@@ -171,6 +173,7 @@ def DepthwiseConv2D(
     bias_initializer: InitializerLike = "zeros",
     depthwise_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     depthwise_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
@@ -194,6 +197,7 @@ def DepthwiseConv2D(
         bias_initializer: first values of the bias.
         depthwise_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         depthwise_constraint: what the kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what the bias is held to.
 

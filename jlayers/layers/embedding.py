@@ -27,6 +27,7 @@ def Embedding(
     embeddings_initializer: InitializerLike = "uniform",
     embeddings_regularizer: RegularizerLike | None = None,
     embeddings_constraint: ConstraintLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
 ):
     """A learned vector for each of `input_dim` whole numbers. As in Keras.
 
@@ -42,6 +43,7 @@ def Embedding(
         embeddings_initializer: first values.
         embeddings_regularizer: penalty on all vectors; see `Layer.penalty`.
         embeddings_constraint: what the vectors are held to after each update; see `Layer.constrain`.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
 
     Raises:
         ValueError: sizes below 1.

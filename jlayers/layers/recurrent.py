@@ -22,6 +22,7 @@ def SimpleRNN(
     kernel_regularizer: RegularizerLike | None = None,
     recurrent_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     recurrent_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
@@ -51,6 +52,7 @@ def SimpleRNN(
         kernel_regularizer: penalty on `kernel`.
         recurrent_regularizer: penalty on `recurrent_kernel`.
         bias_regularizer: penalty on `bias`.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
         recurrent_constraint: what `recurrent_kernel` is held to.
         bias_constraint: what `bias` is held to.
@@ -109,6 +111,7 @@ def LSTM(
     kernel_regularizer: RegularizerLike | None = None,
     recurrent_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     recurrent_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
@@ -138,6 +141,7 @@ def LSTM(
         kernel_regularizer: penalty on `kernel`.
         recurrent_regularizer: penalty on `recurrent_kernel`.
         bias_regularizer: penalty on `bias`.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
         recurrent_constraint: what `recurrent_kernel` is held to.
         bias_constraint: what `bias` is held to.
@@ -200,6 +204,7 @@ def GRU(
     kernel_regularizer: RegularizerLike | None = None,
     recurrent_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     recurrent_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
@@ -230,6 +235,7 @@ def GRU(
         kernel_regularizer: penalty on `kernel`.
         recurrent_regularizer: penalty on `recurrent_kernel`.
         bias_regularizer: penalty on `bias`.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
         recurrent_constraint: what `recurrent_kernel` is held to.
         bias_constraint: what `bias` is held to.

@@ -80,6 +80,7 @@ def SeparableConv1D(
     depthwise_regularizer: RegularizerLike | None = None,
     pointwise_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     depthwise_constraint: ConstraintLike | None = None,
     pointwise_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
@@ -108,6 +109,7 @@ def SeparableConv1D(
         depthwise_regularizer: penalty on the first kernel; see `Layer.penalty`.
         pointwise_regularizer: penalty on the second kernel.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         depthwise_constraint: what the first kernel is held to after each update; see `Layer.constrain`.
         pointwise_constraint: what the second kernel is held to.
         bias_constraint: what the bias is held to.
@@ -151,6 +153,7 @@ def SeparableConv2D(
     depthwise_regularizer: RegularizerLike | None = None,
     pointwise_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     depthwise_constraint: ConstraintLike | None = None,
     pointwise_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
@@ -180,6 +183,7 @@ def SeparableConv2D(
         depthwise_regularizer: penalty on the first kernel; see `Layer.penalty`.
         pointwise_regularizer: penalty on the second kernel.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         depthwise_constraint: what the first kernel is held to after each update; see `Layer.constrain`.
         pointwise_constraint: what the second kernel is held to.
         bias_constraint: what the bias is held to.
