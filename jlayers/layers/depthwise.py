@@ -18,7 +18,7 @@ from jlayers.layers._arguments import (
     positive,
     spatial_shape,
 )
-from jlayers.layers.convolution import finished, geometry, need_room, reach
+from jlayers.layers.convolution import Pads, finished, geometry, need_room, pads_of, reach
 from jlayers.ops.depthwise import depthwise_conv
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import param_dtype
@@ -36,9 +36,8 @@ def depthwise_parts(
     dilation_rate: int | Sequence[int],
 ) -> tuple[tuple[int, ...], Callable[[Any], None], Callable[[Any, jax.Array], jax.Array]]:
     """The window, the check of an input, and the convolution of channels-last data without bias."""
-    window, steps, dilation = geometry(
-        type_name, rank, kernel_size, strides, dilation_rate, padding, data_format
-    )
+    padding = pads_of(type_name, rank, padding)
+    window, steps, dilation = geometry(type_name, rank, kernel_size, strides, dilation_rate, data_format)
 
     def check(x: Any) -> None:
         need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
@@ -100,7 +99,7 @@ def _depthwise_layer(
 def DepthwiseConv1D(
     kernel_size: int | tuple[int],
     strides: int | tuple[int] = 1,
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Pads = "valid",
     depth_multiplier: int = 1,
     data_format: DataFormat | None = None,
     dilation_rate: int | tuple[int] = 1,
@@ -124,7 +123,8 @@ def DepthwiseConv1D(
     Args:
         kernel_size: length of the window.
         strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end.
+        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
+            or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
         depth_multiplier: filters per channel.
         data_format: "channels_last", which is the default, or "channels_first".
         dilation_rate: distance between the cells of the window.
@@ -163,7 +163,7 @@ def DepthwiseConv1D(
 def DepthwiseConv2D(
     kernel_size: int | tuple[int, int],
     strides: int | tuple[int, int] = (1, 1),
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Pads = "valid",
     depth_multiplier: int = 1,
     data_format: DataFormat | None = None,
     dilation_rate: int | tuple[int, int] = (1, 1),
@@ -187,7 +187,8 @@ def DepthwiseConv2D(
     Args:
         kernel_size: height and width of the window, or one number for both.
         strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end.
+        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
+            or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
         depth_multiplier: filters per channel.
         data_format: "channels_last", which is the default, or "channels_first".
         dilation_rate: distance between the cells of the window.

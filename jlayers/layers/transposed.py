@@ -16,6 +16,7 @@ from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import (
     DataFormat,
+    choice,
     need_features,
     need_floating,
     need_rank,
@@ -63,9 +64,8 @@ def _transposed(
     constrained: Sequence[Any],
 ) -> Any:
     positive(type_name, "filters", filters)
-    window, steps, dilation = geometry(
-        type_name, rank, kernel_size, strides, dilation_rate, padding, data_format
-    )
+    choice(type_name, "padding", padding, ("valid", "same"))
+    window, steps, dilation = geometry(type_name, rank, kernel_size, strides, dilation_rate, data_format)
     extra: Sequence[int | None] = (None,) * rank
     if output_padding is not None:
         extra = sizes = per_axis(type_name, "output_padding", output_padding, rank, least=0)
