@@ -355,6 +355,11 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
 
     @functools.wraps(constructor)
     def make(*args: Any, **kwargs: Any) -> Layer:
+        if "dtype" in kwargs and "dtype" not in signature.parameters:
+            raise TypeError(
+                f"{type_name}: expected Keras's dtype under the name precision, received "
+                f"dtype={kwargs['dtype']!r}; write precision='mixed_bfloat16' or the name of another policy"
+            )
         bound = layers.bind(type_name, signature, args, kwargs)
         trainable, frozen, precision = (bound.pop(option) for option in ("trainable", "frozen", "precision"))
         _check_name(type_name, bound["name"])
