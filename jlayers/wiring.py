@@ -43,8 +43,8 @@ def as_layer(value: Any, where: str) -> Layer:
     spec = getattr(value, "spec", None)
     if getattr(spec, "kind", None) == "preprocessor":
         raise TypeError(
-            f"{where}: expected a layer, received the preprocessor {value!r}: it works on the host, so call it on "
-            f"the data before the model"
+            f"{where}: expected a layer, received the preprocessor {value!r}: it works on the host, so call "
+            f"it on the data before the model"
         )
     raise TypeError(f"{where}: expected a layer, received {value!r}; wrap a function in jl.Lambda")
 
