@@ -1,8 +1,8 @@
 """Tells from a sentence or two which field of mathematics a function is from.
 
 The texts are real and need no download: the first paragraphs of the docstrings of SciPy, which JAX brings
-along; the labels are SciPy's subpackages. The vocabulary is learned from the training texts alone, and is part
-of what is saved.
+along; the labels are SciPy's subpackages. The vocabulary is learned from the training texts alone, and is
+part of what is saved.
 
     python examples/text_topics.py
 """
