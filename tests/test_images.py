@@ -117,7 +117,7 @@ def test_moves_turns_and_zooms_of_a_fixed_size(fill_mode, interpolation):
 def test_channels_first_and_whole_numbers_move_alike():
     both("RandomRotation", first(PHOTO), factor=(-0.2, -0.2), data_format="channels_first", tol=0.02)
     both("RandomZoom", BYTES, height_factor=(0.3, 0.3), tol=0.02)
-    for layer in (jl.RandomFlip(), jl.RandomContrast(0.5), jl.RandomErasing((1.0, 1.0), fill_value=0.0)):
+    for layer in (jl.RandomFlip(), jl.RandomContrast(0.5)):
         there = ours(layer.replace(data_format="channels_first"), first(BYTES))
         np.testing.assert_array_equal(there, first(np.asarray(ours(layer, BYTES))), err_msg=repr(layer))
 
@@ -269,25 +269,23 @@ def test_erased_boxes_have_the_area_that_was_asked_for():
 
 
 DRAWING = [
-    jl.RandomFlip(),
     jl.RandomCrop(4, 4),
-    jl.RandomErasing((0.9, 1.0)),
-    jl.RandomRotation(0.2),
-    jl.RandomColorJitter((0, 255), 0.2, 0.2, (0.3, 0.6), 0.2),
+    jl.RandomColorJitter((0, 255), 0.2, hue_factor=0.2),
 ]
 
 
 @pytest.mark.parametrize("layer", DRAWING, ids=lambda layer: layer.spec.name)
 def test_an_image_has_draws_of_its_own(layer):
     """They follow from the key and its place, not from the other images; mapped is looped."""
-    apply = jitted(lambda x, key: layer.apply({}, {}, x, key=key, train=True)[0])
+    apply = lambda x, key: layer.apply({}, {}, x, key=key, train=True)[0]  # noqa: E731
+    run = jitted(apply)
     equal = np.tile(PHOTO[:1], (4, 1, 1, 1))
-    whole = apply(equal, jax.random.key(1))
+    whole = run(equal, jax.random.key(1))
     assert len({image.tobytes() for image in np.asarray(whole)}) > 1
-    np.testing.assert_allclose(whole[:2], apply(equal[:2], jax.random.key(1)), rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(whole[:2], run(equal[:2], jax.random.key(1)), rtol=1e-5, atol=1e-3)
     keys = jax.random.split(jax.random.key(2), 2)
     mapped = jitted(jax.vmap(apply))(np.stack([equal, equal[::-1]]), keys)
-    np.testing.assert_allclose(mapped[1], apply(equal[::-1], keys[1]), rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(mapped[1], run(equal[::-1], keys[1]), rtol=1e-5, atol=1e-3)
 
 
 def test_rand_augment_chooses_for_each_image():
@@ -314,48 +312,46 @@ LABELS = np.eye(8, dtype=np.float32)
 
 @pytest.mark.parametrize("layer", [jl.MixUp(1.0), jl.CutMix()], ids=["MixUp", "CutMix"])
 def test_labels_are_mixed_as_the_images_are(layer):
-    images, labels = ours(layer, IMAGES, LABELS)
+    images, labels = (np.asarray(part) for part in ours(layer, IMAGES, LABELS))
     np.testing.assert_allclose(labels.sum(axis=1), 1, rtol=1e-5)
     # Image i is i everywhere, so the mean of a mixed image is what its label says.
-    np.testing.assert_allclose(
-        images.mean(axis=(1, 2, 3)), np.asarray(labels) @ np.arange(8), rtol=1e-4, atol=1e-5
-    )
-    assert ((np.asarray(labels) > 0).sum(axis=1) <= 2).all()
-    assert not np.allclose(labels, LABELS)
+    np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), labels @ np.arange(8), rtol=1e-4, atol=1e-5)
+    assert ((labels > 0).sum(axis=1) <= 2).all()
+    assert ((labels > 0.01).sum(axis=1) == 2).any()
+    if layer.spec.name == "CutMix":  # boxes of the other image
+        assert all(set(np.unique(image)) <= set(range(8)) for image in images)
+    else:  # blended all over
+        assert all(np.ptp(image) < 1e-5 for image in images)
     untouched = ours(layer, IMAGES, LABELS, train=False)
     np.testing.assert_array_equal(untouched[0], IMAGES)
     np.testing.assert_array_equal(untouched[1], LABELS)
-    whole, _ = ours(layer.replace(data_format="channels_first"), first(IMAGES).astype(np.uint8), LABELS)
-    np.testing.assert_allclose(whole, first(np.asarray(images)), rtol=1e-5)
 
 
-def test_cut_mix_takes_boxes_and_mix_up_blends():
-    cut, _ = ours(jl.CutMix(), IMAGES, LABELS)
-    assert all(len(np.unique(image)) <= 2 for image in np.asarray(cut))
-    mixed, labels = ours(jl.MixUp(1.0), IMAGES, LABELS)
-    assert all(np.ptp(image) < 1e-5 for image in np.asarray(mixed))
-    assert 0.5 < float(labels.max(axis=1).mean()) < 1
+X, Y = jl.Input((9, 7, 2), name="x"), jl.Input((8,), name="y")
+NOISY = jl.Model([X, Y], [jl.GaussianNoise(1.0)(X), Y])
+
+
+def softmax_of_images():
+    return jl.Sequential(jl.Flatten(), jl.Dense(8, activation="softmax"))
 
 
 def test_a_step_with_augmentation_is_the_step_on_augmented_data():
-    model = jl.Sequential(jl.Flatten(), jl.Dense(8, activation="softmax"))
+    model = softmax_of_images()
     create = lambda: TrainState.create(model, "sgd", jax.random.key(0), IMAGES)  # noqa: E731
-    augmented = make_train_step(model, "categorical_crossentropy", "sgd", augment=jl.MixUp())
+    augmented = make_train_step(model, "categorical_crossentropy", "sgd", augment=NOISY)
     key = jax.random.fold_in(jax.random.fold_in(create().key, 0), zlib.crc32(b"augment"))
-    mixed = jl.MixUp().apply({}, {}, IMAGES, LABELS, key=key, train=True)[0]
+    changed = NOISY.apply({}, {}, IMAGES, LABELS, key=key, train=True)[0]
     plain = make_train_step(model, "categorical_crossentropy", "sgd")
     received, logs = augmented(create(), Batch(IMAGES, LABELS))
-    expected, expected_logs = plain(create(), Batch(*mixed))
+    expected, expected_logs = plain(create(), Batch(*changed))
     np.testing.assert_allclose(logs["loss"], expected_logs["loss"], rtol=1e-5)
-    np.testing.assert_allclose(
-        received.params["dense"]["kernel"], expected.params["dense"]["kernel"], rtol=1e-4, atol=1e-6
-    )
+    kernels = (moved.params["dense"]["kernel"] for moved in (received, expected))
+    np.testing.assert_allclose(*kernels, rtol=1e-4, atol=1e-5)
 
 
 def test_fit_augments_in_training_alone():
     """Evaluation and validation see the data as they are."""
-    model = jl.Sequential(jl.Flatten(), jl.Dense(8, activation="softmax"))
-    trainer = compile(model, jl.optimizers.sgd(0.0), "categorical_crossentropy", augment=jl.CutMix())
+    trainer = compile(softmax_of_images(), jl.optimizers.sgd(0.0), "categorical_crossentropy", augment=NOISY)
     _, history = fit(trainer, IMAGES, LABELS, epochs=2, batch_size=8, validation_data=(IMAGES, LABELS))
     assert history["loss"][0] != history["loss"][1]  # other draws, with weights that do not move
     assert history["val_loss"][0] == history["val_loss"][1]
