@@ -170,7 +170,7 @@ ROWS = [
     (jl.RandAugment(num_ops=1, **PIXELS), (2, 3, 4, 3), {"gradient": "posterises and equalises, with jumps"}),
     (jl.RandomBrightness(0.3, **PIXELS), (2, 2, 3, 1)),
     (jl.RandomColorDegeneration(0.5, **PIXELS), (2, 2, 3, 3)),
-    (jl.RandomColorJitter((-5, 5), 0.1, 0.2, 0.4, 0.3), (2, 2, 3, 3)),
+    (jl.RandomColorJitter((-5, 5), 0.1, 0.2), (2, 2, 3, 1)),
     (jl.RandomContrast(0.5, **PIXELS), (2, 3, 2, 2)),
     (jl.RandomCrop(2, 3), (2, 4, 5, 1)),
     (jl.RandomErasing((0.9, 1.0), **PIXELS), (2, 4, 3, 2)),
