@@ -67,7 +67,7 @@ ROWS = [
     (jl.DepthwiseConv2D((2, 3), strides=2, activation="tanh"), (2, 4, 4, 2)),
     (jl.Dot(1), (2, 3), (2, 3)),
     (jl.Dropout(0.5), (2, 8)),
-    (jl.DropMask(), (2, 3, 2)),
+    (jl.DropMask(), (2, 3, 2), {"mask": "gives the mask up, knowingly"}),
     (jl.DropPath(0.5), (8, 2)),
     (jl.EinsumDense("abc,cde->abde", (None, 2, 2), bias_axes="de"), (2, 3, 4)),
     (jl.ELU(), (2, 3)),
