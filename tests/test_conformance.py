@@ -77,7 +77,7 @@ ROWS = [
     (jl.Discretization([-0.5, 0.5], output_mode="one_hot"), (2, 3)),
     (jl.Dot(1), (2, 3), (2, 3)),
     (jl.Dropout(0.5), (2, 8)),
-    (jl.DropMask(), (2, 3, 2)),
+    (jl.DropMask(), (2, 3, 2), {"mask": "gives the mask up, knowingly"}),
     (jl.DropPath(0.5), (8, 2)),
     (jl.EinsumDense("abc,cde->abde", (None, 2, 2), bias_axes="de"), (2, 3, 4)),
     (jl.ELU(), (2, 3)),
