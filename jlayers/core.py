@@ -20,7 +20,16 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jlayers.lifting import Apply, Init, MissingKeyError, frozen_in, lift, need_key, no_params
+from jlayers.lifting import (
+    Apply,
+    Init,
+    MissingKeyError,
+    frozen_in,
+    lift,
+    need_key,
+    no_params,
+    penalised,
+)
 from jlayers.precision import Policy, PrecisionLike, assigned, precise_in, written
 from jlayers.registry import Kind, Registry, Spec, UnknownNameError, nearest
 from jlayers.shapes import describe
@@ -189,7 +198,7 @@ class Layer:
                 name: child._remade(frozenset(_below(frozen, name)), _policies_below(precision, name))
                 for name, child in children.items()
             }
-            init, apply = lift(*made.wire(children), made.spec.name, container=True)
+            init, apply = _pair(made.wire(children), made.spec, children)
         if "" in precision:
             init, apply = precise_in(init, apply, precision[""], children)
         if all(path in frozen for path, _ in made.walk()):
@@ -346,6 +355,11 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
 
     @functools.wraps(constructor)
     def make(*args: Any, **kwargs: Any) -> Layer:
+        if "dtype" in kwargs and "dtype" not in signature.parameters:
+            raise TypeError(
+                f"{type_name}: expected Keras's dtype under the name precision, received "
+                f"dtype={kwargs['dtype']!r}; write precision='mixed_bfloat16' or the name of another policy"
+            )
         bound = layers.bind(type_name, signature, args, kwargs)
         trainable, frozen, precision = (bound.pop(option) for option in ("trainable", "frozen", "precision"))
         _check_name(type_name, bound["name"])
@@ -378,7 +392,7 @@ def _assemble(made: Any, spec: Spec) -> Layer:
         return built._remade(made.frozen, made.precision)
     if isinstance(made, Wiring):
         frozen = {join(name, p) for name, child in made.children.items() for p in child.frozen}
-        pair = lift(*made.wire(made.children), spec.name, container=True)
+        pair = _pair(made.wire(made.children), spec, made.children)
         paths = frozenset(p.rstrip("/") for p in frozen)
         precision = {
             join(name, p).rstrip("/"): policy
@@ -391,7 +405,18 @@ def _assemble(made: Any, spec: Spec) -> Layer:
             f"{spec.name}: expected the constructor to return a pair of functions (init, apply), "
             f"received {made!r}"
         )
-    return Layer(*lift(*made, spec.name), spec)
+    return Layer(*_pair(made, spec), spec)
+
+
+def _pair(
+    short: tuple[Any, Any], spec: Spec, children: Mapping[str, Layer] | None = None
+) -> tuple[Init, Apply]:
+    """The canonical pair. A container hands masks and an `activity_regularizer` on to the layers inside."""
+    init, apply = lift(*short, spec.name, container=children is not None)
+    regularizer = spec.arguments.get("activity_regularizer")
+    if regularizer is None or children:
+        return init, apply
+    return penalised(init, apply, Registry.of("regularizer").get(regularizer))
 
 
 def _check_name(type_name: str, name: Any) -> None:

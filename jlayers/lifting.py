@@ -11,12 +11,21 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from jlayers.masks import is_masked, leaves, refusal, split, with_mask
+from jlayers.masks import expand, is_masked, leaves, mask_of, refusal, split, values_of, with_mask
 from jlayers.registry import nearest
 from jlayers.shapes import as_spec, describe, pluralize
 
-__all__ = ["MissingKeyError", "frozen_in", "lift", "need_key", "no_params"]
+__all__ = [
+    "MissingKeyError",
+    "activity_loss",
+    "frozen_in",
+    "lift",
+    "need_key",
+    "no_params",
+    "penalised",
+]
 
 KEYWORDS = ("state", "key", "train", "mask")
 
@@ -132,3 +141,36 @@ def frozen_in(apply: Apply) -> Apply:
         return output, state if train else moved
 
     return frozen_apply
+
+
+def penalised(init: Init, apply: Apply, regularizer: Callable[[jax.Array], jax.Array]) -> tuple[Init, Apply]:
+    """The pair that leaves the penalty of its outputs in the state, as `aux_loss`, beside one of its own."""
+
+    def penalised_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        params, state = init(key, *inputs)
+        return params, {**state, "aux_loss": jnp.zeros((), jnp.float32)}
+
+    def penalised_apply(
+        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
+    ) -> tuple[Any, Any]:
+        held = {name: value for name, value in state.items() if name != "aux_loss"}
+        output, moved = apply(params, held, *inputs, key=key, train=train)
+        loss = activity_loss(regularizer, output)
+        return output, {**moved, "aux_loss": moved["aux_loss"] + loss if "aux_loss" in moved else loss}
+
+    penalised_apply.draws = getattr(apply, "draws", False)  # type: ignore[attr-defined]
+    return penalised_init, penalised_apply
+
+
+def activity_loss(regularizer: Callable[[jax.Array], jax.Array], output: Any) -> jax.Array:
+    """The penalty of all floating arrays of an output, padding aside, over the rows of the batch: float32."""
+    total = jnp.zeros((), jnp.float32)
+    for leaf in leaves(output):
+        y, mask = values_of(leaf), mask_of(leaf)
+        if not jnp.issubdtype(y.dtype, jnp.floating):
+            continue
+        if mask is not None:
+            y = jnp.where(expand(mask, y.ndim), y, 0)
+        rows = max(y.shape[0], 1) if y.ndim else 1
+        total = total + regularizer(y).astype(jnp.float32) / rows
+    return total

@@ -40,6 +40,12 @@ def as_layer(value: Any, where: str) -> Layer:
         return layers.get(value)
     if callable(value) and hasattr(value, "__wrapped__"):
         raise TypeError(f"{where}: received the constructor {value.__name__}; call it: {value.__name__}(...)")
+    spec = getattr(value, "spec", None)
+    if getattr(spec, "kind", None) == "preprocessor":
+        raise TypeError(
+            f"{where}: expected a layer, received the preprocessor {value!r}: it works on the host, so call "
+            f"it on the data before the model"
+        )
     raise TypeError(f"{where}: expected a layer, received {value!r}; wrap a function in jl.Lambda")
 
 

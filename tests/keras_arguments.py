@@ -58,4 +58,5 @@ ADDED = {
     "position_embedding": "of queries and keys, such as `RotaryEmbedding()`",
     "return_attention_scores": "of the call in Keras; a call here takes arrays alone",
     "use_causal_mask": "of the call in Keras; a call here takes arrays alone",
+    "zero_output_for_mask": "of every recurrent layer in Keras, by `**kwargs`",
 }

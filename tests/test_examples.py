@@ -12,6 +12,7 @@ BRIEFLY = {
     "digits_mlp": ["--epochs", "2"],
     "lstm_vowels": ["--epochs", "1"],
     "own_loop": ["--steps", "5"],
+    "text_topics": ["--epochs", "1"],
     "two_inputs": ["--epochs", "1", "--pairs", "256"],
 }
 

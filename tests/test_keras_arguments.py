@@ -9,7 +9,7 @@ from keras_arguments import ADDED, EVERYWHERE, LEFT_OUT, OTHER_DEFAULT
 import jlayers as jl
 from jlayers.core import layers
 
-OPTIONS = ("name", "trainable", "frozen")  # of every layer
+OPTIONS = ("name", "trainable", "frozen", "precision")  # of every layer
 
 
 def keras_classes():

@@ -57,6 +57,8 @@ def test_policies_have_names_and_errors_that_teach():
         jl.Policy(output="int8")
     with pytest.raises(TypeError, match=r"expected a policy by name.*received precision=<class"):
         jl.Dense(2, precision=jnp.float16)
+    with pytest.raises(TypeError, match=r"dtype under the name precision, received dtype='float16'"):
+        jl.Dense(2, dtype="float16")
     with pytest.raises(ValueError, match="'bas' matches no layer of the model: did you mean 'base'"):
         jl.with_precision(model(), {"**": "bfloat16", "bas": "float32"})
 

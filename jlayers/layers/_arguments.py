@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from jlayers.registry import nearest
@@ -134,8 +135,8 @@ def channels_at_edge(
         return lambda x: x, lambda y: y
 
     def last(x: Any) -> Any:
-        if hasattr(x, "at"):
-            return jnp.moveaxis(x, 1, -1)
-        return type(x)((x.shape[0], *x.shape[2:], x.shape[1]), x.dtype)
+        if isinstance(x, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct((x.shape[0], *x.shape[2:], x.shape[1]), x.dtype)
+        return jnp.moveaxis(x, 1, -1)
 
     return last, lambda y: jnp.moveaxis(y, -1, 1) if y.ndim > 2 else y

@@ -24,6 +24,7 @@ def MultiHeadAttention(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
     use_gate: bool = False,
@@ -66,6 +67,7 @@ def MultiHeadAttention(
         bias_initializer: first values of each bias.
         kernel_regularizer: penalty on each kernel.
         bias_regularizer: penalty on each bias.
+        activity_regularizer: penalty on the outputs of each projection; see `ActivityRegularization`.
         kernel_constraint: what each kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what each bias is held to.
         use_gate: multiply what the heads give by a sigmoid gate of the query (Qiu et al., 2025).
@@ -113,6 +115,7 @@ def MultiHeadAttention(
             "bias_initializer": bias_initializer,
             "kernel_regularizer": kernel_regularizer,
             "bias_regularizer": bias_regularizer,
+            "activity_regularizer": activity_regularizer,
             "kernel_constraint": kernel_constraint,
             "bias_constraint": bias_constraint,
         },
@@ -131,6 +134,7 @@ def GroupQueryAttention(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
     use_gate: bool = False,
@@ -159,6 +163,7 @@ def GroupQueryAttention(
         bias_initializer: first values of each bias.
         kernel_regularizer: penalty on each kernel.
         bias_regularizer: penalty on each bias.
+        activity_regularizer: penalty on the outputs of each projection; see `ActivityRegularization`.
         kernel_constraint: what each kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what each bias is held to.
         use_gate: multiply what the heads give by a sigmoid gate of the query (Qiu et al., 2025).
@@ -208,6 +213,7 @@ def GroupQueryAttention(
             "bias_initializer": bias_initializer,
             "kernel_regularizer": kernel_regularizer,
             "bias_regularizer": bias_regularizer,
+            "activity_regularizer": activity_regularizer,
             "kernel_constraint": kernel_constraint,
             "bias_constraint": bias_constraint,
         },

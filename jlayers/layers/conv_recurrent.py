@@ -31,6 +31,7 @@ def ConvLSTM1D(
     kernel_regularizer: RegularizerLike | None = None,
     recurrent_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     recurrent_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
@@ -68,6 +69,7 @@ def ConvLSTM1D(
         kernel_regularizer: penalty on `kernel`.
         recurrent_regularizer: penalty on `recurrent_kernel`.
         bias_regularizer: penalty on `bias`.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
         recurrent_constraint: what `recurrent_kernel` is held to.
         bias_constraint: what `bias` is held to.
@@ -133,6 +135,7 @@ def ConvLSTM2D(
     kernel_regularizer: RegularizerLike | None = None,
     recurrent_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     recurrent_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
@@ -170,6 +173,7 @@ def ConvLSTM2D(
         kernel_regularizer: penalty on `kernel`.
         recurrent_regularizer: penalty on `recurrent_kernel`.
         bias_regularizer: penalty on `bias`.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
         recurrent_constraint: what `recurrent_kernel` is held to.
         bias_constraint: what `bias` is held to.
@@ -235,6 +239,7 @@ def ConvLSTM3D(
     kernel_regularizer: RegularizerLike | None = None,
     recurrent_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     recurrent_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
@@ -272,6 +277,7 @@ def ConvLSTM3D(
         kernel_regularizer: penalty on `kernel`.
         recurrent_regularizer: penalty on `recurrent_kernel`.
         bias_regularizer: penalty on `bias`.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
         recurrent_constraint: what `recurrent_kernel` is held to.
         bias_constraint: what `bias` is held to.

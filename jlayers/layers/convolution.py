@@ -27,6 +27,9 @@ from jlayers.shapes import describe, param_dtype
 
 __all__ = ["Conv1D", "Conv2D", "Conv3D"]
 
+# Cells of padding: as many all around, or for each axis as many on both sides or (before, after).
+Pads = int | tuple[int | tuple[int, int], ...]
+
 _AXES = {1: "W", 2: "HW", 3: "DHW"}
 
 
@@ -41,10 +44,13 @@ def spatial_sizes(x: Any, data_format: str | None) -> tuple[Any, ...]:
     return x.shape[2:] if data_format == "channels_first" else x.shape[1:-1]
 
 
-def need_room(type_name: str, x: Any, data_format: str | None, extent: Sequence[int], padding: str) -> None:
-    """Without padding a window larger than the data would leave nothing."""
-    sizes = zip(spatial_sizes(x, data_format), extent, strict=True)
-    if padding == "valid" and any(isinstance(size, int) and size < most for size, most in sizes):
+def need_room(type_name: str, x: Any, data_format: str | None, extent: Sequence[int], padding: Any) -> None:
+    """A window larger than the data with its padding would leave nothing."""
+    if padding in ("same", "causal"):
+        return
+    added = [0] * len(extent) if padding == "valid" else map(sum, padding)
+    sizes = zip(spatial_sizes(x, data_format), added, extent, strict=True)
+    if any(isinstance(size, int) and size + more < most for size, more, most in sizes):
         raise ValueError(
             f"{type_name}: the window {tuple(extent)} is larger than the input {describe(x)}: expected a "
             f"larger input, a smaller window, or padding='same', received padding={padding!r}"
@@ -57,15 +63,12 @@ def geometry(
     kernel_size: int | Sequence[int],
     strides: int | Sequence[int],
     dilation_rate: int | Sequence[int],
-    padding: str,
     data_format: str | None,
-    paddings: Sequence[str] = ("valid", "same"),
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Window, strides and dilation, one number per axis, after all checks that need no data."""
     window = per_axis(type_name, "kernel_size", kernel_size, rank)
     steps = per_axis(type_name, "strides", strides, rank)
     dilation = per_axis(type_name, "dilation_rate", dilation_rate, rank)
-    choice(type_name, "padding", padding, paddings)
     choice(type_name, "data_format", data_format or "channels_last", ("channels_last", "channels_first"))
     if max(steps) > 1 and max(dilation) > 1:
         raise ValueError(
@@ -73,6 +76,28 @@ def geometry(
             f"received strides={strides!r}, dilation_rate={dilation_rate!r}"
         )
     return window, steps, dilation
+
+
+def pads_of(
+    type_name: str, rank: int, padding: Any, paddings: Sequence[str] = ("valid", "same")
+) -> str | tuple[tuple[int, int], ...]:
+    """The padding by name, or as cells before and after per axis."""
+    if isinstance(padding, str):
+        return choice(type_name, "padding", padding, paddings)
+    entries = (padding,) * rank if _is_count(padding) else padding
+    if isinstance(entries, (tuple, list)) and len(entries) == rank:
+        pairs = [(e, e) if _is_count(e) else e for e in entries]
+        if all(isinstance(p, (tuple, list)) and len(p) == 2 and all(map(_is_count, p)) for p in pairs):
+            return tuple((before, after) for before, after in pairs)
+    raise ValueError(
+        f"{type_name}: expected padding out of {', '.join(map(repr, paddings))}, or a whole number of cells, "
+        f"or for each of {rank} axes one or a pair (before, after), such as {((1, 2),) * rank}, received "
+        f"padding={padding!r}"
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def reach(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
@@ -93,7 +118,7 @@ def _conv(
     filters: int,
     kernel_size: int | Sequence[int],
     strides: int | Sequence[int],
-    padding: str,
+    padding: Any,
     data_format: str | None,
     dilation_rate: int | Sequence[int],
     groups: int,
@@ -106,9 +131,8 @@ def _conv(
     positive(type_name, "filters", filters)
     positive(type_name, "groups", groups)
     paddings = ("valid", "same", "causal") if rank == 1 else ("valid", "same")
-    window, steps, dilation = geometry(
-        type_name, rank, kernel_size, strides, dilation_rate, padding, data_format, paddings
-    )
+    padding = pads_of(type_name, rank, padding, paddings)
+    window, steps, dilation = geometry(type_name, rank, kernel_size, strides, dilation_rate, data_format)
     if filters % groups:
         raise ValueError(
             f"{type_name}: expected filters to be a multiple of groups, "
@@ -157,7 +181,7 @@ def Conv1D(
     filters: int,
     kernel_size: int | tuple[int],
     strides: int | tuple[int] = 1,
-    padding: Literal["valid", "same", "causal"] = "valid",
+    padding: Literal["valid", "same", "causal"] | Pads = "valid",
     data_format: DataFormat | None = None,
     dilation_rate: int | tuple[int] = 1,
     groups: int = 1,
@@ -167,6 +191,7 @@ def Conv1D(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
@@ -179,7 +204,8 @@ def Conv1D(
         filters: channels of the output.
         kernel_size: length of the window.
         strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(steps / strides)` outputs; "causal" to see the past only.
+        padding: "valid" for none; "same" for `ceil(steps / strides)` outputs; "causal" to see the past only;
+            or cells of zeros, one number or ((before, after),): Keras takes no such.
         data_format: "channels_last", which is the default, or "channels_first".
         dilation_rate: distance between the cells of the window.
         groups: the channels are split into so many parts, each with its own filters.
@@ -189,6 +215,7 @@ def Conv1D(
         bias_initializer: first values of the bias.
         kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what the bias is held to.
 
@@ -215,7 +242,7 @@ def Conv2D(
     filters: int,
     kernel_size: int | tuple[int, int],
     strides: int | tuple[int, int] = (1, 1),
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Pads = "valid",
     data_format: DataFormat | None = None,
     dilation_rate: int | tuple[int, int] = (1, 1),
     groups: int = 1,
@@ -225,6 +252,7 @@ def Conv2D(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
@@ -237,7 +265,8 @@ def Conv2D(
         filters: channels of the output.
         kernel_size: height and width of the window, or one number for both.
         strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end.
+        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
+            or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
         data_format: "channels_last", which is the default, or "channels_first".
         dilation_rate: distance between the cells of the window.
         groups: the channels are split into so many parts, each with its own filters.
@@ -247,6 +276,7 @@ def Conv2D(
         bias_initializer: first values of the bias.
         kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what the bias is held to.
 
@@ -273,7 +303,7 @@ def Conv3D(
     filters: int,
     kernel_size: int | tuple[int, int, int],
     strides: int | tuple[int, int, int] = (1, 1, 1),
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Pads = "valid",
     data_format: DataFormat | None = None,
     dilation_rate: int | tuple[int, int, int] = (1, 1, 1),
     groups: int = 1,
@@ -283,6 +313,7 @@ def Conv3D(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
@@ -295,7 +326,8 @@ def Conv3D(
         filters: channels of the output.
         kernel_size: depth, height and width of the window, or one number for all.
         strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end.
+        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
+            or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
         data_format: "channels_last", which is the default, or "channels_first".
         dilation_rate: distance between the cells of the window.
         groups: the channels are split into so many parts, each with its own filters.
@@ -305,6 +337,7 @@ def Conv3D(
         bias_initializer: first values of the bias.
         kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what the bias is held to.
 

@@ -28,6 +28,7 @@ def Dense(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
@@ -44,6 +45,7 @@ def Dense(
         bias_initializer: first values of the bias.
         kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what the bias is held to.
 

@@ -18,7 +18,7 @@ from jlayers.layers._arguments import (
     positive,
     spatial_shape,
 )
-from jlayers.layers.convolution import finished, geometry, need_room, reach
+from jlayers.layers.convolution import Pads, finished, geometry, need_room, pads_of, reach
 from jlayers.ops.depthwise import depthwise_conv
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import param_dtype
@@ -36,9 +36,8 @@ def depthwise_parts(
     dilation_rate: int | Sequence[int],
 ) -> tuple[tuple[int, ...], Callable[[Any], None], Callable[[Any, jax.Array], jax.Array]]:
     """The window, the check of an input, and the convolution of channels-last data without bias."""
-    window, steps, dilation = geometry(
-        type_name, rank, kernel_size, strides, dilation_rate, padding, data_format
-    )
+    padding = pads_of(type_name, rank, padding)
+    window, steps, dilation = geometry(type_name, rank, kernel_size, strides, dilation_rate, data_format)
 
     def check(x: Any) -> None:
         need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
@@ -100,7 +99,7 @@ def _depthwise_layer(
 def DepthwiseConv1D(
     kernel_size: int | tuple[int],
     strides: int | tuple[int] = 1,
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Pads = "valid",
     depth_multiplier: int = 1,
     data_format: DataFormat | None = None,
     dilation_rate: int | tuple[int] = 1,
@@ -110,6 +109,7 @@ def DepthwiseConv1D(
     bias_initializer: InitializerLike = "zeros",
     depthwise_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     depthwise_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
@@ -123,7 +123,8 @@ def DepthwiseConv1D(
     Args:
         kernel_size: length of the window.
         strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end.
+        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
+            or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
         depth_multiplier: filters per channel.
         data_format: "channels_last", which is the default, or "channels_first".
         dilation_rate: distance between the cells of the window.
@@ -133,6 +134,7 @@ def DepthwiseConv1D(
         bias_initializer: first values of the bias.
         depthwise_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         depthwise_constraint: what the kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what the bias is held to.
 
@@ -161,7 +163,7 @@ def DepthwiseConv1D(
 def DepthwiseConv2D(
     kernel_size: int | tuple[int, int],
     strides: int | tuple[int, int] = (1, 1),
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Pads = "valid",
     depth_multiplier: int = 1,
     data_format: DataFormat | None = None,
     dilation_rate: int | tuple[int, int] = (1, 1),
@@ -171,6 +173,7 @@ def DepthwiseConv2D(
     bias_initializer: InitializerLike = "zeros",
     depthwise_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     depthwise_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
@@ -184,7 +187,8 @@ def DepthwiseConv2D(
     Args:
         kernel_size: height and width of the window, or one number for both.
         strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end.
+        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
+            or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
         depth_multiplier: filters per channel.
         data_format: "channels_last", which is the default, or "channels_first".
         dilation_rate: distance between the cells of the window.
@@ -194,6 +198,7 @@ def DepthwiseConv2D(
         bias_initializer: first values of the bias.
         depthwise_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         depthwise_constraint: what the kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what the bias is held to.
 

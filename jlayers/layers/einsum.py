@@ -34,6 +34,7 @@ def EinsumDense(
     bias_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
 ):
     """An affine map along any axes: `activation(einsum(equation, x, kernel) + bias)`. As in Keras.
 
@@ -59,6 +60,7 @@ def EinsumDense(
         bias_regularizer: penalty on the bias.
         kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what the bias is held to.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
 
     Raises:
         ValueError: an equation of another form, sizes that do not fit it, or an input that fits neither.

@@ -22,6 +22,7 @@ def SimpleRNN(
     kernel_regularizer: RegularizerLike | None = None,
     recurrent_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     recurrent_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
@@ -55,6 +56,7 @@ def SimpleRNN(
         kernel_regularizer: penalty on `kernel`.
         recurrent_regularizer: penalty on `recurrent_kernel`.
         bias_regularizer: penalty on `bias`.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
         recurrent_constraint: what `recurrent_kernel` is held to.
         bias_constraint: what `bias` is held to.
@@ -115,6 +117,7 @@ def LSTM(
     kernel_regularizer: RegularizerLike | None = None,
     recurrent_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     recurrent_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
@@ -148,6 +151,7 @@ def LSTM(
         kernel_regularizer: penalty on `kernel`.
         recurrent_regularizer: penalty on `recurrent_kernel`.
         bias_regularizer: penalty on `bias`.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
         recurrent_constraint: what `recurrent_kernel` is held to.
         bias_constraint: what `bias` is held to.
@@ -212,6 +216,7 @@ def GRU(
     kernel_regularizer: RegularizerLike | None = None,
     recurrent_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     recurrent_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
@@ -246,6 +251,7 @@ def GRU(
         kernel_regularizer: penalty on `kernel`.
         recurrent_regularizer: penalty on `recurrent_kernel`.
         bias_regularizer: penalty on `bias`.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
         recurrent_constraint: what `recurrent_kernel` is held to.
         bias_constraint: what `bias` is held to.

@@ -19,7 +19,9 @@ from jlayers.layers._arguments import (
     need_rank,
     spatial_shape,
 )
-from jlayers.masks import expand, keeps_mask, with_mask
+from jlayers.lifting import activity_loss
+from jlayers.masks import keeps_mask, with_mask
+from jlayers.regularizers import l1_l2
 from jlayers.shapes import describe
 
 __all__ = [
@@ -325,17 +327,13 @@ def ActivityRegularization(l1: float = 0.0, l2: float = 0.0):
     for name, value in {"l1": l1, "l2": l2}.items():
         if value < 0:
             raise ValueError(f"ActivityRegularization: expected {name} >= 0, received {name}={value!r}")
+    penalty = l1_l2(l1, l2)
 
     def init(key: Any, x: Any) -> Any:
         return {}, {"aux_loss": jnp.zeros((), jnp.float32)}
 
     def apply(params: Any, x: Any, *, state: Any, mask: Any) -> Any:
-        wide = x.astype(jnp.float32)
-        if mask is not None:
-            wide = jnp.where(expand(mask, x.ndim), wide, 0)
-        rest = tuple(range(1, x.ndim))
-        each = l1 * jnp.sum(jnp.abs(wide), axis=rest) + l2 * jnp.sum(jnp.square(wide), axis=rest)
-        # The mean of no examples would be NaN.
-        return with_mask(x, mask), {**state, "aux_loss": jnp.sum(each) if x.shape[0] == 0 else jnp.mean(each)}
+        output = with_mask(x, mask)
+        return output, {**state, "aux_loss": activity_loss(penalty, output)}
 
     return init, apply

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jlayers import activations
 from jlayers.core import layer
 from jlayers.layers._arguments import DataFormat, channels_at_edge, positive
-from jlayers.layers.convolution import finished
+from jlayers.layers.convolution import Pads, finished
 from jlayers.layers.depthwise import depthwise_parts, found
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import param_dtype
@@ -68,7 +68,7 @@ def SeparableConv1D(
     filters: int,
     kernel_size: int | tuple[int],
     strides: int | tuple[int] = 1,
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Pads = "valid",
     data_format: DataFormat | None = None,
     dilation_rate: int | tuple[int] = 1,
     depth_multiplier: int = 1,
@@ -80,6 +80,7 @@ def SeparableConv1D(
     depthwise_regularizer: RegularizerLike | None = None,
     pointwise_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     depthwise_constraint: ConstraintLike | None = None,
     pointwise_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
@@ -96,7 +97,8 @@ def SeparableConv1D(
         filters: channels of the output.
         kernel_size: length of the window.
         strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end.
+        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
+            or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
         data_format: "channels_last", which is the default, or "channels_first".
         dilation_rate: distance between the cells of the window.
         depth_multiplier: filters per channel in the first step.
@@ -108,6 +110,7 @@ def SeparableConv1D(
         depthwise_regularizer: penalty on the first kernel; see `Layer.penalty`.
         pointwise_regularizer: penalty on the second kernel.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         depthwise_constraint: what the first kernel is held to after each update; see `Layer.constrain`.
         pointwise_constraint: what the second kernel is held to.
         bias_constraint: what the bias is held to.
@@ -139,7 +142,7 @@ def SeparableConv2D(
     filters: int,
     kernel_size: int | tuple[int, int],
     strides: int | tuple[int, int] = (1, 1),
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Pads = "valid",
     data_format: DataFormat | None = None,
     dilation_rate: int | tuple[int, int] = (1, 1),
     depth_multiplier: int = 1,
@@ -151,6 +154,7 @@ def SeparableConv2D(
     depthwise_regularizer: RegularizerLike | None = None,
     pointwise_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     depthwise_constraint: ConstraintLike | None = None,
     pointwise_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
@@ -168,7 +172,8 @@ def SeparableConv2D(
         filters: channels of the output.
         kernel_size: height and width of the window, or one number for both.
         strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end.
+        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
+            or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
         data_format: "channels_last", which is the default, or "channels_first".
         dilation_rate: distance between the cells of the window.
         depth_multiplier: filters per channel in the first step.
@@ -180,6 +185,7 @@ def SeparableConv2D(
         depthwise_regularizer: penalty on the first kernel; see `Layer.penalty`.
         pointwise_regularizer: penalty on the second kernel.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         depthwise_constraint: what the first kernel is held to after each update; see `Layer.constrain`.
         pointwise_constraint: what the second kernel is held to.
         bias_constraint: what the bias is held to.

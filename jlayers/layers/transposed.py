@@ -16,6 +16,7 @@ from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import (
     DataFormat,
+    choice,
     need_features,
     need_floating,
     need_rank,
@@ -63,9 +64,8 @@ def _transposed(
     constrained: Sequence[Any],
 ) -> Any:
     positive(type_name, "filters", filters)
-    window, steps, dilation = geometry(
-        type_name, rank, kernel_size, strides, dilation_rate, padding, data_format
-    )
+    choice(type_name, "padding", padding, ("valid", "same"))
+    window, steps, dilation = geometry(type_name, rank, kernel_size, strides, dilation_rate, data_format)
     extra: Sequence[int | None] = (None,) * rank
     if output_padding is not None:
         extra = sizes = per_axis(type_name, "output_padding", output_padding, rank, least=0)
@@ -129,6 +129,7 @@ def Conv1DTranspose(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
@@ -154,6 +155,7 @@ def Conv1DTranspose(
         bias_initializer: first values of the bias.
         kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what the bias is held to.
 
@@ -190,6 +192,7 @@ def Conv2DTranspose(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
@@ -216,6 +219,7 @@ def Conv2DTranspose(
         bias_initializer: first values of the bias.
         kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what the bias is held to.
 
@@ -252,6 +256,7 @@ def Conv3DTranspose(
     bias_initializer: InitializerLike = "zeros",
     kernel_regularizer: RegularizerLike | None = None,
     bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
@@ -279,6 +284,7 @@ def Conv3DTranspose(
         bias_initializer: first values of the bias.
         kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
         bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
         kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
         bias_constraint: what the bias is held to.
 

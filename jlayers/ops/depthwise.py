@@ -20,7 +20,7 @@ from jlayers.shapes import wide_dtype
 
 __all__ = ["depthwise_conv", "depthwise_conv_lax", "depthwise_conv_shifted"]
 
-Padding = Literal["valid", "same"]
+Padding = Literal["valid", "same"] | tuple[tuple[int, int], ...]
 
 # The shifted form writes one slice per cell into the program: beyond so many, compiling takes too long.
 _MOST_CELLS = 64
@@ -57,7 +57,7 @@ def depthwise_conv_lax(
         x,
         kernel.reshape(*window, 1, channels * multiplier),
         strides,
-        padding.upper(),
+        padding,
         rhs_dilation=dilation,
         dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
         feature_group_count=channels,
@@ -71,7 +71,8 @@ def depthwise_conv_shifted(
     *window, channels, multiplier = kernel.shape
     wide = wide_dtype(x.dtype)
     extent = tuple((w - 1) * d + 1 for w, d in zip(window, dilation, strict=True))
-    pads = lax.padtype_to_pads(x.shape[1:-1], extent, strides, padding.upper())
+    named = isinstance(padding, str)
+    pads = lax.padtype_to_pads(x.shape[1:-1], extent, strides, padding.upper()) if named else padding
     padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)])
     if multiplier > 1:
         shape = (*padded.shape, multiplier)

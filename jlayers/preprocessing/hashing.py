@@ -51,7 +51,7 @@ def Hashing(
     key = None if salt is None else salt_key("Hashing", salt)
     masked = mask_value is not None and num_bins > 1
 
-    @functools.cache
+    @functools.lru_cache(maxsize=1 << 16)
     def bin_of(value: Any) -> int:
         if masked and value == mask_value:
             return 0

@@ -296,11 +296,11 @@ def _mask(case: Case) -> None:
     ]
     everywhere = [None if mask is None else jnp.ones_like(mask) for mask in masks]
     for train in case.modes:
-        key = case.key if train else None
-        apply = jitted(functools.partial(case.layer.apply, train=train))
-        run = functools.partial(
-            lambda apply, key, *args: apply(*case.made, *masked(*args), key=key), apply, key
-        )
+        compiled = jitted(functools.partial(case.layer.apply, train=train))
+
+        def run(*args: Any, apply: Any = compiled, key: Any = case.key if train else None) -> Any:
+            return apply(*case.made, *masked(*args), key=key)
+
         what = f"(output, state) with train={train}"
         agree(_real(run(others, masks)), _real(run(case.leaves, masks)), f"{what} for other padding")
         plain = case.trained if train else case.inferred

@@ -40,6 +40,7 @@ def augmented(augment: Layer, batch: Batch, key: Any) -> Batch:
         made, _ = augment.apply(
             {}, {}, *given, key=child_key(key, "augment") if augment.draws else None, train=True
         )
+        made = tuple(made) if isinstance(made, list) else made  # a graph of two outputs may say either
         same = jax.tree.structure(made) == jax.tree.structure(given) and all(
             new.shape == old.shape
             for new, old in zip(jax.tree.leaves(made), jax.tree.leaves(given), strict=True)
