@@ -70,6 +70,9 @@ def test_center_crop(size):
     both("CenterCrop", PHOTO, height=size[0], width=size[1])
     if size == (4, 3):
         both("CenterCrop", first(PHOTO), height=4, width=3, data_format="channels_first")
+        crop = jl.CenterCrop(4, 3, "channels_first")
+        eager, _ = crop.apply({}, {}, first(PHOTO))  # of a NumPy array, which is no shape
+        np.testing.assert_array_equal(eager, ours(crop, first(PHOTO)))
 
 
 def test_rescaling():
