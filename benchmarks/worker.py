@@ -9,6 +9,8 @@ reads one command per line of standard input, as JSON, and answers each with one
 - `["loop", name, epochs]`: one run of a loop of `benchmarks/loops.py`;
 - `["memory"]`: what the compiled step and the process needed.
 
+What fails is answered by `{"error": message}`.
+
 Between commands it sleeps. So several libraries can take turns at fractions of a second, and whatever
 else the machine does hits all of them.
 """
@@ -89,7 +91,11 @@ def main() -> None:
     worker = Worker(sys.argv[1])
     for line in sys.stdin:
         command, *arguments = json.loads(line)
-        print(json.dumps(getattr(worker, command)(*arguments)), file=answers, flush=True)
+        try:
+            answer = getattr(worker, command)(*arguments)
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

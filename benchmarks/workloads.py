@@ -104,7 +104,12 @@ class MobileNet(Workload):
 
     kind: ClassVar[str] = "mobilenet"
     stem: int = 16
-    stages: tuple[tuple[int, int, int, int], ...] = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 2, 2), (6, 64, 2, 2))
+    stages: tuple[tuple[int, int, int, int], ...] = (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 2, 2),
+        (6, 64, 2, 2),
+    )
     head: int = 256
 
     def plan(self) -> list[tuple[int, int, int]]:
@@ -161,7 +166,7 @@ WORKLOADS: dict[str, Workload] = {
 BIAS_ROWS = {
     ("torch", "lstm"): 4,  # a second bias, of the recurrent product
     ("linen", "gru"): -2,  # no recurrent bias but that of the candidate
-    ("nnx", "gru"): -2,
+    ("nnx", "gru"): -3,  # no recurrent bias
     ("equinox", "gru"): -2,
     ("haiku", "gru"): -3,  # no recurrent bias
 }

@@ -7,6 +7,7 @@ loops with little overhead. Images have the channels first, as its layers want t
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -37,7 +38,7 @@ class MLP(eqx.Module):
 
     def __init__(self, sizes: w.MLP, key: Keys):
         widths = (*sizes.shape, *sizes.widths, CLASSES)
-        self.layers = [nn.Linear(n, m, key=key()) for n, m in zip(widths, widths[1:], strict=False)]
+        self.layers = [nn.Linear(n, m, key=key()) for n, m in itertools.pairwise(widths)]
 
     def __call__(self, x: Any, state: nn.State) -> Any:
         for layer in self.layers[:-1]:

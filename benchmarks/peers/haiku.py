@@ -92,9 +92,7 @@ MODELS: dict[str, Any] = {
 
 
 def program(workload: w.Workload) -> Program:
-    model = hk.without_apply_rng(
-        hk.transform_with_state(functools.partial(MODELS[workload.kind], workload))
-    )
+    model = hk.without_apply_rng(hk.transform_with_state(functools.partial(MODELS[workload.kind], workload)))
     optimizer = adam()
 
     @functools.partial(jax.jit, donate_argnums=0)

@@ -40,7 +40,9 @@ def dense(p: Tree, x: jax.Array) -> jax.Array:
     return x @ p["w"] + p["b"]
 
 
-def conv(kernel: jax.Array, x: jax.Array, stride: int = 1, padding: str = "SAME", groups: int = 1) -> jax.Array:
+def conv(
+    kernel: jax.Array, x: jax.Array, stride: int = 1, padding: str = "SAME", groups: int = 1
+) -> jax.Array:
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -136,7 +138,14 @@ class Convolutions:
 
 
 def conv_norm(
-    params: Tree, state: Tree, moved: Tree, name: str, x: jax.Array, train: bool, stride: int = 1, groups: int = 1
+    params: Tree,
+    state: Tree,
+    moved: Tree,
+    name: str,
+    x: jax.Array,
+    train: bool,
+    stride: int = 1,
+    groups: int = 1,
 ) -> jax.Array:
     """Convolution and normalisation by name; the new statistics go into `moved`."""
     x = conv(params[name]["w"], x, stride, groups=groups)

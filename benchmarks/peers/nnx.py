@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from benchmarks.workloads import CLASSES, EPSILON, MOMENTUM
 class MLP(nnx.Module):
     def __init__(self, sizes: w.MLP, rngs: nnx.Rngs):
         widths = (*sizes.shape, *sizes.widths)
-        pairs = zip(widths, widths[1:], strict=False)
+        pairs = itertools.pairwise(widths)
         self.hidden = nnx.List([nnx.Linear(n, m, rngs=rngs) for n, m in pairs])
         self.out = nnx.Linear(widths[-1], CLASSES, rngs=rngs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from benchmarks.workloads import ADAM, CLASSES, EPSILON, MOMENTUM
 def mlp(sizes: w.MLP) -> nn.Module:
     widths = (*sizes.shape, *sizes.widths)
     hidden: list[nn.Module] = []
-    for n, m in zip(widths, widths[1:], strict=False):
+    for n, m in itertools.pairwise(widths):
         hidden += [nn.Linear(n, m), nn.ReLU()]
     return nn.Sequential(*hidden, nn.Linear(widths[-1], CLASSES))
 
