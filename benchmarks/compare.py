@@ -51,7 +51,7 @@ class Worker:
         self.library = library
         environment = {name: value for name, value in os.environ.items() if name not in UNSET}
         environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # several share a GPU's memory
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  lives as long as the process
         self.begin = time.perf_counter()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", library],

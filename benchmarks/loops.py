@@ -1,8 +1,8 @@
 """What a training loop costs around the compiled step: `fit` against loops written by hand, on the tiny MLP.
 
-Each loop trains on the same `STEPS` batches per epoch. "bare loop" has them cut and on the device before the
-clock starts, which is as little as a loop can do; "bare loop, shuffled NumPy" does what `fit` does, too: a new
-order in each epoch, and batches cut from NumPy arrays.
+Each loop trains on the same `STEPS` batches per epoch. "bare loop" has them cut and on the device before
+the clock starts, which is as little as a loop can do; "bare loop, shuffled NumPy" does what `fit` does,
+too: a new order in each epoch, and batches cut from NumPy arrays.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def times_as(numbers: list[float], ours: list[float] | None) -> str:
 
 
 def megabytes(numbers: list[float]) -> str:
-    return f"{median(numbers) / 2**20:.1f}" if numbers else "–"
+    return digits(median(numbers) / 2**20) if numbers else "–"
 
 
 def number(value: float | None) -> str:

@@ -1,7 +1,7 @@
 """One file per library: each builds every workload as that library's own documentation advises.
 
-A file has one function, `program(workload) -> Program`, and imports its library when it is imported, so that a
-process pays for one library alone.
+A file has one function for others, `program(workload) -> Program`, and imports its library when it is
+imported, so that a process pays for one library alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """No layers library: what a good user of JAX writes with `lax`, `jax.nn` and Optax.
 
-Each model is a pair of functions: `init(key) -> (params, state)` and `apply(params, state, x, train) ->
-(logits, state)`, `state` being running statistics. `init` is compiled as a whole, which is faster than array by
-array.
+Each model is a pair of functions, `init(key) -> (params, state)` and `apply(params, state, x, train) ->
+(logits, state)`, `state` being running statistics. `init` is compiled as a whole, which is faster than array
+by array.
 """
 
 from __future__ import annotations
