@@ -37,11 +37,7 @@ def table(head: Iterable[str], rows: Rows) -> str:
 
 
 def seconds(value: float) -> str:
-    """Three digits, in the unit that suits.
-
-    >>> seconds(0.012345), seconds(2.5), seconds(59e-6)
-    ('12.3 ms', '2.50 s', '59.0 µs')
-    """
+    """Three digits, in the unit that suits: `12.3 ms`."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if value >= size:
             return f"{digits(value / size)} {unit}"
@@ -210,7 +206,7 @@ def bars(panel: Any, name: str, measured: Mapping[str, Any]) -> None:
     colours = [INK if library == OURS else OTHERS for library in libraries]
     panel.barh([LIBRARIES[library] for library in libraries], lengths, color=colours)
     panel.invert_yaxis()
-    panel.axvline(1, color=INK, linewidth=0.8, linestyle=":")
+    panel.axvline(1, color=INK, linewidth=0.8, linestyle=":", zorder=0)
     for place, (length, time) in enumerate(zip(lengths, times, strict=True)):
         panel.text(length, place, f" {length:.2f}  {seconds(time)}", va="center", fontsize=7, color=GREY)
     panel.set_xlim(0, max(lengths) * 1.5)
