@@ -182,7 +182,8 @@ def main() -> int:
             results.append(measure(each, options.rounds))
     text = (
         f"# Fast forms of jlayers.ops against their plain twins\n\nJAX {jax.__version__}, "
-        f"{jax.devices()[0].device_kind}, float32, medians of {options.rounds} rounds.\n\n{markdown(results)}\n"
+        f"{jax.devices()[0].device_kind}, float32, medians of {options.rounds} rounds.\n\n"
+        f"{markdown(results)}\n"
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.with_suffix(".md").write_text(text, encoding="utf-8")
