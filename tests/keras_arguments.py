@@ -16,6 +16,7 @@ EVERYWHERE = {
     "lora_alpha": _LORA,
     "quantization_config": _QUANTIZED,
     "gptq_unpacked_column_size": _QUANTIZED,
+    "sparse": "arrays are dense; `jax.experimental.sparse` has no gradients by all our operations",
     "flash_attention": "the kernel is chosen by platform and shape inside the traced program",
     "use_cudnn": "the kernel is chosen by platform and shape inside the traced program",
     "synchronized": "a jitted step takes its statistics over the global batch, wherever that is sharded",
@@ -31,7 +32,6 @@ LEFT_OUT = {
     "InputLayer": {
         "batch_size": "shapes in a graph leave the batch out; it is known when the data are",
         "batch_shape": "shapes in a graph leave the batch out; it is known when the data are",
-        "sparse": "arrays are dense; `jax.experimental.sparse` has no gradients by all our operations",
         "ragged": "JAX has no ragged arrays: pad, and give a mask",
         "input_tensor": "a node of a graph holds a shape and no values",
         "optional": "what a model is called on is fixed by its graph",
@@ -43,6 +43,7 @@ LEFT_OUT = {
 }
 
 OTHER_DEFAULT = {
+    "CategoryEncoding": {"num_tokens": "Keras's None is an error as soon as the layer is made"},
     "InputLayer": {
         "shape": "an input without a shape would have to be given one of Keras's other arguments",
         "dtype": "Keras's None means its global `floatx`; there is no global state here",
@@ -55,6 +56,7 @@ OTHER_DEFAULT = {
 ADDED = {
     "activity_regularizer": "an argument of every layer in Keras, by `**kwargs`",
     "cache_length": "room for the keys and values of the positions so far: decoding step by step",
+    "data_format": "of every image layer in Keras, by `**kwargs`",
     "position_embedding": "of queries and keys, such as `RotaryEmbedding()`",
     "return_attention_scores": "of the call in Keras; a call here takes arrays alone",
     "use_causal_mask": "of the call in Keras; a call here takes arrays alone",

@@ -7,6 +7,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "examples"
 BRIEFLY = {
+    "char_decoder": ["--epochs", "1"],
     "custom_layer": ["--epochs", "1"],
     "digits_cnn": ["--epochs", "1"],
     "digits_mlp": ["--epochs", "2"],

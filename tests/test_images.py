@@ -46,16 +46,17 @@ def first(x):
 
 @pytest.mark.parametrize("method", ["bilinear", "nearest", "bicubic", "lanczos3", "lanczos5"])
 def test_resizing(method):
-    for height, width in ((3, 9), (14, 2)):
-        both("Resizing", PHOTO, height=height, width=width, interpolation=method)
-    both("Resizing", PHOTO, height=3, width=4, interpolation=method, antialias=True)
+    both("Resizing", PHOTO, height=3, width=9, interpolation=method, antialias=method == "lanczos3")
+    if method == "bilinear":
+        both("Resizing", PHOTO, height=14, width=4, antialias=True)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (9, 3), (3, 10)])
 @pytest.mark.parametrize("way", ["crop_to_aspect_ratio", "pad_to_aspect_ratio"])
 def test_resizing_keeps_the_aspect_ratio(way, size):
     both("Resizing", PHOTO, height=size[0], width=size[1], fill_value=7.0, **{way: True})
-    both("Resizing", first(PHOTO), height=size[0], width=size[1], data_format="channels_first", **{way: True})
+    if size == (9, 3):
+        both("Resizing", first(PHOTO), height=9, width=3, data_format="channels_first", **{way: True})
 
 
 @pytest.mark.parametrize("name", ["Resizing", "CenterCrop"])
@@ -64,11 +65,14 @@ def test_whole_numbers_stay_in_resizing_and_become_floats_elsewhere(name):
     both(name, BYTES.astype(np.int32), height=7, width=4)
 
 
-@pytest.mark.parametrize("size", [(7, 6), (4, 3), (3, 4), (1, 1), (9, 4), (4, 9), (20, 20)])
+@pytest.mark.parametrize("size", [(7, 6), (4, 3), (1, 2), (9, 4), (20, 20)])
 def test_center_crop(size):
     both("CenterCrop", PHOTO, height=size[0], width=size[1])
     if size == (4, 3):
         both("CenterCrop", first(PHOTO), height=4, width=3, data_format="channels_first")
+        crop = jl.CenterCrop(4, 3, "channels_first")
+        eager, _ = crop.apply({}, {}, first(PHOTO))  # of a NumPy array, which is no shape
+        np.testing.assert_array_equal(eager, ours(crop, first(PHOTO)))
 
 
 def test_rescaling():
@@ -100,7 +104,6 @@ def test_random_crop_has_one_shape_in_training_and_inference():
         ("wrap", "bilinear"),
         ("constant", "bilinear"),
         ("nearest", "nearest"),
-        ("constant", "nearest"),
     ],
 )
 def test_moves_turns_and_zooms_of_a_fixed_size(fill_mode, interpolation):

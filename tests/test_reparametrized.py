@@ -119,3 +119,13 @@ def test_a_model_with_a_tied_embedding_has_one_weight():
         embed.init(jax.random.key(0), (2, 3))
     with pytest.raises(ValueError, match="expected logit_soft_cap > 0"):
         jl.ReversibleEmbedding(5, 4, logit_soft_cap=0.0)
+
+
+def test_reversible_embedding_hands_its_mask_through_both_ways():
+    embed = jl.ReversibleEmbedding(6, 4, mask_zero=True)
+    model = jl.Sequential(embed, jl.Dense(4), embed)
+    ids = jnp.array([[3, 1, 0], [2, 0, 0]])
+    params, state = model.init(jax.random.key(0), ids)
+    logits, _ = model.apply(params, state, ids)
+    assert logits.values.shape == (2, 3, 6)
+    np.testing.assert_array_equal(logits.mask, ids != 0)

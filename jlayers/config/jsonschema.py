@@ -21,7 +21,7 @@ def json_schema() -> dict[str, Any]:
     >>> import jlayers.config
     >>> schema = jlayers.config.json_schema()
     >>> sorted(schema["properties"])[:3]
-    ['data', 'freeze', 'loss']
+    ['augment', 'data', 'freeze']
     """
     definitions: dict[str, Any] = {}
     for kind in KINDS:

@@ -6,7 +6,7 @@ Statistics are taken in float32 or wider and about the mean, so that a large mea
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jlayers import constraints, initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import axis_of, fraction, need_features, need_floating, positive, reshaped_to
+from jlayers.layers._batch_renorm import renorm_of
 from jlayers.masks import Masked, expand, keeps_mask, refusal, with_mask
 from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype, wide_dtype
@@ -109,6 +110,9 @@ def BatchNormalization(
     gamma_regularizer: RegularizerLike | None = None,
     beta_constraint: ConstraintLike | None = None,
     gamma_constraint: ConstraintLike | None = None,
+    renorm: bool = False,
+    renorm_clipping: Mapping[str, float] | None = None,
+    renorm_momentum: float = 0.99,
 ):
     """Normalises each channel over the batch and all positions (Ioffe and Szegedy, 2015). As in Keras.
 
@@ -134,6 +138,11 @@ def BatchNormalization(
         gamma_regularizer: penalty on `gamma`.
         beta_constraint: what `beta` is held to after each update; see `Layer.constrain`.
         gamma_constraint: what `gamma` is held to.
+        renorm: in training correct the batch's statistics towards running ones, with no gradient through the
+            correction (Ioffe, 2017), for small batches. More state: `moving_stddev`, `renorm_mean`,
+            `renorm_stddev`.
+        renorm_clipping: bounds of the correction `y * r + d`: `rmin` (0), `rmax` (none), `dmax` (none).
+        renorm_momentum: weight of the old running statistics that the correction aims at.
 
     Raises:
         ValueError: a momentum outside [0, 1], an epsilon of 0 or less, or an axis that the input lacks.
@@ -150,6 +159,7 @@ def BatchNormalization(
     _check_epsilon("BatchNormalization", epsilon)
     regularized = (beta_regularizer, gamma_regularizer)
     constraints.check(beta_constraint, gamma_constraint)
+    correction = renorm_of(renorm_clipping, renorm_momentum) if renorm else None
     affine = _Affine(center, scale, beta_initializer, gamma_initializer, regularized)
     make_mean = initializers.get(moving_mean_initializer)
     make_variance = initializers.get(moving_variance_initializer)
@@ -158,10 +168,11 @@ def BatchNormalization(
         need_floating("BatchNormalization", x)
         size = _sizes("BatchNormalization", x, _axes("BatchNormalization", x, axis))
         affine_key, mean_key, variance_key = jax.random.split(key, 3)
-        return affine.init(affine_key, size, param_dtype(x)), {
-            "moving_mean": make_mean(mean_key, size, wide_dtype(x.dtype)),
-            "moving_variance": make_variance(variance_key, size, wide_dtype(x.dtype)),
-        }
+        mean = make_mean(mean_key, size, wide_dtype(x.dtype))
+        variance = make_variance(variance_key, size, wide_dtype(x.dtype))
+        more = correction.begin(mean, variance) if correction else {}
+        params = affine.init(affine_key, size, param_dtype(x))
+        return params, {"moving_mean": mean, "moving_variance": variance, **more}
 
     def move(old: jax.Array, new: jax.Array) -> jax.Array:
         return old * momentum + new.reshape(old.shape).astype(old.dtype) * (1 - momentum)
@@ -169,6 +180,12 @@ def BatchNormalization(
     def counted(mask: jax.Array, x: Any) -> jax.Array:
         """What enters the statistics: all, for the sake of finite numbers, where nothing is real."""
         return jnp.broadcast_to(expand(mask | ~jnp.any(mask), x.ndim), x.shape)
+
+    def moved(state: Any, mean: jax.Array, variance: jax.Array) -> dict[str, jax.Array]:
+        moving = {"moving_mean": move(state["moving_mean"], mean)}
+        if correction:
+            return moving | correction.moved(state, mean, variance, momentum, epsilon)
+        return moving | {"moving_variance": move(state["moving_variance"], variance)}
 
     def apply(params: Any, x: jax.Array, *, state: Any, train: bool, mask: Any) -> tuple[Any, Any]:
         need_floating("BatchNormalization", x)
@@ -180,16 +197,19 @@ def BatchNormalization(
         wide = x.astype(wide_dtype(x.dtype))
         others = [a for a in range(x.ndim) if a != channels]
         empty = any(x.shape[a] == 0 for a in others)
-        if train and not empty:
+        before, learns = state, train and not empty
+        if learns:
             centred, mean, variance = _moments(wide, others, None if mask is None else counted(mask, x))
-            moved = {"moving_mean": move(moving[0], mean), "moving_variance": move(moving[1], variance)}
+            state = moved(before, mean, variance)
             if mask is not None:
-                moved = jax.tree.map(functools.partial(jnp.where, jnp.any(mask)), moved, dict(state))
-            state = moved
+                state = jax.tree.map(functools.partial(jnp.where, jnp.any(mask)), state, dict(before))
         else:
             mean, variance = (reshaped_to(wide, old, [channels]) for old in moving)
             centred = wide - mean
         y = centred * jax.lax.rsqrt(variance + epsilon)
+        if correction and learns:
+            r, d = correction.factors(before, mean, variance, epsilon)
+            y = y * r + d
         return with_mask(affine.apply(params, y, [channels]).astype(x.dtype), mask), state
 
     return init, apply

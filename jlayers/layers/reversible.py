@@ -10,6 +10,7 @@ from jax import random
 from jlayers import constraints, initializers
 from jlayers.core import layer
 from jlayers.layers.embedding import Embedding
+from jlayers.masks import with_mask
 from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype
 
@@ -24,6 +25,7 @@ def ReversibleEmbedding(
     embeddings_initializer: InitializerLike = "uniform",
     embeddings_regularizer: RegularizerLike | None = None,
     embeddings_constraint: ConstraintLike | None = None,
+    mask_zero: bool = False,
     reverse_dtype: str | None = None,
     logit_soft_cap: float | None = None,
 ):
@@ -48,6 +50,8 @@ def ReversibleEmbedding(
         embeddings_initializer: first values of each table.
         embeddings_regularizer: penalty on `embeddings`; see `Layer.penalty`.
         embeddings_constraint: what `embeddings` are held to after each update; see `Layer.constrain`.
+        mask_zero: 0 stands for padding: the vectors are `Masked`, real where the number is not 0, and so are
+            the logits of masked vectors.
         reverse_dtype: in which to compute and give the logits, such as "float32"; that of the vectors if not
             given.
         logit_soft_cap: keep logits between plus and minus this number, by `cap * tanh(logits / cap)`.
@@ -67,7 +71,9 @@ def ReversibleEmbedding(
             f"ReversibleEmbedding: expected logit_soft_cap > 0, received logit_soft_cap={logit_soft_cap!r}"
         )
     constraints.check(embeddings_constraint)
-    forward = Embedding(input_dim, output_dim, embeddings_initializer, embeddings_regularizer)
+    forward = Embedding(
+        input_dim, output_dim, embeddings_initializer, embeddings_regularizer, mask_zero=mask_zero
+    )
     make = initializers.get(embeddings_initializer)
 
     def is_reverse(x: Any) -> bool:
@@ -89,12 +95,14 @@ def ReversibleEmbedding(
             params["reverse_embeddings"] = make(own, (output_dim, input_dim), param_dtype(x))
         return params
 
-    def apply(params: Any, x: Any) -> Any:
+    def apply(params: Any, x: Any, *, mask: Any) -> Any:
         if not is_reverse(x):
-            return forward.apply(params, {}, x)[0]
+            return forward.apply(params, {}, with_mask(x, mask))[0]
         table = params["embeddings"].T if tie_weights else params["reverse_embeddings"]
         x = x.astype(reverse_dtype or x.dtype)
         logits = x @ table.astype(x.dtype)
-        return logits if logit_soft_cap is None else logit_soft_cap * jnp.tanh(logits / logit_soft_cap)
+        if logit_soft_cap is not None:
+            logits = logit_soft_cap * jnp.tanh(logits / logit_soft_cap)
+        return with_mask(logits, mask)
 
     return init, apply

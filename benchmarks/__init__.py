@@ -1,0 +1,1 @@
+"""What jlayers promises, measured side by side. See benchmarks/README.md."""

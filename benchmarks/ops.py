@@ -1,0 +1,196 @@
+"""Each op of `jlayers.ops` in its fast form against its plain twin: forward, and forward with all gradients.
+
+    python -m benchmarks.ops [--only pool] [--rounds 15] [--output benchmarks/results/ops]
+
+The two forms take turns in one process; a ratio is the median over the rounds, below 1 where the fast form
+is faster. Each pair is first shown to compute the same values and gradients; the exit code is 1 if one does
+not. A new case is a new line of `CASES`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jlayers as jl
+from benchmarks.goals import median, ratio
+from benchmarks.peers import hand
+from benchmarks.report import number, seconds, table
+from jlayers.ops import attention, depthwise, pool
+
+ROOT = pathlib.Path(__file__).parent
+SLICE = 0.03  # seconds of one turn
+CLOSE = 1e-4  # of the largest value
+SCALE = 0.08  # of the inputs: small enough that recurrent weights do not blow up what is rounded
+
+
+class Case(NamedTuple):
+    """Two forms of one function of float32 arrays of the given shapes."""
+
+    name: str
+    fast: Callable[..., jax.Array]
+    plain: Callable[..., jax.Array]
+    shapes: tuple[tuple[int, ...], ...]
+
+
+def case(name: str, fast: Any, plain: Any, *shapes: tuple[int, ...], **options: Any) -> Case:
+    """A case; `options` go to both forms."""
+    return Case(name, functools.partial(fast, **options), functools.partial(plain, **options), shapes)
+
+
+def square(window: int, stride: int, padding: str = "same") -> dict[str, Any]:
+    return {"window": (window,) * 2, "strides": (stride,) * 2, "padding": padding}
+
+
+def strided(stride: int, dilation: int = 1) -> dict[str, Any]:
+    return {"strides": (stride,) * 2, "padding": "same", "dilation": (dilation,) * 2}
+
+
+def layer(constructor: Any) -> Callable[..., jax.Array]:
+    """A recurrent layer as a function of its input and of its parameters, in the order of the layer's own."""
+
+    def run(x: jax.Array, kernel: jax.Array, recurrent_kernel: jax.Array, bias: jax.Array) -> jax.Array:
+        params = {"kernel": kernel, "recurrent_kernel": recurrent_kernel, "bias": bias}
+        return constructor(recurrent_kernel.shape[0]).apply(params, {}, x)[0]
+
+    return run
+
+
+def scanned(cell: Any, states: int) -> Callable[..., jax.Array]:
+    """The scan that one writes by hand; see `benchmarks/peers/hand.py`."""
+
+    def run(x: jax.Array, kernel: jax.Array, recurrent_kernel: jax.Array, bias: jax.Array) -> jax.Array:
+        params = {"w": kernel, "u": recurrent_kernel, "b": bias}
+        start = (jnp.zeros((x.shape[0], recurrent_kernel.shape[0])),) * states
+        return jax.lax.scan(functools.partial(cell, params), start, x.swapaxes(0, 1))[0][0]
+
+    return run
+
+
+LSTM = (layer(jl.LSTM), scanned(hand.lstm_cell, 2))
+GRU = (layer(jl.GRU), scanned(hand.gru_cell, 1))
+MAX = (pool.max_pool, pool.max_pool_lax)
+DEPTHWISE = (depthwise.depthwise_conv, depthwise.depthwise_conv_lax)
+ATTENTION = (attention.dot_product_attention, attention.dot_product_attention_plain)
+
+CASES = (
+    case("max_pool 2x2", *MAX, (128, 26, 26, 32), **square(2, 2, "valid")),
+    case("max_pool 2x2", *MAX, (32, 112, 112, 16), **square(2, 2)),
+    case("max_pool 3x3, stride 2", *MAX, (32, 56, 56, 64), **square(3, 2)),
+    case("max_pool 3x3, stride 1", *MAX, (32, 28, 28, 64), **square(3, 1)),
+    case("depthwise 3x3", *DEPTHWISE, (32, 28, 28, 96), (3, 3, 96, 1), **strided(1)),
+    case("depthwise 3x3", *DEPTHWISE, (32, 14, 14, 384), (3, 3, 384, 1), **strided(1)),
+    case("depthwise 3x3, stride 2", *DEPTHWISE, (32, 28, 28, 144), (3, 3, 144, 1), **strided(2)),
+    case("depthwise 5x5, stride 2", *DEPTHWISE, (8, 56, 56, 144), (5, 5, 144, 1), **strided(2)),
+    case("depthwise 3x3, dilation 2", *DEPTHWISE, (8, 28, 28, 96), (3, 3, 96, 1), **strided(1, 2)),
+    case("LSTM", *LSTM, (32, 100, 64), (64, 512), (128, 512), (512,)),
+    case("LSTM", *LSTM, (128, 50, 32), (32, 256), (64, 256), (256,)),
+    case("GRU", *GRU, (32, 100, 64), (64, 384), (128, 384), (2, 384)),
+    case("attention", *ATTENTION, *[(16, 128, 4, 32)] * 3),
+    case("attention", *ATTENTION, *[(2, 1024, 8, 64)] * 3),
+    case("attention, causal", *ATTENTION, *[(4, 512, 8, 64)] * 3, causal=True),
+)
+
+
+def programs(form: Callable[..., jax.Array], inputs: list[jax.Array]) -> tuple[Any, Any]:
+    """The form compiled, and the form with the gradients of all its inputs."""
+    result = jax.eval_shape(form, *inputs)
+    weights = jnp.cos(jnp.arange(math.prod(result.shape), dtype=result.dtype)).reshape(result.shape)
+
+    def both(*inputs: jax.Array) -> Any:
+        value, pullback = jax.vjp(form, *inputs)
+        return value, pullback(weights)
+
+    return jax.jit(form), jax.jit(both)
+
+
+def difference(a: Any, b: Any) -> float:
+    """The largest difference of two trees, as a share of the largest value in its array."""
+
+    def share(a: jax.Array, b: jax.Array) -> float:
+        return float(jnp.abs(a - b).max() / jnp.maximum(jnp.abs(b).max(), 1e-30))
+
+    return max(jax.tree.leaves(jax.tree.map(share, a, b)))
+
+
+def take_turns(functions: dict[str, Any], inputs: list[jax.Array], rounds: int) -> dict[str, list[float]]:
+    """Seconds per call in each round."""
+
+    def timed(function: Any, calls: int) -> float:
+        begin = time.perf_counter()
+        for _ in range(calls):
+            result = function(*inputs)
+        jax.block_until_ready(result)
+        return (time.perf_counter() - begin) / calls
+
+    calls = {name: math.ceil(SLICE / timed(function, 1)) for name, function in functions.items()}
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            times[name].append(timed(function, calls[name]))
+    return times
+
+
+def measure(each: Case, rounds: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    inputs = [jnp.asarray(SCALE * rng.normal(size=shape), jnp.float32) for shape in each.shapes]
+    fast, plain = programs(each.fast, inputs), programs(each.plain, inputs)
+    found: dict[str, Any] = {"name": each.name, "shapes": each.shapes}
+    found["difference"] = difference(fast[1](*inputs), plain[1](*inputs))  # compiles both
+    for part, pair in zip(("forward", "gradient"), zip(fast, plain, strict=True), strict=True):
+        functions = dict(zip(("fast", "plain"), pair, strict=True))
+        jax.block_until_ready([function(*inputs) for function in functions.values()])
+        found[part] = take_turns(functions, inputs, rounds)
+    return found
+
+
+def markdown(results: list[dict[str, Any]]) -> str:
+    rows = []
+    for found in results:
+        row = [found["name"], " ".join("×".join(map(str, shape)) for shape in found["shapes"])]
+        for part in ("forward", "gradient"):
+            times = found[part]
+            row += [seconds(median(times[form])) for form in ("fast", "plain")]
+            row.append(number(ratio(times["fast"], times["plain"])))
+        rows.append([*row, f"{found['difference']:.0e}"])
+    parts = ("forward", "with gradient")
+    columns = [f"{part}{what}" for part in parts for what in (", fast", ", plain", ": ratio")]
+    return table(["op", "shapes", *columns, "difference"], rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--output", type=pathlib.Path, default=ROOT / "results" / "ops")
+    options = parser.parse_args()
+    results = []
+    for each in CASES:
+        if options.only in each.name:
+            print(each.name, *each.shapes, flush=True)
+            results.append(measure(each, options.rounds))
+    text = (
+        f"# Fast forms of jlayers.ops against their plain twins\n\nJAX {jax.__version__}, "
+        f"{jax.devices()[0].device_kind}, float32, medians of {options.rounds} rounds.\n\n"
+        f"{markdown(results)}\n"
+    )
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.with_suffix(".md").write_text(text, encoding="utf-8")
+    options.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(text)
+    return 0 if all(found["difference"] < CLOSE for found in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
