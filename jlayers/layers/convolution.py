@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from jlayers import activations, constraints, initializers, regularizers
@@ -144,7 +145,7 @@ def _conv(
         regularizers.get(regularizer)
     channel_axis = 1 if data_format == "channels_first" else -1
     extent = reach(window, dilation)
-    pads: Any = [(extent[0] - 1, 0)] if padding == "causal" else padding
+    pads: Any = ((extent[0] - 1, 0),) if padding == "causal" else padding
 
     def check(x: Any) -> None:
         need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
@@ -170,7 +171,8 @@ def _conv(
         check(x)
         kernel = params["kernel"].astype(x.dtype)
         need_features(type_name, x, channel_axis, kernel.shape[-2] * groups, "channels")
-        y = conv(x, kernel, steps, pads, dilation, groups)
+        last = jnp.moveaxis(x, channel_axis, -1)
+        y = jnp.moveaxis(conv(last, kernel, steps, pads, dilation, groups), -1, channel_axis)
         return finished(y, params, channel_axis, activate)
 
     return init, apply

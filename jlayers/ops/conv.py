@@ -22,7 +22,7 @@ from jlayers.ops.depthwise import depthwise_conv_shifted
 
 __all__ = ["conv", "conv_lax", "conv_product", "conv_turned"]
 
-Padding = Literal["valid", "same"] | Sequence[tuple[int, int]]
+Padding = Literal["valid", "same"] | tuple[tuple[int, int], ...]
 
 
 def conv(
@@ -66,7 +66,7 @@ def conv_lax(
         x,
         kernel,
         strides,
-        padding.upper() if isinstance(padding, str) else padding,
+        padding,
         rhs_dilation=dilation,
         dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
         feature_group_count=groups,
@@ -134,6 +134,6 @@ def _pads(
     x: jax.Array, kernel: jax.Array, padding: Padding, strides: Sequence[int], dilation: Sequence[int]
 ) -> tuple[tuple[int, int], ...]:
     if not isinstance(padding, str):
-        return tuple(map(tuple, padding))  # type: ignore[arg-type]
+        return tuple(padding)
     extent = [(size - 1) * step + 1 for size, step in zip(kernel.shape[:-2], dilation, strict=True)]
     return tuple(lax.padtype_to_pads(x.shape[1:-1], extent, strides, padding.upper()))
