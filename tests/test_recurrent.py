@@ -1,7 +1,5 @@
 """SimpleRNN, LSTM and GRU against Keras with the same weights, and against plain NumPy under dropout."""
 
-import inspect
-
 import jax
 import jax.numpy as jnp
 import keras
@@ -93,19 +91,6 @@ def test_outputs_states_and_gradients_are_those_of_keras(make, given_state, opti
         strict=True,
     ):
         np.testing.assert_allclose(received, expected, rtol=2e-5, atol=2e-5)
-
-
-@pytest.mark.parametrize("make", LAYERS)
-def test_arguments_stand_in_keras_order_with_its_defaults(make):
-    ours = {
-        n: p
-        for n, p in inspect.signature(make).parameters.items()
-        if n not in ("name", "trainable", "frozen", "precision")
-    }
-    theirs = inspect.signature(getattr(keras.layers, make.__name__).__init__).parameters
-    assert list(ours) == [name for name in theirs if name in ours]
-    for name, parameter in ours.items():
-        assert parameter.default == theirs[name].default, name
 
 
 # ---------------------------------------------------------------------------------------- parameters

@@ -1,6 +1,5 @@
 """Cells, RNN and StackedRNNCells against Keras with the same weights, and against SimpleRNN, LSTM, GRU."""
 
-import inspect
 import json
 import pickle
 
@@ -41,17 +40,6 @@ def test_a_cell_is_one_step_of_its_layer_and_begins_with_zeros(kind):
     received, _ = cell.apply(params, {}, x[:, 1], *states)
     expected, _ = layer.apply(params, {}, x)
     jax.tree.map(lambda r, e: np.testing.assert_allclose(r, e, atol=1e-6), received, expected)
-
-
-@pytest.mark.parametrize("name", [*(f"{kind}Cell" for kind in KINDS), "RNN", "StackedRNNCells"])
-def test_arguments_stand_in_keras_order_with_its_defaults(name):
-    ours = inspect.signature(getattr(jl, name)).parameters
-    theirs = inspect.signature(getattr(keras.layers, name).__init__).parameters
-    own = [argument for argument in ours if argument not in ("name", "trainable", "frozen", "precision")]
-    assert own == [argument for argument in theirs if argument in own]
-    left_out = set(theirs) - set(own) - {"self", "kwargs"}
-    assert left_out <= {"seed", "stateful", "zero_output_for_mask"}  # keys, carries and masks are explicit
-    assert all(ours[argument].default == theirs[argument].default for argument in own)
 
 
 def test_init_of_a_cell_is_that_of_its_layer(key):

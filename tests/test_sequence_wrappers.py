@@ -1,6 +1,5 @@
 """TimeDistributed and Bidirectional against Keras with the same weights, and against plain loops."""
 
-import inspect
 import json
 import pickle
 
@@ -216,15 +215,6 @@ def test_bidirectional_with_two_layers_is_that_of_keras():
     layer, backward_layer = two(keras.layers)
     theirs = keras.layers.Bidirectional(layer, backward_layer=backward_layer)
     parity(ours, theirs, data((2, 4, 2)))
-
-
-@pytest.mark.parametrize("constructor", [jl.TimeDistributed, jl.Bidirectional])
-def test_arguments_stand_in_keras_order_with_its_defaults(constructor):
-    ours = inspect.signature(constructor).parameters
-    theirs = inspect.signature(getattr(keras.layers, constructor.__name__).__init__).parameters
-    own = [name for name in ours if name not in ("name", "trainable", "frozen", "precision")]
-    assert own == [name for name in theirs if name in own]
-    assert all(ours[name].default == theirs[name].default for name in own)
 
 
 def test_bidirectional_freezes_one_direction_and_pickles(key):
