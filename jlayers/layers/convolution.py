@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer
