@@ -1,7 +1,5 @@
 """ConvLSTM1D, 2D and 3D against Keras with the same weights, and dropout against a plain loop."""
 
-import inspect
-
 import jax
 import jax.numpy as jnp
 import keras
@@ -43,17 +41,6 @@ def test_channels_first_is_channels_last_transposed(rank):
     expected, _ = last.apply(params, {}, x)
     received, _ = first.apply(params, {}, jnp.moveaxis(x, -1, 2))
     np.testing.assert_allclose(jnp.moveaxis(received, 2, -1), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_arguments_stand_in_keras_order_with_its_defaults(name):
-    ours = inspect.signature(getattr(jl, name)).parameters
-    theirs = inspect.signature(getattr(keras.layers, name).__init__).parameters
-    own = [argument for argument in ours if argument not in ("name", "trainable", "frozen")]
-    assert own == [argument for argument in theirs if argument in own]
-    left_out = set(theirs) - set(own) - {"self", "kwargs"}
-    assert left_out == {"seed", "stateful", "activity_regularizer"}
-    assert all(ours[argument].default == theirs[argument].default for argument in own)
 
 
 def test_bias_of_the_forget_gate_starts_at_one(key):
