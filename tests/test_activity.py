@@ -83,7 +83,8 @@ def test_penalty_is_that_of_keras(name):
         losses.pop()
     if name == "SimpleRNN":  # Keras leaves the argument of this one layer unused
         losses = [sum(float(PENALISE(jnp.asarray(leaf))) / len(x) for leaf in expected)]
-    y, moved = ours.apply(unflatten(values), state, x)
+    quick = {"xla_backend_optimization_level": "0"}  # compiling is what takes the time here
+    y, moved = jax.jit(ours.apply, compiler_options=quick)(unflatten(values), state, x)
     for got, want in zip(jax.tree.leaves(y), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
     found = [leaf for path, leaf in flatten(moved).items() if path.endswith("aux_loss")]

@@ -98,7 +98,6 @@ ROWS = [
     (jl.GroupQueryAttention(2, 4, 2, use_causal_mask=True), (2, 3, 4)),
     (jl.Identity(), (2, 3)),
     (jl.InstanceNormalization(), (2, 3, 4)),
-    (jl.InputLayer((None, 2)), (2, 3, 2)),
     (jl.InputLayer((None, 2)), (2, 3, 2), {"precision": "hands its input on for others to cast"}),
     (jl.LayerScale(0.5), (2, 3)),
     (jl.LoRA(jl.Dense(3, activation="tanh"), 2, b_initializer="ones"), (2, 4)),

@@ -10,8 +10,6 @@ from test_sequence_wrappers import CHEAP, made, parity, quick
 
 import jlayers as jl
 
-NAMES = ["ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"]
-
 GRID = [  # rank, options, whether an initial state is given
     (1, {"return_sequences": True, "go_backwards": True}, False),
     (1, {"strides": 2, "padding": "same", "return_state": True, "use_bias": False}, True),

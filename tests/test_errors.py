@@ -571,7 +571,7 @@ SHARED = [
         TypeError,
         "Dense: missing a required argument: 'units'; expected Dense(units, activation=None, use_bias=True,"
         " kernel_initializer='glorot_uniform', bias_initializer='zeros', kernel_regularizer=None, "
-        "bias_regularizer=None, kernel_constraint=None, bias_constraint=None)",
+        "bias_regularizer=None, activity_regularizer=None, kernel_constraint=None, bias_constraint=None)",
     ),
     (
         lambda: jl.AveragePooling2D(),

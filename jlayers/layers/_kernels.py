@@ -10,6 +10,7 @@ import jax
 
 from jlayers.core import Layer, join
 from jlayers.lifting import lift
+from jlayers.precision import precise_in
 
 __all__ = ["find_kernels", "halted", "is_kernel", "standing"]
 
@@ -52,16 +53,18 @@ def standing(layer: Layer) -> Layer:
     A frozen layer stops the gradient to all its parameters. That would stop it, too, on its way to what a
     wrapper adds to a kernel; so the wrapper takes this one, and stops what is frozen itself: see `halted`.
     """
-    made = layer.made or layer
     if not layer.frozen:
         return layer
+    thawed = layer.with_frozen(())
     if layer.frozen == {path for path, _ in layer.walk()}:
-        return dataclasses.replace(made, apply=_inference(made.apply))
-    if not made.wire:
+        return dataclasses.replace(thawed, apply=_inference(thawed.apply))
+    if not layer.wire:
         return layer
     children = {name: standing(child) for name, child in layer.children.items()}
-    init, apply = lift(*made.wire(children), made.spec.name)
-    return dataclasses.replace(made, init=init, apply=apply, children=children)
+    init, apply = lift(*layer.wire(children), layer.spec.name, container=True)
+    if "" in layer.precision:
+        init, apply = precise_in(init, apply, layer.precision[""], children)
+    return dataclasses.replace(thawed, init=init, apply=apply, children=children)
 
 
 def _inference(apply: Callable[..., Any]) -> Callable[..., Any]:

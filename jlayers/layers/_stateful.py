@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jlayers.carry import CARRY
 from jlayers.core import Layer, Wiring
 from jlayers.lifting import lift
-from jlayers.shapes import describe
+from jlayers.shapes import describe, wide_dtype
 
 __all__ = ["carried"]
 
@@ -48,7 +48,8 @@ def carried(
                 )
             params, state = inner_init(key, x, *initial)
             (_, *states), _ = jax.eval_shape(inner_apply, params, state, x, *initial)
-            zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), states)
+            # As all state in float32 or wider, whatever a policy computes in.
+            zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, wide_dtype(s.dtype)), states)
             return params, {**state, CARRY: _as_dict(zeros, names)}
 
         def apply(

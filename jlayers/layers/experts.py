@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from jlayers import initializers, regularizers
 from jlayers.core import Layer, LayerLike, Wiring, layer
 from jlayers.layers._arguments import need_features, need_floating, positive
+from jlayers.masks import is_masked, refusal
 from jlayers.registry import InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype, wide_dtype
 from jlayers.wiring import as_layer, child_key, noted
@@ -93,6 +94,8 @@ def MoE(
 
     def grouped(x: Any) -> tuple[Any, Any]:
         """The shape of the tokens of each example, and the places each expert has for them."""
+        if is_masked(x):
+            raise refusal("MoE", x, "and would give places of its experts to padding")
         need_floating("MoE", x)
         if len(x.shape) < 2:
             raise ValueError(f"MoE: expected an input (batch, ..., features), received {describe(x)}")
