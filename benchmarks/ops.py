@@ -27,7 +27,7 @@ import jlayers as jl
 from benchmarks.goals import median, ratio
 from benchmarks.peers import hand
 from benchmarks.report import number, seconds, table
-from jlayers.ops import attention, depthwise, pool
+from jlayers.ops import attention, conv, depthwise, pool
 
 ROOT = pathlib.Path(__file__).parent
 SLICE = 0.03  # seconds of one turn
@@ -82,6 +82,7 @@ LSTM = (layer(jl.LSTM), scanned(hand.lstm_cell, 2))
 GRU = (layer(jl.GRU), scanned(hand.gru_cell, 1))
 MAX = (pool.max_pool, pool.max_pool_lax)
 DEPTHWISE = (depthwise.depthwise_conv, depthwise.depthwise_conv_lax)
+CONV = conv.conv, conv.conv_lax
 ATTENTION = (attention.dot_product_attention, attention.dot_product_attention_plain)
 
 CASES = (
@@ -94,6 +95,15 @@ CASES = (
     case("depthwise 3x3, stride 2", *DEPTHWISE, (32, 28, 28, 144), (3, 3, 144, 1), **strided(2)),
     case("depthwise 5x5, stride 2", *DEPTHWISE, (8, 56, 56, 144), (5, 5, 144, 1), **strided(2)),
     case("depthwise 3x3, dilation 2", *DEPTHWISE, (8, 28, 28, 96), (3, 3, 96, 1), **strided(1, 2)),
+    case("conv 1x1", *CONV, (32, 14, 14, 256), (1, 1, 256, 256), **strided(1)),
+    case("conv 1x1, stride 2", *CONV, (64, 32, 32, 16), (1, 1, 16, 32), **strided(2)),
+    case("conv 3x3", *CONV, (64, 32, 32, 16), (3, 3, 16, 16), **strided(1)),
+    case("conv 3x3", *CONV, (64, 16, 16, 64), (3, 3, 64, 64), **strided(1)),
+    case("conv 3x3, stride 2", *CONV, (64, 32, 32, 16), (3, 3, 16, 32), **strided(2)),
+    case("conv 3x3, stride 2", *CONV, (32, 28, 28, 64), (3, 3, 64, 128), **strided(2)),
+    case("conv 3x3, 3 channels", *CONV, (64, 32, 32, 3), (3, 3, 3, 16), **strided(1)),
+    case("conv 3x3, 2 groups", *CONV, (16, 14, 14, 128), (3, 3, 64, 128), groups=2, **strided(1)),
+    case("conv 3x3, 32 groups", *CONV, (16, 14, 14, 128), (3, 3, 4, 128), groups=32, **strided(1)),
     case("LSTM", *LSTM, (32, 100, 64), (64, 512), (128, 512), (512,)),
     case("LSTM", *LSTM, (128, 50, 32), (32, 256), (64, 256), (256,)),
     case("GRU", *GRU, (32, 100, 64), (64, 384), (128, 384), (2, 384)),

@@ -1,0 +1,103 @@
+"""Convolution in its forms for CPUs against the plain one: values, all kinds of derivatives, odd cases."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jlayers.ops.conv import conv, conv_lax
+
+# shape of x, window, filters, strides, padding, dilation, groups
+CASES = [
+    ((3, 9, 8, 3), (3, 3), 5, (1, 1), "same", (1, 1), 1),
+    ((3, 9, 8, 3), (3, 2), 5, (2, 1), "valid", (1, 1), 1),
+    ((3, 9, 8, 3), (3, 3), 5, (2, 2), "same", (1, 1), 1),
+    ((3, 9, 8, 3), (3, 3), 4, (3, 2), ((2, 1), (0, 3)), (1, 1), 1),
+    ((3, 9, 8, 2), (2, 3), 4, (1, 1), "valid", (2, 3), 1),
+    ((3, 9, 8, 6), (1, 1), 5, (1, 1), "same", (1, 1), 1),
+    ((3, 9, 8, 6), (1, 1), 5, (3, 2), "valid", (1, 1), 1),
+    ((3, 9, 8, 1), (3, 3), 5, (1, 1), "valid", (1, 1), 1),
+    ((3, 9, 8, 6), (3, 3), 4, (1, 1), "same", (1, 1), 2),
+    ((3, 9, 8, 6), (2, 2), 9, (2, 2), "valid", (1, 1), 3),
+    ((3, 9, 8, 4), (3, 3), 8, (1, 1), "same", (1, 1), 4),
+    ((2, 12, 3), (4,), 5, (3,), ((3, 0),), (1,), 1),
+    ((2, 4, 5, 4, 2), (2, 3, 2), 3, (1, 2, 1), "same", (1, 1, 1), 1),
+]
+
+
+def forms(case):
+    """The form that is chosen, the plain one, and arrays for both."""
+    shape, window, filters, strides, padding, dilation, groups = case
+    options = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(*window, shape[-1] // groups, filters)), jnp.float32)
+    return functools.partial(conv, **options), functools.partial(conv_lax, **options), x, kernel
+
+
+def gradients_of(form):
+    return jax.jit(jax.value_and_grad(lambda x, kernel: jnp.sum(form(x, kernel)), (0, 1)))
+
+
+def close(received, expected, tolerance=2e-5):
+    for a, b in zip(jax.tree.leaves(received), jax.tree.leaves(expected), strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(
+            np.asarray(a, np.float32), np.asarray(b, np.float32), rtol=tolerance, atol=tolerance * 50
+        )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values_gradients_forward_mode_and_second_derivatives(case):
+    fast, plain, x, kernel = forms(case)
+
+    def all_of(form, x, kernel):
+        def loss(x, kernel):
+            return jnp.sum(jnp.sin(form(x, kernel)))
+
+        gradient = jax.grad(loss, (0, 1))
+        moved = (jnp.cos(x), jnp.cos(kernel))
+        return (
+            form(x, kernel),
+            gradient(x, kernel),
+            jax.jvp(form, (x, kernel), moved)[1],
+            jax.jvp(gradient, (x, kernel), moved)[1],
+        )
+
+    close(*(jax.jit(functools.partial(all_of, form))(x, kernel) for form in (fast, plain)))
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[6], CASES[8]], ids=str)
+def test_under_vmap_checkpoint_and_in_half_precision(case):
+    fast, plain, x, kernel = forms(case)
+
+    def gradients(form, x, kernel):
+        mapped = jax.vmap(jax.grad(lambda x, k: jnp.sum(form(x, k) ** 2), (0, 1)), (0, None))
+        kept = jax.checkpoint(lambda x, k: jnp.sum(jnp.tanh(form(x, k))))
+        return mapped(jnp.stack([x, x + 1]), kernel), jax.grad(kept, (0, 1))(x, kernel)
+
+    close(*(jax.jit(functools.partial(gradients, form))(x, kernel) for form in (fast, plain)))
+    half = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    half_gradients = [
+        jax.jit(jax.grad(lambda x, k, f=f: jnp.sum(f(x, k)), (0, 1)))(*half) for f in (fast, plain)
+    ]
+    close(*half_gradients, tolerance=2e-2)
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[5], CASES[8]], ids=str)
+def test_no_examples_and_values_that_are_not_finite(case):
+    fast, plain, x, kernel = forms(case)
+    close(*(gradients_of(form)(x[:0], kernel) for form in (fast, plain)))
+    x = x.at[0, 4, 3, 0].set(jnp.nan).at[1, 2, 2, 0].set(jnp.inf)
+    values, expected = jax.jit(fast)(x, kernel), jax.jit(plain)(x, kernel)
+    np.testing.assert_array_equal(jnp.isfinite(values), jnp.isfinite(expected))
+
+
+def test_the_gradient_for_the_kernel_has_its_operands_turned_in_calls_of_their_own():
+    fast, _, x, kernel = forms(CASES[0])
+    step = jax.jit(jax.grad(lambda kernel, x: jnp.sum(jnp.sin(fast(jnp.tanh(x), kernel)))))
+    program = step.lower(kernel, x).compile().as_text()
+    assert program.count(" call(") == 2
