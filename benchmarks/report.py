@@ -208,7 +208,10 @@ def bars(panel: Any, name: str, measured: Mapping[str, Any]) -> None:
     panel.invert_yaxis()
     panel.axvline(1, color=INK, linewidth=0.8, linestyle=":", zorder=0)
     for place, (length, time) in enumerate(zip(lengths, times, strict=True)):
-        panel.text(length, place, f" {length:.2f}  {seconds(time)}", va="center", fontsize=7, color=GREY)
+        label = f"{length:.2f}  {seconds(time)}"
+        plain = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # over the dotted line
+        offset = {"xytext": (4, 0), "textcoords": "offset points"}
+        panel.annotate(label, (length, place), **offset, va="center", fontsize=7, color=GREY, bbox=plain)
     panel.set_xlim(0, max(lengths) * 1.5)
     panel.set_title(name, fontsize=10)
     panel.tick_params(labelsize=8, length=0)
