@@ -87,6 +87,25 @@ def count_jaxpr(jaxpr: Jaxpr) -> FlopCount:
     return FlopCount(total, tuple(walk.caveats))
 
 
+def primitives(jaxpr: Jaxpr | ClosedJaxpr) -> set[str]:
+    """The names of everything that a traced program does, at any depth.
+
+    >>> sorted(primitives(jax.make_jaxpr(jax.jit(lambda x: jnp.sin(x) + 1.0))(0.0)))
+    ['add', 'jit', 'sin']
+    """
+    names: set[str] = set()
+    seen: set[Any] = set()
+    waiting = [_opened(jaxpr)]
+    while waiting:
+        inner = waiting.pop()
+        if inner not in seen:
+            seen.add(inner)
+            for eqn in inner.eqns:
+                names.add(eqn.primitive.name)
+                waiting.extend(_jaxprs(eqn.params))
+    return names
+
+
 class _Walk:
     def __init__(self) -> None:
         self.caveats: dict[str, None] = {}

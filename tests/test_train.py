@@ -211,7 +211,7 @@ def test_each_step_compiles_once():
         predict(trainer, state, X)
         predict(trainer, state, X[:33])
     assert traces.count(((32, 4), True)) == 1
-    for compiled in (trainer.train_step.jitted, trainer.eval_step.jitted, trainer.predict_step):
+    for compiled in (trainer.train_step.looped, trainer.eval_step.jitted, trainer.predict_step):
         assert compiled._cache_size() == 1
 
 
@@ -559,7 +559,7 @@ def test_shapes_of_targets_are_checked_before_any_work():
     trainer = regressor()
     with pytest.raises(ValueError, match=r"\(32,\).*\(32, 1\).*y\[\.\.\., None\]"):
         fit(trainer, X, Y[:, 0])
-    assert trainer.train_step.jitted._cache_size() == 0
+    assert trainer.train_step.jitted._cache_size() == trainer.train_step.looped._cache_size() == 0
 
 
 def test_a_state_of_another_optimizer_is_refused_and_adopted():

@@ -16,6 +16,7 @@ from jlayers.optimizers import OptimizerLike
 from jlayers.precision import PrecisionLike
 from jlayers.preprocessing import PreprocessorLike
 from jlayers.train.callbacks import EarlyStopping
+from jlayers.train.calls import StepsPerCall
 
 __all__ = ["Settings", "Training"]
 
@@ -38,6 +39,7 @@ class Training:
             random, of each class with labels.
         class_weight: a weight for each label; labels without one have weight 1.
         early_stopping: when to stop before the last epoch.
+        steps_per_call: steps in one dispatch; `auto` takes many where a step is so small that this pays.
     """
 
     epochs: int = 10
@@ -46,11 +48,14 @@ class Training:
     validation: float = 0.0
     class_weight: dict[str, float] | None = None
     early_stopping: Annotated[EarlyStopping, Record(EarlyStopping)] | None = None
+    steps_per_call: StepsPerCall = "auto"
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "1 epoch or more", epochs=self.epochs)
         _require(self.batch_size >= 1, "1 sample or more", batch_size=self.batch_size)
         _require(0 <= self.validation < 1, "a fraction in [0, 1)", validation=self.validation)
+        if self.steps_per_call != "auto":
+            _require(self.steps_per_call >= 1, "1 step or more", steps_per_call=self.steps_per_call)
         for label in self.class_weight or {}:
             _require(label.isdecimal(), "labels (0, 1, ...) as keys", class_weight=self.class_weight)
         stop = self.early_stopping

@@ -186,6 +186,26 @@ class ArrayBatches:
             else:
                 yield pad(Batch(x, y, weight), size)
 
+    def blocks(self, size: int, number: int = 0, start: int = 0) -> Iterator[tuple[Batch, int]]:
+        """The batches of an epoch, `size` of them at a time, stacked: `(size, batch, ...)`.
+
+        Beside each block stands how many of its batches count: fewer in the last one, which is filled up.
+
+        >>> data = ArrayBatches(np.arange(5), batch_size=2)
+        >>> [(block.x.tolist(), count) for block, count in data.blocks(2)]
+        [([[0, 1], [2, 3]], 2), ([[4, 4], [4, 4]], 1)]
+        """
+        steps, last = len(self), (len(self) - 1) * self.batch_size
+        rows = order(self.rows, self.seed, number) if self.shuffle else np.arange(self.rows)
+        rows = np.append(rows[:last], np.resize(rows[last:], self.batch_size)).reshape(steps, -1)
+        mask = (np.arange(rows.size) < self.rows).astype(np.float32).reshape(steps, -1)
+        for begin in range(start, steps, size):
+            picked = np.minimum(np.arange(begin, begin + size), steps - 1)
+            x, y, weight = (
+                map_arrays(lambda a, at=rows[picked]: a.take(at, axis=0), part) for part in self.data[:3]
+            )
+            yield Batch(x, y, weight, mask[picked]), min(size, steps - begin)
+
 
 class StreamBatches:
     """Batches from an iterable of `(x, y)` or `(x, y, sample_weight)`, in its own order.

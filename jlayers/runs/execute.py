@@ -82,6 +82,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any]) -> dict[s
             seed=experiment.settings.seed,
             class_weight=None if weights is None else {int(label): w for label, w in weights.items()},
             callbacks=listeners,
+            steps_per_call=settings.steps_per_call,
         )
     kept = len(history["loss"]) - 1
     stopping = settings.early_stopping

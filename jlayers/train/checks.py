@@ -13,11 +13,11 @@ from jlayers.data.batches import as_data, leaves, map_arrays
 __all__ = ["as_arrays", "check_finite", "class_weights", "whole_number"]
 
 
-def whole_number(name: str, value: Any, least: int) -> int:
-    """`value`, if it is a whole number of at least `least`."""
+def whole_number(name: str, value: Any, least: int, otherwise: str = "") -> int:
+    """`value`, if it is a whole number of at least `least`; the message adds what else may be given."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(
-            f"expected {name} to be a whole number of at least {least}, received {name}={value!r}"
+            f"expected {name} to be a whole number of at least {least}{otherwise}, received {name}={value!r}"
         )
     return int(value)
 

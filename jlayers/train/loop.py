@@ -18,6 +18,7 @@ import numpy as np
 from jlayers.core import Layer
 from jlayers.data.batches import ArrayBatches
 from jlayers.train.callbacks import Callback, Run
+from jlayers.train.calls import StepsPerCall, call_of
 from jlayers.train.checks import as_arrays, check_finite, whole_number
 from jlayers.train.ids import check_ids, lookups
 from jlayers.train.scaling import FLOOR
@@ -61,6 +62,7 @@ def fit(
     class_weight: Mapping[int, float] | None = None,
     callbacks: Sequence[Any] = (),
     state: TrainState | None = None,
+    steps_per_call: StepsPerCall = "auto",
 ) -> tuple[TrainState, History]:
     """Train for some epochs. Silent; add `jl.ProgressBar()` to the callbacks to watch.
 
@@ -82,6 +84,10 @@ def fit(
         class_weight: factors by class number.
         callbacks: see `jl.Callback`.
         state: to go on from; it is left untouched.
+        steps_per_call: steps in one dispatch (Keras: `steps_per_execution`), which small models gain from:
+            what they learn is the same, bit for bit, and progress and bad losses are seen once per call.
+            "auto" is 1 for batches from an iterable, for large steps, and on a CPU for steps with a
+            convolution; else as many as pay. See `jlayers.train.calls`.
 
     Returns:
         The state, and the history: by name (`loss`, `accuracy`, `val_loss`, ...) one number per epoch.
@@ -105,6 +111,8 @@ def fit(
         )
     epochs = whole_number("epochs", epochs, 0)
     seed = whole_number("seed", seed, 0)
+    if steps_per_call != "auto":
+        steps_per_call = whole_number("steps_per_call", steps_per_call, 1, " or 'auto'")
     parts = arrays(x, y, sample_weight, class_weight)
     parts, validation_data = hold_out(parts, validation_data, validation_split)
     data = source(x, parts, class_weight, batch_size, shuffle, seed)
@@ -114,7 +122,7 @@ def fit(
         state = trainer.init(jax.random.key(seed), data.first().x)
     else:
         trainer.check_state(state)
-    return _Fit(trainer, state, data, validation, callbacks).run(state, epochs)
+    return _Fit(trainer, state, data, validation, callbacks, steps_per_call).run(state, epochs)
 
 
 class _Fit:
@@ -127,6 +135,7 @@ class _Fit:
         data: Source,
         validation: Source | None,
         callbacks: Sequence[Any],
+        steps_per_call: StepsPerCall,
     ):
         self.trainer = trainer
         self.data = data
@@ -134,10 +143,13 @@ class _Fit:
         self.review = look_over(trainer, state, data)
         self.validation_review = None if validation is None else look_over(trainer, state, validation)
         self.callbacks = [_callback(c) for c in callbacks]
+        self.steps_per_call: StepsPerCall = steps_per_call
         self.history: History = {}
 
     def run(self, state: TrainState, epochs: int) -> tuple[TrainState, History]:
         start = int(state.epoch)
+        if epochs:
+            self.call = call_of(self.steps_per_call, self.trainer.train_step, state, self.data)
         self.history = {key: [] for key in self._directions()}
         run = Run(start, epochs, length(self.data), self._directions())
         for callback in self.callbacks:
@@ -166,11 +178,12 @@ class _Fit:
         running = copied(state)
         if done == 0:
             running = running.replace(metrics={})
-        watch = _Watch(self, state, epoch)
-        step, count, logs = self.trainer.train_step, done, None
-        batches = self.data.epoch(epoch, done)
-        for count, batch in enumerate(self.review.checked(batches) if first else batches, done + 1):
-            running, logs = step(running, batch)
+        watch = _Watch(self, state, epoch, done)
+        count, logs = done, None
+        check = self.review.checked if first and self.review.streamed else None
+        for batches, steps in self.call.batches(self.data, epoch, done, check):
+            running, logs = self.call(running, batches, steps)
+            count += steps
             if time.monotonic() >= watch.due:
                 watch.look(count, logs)
         if logs is None:
@@ -190,12 +203,12 @@ class _Watch:
 
     PERIOD = 0.1  # seconds
 
-    def __init__(self, fit: _Fit, state: TrainState, epoch: int):
+    def __init__(self, fit: _Fit, state: TrainState, epoch: int, done: int):
         self.fit = fit
         self.state = state
         self.epoch = epoch
         self.due = time.monotonic() + self.PERIOD
-        self.healthy = int(state.position)
+        self.healthy = done
         self.pending: tuple[int, Mapping[str, Any]] | None = None
         self.latest: dict[str, float] = {}
 

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jlayers import optimizers
 from jlayers.core import Layer
-from jlayers.data.batches import Batch
+from jlayers.data.batches import Batch, map_arrays
 from jlayers.shapes import as_spec
 from jlayers.train.augment import augmented, check_augment
 from jlayers.train.objective import Objective, Plan
@@ -53,6 +55,11 @@ class TrainStep(_Step):
         objective: the losses and metrics.
     """
 
+    def __init__(self, jitted: Any, objective: Objective):
+        super().__init__(jitted, objective)
+        self.looped = jax.jit(self._looped, donate_argnums=0)
+        self.unrolled = jax.jit(self._unrolled, donate_argnums=0, static_argnums=2)
+
     def prepare(self, state: TrainState, batch: Any) -> TrainState:
         """The state with accumulators at zero; what a `lax.scan` over steps starts from."""
         return state.replace(metrics=self.accumulators(state.params, state.state, Batch(*batch).x))
@@ -63,6 +70,58 @@ class TrainStep(_Step):
         if not state.metrics:
             state = self.prepare(state, batch)
         return self.jitted(state, batch)
+
+    def run(
+        self, state: TrainState, batches: Any, count: int | None = None, *, unroll: bool = False
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Several steps in one dispatch; the state and the logs are those of that many calls, bit for bit.
+
+        Args:
+            state: is donated.
+            batches: stacked, `(steps, batch, ...)`.
+            count: how many of them to take, from the first on; all if not given. Another count compiles
+                nothing new in a loop.
+            unroll: write the steps out one after the other instead of in a loop, in which a CPU runs
+                convolutions badly. It takes as many times as long to compile, and rounding may differ.
+
+        Raises:
+            ValueError: a count that is none of these batches.
+
+        >>> import jax, jax.numpy as jnp, jlayers as jl
+        >>> model = jl.Dense(1)
+        >>> step = jl.make_train_step(model, "mse", jl.optimizers.sgd(0.1))
+        >>> state = jl.TrainState.create(model, jl.optimizers.sgd(0.1), jax.random.key(0), (4, 1))
+        >>> x = jnp.linspace(0.0, 3.0, 64 * 4).reshape(64, 4, 1)
+        >>> state, logs = step.run(state, jl.Batch(x, 2 * x + 1))
+        >>> int(state.step)
+        64
+        """
+        batches = Batch(*batches)
+        steps: int = jax.tree.leaves(batches.x)[0].shape[0]
+        count = steps if count is None else count
+        if not 1 <= count <= steps:
+            raise ValueError(f"expected a count of 1 to {steps} stacked batches, received count={count!r}")
+        if not state.metrics:
+            one = map_arrays(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), batches.x)
+            state = self.prepare(state, Batch(one))
+        return (
+            self.unrolled(state, batches, count) if unroll else self.looped(state, batches, np.int32(count))
+        )
+
+    def _looped(self, state: TrainState, batches: Batch, count: jax.Array) -> Any:
+        def step(i: Any, carry: Any) -> Any:
+            batch = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), batches)
+            return self.jitted(carry[0], batch)
+
+        _, logs = jax.eval_shape(lambda: step(0, (state, None)))
+        none_yet = jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), logs)
+        return jax.lax.fori_loop(0, count, step, (state, none_yet))
+
+    def _unrolled(self, state: TrainState, batches: Batch, count: int) -> Any:
+        logs: dict[str, jax.Array] = {}
+        for i in range(count):
+            state, logs = self.jitted(state, jax.tree.map(lambda a, i=i: a[i], batches))
+        return state, logs
 
     def lower(self, state: TrainState, batch: Any) -> Any:
         """As `jax.jit(step).lower`: for cost analysis and the compiled text."""
