@@ -19,6 +19,8 @@ from jlayers.core import MissingKeyError, layers
 from jlayers.ops.attention import (
     attention_weights,
     dot_product_attention,
+    dot_product_attention_by_rows,
+    dot_product_attention_library,
     dot_product_attention_plain,
     masked_softmax,
     positions_mask,
@@ -83,16 +85,31 @@ def with_gradients(form, xs, *args, **options):
     ],
     ids=["all", "causal", "window", "mask", "mask by heads, causal", "everything"],
 )
-def test_both_forms_equal_loops_and_have_equal_gradients(mask, options):
+def test_all_forms_equal_loops_and_have_equal_gradients(mask, options):
     xs = qkv(4, 2)
-    (fast, fast_gradients), (plain, plain_gradients) = (
+    (plain, plain_gradients), *others = (
         QUICK(lambda xs, form=form: with_gradients(form, xs, mask, **options))(xs)
-        for form in (dot_product_attention, dot_product_attention_plain)
+        for form in (
+            dot_product_attention_plain,
+            dot_product_attention_library,
+            functools.partial(dot_product_attention_by_rows, rows=2),
+        )
     )
-    np.testing.assert_allclose(fast, by_loops(*xs, mask, **options), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(plain, fast, rtol=1e-5, atol=1e-6)
-    for a, b in zip(fast_gradients, plain_gradients, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(plain, by_loops(*xs, mask, **options), rtol=1e-5, atol=1e-6)
+    for output, gradients in others:
+        np.testing.assert_allclose(output, plain, rtol=1e-5, atol=1e-6)
+        for a, b in zip(gradients, plain_gradients, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_long_sequences_are_done_by_rows_in_little_memory():
+    long = jax.ShapeDtypeStruct((1, 16384, 2, 8), jnp.float32)
+
+    def loss(*xs):
+        return jnp.sum(dot_product_attention(*xs))
+
+    memory = jax.jit(jax.grad(loss, (0, 1, 2))).lower(long, long, long).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 2**28  # the weights alone are 2**31
 
 
 def test_values_may_be_longer_than_keys_and_sources_may_be_none():
