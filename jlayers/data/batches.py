@@ -177,10 +177,13 @@ class ArrayBatches:
         """The batches of an epoch, from batch `start` on."""
         size, data = self.batch_size, self.data
         shuffled = order(self.rows, self.seed, number) if self.shuffle and not ordered else None
+
+        def cut(array: Any, begin: int, end: int) -> Any:
+            return array[begin:end] if shuffled is None else array.take(shuffled[begin:end], axis=0)
+
         for begin in range(start * size, self.rows, size):
             end = begin + size
-            rows: Any = slice(begin, end) if shuffled is None else shuffled[begin:end]
-            x, y, weight = (map_arrays(lambda a, rows=rows: a[rows], part) for part in data[:3])
+            x, y, weight = (map_arrays(lambda a, at=(begin, end): cut(a, *at), part) for part in data[:3])
             if end <= self.rows:
                 yield Batch(x, y, weight, self._full)
             else:

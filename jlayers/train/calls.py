@@ -1,19 +1,24 @@
 """How many steps one dispatch of `fit` makes.
 
-A dispatch costs the host 40 to 150 microseconds, whatever the step. Steps that take no longer than that
+A dispatch costs the host 30 to 60 microseconds on a CPU, whatever the step. Steps that take no longer than that
 train several times as fast when one compiled loop makes many of them; others gain nothing, and their progress
 is only seen less often. The numbers are the same in either case, bit for bit, for the loop's body is the step
-itself.
+itself. Not so with convolutions on a CPU: in a loop XLA runs them on one thread and by slower kernels that
+round differently (jax#12868).
 
-Microseconds per step with 1 and with 32 steps in a call, on two cores of an x86-64 CPU (float32, Adam):
+Microseconds per step with 1 and with 32 steps in a call, shortest of many rounds on two cores of an x86-64 CPU
+(float32, Adam, the batches on the device):
 
 | model, batch | million operations per step | 1 | 32 |
 | --- | ---: | ---: | ---: |
-| MLP 64-32-10, 32 | 0.4 | 60 | 17 |
-| the same with BatchNormalization and Dropout | 0.4 | 123 | 34 |
-| MLP 128-128-128-10, 64 | 12 | 220 | 161 |
-| LSTM 32 over (20, 16), 32 | 25 | 681 | 649 |
-| MLP 784-512-512-10, 128 | 421 | 5626 | 5535 |
+| MLP 64-32-10, 32 | 0.4 | 48 | 16 |
+| the same with BatchNormalization and Dropout, 32 | 0.4 | 95 | 32 |
+| MLP 128-128-128-10, 64 | 12 | 244 | 169 |
+| GRU 32 over (20, 16), 32 | 17 | 606 | 509 |
+| TransformerEncoder 32 over (16, 32), 32 | 32 | 1375 | 1152 |
+| MLP 256-256-256-10, 64 | 45 | 929 | 862 |
+| MLP 784-512-512-10, 128 | 421 | 5480 | 5360 |
+| Conv2D 8 3x3 on (8, 8, 1), MaxPooling2D, Dense 10, 32 | 0.5 | 208 | 274 |
 """
 
 from __future__ import annotations
@@ -36,7 +41,7 @@ __all__ = ["Call", "StepsPerCall", "call_of"]
 
 StepsPerCall = int | Literal["auto"]
 
-STEPS = 32  # beyond, a call's own cost is below 5 % of the smallest steps
+STEPS = 32  # with 64, the smallest of these steps is 5 % shorter: what a call costs is spread thin enough
 BYTES = 2**25  # of stacked batches, of which two may be on their way
 
 # Operations per step from which on a dispatch is below a twentieth of the step: on a CPU by the table above,
@@ -59,6 +64,11 @@ class Call:
         if self.steps == 1:
             return self.step(state, batches)
         return self.step.run(state, batches, count, unroll=self.unroll)
+
+    @property
+    def looped(self) -> int:
+        """How many steps in a loop pay, for the validation, too."""
+        return 1 if self.unroll else self.steps
 
     def batches(
         self, data: ArrayBatches | StreamBatches, epoch: int, start: int, check: Callable[..., Any] | None
@@ -90,7 +100,6 @@ def call_of(
     before = step.prepare(state, batch)
     traced = step.jitted.trace(before, batch)
     platform = next(iter(state.step.devices())).platform
-    # In a loop on a CPU, XLA runs convolutions on one thread and by slower kernels (jax#12868).
     convolutions = platform == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr)
     changed = _changed(before, traced.out_info[0])
     if not auto:

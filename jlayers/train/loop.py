@@ -193,7 +193,7 @@ class _Fit:
         state = running.replace(epoch=running.epoch + 1, epoch_start=jax.numpy.copy(running.step), metrics={})
         if self.validation is not None:
             review = self.validation_review if first else None
-            held_out = _evaluate(self.trainer, state, self.validation, review)
+            held_out = _evaluate(self.trainer, state, self.validation, review, self.call.looped)
             values |= {f"val_{key}": value for key, value in held_out.items()}
         return state, {key: values[key] for key in self.history}
 
@@ -298,8 +298,14 @@ def evaluate(
     return {key: logs[key] for key in review.plan.keys}
 
 
-def _evaluate(trainer: Trainer, state: Any, data: Source, review: Review | None) -> dict[str, float]:
+def _evaluate(
+    trainer: Trainer, state: Any, data: Source, review: Review | None, steps: int = 1
+) -> dict[str, float]:
     step, accumulators, logs = trainer.eval_step, None, {}
+    if isinstance(data, ArrayBatches) and min(steps, len(data)) > 1:
+        for batches, count in data.blocks(min(steps, len(data))):
+            accumulators, logs = step.run(state.params, state.state, accumulators, batches, count)
+        return read(logs)
     for batch in review.checked(data.epoch()) if review else data.epoch():
         accumulators, logs = step(state.params, state.state, accumulators, batch)
     return read(logs)

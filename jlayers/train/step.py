@@ -15,7 +15,7 @@ import optax
 
 from jlayers import optimizers
 from jlayers.core import Layer
-from jlayers.data.batches import Batch, map_arrays
+from jlayers.data.batches import Batch
 from jlayers.shapes import as_spec
 from jlayers.train.augment import augmented, check_augment
 from jlayers.train.objective import Objective, Plan
@@ -47,11 +47,38 @@ class _Step:
         return self.objective.init(self._plan)
 
 
+def _one_of(batches: Batch) -> Batch:
+    """The form of one of the stacked batches."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), batches)
+
+
+def _counted(batches: Batch, count: int | None) -> int:
+    steps: int = jax.tree.leaves(batches.x)[0].shape[0]
+    count = steps if count is None else count
+    if not 1 <= count <= steps:
+        raise ValueError(f"expected a count of 1 to {steps} stacked batches, received count={count!r}")
+    return count
+
+
+def _loop(step: Callable[[Any, Batch], tuple[Any, Any]], carry: Any, batches: Batch, count: jax.Array) -> Any:
+    """The carry and the logs after so many steps. The count is traced, so that one program serves any."""
+
+    def nth(i: Any, reached: Any) -> Any:
+        batch = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), batches)
+        return step(reached[0], batch)
+
+    _, logs = jax.eval_shape(lambda: nth(0, (carry, None)))
+    none_yet = jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), logs)
+    return jax.lax.fori_loop(0, count, nth, (carry, none_yet))
+
+
 class TrainStep(_Step):
     """`step(state, batch) -> (state, logs)`; see `make_train_step`.
 
     Attributes:
         jitted: the compiled function inside; it wants a state whose accumulators are in place (`prepare`).
+        looped: the same over stacked batches, in a loop.
+        unrolled: the same, written out.
         objective: the losses and metrics.
     """
 
@@ -97,25 +124,15 @@ class TrainStep(_Step):
         64
         """
         batches = Batch(*batches)
-        steps: int = jax.tree.leaves(batches.x)[0].shape[0]
-        count = steps if count is None else count
-        if not 1 <= count <= steps:
-            raise ValueError(f"expected a count of 1 to {steps} stacked batches, received count={count!r}")
+        count = _counted(batches, count)
         if not state.metrics:
-            one = map_arrays(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), batches.x)
-            state = self.prepare(state, Batch(one))
+            state = self.prepare(state, _one_of(batches))
         return (
             self.unrolled(state, batches, count) if unroll else self.looped(state, batches, np.int32(count))
         )
 
     def _looped(self, state: TrainState, batches: Batch, count: jax.Array) -> Any:
-        def step(i: Any, carry: Any) -> Any:
-            batch = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), batches)
-            return self.jitted(carry[0], batch)
-
-        _, logs = jax.eval_shape(lambda: step(0, (state, None)))
-        none_yet = jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), logs)
-        return jax.lax.fori_loop(0, count, step, (state, none_yet))
+        return _loop(self.jitted, state, batches, count)
 
     def _unrolled(self, state: TrainState, batches: Batch, count: int) -> Any:
         logs: dict[str, jax.Array] = {}
@@ -132,10 +149,29 @@ class TrainStep(_Step):
 class EvalStep(_Step):
     """`step(params, model_state, accumulators, batch) -> (accumulators, logs)`; see `make_eval_step`."""
 
+    def __init__(self, jitted: Any, objective: Objective):
+        super().__init__(jitted, objective)
+        self.looped = jax.jit(self._looped, donate_argnums=2)
+
     def __call__(self, params: Any, state: Any, accumulators: Any, batch: Any) -> tuple[Any, Any]:
         if not isinstance(batch, Batch):
             batch = Batch(*batch)
         return self.jitted(params, state, accumulators or self.accumulators(params, state, batch.x), batch)
+
+    def run(
+        self, params: Any, state: Any, accumulators: Any, batches: Any, count: int | None = None
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """Several steps in one dispatch, over batches stacked in front; see `TrainStep.run`."""
+        batches = Batch(*batches)
+        count = _counted(batches, count)
+        accumulators = accumulators or self.accumulators(params, state, _one_of(batches).x)
+        return self.looped(params, state, accumulators, batches, np.int32(count))
+
+    def _looped(self, params: Any, state: Any, accumulators: Any, batches: Batch, count: jax.Array) -> Any:
+        def step(accumulators: Any, batch: Batch) -> Any:
+            return self.jitted(params, state, accumulators, batch)
+
+        return _loop(step, accumulators, batches, count)
 
 
 def make_train_step(
