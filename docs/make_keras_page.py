@@ -28,8 +28,8 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE / "keras.md"
 STATES = runpy.run_path(str(HERE / "keras_differences.py"))
 ARGUMENTS = runpy.run_path(str(HERE.parent / "tests" / "keras_arguments.py"))
-NO_REASON = "not written yet"
 OPTIONS = ("self", "args", "kwargs", "name", "trainable", "frozen", "precision")  # of every layer
+LAYER = ("layer", "preprocessor")  # what is a layer in Keras is either here
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 HEAD = f"""# jlayers beside Keras {keras.version()}
@@ -37,18 +37,28 @@ HEAD = f"""# jlayers beside Keras {keras.version()}
 Made by `python docs/make_keras_page.py`; do not edit it by hand.
 
 **same**: the name, the arguments with their order and defaults, the variables and the numbers are
-Keras's; tests compare both. **differs**: as the row says. **absent**: for the reason given.
+Keras's, where random numbers are drawn their distribution; tests compare both. **differs**: as the row says.
+**absent**: for the reason given.
 
-What holds for all layers is not repeated in the rows:
+What holds for many layers is not repeated in the rows:
 
 - A layer is a pair of functions, `init(key, *inputs)` and
   `apply(params, state, *inputs, key=None, train=False)`. It holds no weights; they go in and come out.
 - Keras's `training=True` is `train=True`, and what draws random numbers takes a `key` in the call.
 - A call takes arrays alone. What Keras's calls take besides is an argument of the constructor.
-- A mask is a value beside the array it belongs to, and no attribute of it. A layer passes it on, uses it
-  up, or raises.
+- A mask is a value beside the array it belongs to, and no attribute of it. Where Keras's layer drops it
+  without a word, ours passes it on (`Reshape`, `UpSampling1D`, `EinsumDense`, `RMSNormalization`) or raises
+  (convolutions, windowed pooling, `Flatten`): `jl.DropMask()` gives it up.
 - `jl.Layer` is what constructors make, not a class to inherit from: write your own under `@jl.layer`.
-- Parameters have the dtype of the input they are made for.
+- Keras's `dtype=` is `precision=`, with Keras's policies. Without one, parameters have the dtype of the input
+  that they are made for. A policy of a container reaches all layers inside.
+- Layers that compute on fractions refuse whole numbers, which Keras converts without a word.
+- Convolutions take `padding` in numbers of zeros, too, which Keras's do not.
+- What `stateful=True` carries is part of the state; `jl.reset_state(state)` begins anew.
+- In place of `layer.adapt(data)`, `jl.adapt(layer, data)` gives a new layer, with what it learned in its
+  arguments.
+- Image layers take a batch of images, where Keras takes a single one, too, or a dict with labels and boxes.
+  Each image has its own random numbers.
 """
 
 
@@ -76,20 +86,24 @@ def registered(name: str, *kinds: str) -> tuple[Registry, str] | None:
 
 def why_absent(kind: str, name: str) -> str:
     reason = STATES["ABSENT"].get(kind, {}).get(name)
-    if reason is None and name in STATES["NOT_YET"].get(kind, ()):
-        reason = NO_REASON
     if reason is None:
         raise KeyError(f"say in docs/keras_differences.py why there is no {kind} {name}")
+    return reason
+
+
+def why_left_out(name: str, argument: str) -> str:
+    reason = ARGUMENTS["LEFT_OUT"].get(name, {}).get(argument)
+    if reason is None:
+        raise KeyError(f"say in tests/keras_arguments.py why {name} has no {argument}")
     return reason
 
 
 def of_arguments(name: str, theirs: Any, ours: Any) -> Iterator[str]:
     """What is missing, has another default, or is ours alone, each with its reason."""
     theirs, ours = arguments(theirs.__init__), arguments(ours)
-    reasons = ARGUMENTS["LEFT_OUT"].get(name, {})
     for argument in theirs:
         if argument not in ours and argument not in ARGUMENTS["EVERYWHERE"]:
-            yield f"no `{argument}`: {reasons.get(argument, NO_REASON)}"
+            yield f"no `{argument}`: {why_left_out(name, argument)}"
     for argument, reason in ARGUMENTS["OTHER_DEFAULT"].get(name, {}).items():
         if argument in ours:
             yield f"`{argument}` defaults to `{_default(ours[argument])}`: {reason}"
@@ -104,14 +118,14 @@ def layer_row(name: str, others: list[str]) -> list[str]:
     shown = ", ".join(f"`{n}`" for n in (name, *others))
     if name == "Layer":
         return [shown, "differs", "see above"]
-    found = registered(name, "layer", "preprocessor")
+    found = registered(name, *LAYER)
     if found is None:
         return [shown, "absent", why_absent("layer", name)]
     table, ours = found
     notes = list(of_arguments(name, getattr(keras.layers, name), table[ours]))
     if name in STATES["DIFFERS"]["layer"]:
         notes.insert(0, STATES["DIFFERS"]["layer"][name])
-    if missing := [other for other in others if not registered(other, "layer", "preprocessor")]:
+    if missing := [other for other in others if not registered(other, *LAYER)]:
         notes.append(f"write `{name}` for {', '.join(f'`{other}`' for other in missing)}")
     return [shown, "differs" if notes else "same", "; ".join(notes)]
 
@@ -151,6 +165,7 @@ AROUND = [
     ("constraints", "constraint", inspect.isclass, "Imposed after each update, as in Keras."),
     (
         "losses", "loss", inspect.isclass,
+        "A loss gives a value per sample; the mean is the training step's, so there is no `reduction`. "
         "Targets and predictions have equal shapes, where Keras squeezes and broadcasts. A label out of "
         "range is refused by `fit`, and is NaN within a program, where Keras's loss is 0.",
     ),

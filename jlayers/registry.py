@@ -207,7 +207,8 @@ class Registry:
                     f"the {self.kind} name {entry!r} is taken by {_origin(self._constructors[known])}; "
                     f"choose another name for {_origin(constructor)}"
                 )
-        self._by_key.update({snake_case(entry): name for entry in (name, *aliases)})
+        entries = (name, *aliases)
+        self._by_key.update({form: name for entry in entries for form in (entry, snake_case(entry))})
         self._constructors[name] = constructor
 
     def factory(self, *aliases: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -259,7 +260,7 @@ class Registry:
         raise UnknownNameError(f"unknown {self.kind} {name!r}: {nearest(name, self)}")
 
     def spellings(self, name: str) -> list[str]:
-        """The registered name, then the snake-case forms of it and of its aliases."""
+        """The registered name and its aliases, each followed by its snake-case form."""
         return list(dict.fromkeys([name, *(key for key, known in self._by_key.items() if known == name)]))
 
     def __getitem__(self, name: str) -> Callable[..., Any]:

@@ -5,13 +5,13 @@ Where a name is in neither table, Keras's layer and ours have the argument with 
 """
 
 _SEED = "randomness is explicit: the key comes with the call, `apply(..., key=key)`"
-_LORA = "a wrapper, not an argument of each layer: any layer with a kernel can be adapted"
+_LORA = "a wrapper in its place: `jl.LoRA(layer, rank)`, around any layer or whole model with kernels"
 _QUANTIZED = "storage of weights in few bits is no concern of a layer's constructor"
 
 EVERYWHERE = {
     "seed": _SEED,
-    "dtype": "parameters follow the dtype of the input; a policy for the model sets others",
-    "autocast": "a policy for the model sets the dtype of computation",
+    "dtype": "`precision=` in its place: a policy of the layer, the model, or some of its paths",
+    "autocast": "part of a policy: `precision=` says in what dtype is computed",
     "lora_rank": _LORA,
     "lora_alpha": _LORA,
     "quantization_config": _QUANTIZED,
@@ -36,9 +36,15 @@ LEFT_OUT = {
         "input_tensor": "a node of a graph holds a shape and no values",
         "optional": "what a model is called on is fixed by its graph",
     },
+    "IntegerLookup": {
+        "vocabulary_dtype": "numbers are looked up by their value, whatever their dtype",
+    },
     "Lambda": {
         "output_shape": "read off a trace of the function",
         "mask": "a function that has to do with masks is written as a layer: `@jl.layer`",
+    },
+    "TextVectorization": {
+        "ragged": "JAX has no ragged arrays: texts are filled up to one length",
     },
 }
 

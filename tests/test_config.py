@@ -565,6 +565,8 @@ def test_schema_is_json_without_loose_ends(validator):
 GOOD_MODELS = [
     "{Dense: {units: 3}}",
     "{Dense: 3}",
+    "{Convolution2D: {filters: 3, kernel_size: 3}}",
+    "{convolution2d: {filters: 3, kernel_size: 3}}",
     "Flatten",
     "{Flatten: }",
     "{Sequential: [Flatten, {Dense: {units: 3, activation: relu, kernel_regularizer: {l2: 0.1}}}]}",

@@ -338,9 +338,13 @@ def test_csv_held_out_file_shares_the_labels(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,y\n1,2\nx,3\n", r"t\.csv, line 3, column 1 \('a'\): expected a finite number, received 'x'"),
-        ("a,y\n1,2\n\n1,\n", r"line 4, column 2 \('y'\): expected a finite number, received ''"),
-        ("a,y\n1,nan\n", r"line 2, column 2 .* received 'nan'"),
+        (
+            "a,y\n1,2\nx,3\n",
+            r"t\.csv, line 3, column 1 \('a'\): expected a finite number, received 'x'; .*under text",
+        ),
+        ("a,y\n1,2\n\n1,\n", r"line 4, column 2 \('y'\): expected a finite number, received ''$"),
+        ("a,y\n1,cat\n", "received 'cat'; if the target is a class, set labels to true"),
+        ("a,y\n1,nan\n", r"line 2, column 2 .* received 'nan'$"),
         ("a,y\n1,2,3\n", "line 2: expected 2 cells, received 3"),
         ("a,a\n1,2\n", "two columns are called 'a'"),
         ("a,y\n", "rows of numbers below the header"),

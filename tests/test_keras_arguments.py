@@ -8,16 +8,18 @@ from keras_arguments import ADDED, EVERYWHERE, LEFT_OUT, OTHER_DEFAULT
 
 import jlayers as jl
 from jlayers.core import layers
+from jlayers.preprocessing import registry as preprocessors
 
 OPTIONS = ("name", "trainable", "frozen", "precision")  # of every layer
 
 
 def keras_classes():
-    """Keras's layers of which we have one of the same name."""
+    """Keras's layers of which we have one, or a preprocessor, of the same name."""
     found = {}
     for name in sorted(dir(keras.layers)):
         member = getattr(keras.layers, name)
-        known = name in layers and layers[name].__module__.startswith("jlayers.")
+        table = layers if name in layers else preprocessors
+        known = name in table and table[name].__module__.startswith("jlayers.")
         if known and inspect.isclass(member) and issubclass(member, keras.layers.Layer):
             found[name] = member
     return found

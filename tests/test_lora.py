@@ -166,6 +166,16 @@ def test_merging_inside_containers_keeps_sharing_and_other_layers():
         assert again.frozen == made.frozen
 
 
+def test_what_an_adapted_layer_carries_moves_in_inference_alone():
+    rnn = jl.SimpleRNN(2, stateful=True, recurrent_initializer="glorot_uniform")
+    model, x = jl.LoRA(rnn, 1), jnp.asarray(data((2, 3, 4)))
+    params, state = model.init(jax.random.key(0), x)
+    y, moved = model.apply(params, state, x)
+    np.testing.assert_array_equal(moved["layer"]["carry"]["h"], y)
+    _, kept = model.apply(params, moved, x, train=True)
+    np.testing.assert_array_equal(kept["layer"]["carry"]["h"], y)
+
+
 def test_errors_teach():
     with pytest.raises(ValueError, match=r"LoRA: expected rank .*received rank=0"):
         jl.LoRA(jl.Dense(2), 0)

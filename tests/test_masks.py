@@ -330,6 +330,8 @@ TRANSFORMED = [
     (jl.Residual(jl.Sequential(jl.DropMask(), jl.Conv1D(3, 1))), (masked((4, 4, 3)),), RAGGED),
     (jl.TransformerEncoder(4, 4, 2), (masked((4, 4, 4)),), RAGGED),
     (jl.SpectralNormalization(jl.Dense(2)), (masked((4, 4, 4)),), RAGGED),
+    (jl.Normalization(mean=1.0, variance=4.0), (masked((4, 4, 3)),), RAGGED),
+    (jl.Rescaling(2.0), (masked((4, 4, 3)),), RAGGED),
     (jl.AttachMask(), (masked((4, 4, 3)), jnp.asarray(SOME)), AND),
 ]
 

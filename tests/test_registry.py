@@ -112,7 +112,7 @@ def test_an_alias_may_differ_in_case_alone(colours):
         return lambda x: x * rate
 
     assert colours.find("SGD") == colours.find("sgd") == "sgd"
-    assert colours.spellings("sgd") == ["sgd"]
+    assert colours.spellings("sgd") == ["sgd", "SGD"]
 
 
 def test_a_refused_name_leaves_nothing_behind(colours):

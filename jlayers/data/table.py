@@ -17,6 +17,8 @@ from jlayers.registry import nearest
 __all__ = ["csv", "read_columns", "read_csv", "read_numbers"]
 
 Column = str | int
+_TEXT = "; if the column holds texts, name it under text"
+_CLASS = "; if the target is a class, set labels to true"
 
 
 def read_csv(
@@ -141,12 +143,12 @@ def csv(
             raise ValueError(f"csv: expected text columns among those of x, received text={text}")
         x: Any
         if texts:
-            x = _by_column(rows, lines, xs, texts, names, file)
+            x = _by_column(rows, lines, xs, texts, names, file, _TEXT)
         else:
-            x = _numbers(rows, lines, xs, names, file)
+            x = _numbers(rows, lines, xs, names, file, _TEXT)
         if labels:
             return x, np.array([row[ys[0]].strip() for row in rows])
-        return x, _numbers(rows, lines, ys, names, file)
+        return x, _numbers(rows, lines, ys, names, file, _CLASS)
 
     x, y = load(path)
     held = None if test_path is None else load(test_path)
@@ -174,29 +176,36 @@ def _by_column(
     texts: Collection[int],
     names: list[str],
     path: FilePath,
+    hint: str = "",
 ) -> dict[str, np.ndarray]:
     def read(column: int) -> np.ndarray:
         if column in texts:
             return np.array([row[column] for row in rows], object)
-        return _numbers(rows, lines, [column], names, path)
+        return _numbers(rows, lines, [column], names, path, hint)
 
     return {names[column]: read(column) for column in columns}
 
 
 def _numbers(
-    rows: list[list[str]], lines: list[int], columns: list[int], names: list[str], path: FilePath
+    rows: list[list[str]],
+    lines: list[int],
+    columns: list[int],
+    names: list[str],
+    path: FilePath,
+    hint: str = "",
 ) -> np.ndarray:
+    """The columns as float32 `(rows, columns)`; the hint says what to do where a cell is text."""
     out = np.empty((len(rows), len(columns)), np.float32)
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             try:
-                value = float(row[column])
+                value, advice = float(row[column]), ""
             except ValueError:
-                value = math.nan
+                value, advice = math.nan, hint if row[column].strip() else ""
             if not math.isfinite(value):
                 raise ValueError(
                     f"{path}, line {lines[i]}, column {column + 1} ({names[column]!r}): expected a finite "
-                    f"number, received {row[column]!r}"
+                    f"number, received {row[column]!r}{advice}"
                 )
             out[i, j] = value
     return out

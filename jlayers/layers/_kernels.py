@@ -71,7 +71,7 @@ def _inference(apply: Callable[..., Any]) -> Callable[..., Any]:
     def standing_apply(
         params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
     ) -> tuple[Any, Any]:
-        output, _ = apply(params, state, *inputs, key=key, train=False)
-        return output, state
+        output, moved = apply(params, state, *inputs, key=key, train=False)
+        return output, state if train else moved
 
     return standing_apply

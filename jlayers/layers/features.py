@@ -12,6 +12,7 @@ from jaxtyping import Array, Num
 
 from jlayers.adapt import batches, learns, numbers
 from jlayers.core import layer
+from jlayers.masks import keeps_mask
 from jlayers.shapes import describe, param_dtype, wide_dtype
 
 __all__ = ["Normalization"]
@@ -34,7 +35,7 @@ def Normalization(
     the layer is an error, where Keras passes its input through: `jl.adapt(layer, data)` takes them from data,
     with the biased variance. The statistics are arguments, not weights.
 
-    Shapes: any of at least one axis, kept.
+    Shapes: any of at least one axis, kept; so is a mask.
 
     Args:
         axis: axes that keep statistics of their own, counted with the batch; None has one mean for all.
@@ -78,6 +79,7 @@ def Normalization(
         check(x)
         return {}
 
+    @keeps_mask
     def apply(params: Any, x: Numbers) -> Numbers:
         check(x)
         shape = [1] * x.ndim

@@ -13,6 +13,7 @@ from jlayers.core import layer, no_params
 from jlayers.layers._arguments import DataFormat, choice, positive
 from jlayers.layers._images import fixed_on_images
 from jlayers.layers._sampling import crop_to_aspect, cropped, fit_to, resized
+from jlayers.masks import keeps_mask
 from jlayers.shapes import describe, param_dtype, wide_dtype
 
 __all__ = ["CenterCrop", "Rescaling", "Resizing"]
@@ -24,7 +25,7 @@ _METHODS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
 def Rescaling(scale: float | tuple[float, ...], offset: float | tuple[float, ...] = 0.0):
     """`x * scale + offset`, in training and in inference alike. As in Keras.
 
-    Shapes: any, kept. Whole numbers, such as uint8 pixels, become float32.
+    Shapes: any, kept, with a mask. Whole numbers, such as uint8 pixels, become float32.
 
     Args:
         scale: one factor, or one for each channel (the last axis); `1 / 255` brings pixels to [0, 1].
@@ -48,6 +49,7 @@ def Rescaling(scale: float | tuple[float, ...], offset: float | tuple[float, ...
             )
         return vector.reshape((1,) * (x.ndim - 1) + vector.shape) if vector.ndim else vector
 
+    @keeps_mask
     def apply(params: Any, x: Num[Array, "*shape"]) -> jax.Array:
         wide = x.astype(wide_dtype(x.dtype))
         return (wide * along(x, "scale", scale) + along(x, "offset", offset)).astype(param_dtype(x))
