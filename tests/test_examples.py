@@ -7,6 +7,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "examples"
 BRIEFLY = {
+    "bucketing": ["--epochs", "2", "--buckets", "2"],
     "char_decoder": ["--epochs", "1"],
     "custom_layer": ["--epochs", "1"],
     "digits_cnn": ["--epochs", "1"],
@@ -38,3 +39,4 @@ def test_example(name, capsys, tmp_path):
     assert all(value == value for value in results.values())  # no NaN
     assert capsys.readouterr().out
     assert picture.exists() == bool(more)
+    assert results.get("compilations", 0) <= results.get("lengths", 0)

@@ -1,5 +1,6 @@
 """Data: arrays to train on, by the name of their source."""
 
+from jlayers.data.buckets import BucketBatches, bucket_lengths
 from jlayers.data.dataset import Dataset, DatasetLike, get, hold_out, register, registry
 from jlayers.data.digits import digits
 from jlayers.data.files import mnist, npy, npz
@@ -9,8 +10,10 @@ from jlayers.data.prepare import learn, transform
 from jlayers.data.table import csv
 
 __all__ = [
+    "BucketBatches",
     "Dataset",
     "DatasetLike",
+    "bucket_lengths",
     "csv",
     "digits",
     "get",

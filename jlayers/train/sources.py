@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from jlayers.data.batches import ArrayBatches, Batch, StreamBatches, map_arrays, rows_of
+from jlayers.data.buckets import BucketBatches
 from jlayers.train.checks import as_arrays, check_finite, class_weights
 from jlayers.train.ids import Lookup, check_ids, lookups
 from jlayers.train.objective import Objective, Plan
@@ -27,7 +28,7 @@ __all__ = [
     "validation_source",
 ]
 
-Source = ArrayBatches | StreamBatches
+Source = ArrayBatches | StreamBatches | BucketBatches
 
 
 def arrays(x: Any, y: Any, weight: Any = None, class_weight: Any = None) -> tuple[Any, Any, Any] | None:
@@ -54,11 +55,11 @@ def source(
     """Batches from checked arrays, or from the iterable `x`."""
     if parts is not None:
         return ArrayBatches(*parts, batch_size=batch_size, shuffle=shuffle, seed=seed)
-    if not isinstance(x, Iterable):
+    if not isinstance(x, (Iterable, BucketBatches)):
         raise TypeError(f"expected arrays or an iterable of batches (x, y), received {type(x).__name__}")
     if class_weight is not None:
         raise ValueError("class_weight goes with arrays; put sample weights into the batches instead")
-    return StreamBatches(x)
+    return x if isinstance(x, BucketBatches) else StreamBatches(x)
 
 
 def hold_out(parts: Any, validation_data: Any, share: float) -> tuple[Any, Any]:
@@ -146,7 +147,7 @@ def look_over(trainer: Trainer, state: Any, data: Source) -> Review:
     plan, y_pred = trainer.plan(state, first.x)
     jax.eval_shape(lambda y_pred, batch: objective.loss(plan, y_pred, batch)[0], y_pred, first)
     found = lookups(trainer.model, state.params, state.state, first.x)
-    streamed = isinstance(data, StreamBatches)
+    streamed = not isinstance(data, ArrayBatches)
     if not streamed:
         check_ids(found, data.data.x)
         objective.check(plan, data.data.y, y_pred)

@@ -40,6 +40,11 @@ class _Step:
         self.objective = objective
         self._plan: Plan | None = None
 
+    @property
+    def compilations(self) -> int:
+        """How many programs it holds: one for each shape of batches that it has seen."""
+        return self.jitted._cache_size()
+
     def accumulators(self, params: Any, state: Any, x: Any) -> dict[str, Any]:
         """Of everything in the logs, at zero."""
         if self._plan is None:  # the structure of the outputs is a fact of the model
