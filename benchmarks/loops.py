@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import time
 from collections.abc import Callable
 from typing import Any
@@ -47,10 +46,6 @@ def fit(**options: Any) -> Loop:
 
 
 def fit_together() -> Loop:
-    import jlayers as jl
-
-    if "steps_per_call" not in inspect.signature(jl.fit).parameters:
-        raise NotImplementedError("this version of jl.fit has no steps_per_call")
     return fit(steps_per_call=TOGETHER)
 
 
