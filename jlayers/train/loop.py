@@ -190,7 +190,7 @@ class _Fit:
             raise ValueError(f"the iterable has no batches after the first {done}, where the state stands")
         values = watch.read(count, logs)
         watch.need_a_batch(running, count)
-        state = running.replace(epoch=running.epoch + 1, epoch_start=jax.numpy.copy(running.step), metrics={})
+        state = running.at_next_epoch()
         if self.validation is not None:
             review = self.validation_review if first else None
             held_out = _evaluate(self.trainer, state, self.validation, review, self.call.looped)
