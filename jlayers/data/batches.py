@@ -203,11 +203,12 @@ class ArrayBatches:
         rows = np.append(rows[:last], np.resize(rows[last:], self.batch_size)).reshape(steps, -1)
         mask = (np.arange(rows.size) < self.rows).astype(np.float32).reshape(steps, -1)
         for begin in range(start, steps, size):
-            picked = np.minimum(np.arange(begin, begin + size), steps - 1)
+            count = min(size, steps - begin)
+            picked = slice(begin, begin + size) if count == size else np.resize(np.arange(begin, steps), size)
             x, y, weight = (
                 map_arrays(lambda a, at=rows[picked]: a.take(at, axis=0), part) for part in self.data[:3]
             )
-            yield Batch(x, y, weight, mask[picked]), min(size, steps - begin)
+            yield Batch(x, y, weight, mask[picked]), count
 
 
 class StreamBatches:

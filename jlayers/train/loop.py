@@ -174,7 +174,7 @@ class _Fit:
     def _epoch(self, state: TrainState, epoch: int, first: bool) -> tuple[TrainState, dict[str, float]]:
         for callback in self.callbacks:
             callback.on_epoch_begin(epoch)
-        done = int(state.position)
+        done = int(state.position) if first else 0
         running = copied(state)
         if done == 0:
             running = running.replace(metrics={})
@@ -188,9 +188,9 @@ class _Fit:
                 watch.look(count, logs)
         if logs is None:
             raise ValueError(f"the iterable has no batches after the first {done}, where the state stands")
+        state = running.at_next_epoch()  # on its way before the host waits for the logs
         values = watch.read(count, logs)
         watch.need_a_batch(running, count)
-        state = running.replace(epoch=running.epoch + 1, epoch_start=jax.numpy.copy(running.step), metrics={})
         if self.validation is not None:
             review = self.validation_review if first else None
             held_out = _evaluate(self.trainer, state, self.validation, review, self.call.looped)

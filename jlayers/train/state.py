@@ -159,9 +159,19 @@ class TrainState:
         opt_state = copied(_init(optimizer, trained))
         return new.replace(opt_state=opt_state, metrics={}, loss_scale=begun(model, loss_scale))
 
+    def at_next_epoch(self) -> TrainState:
+        """The state when the current epoch is over."""
+        epoch, epoch_start = _turned(self.epoch, self.step)
+        return self.replace(epoch=epoch, epoch_start=epoch_start, metrics={})
+
     def replace(self, **changes: Any) -> TrainState:
         """The state with some values changed."""
         return dataclasses.replace(self, **changes)
+
+
+@jax.jit
+def _turned(epoch: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return epoch + 1, jnp.copy(step)
 
 
 def _init(optimizer: Any, trained: Any) -> optax.OptState:

@@ -18,7 +18,7 @@ from jlayers.core import Layer
 from jlayers.data.batches import Batch
 from jlayers.shapes import as_spec
 from jlayers.train.augment import augmented, check_augment
-from jlayers.train.objective import Objective, Plan
+from jlayers.train.objective import Objective
 from jlayers.train.scaling import LossScaleLike, chosen, held, scale_of, scaled, unscaled
 from jlayers.train.state import TrainState, inputs_of, merge, split
 
@@ -38,7 +38,7 @@ class _Step:
     def __init__(self, jitted: Any, objective: Objective):
         self.jitted = jitted
         self.objective = objective
-        self._plan: Plan | None = None
+        self._zeros: Callable[[], dict[str, Any]] | None = None
 
     @property
     def compilations(self) -> int:
@@ -47,9 +47,10 @@ class _Step:
 
     def accumulators(self, params: Any, state: Any, x: Any) -> dict[str, Any]:
         """Of everything in the logs, at zero."""
-        if self._plan is None:  # the structure of the outputs is a fact of the model
-            self._plan = self.objective.plan(outputs_of(self.objective.model, params, state, x))
-        return self.objective.init(self._plan)
+        if self._zeros is None:  # the structure of the outputs is a fact of the model
+            plan = self.objective.plan(outputs_of(self.objective.model, params, state, x))
+            self._zeros = jax.jit(lambda: self.objective.init(plan))
+        return self._zeros()
 
 
 def _one_of(batches: Batch) -> Batch:
