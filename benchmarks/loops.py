@@ -45,10 +45,6 @@ def fit(**options: Any) -> Loop:
     return lambda epochs: jl.fit(trainer, x, y, batch_size=TINY.batch, epochs=epochs, state=state, **options)
 
 
-def fit_together() -> Loop:
-    return fit(steps_per_call=TOGETHER)
-
-
 # ------------------------------------------------------------------------------------------- by hand
 
 
@@ -142,7 +138,7 @@ def keras_fit(steps_per_execution: int = 1) -> Loop:
 # By name: in whose process it runs, and what makes it.
 LOOPS: dict[str, tuple[str, Callable[[], Loop]]] = {
     "jl.fit": (OURS, fit),
-    f"jl.fit, {TOGETHER} steps a call": (OURS, fit_together),
+    "jl.fit, 1 step a call": (OURS, functools.partial(fit, steps_per_call=1)),
     "bare loop": (HAND, bare),
     "bare loop, shuffled NumPy": (HAND, bare_shuffled),
     f"bare loop, {TOGETHER} steps scanned": (HAND, scanned),

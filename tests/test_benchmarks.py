@@ -111,7 +111,7 @@ def results(**workloads):
         "rounds": 3,
         "sizes": {name: {"kind": name, "batch": 128} for name in workloads},
         "workloads": workloads,
-        "loops": {"jl.fit": [6e-5, 9e-5], "bare loop": [6e-5, 6e-5]},
+        "loops": {"jl.fit, 1 step a call": [6e-5, 9e-5], "bare loop": [6e-5, 6e-5]},
         "problems": ["something broke"],
     }
 
@@ -168,7 +168,7 @@ def test_the_report_has_tables_of_what_was_measured(tmp_path):
         "| cnn | 0.25 (Flax Linen) | 0.20 | 0.50 | 0.25 (Flax Linen) | 0.20 | 0.50 |",
         "| PyTorch | 40.0 ms (30.0 ms – 50.0 ms) | 2.00 | 10.0 ms (10.0 ms – 10.0 ms) | 2.00 "
         "| 2.00 s | 1.00 s | 500 ms | 500 ms | – | 3.00 | 100 |",
-        "| jl.fit | 75.0 µs | 1.25 |",
+        "| jl.fit, 1 step a call | 75.0 µs | 1.25 |",
         "| jlayers | 2.00 ms | 1.50 s |",
         "- something broke",
     ):
