@@ -272,7 +272,7 @@ def test_a_recurrent_layer_is_a_loop(case):
         close(actual, expected)
 
 
-@lawful
+@settings(lawful, max_examples=8)  # each compiles several loops
 @given(recurrences(), st.integers(0, 3))
 def test_recurrent_laws(case, half):
     _, layer, x, state = case

@@ -224,7 +224,7 @@ def test_an_iterable_is_taken_batch_by_batch_by_default(shared):
 
 def test_a_state_that_grows_goes_step_by_step():
     @jl.layer
-    def Counting():
+    def GrowingCount():
         def init(key, x):
             return {}, {"seen": jnp.zeros((), jnp.int32)}
 
@@ -233,7 +233,7 @@ def test_a_state_that_grows_goes_step_by_step():
 
         return init, apply
 
-    trainer = jl.compile(jl.Sequential(Counting(), jl.Dense(1)), "sgd", "mse")
+    trainer = jl.compile(jl.Sequential(GrowingCount(), jl.Dense(1)), "sgd", "mse")
     assert chosen(trainer, y=X[:, :1]) == (1, False)
     with pytest.raises(ValueError, match=r"steps_per_call=4 .*'seen'.*int32.*float32"):
         fit(trainer, 4, y=X[:, :1])
