@@ -17,6 +17,7 @@ from jlayers.core import layer
 from jlayers.layers._arguments import axis_of, fraction, need_features, need_floating, positive, reshaped_to
 from jlayers.layers._batch_renorm import renorm_of
 from jlayers.masks import Masked, expand, keeps_mask, refusal, with_mask
+from jlayers.ops.normalization import moments, moments_plain, scale_about
 from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype, wide_dtype
 
@@ -27,22 +28,6 @@ __all__ = [
     "LayerNormalization",
     "RMSNormalization",
 ]
-
-
-def _moments(
-    x: jax.Array, axes: Sequence[int], real: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`x` less its mean, the mean, and the biased variance; the reduced axes are kept.
-
-    The rounded mean serves as a mere shift: about it both moments are taken in one pass without loss. Only
-    what is `real` counts, of the shape of `x`; None for all.
-    """
-    mean = functools.partial(jnp.mean, axis=tuple(axes), keepdims=True, where=real)
-    shift = jax.lax.stop_gradient(mean(x))
-    near = x - shift
-    rest = mean(near)
-    variance = mean(jnp.square(near)) - jnp.square(rest)
-    return near - rest, shift + rest, jnp.maximum(variance, 0)
 
 
 class _Affine:
@@ -64,6 +49,17 @@ class _Affine:
         if "beta" in self.makers:
             x = x + reshaped_to(x, params["beta"], axes)
         return x
+
+    def joined(
+        self, params: Any, scale: jax.Array, shift: jax.Array, axes: Sequence[int]
+    ) -> tuple[jax.Array, jax.Array]:
+        """`apply` after `x * scale + shift`, as one scale and one shift."""
+        if "gamma" in self.makers:
+            gamma = reshaped_to(scale, params["gamma"], axes)
+            scale, shift = scale * gamma, shift * gamma
+        if "beta" in self.makers:
+            shift = shift + reshaped_to(shift, params["beta"], axes)
+        return scale, shift
 
 
 def _check_epsilon(type_name: str, epsilon: float) -> None:
@@ -199,18 +195,18 @@ def BatchNormalization(
         empty = any(x.shape[a] == 0 for a in others)
         before, learns = state, train and not empty
         if learns:
-            centred, mean, variance = _moments(wide, others, None if mask is None else counted(mask, x))
+            mean, variance = moments(wide, tuple(others), None if mask is None else counted(mask, x))
             state = moved(before, mean, variance)
             if mask is not None:
                 state = jax.tree.map(functools.partial(jnp.where, jnp.any(mask)), state, dict(before))
         else:
             mean, variance = (reshaped_to(wide, old, [channels]) for old in moving)
-            centred = wide - mean
-        y = centred * jax.lax.rsqrt(variance + epsilon)
+        scale, shift = jax.lax.rsqrt(variance + epsilon), jnp.zeros_like(mean)
         if correction and learns:
             r, d = correction.factors(before, mean, variance, epsilon)
-            y = y * r + d
-        return with_mask(affine.apply(params, y, [channels]).astype(x.dtype), mask), state
+            scale, shift = scale * r, d
+        scale, shift = affine.joined(params, scale, shift, [channels])
+        return with_mask(scale_about(wide, mean, scale, shift).astype(x.dtype), mask), state
 
     return init, apply
 
@@ -271,8 +267,8 @@ def LayerNormalization(
         axes = _axes("LayerNormalization", x, axis)
         _need_sizes("LayerNormalization", params, x, axes)
         wide = x.astype(wide_dtype(x.dtype))
-        centred, _, variance = _moments(wide, axes)
-        y = centred * jax.lax.rsqrt(variance + epsilon)
+        mean, variance = moments_plain(wide, tuple(axes))
+        y = (wide - mean) * jax.lax.rsqrt(variance + epsilon)
         return affine.apply(params, y, axes).astype(x.dtype)
 
     return init, apply
@@ -349,8 +345,8 @@ def GroupNormalization(
         wide = jnp.moveaxis(x.astype(wide_dtype(x.dtype)), channels, -1)
         count = size if groups == -1 else groups
         split = wide.reshape(*wide.shape[:-1], count, size // count)
-        centred, _, variance = _moments(split, [*range(1, x.ndim - 1), x.ndim])
-        y = (centred * jax.lax.rsqrt(variance + epsilon)).reshape(wide.shape)
+        mean, variance = moments_plain(split, (*range(1, x.ndim - 1), x.ndim))
+        y = ((split - mean) * jax.lax.rsqrt(variance + epsilon)).reshape(wide.shape)
         return affine.apply(params, jnp.moveaxis(y, -1, channels), [channels]).astype(x.dtype)
 
     return init, apply
