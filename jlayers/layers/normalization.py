@@ -17,7 +17,7 @@ from jlayers.core import layer
 from jlayers.layers._arguments import axis_of, fraction, need_features, need_floating, positive, reshaped_to
 from jlayers.layers._batch_renorm import renorm_of
 from jlayers.masks import Masked, expand, keeps_mask, refusal, with_mask
-from jlayers.ops.normalization import moments, moments_plain, scale_about
+from jlayers.ops.normalization import moments
 from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype, wide_dtype
 
@@ -50,10 +50,10 @@ class _Affine:
             x = x + reshaped_to(x, params["beta"], axes)
         return x
 
-    def joined(
+    def after(
         self, params: Any, scale: jax.Array, shift: jax.Array, axes: Sequence[int]
     ) -> tuple[jax.Array, jax.Array]:
-        """`apply` after `x * scale + shift`, as one scale and one shift."""
+        """The scale and the shift that do the work of `x * scale + shift` and of `apply` after it."""
         if "gamma" in self.makers:
             gamma = reshaped_to(scale, params["gamma"], axes)
             scale, shift = scale * gamma, shift * gamma
@@ -195,18 +195,22 @@ def BatchNormalization(
         empty = any(x.shape[a] == 0 for a in others)
         before, learns = state, train and not empty
         if learns:
-            mean, variance = moments(wide, tuple(others), None if mask is None else counted(mask, x))
+            real = None if mask is None else counted(mask, x)
+            near, rest, mean, variance = moments(wide, others, real, stored=True)
             state = moved(before, mean, variance)
             if mask is not None:
                 state = jax.tree.map(functools.partial(jnp.where, jnp.any(mask)), state, dict(before))
         else:
             mean, variance = (reshaped_to(wide, old, [channels]) for old in moving)
-        scale, shift = jax.lax.rsqrt(variance + epsilon), jnp.zeros_like(mean)
+            near, rest = wide - mean, jnp.zeros_like(mean)
+        # Scale and shift are joined before they meet the data: one loop over them, two sums in the gradient.
+        scale = jax.lax.rsqrt(variance + epsilon)
+        shift = -rest * scale
         if correction and learns:
             r, d = correction.factors(before, mean, variance, epsilon)
-            scale, shift = scale * r, d
-        scale, shift = affine.joined(params, scale, shift, [channels])
-        return with_mask(scale_about(wide, mean, scale, shift).astype(x.dtype), mask), state
+            scale, shift = scale * r, shift * r + d
+        scale, shift = affine.after(params, scale, shift, [channels])
+        return with_mask((near * scale + shift).astype(x.dtype), mask), state
 
     return init, apply
 
@@ -267,8 +271,8 @@ def LayerNormalization(
         axes = _axes("LayerNormalization", x, axis)
         _need_sizes("LayerNormalization", params, x, axes)
         wide = x.astype(wide_dtype(x.dtype))
-        mean, variance = moments_plain(wide, tuple(axes))
-        y = (wide - mean) * jax.lax.rsqrt(variance + epsilon)
+        near, rest, _, variance = moments(wide, axes)
+        y = (near - rest) * jax.lax.rsqrt(variance + epsilon)
         return affine.apply(params, y, axes).astype(x.dtype)
 
     return init, apply
@@ -345,8 +349,8 @@ def GroupNormalization(
         wide = jnp.moveaxis(x.astype(wide_dtype(x.dtype)), channels, -1)
         count = size if groups == -1 else groups
         split = wide.reshape(*wide.shape[:-1], count, size // count)
-        mean, variance = moments_plain(split, (*range(1, x.ndim - 1), x.ndim))
-        y = ((split - mean) * jax.lax.rsqrt(variance + epsilon)).reshape(wide.shape)
+        near, rest, _, variance = moments(split, [*range(1, x.ndim - 1), x.ndim])
+        y = ((near - rest) * jax.lax.rsqrt(variance + epsilon)).reshape(wide.shape)
         return affine.apply(params, jnp.moveaxis(y, -1, channels), [channels]).astype(x.dtype)
 
     return init, apply

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +24,10 @@ import numpy as np
 from jax import lax
 
 from jlayers.ops.depthwise import depthwise_conv
+from jlayers.ops.windows import Padding, Pads, cells, pads_of, sum_over_batch
 from jlayers.shapes import wide_dtype
 
-__all__ = ["conv", "conv_cells", "conv_lax", "conv_product", "conv_split", "conv_fast"]
-
-Pads = tuple[tuple[int, int], ...]
-Padding = Literal["valid", "same"] | Pads
+__all__ = ["conv", "conv_cells", "conv_fast", "conv_lax", "conv_product", "conv_split"]
 
 # Each group is a convolution of its own in the program: beyond so many, compiling takes too long.
 _MOST_GROUPS = 64
@@ -56,13 +54,13 @@ def conv(
     strides, dilation = tuple(strides), tuple(dilation)
     *window, inputs, filters = kernel.shape
     if groups > 1 and inputs == 1:
-        cells = kernel.reshape(*window, groups, filters // groups)
-        return depthwise_conv(x, cells, strides, padding, dilation)
+        rows = kernel.reshape(*window, groups, filters // groups)
+        return depthwise_conv(x, rows, strides, padding, dilation)
     known = all(isinstance(size, int) for size in x.shape[1:-1])
     options: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
     if not known or groups > _MOST_GROUPS:
         return conv_lax(x, kernel, **options, groups=groups)
-    pads = options["padding"] = _pads(x.shape[1:-1], window, **options)
+    pads = options["padding"] = pads_of(x.shape[1:-1], window, **options)
     if groups > 1:
         fast: Callable[..., Any] = functools.partial(conv_split, groups=groups, **options)
     elif all(size == 1 for size in window) and not any(map(any, pads)):
@@ -117,21 +115,8 @@ def conv_cells(
 ) -> jax.Array:
     """`conv` as a sum over the cells of the window, each a product of a slice of `x` with a matrix."""
     window = kernel.shape[:-2]
-    cells = zip(np.ndindex(*window), _cells(x, window, strides, padding, dilation), strict=True)
-    return functools.reduce(jnp.add, (seen @ kernel[cell] for cell, seen in cells))
-
-
-def _cells(
-    x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Pads, dilation: Sequence[int]
-) -> Iterator[jax.Array]:
-    """For each cell of the window, in order, what it sees at all its places."""
-    padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)])
-    sides = list(zip(padded.shape[1:-1], window, strides, dilation, strict=True))
-    ends = [size - (w - 1) * d for size, w, _, d in sides]  # beyond the last place of the first cell
-    for cell in np.ndindex(*window):
-        starts = [c * d for c, d in zip(cell, dilation, strict=True)]
-        steps = [slice(i, i + end, step) for i, end, step in zip(starts, ends, strides, strict=True)]
-        yield padded[(slice(None), *steps)]
+    seen = zip(np.ndindex(*window), cells(x, window, strides, padding, dilation), strict=True)
+    return functools.reduce(jnp.add, (part @ kernel[cell] for cell, part in seen))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
@@ -169,41 +154,16 @@ def _kernel_gradient(
     """The gradient for a kernel of that shape: `dy` times the patches, summed over parts of the batch."""
     *window, inputs, filters = shape
     patch = math.prod(window) * inputs
-    wide = wide_dtype(x.dtype)
-    together = _part(x.shape[0], _PATCHES // max(1, math.prod(dy.shape[1:-1]) * patch))
 
-    @functools.partial(jax.checkpoint, prevent_cse=False)  # else differentiation keeps all patches
-    def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        images, gradient = part
-        patches = jnp.concatenate(list(_cells(images, window, strides, padding, dilation)), axis=-1)
-        rows = patches.reshape(-1, patch), gradient.reshape(-1, filters)
-        return total + jnp.matmul(rows[1].T, rows[0], preferred_element_type=wide), None
+    def product(x: jax.Array, dy: jax.Array) -> jax.Array:
+        patches = jnp.concatenate(list(cells(x, window, strides, padding, dilation)), axis=-1)
+        rows = dy.reshape(-1, filters).T, patches.reshape(-1, patch)
+        return jnp.matmul(*rows, preferred_element_type=wide_dtype(x.dtype))
 
-    parts = tuple(a.reshape(a.shape[0] // together, together, *a.shape[1:]) for a in (x, dy))
-    total, _ = lax.scan(add, jnp.zeros((filters, patch), wide), parts)
-    return total.T.reshape(shape).astype(x.dtype)
-
-
-def _part(batch: Any, most: int) -> Any:
-    """How many examples go together: a divisor of the batch; all, if its size is a symbol."""
-    if not isinstance(batch, int):
-        return batch
-    return next(n for n in range(max(1, min(batch, most)), 0, -1) if batch % n == 0)
+    most = _PATCHES // max(1, math.prod(dy.shape[1:-1]) * patch)
+    return sum_over_batch(product, [x, dy], most).T.reshape(shape).astype(x.dtype)
 
 
 def _layouts(rank: int) -> tuple[str, str, str]:
     axes = "DHW"[-rank:]
     return f"N{axes}C", f"{axes}IO", f"N{axes}C"
-
-
-def _pads(
-    sizes: Sequence[int],
-    window: Sequence[int],
-    strides: Sequence[int],
-    padding: Padding,
-    dilation: Sequence[int],
-) -> Pads:
-    if not isinstance(padding, str):
-        return padding
-    extent = [(size - 1) * step + 1 for size, step in zip(window, dilation, strict=True)]
-    return tuple(lax.padtype_to_pads(sizes, extent, strides, padding.upper()))

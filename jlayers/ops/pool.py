@@ -1,16 +1,16 @@
 """Pooling over windows. Data have the channels last: `(batch, *spatial, channels)`.
 
-Windows as large as their strides cut the array into blocks, which is a reshape. The gradient of the maximum
-is then one fused selection instead of the select-and-scatter of `reduce_window`, which on CPUs takes thirty
-times as long.
+On CPUs the gradients of `lax.reduce_window` take many times as long as the pooling: for the maximum a
+select-and-scatter, for the mean of overlapping windows a sum over a grid that is mostly zeros. There the
+cells of the window are taken one after the other, each a strided slice of the whole array, and the gradient
+by blocks (`windows.py`). Windows that overlap are taken axis by axis, which needs fewer cells and blocks.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -18,9 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-__all__ = ["avg_pool", "max_pool", "max_pool_lax"]
+from jlayers.ops.windows import Pads, by_block, cells, pads_of, sum_over_windows
+from jlayers.shapes import wide_dtype
+
+__all__ = ["avg_pool", "avg_pool_lax", "max_pool", "max_pool_lax"]
 
 Padding = Literal["valid", "same"]
+
+# The forms by cells write a slice per cell into the program: beyond so many, compiling takes too long.
+_MOST_CELLS = 64
 
 
 def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
@@ -28,10 +34,7 @@ def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], paddin
 
     A NaN in a window makes the result NaN.
     """
-    window, strides = tuple(window), tuple(strides)
-    if not _cuts_blocks(x, window, strides):
-        return max_pool_lax(x, window, strides, padding)
-    return _block_max(_whole(x, window, padding), window)
+    return _by_platform(_max_pool_cells, max_pool_lax, x, tuple(window), tuple(strides), padding)
 
 
 def max_pool_lax(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
@@ -41,14 +44,22 @@ def max_pool_lax(x: jax.Array, window: Sequence[int], strides: Sequence[int], pa
 
 def avg_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
     """The mean of each window over its real cells: what `padding` adds does not count."""
+    window, strides = tuple(window), tuple(strides)
+    if not _overlap(window, strides):  # the gradient of `reduce_window` is as fast then
+        return avg_pool_lax(x, window, strides, padding)
+    return _by_platform(_avg_pool_cells, avg_pool_lax, x, window, strides, padding)
+
+
+def avg_pool_lax(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
+    """`avg_pool` by `lax.reduce_window`."""
 
     def total(x: jax.Array) -> jax.Array:
         zero = np.zeros((), x.dtype)
         return lax.reduce_window(x, zero, lax.add, (1, *window, 1), (1, *strides, 1), padding.upper())
 
-    if padding == "valid":
-        return total(x) / math.prod(window)
-    return total(x) / total(jnp.ones((1, *x.shape[1:-1], 1), x.dtype))
+    wide = x.astype(wide_dtype(x.dtype))
+    real = math.prod(window) if padding == "valid" else total(jnp.ones((1, *x.shape[1:-1], 1), wide.dtype))
+    return (total(wide) / real).astype(x.dtype)
 
 
 def _lowest(x: jax.Array) -> Any:
@@ -57,54 +68,124 @@ def _lowest(x: jax.Array) -> Any:
     return np.array(-np.inf if floating else jnp.iinfo(x.dtype).min, x.dtype)
 
 
-def _cuts_blocks(x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    return window == strides and all(isinstance(d, int) for d in x.shape[1:-1])
+def _by_platform(
+    fast: Callable[..., jax.Array],
+    plain: Callable[..., jax.Array],
+    x: jax.Array,
+    window: tuple[int, ...],
+    strides: tuple[int, ...],
+    padding: Padding,
+) -> jax.Array:
+    options: dict[str, Any] = {"window": window, "strides": strides, "padding": padding}
+    known = all(isinstance(size, int) for size in x.shape[1:-1])
+    if not known or math.prod(window) > _MOST_CELLS:
+        return plain(x, **options)
+    return lax.platform_dependent(
+        x, cpu=functools.partial(fast, **options), default=functools.partial(plain, **options)
+    )
 
 
-def _whole(x: jax.Array, window: tuple[int, ...], padding: Padding) -> jax.Array:
-    """`x`, filled up or cut off so that the windows divide it."""
-    spatial = x.shape[1:-1]
-    if padding == "same":
-        pads = lax.padtype_to_pads(spatial, window, window, "SAME")
-        return lax.pad(x, _lowest(x), [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
-    return x[(slice(None), *(slice(d // w * w) for d, w in zip(spatial, window, strict=True)))]
+def _overlap(window: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    return any(w > s for w, s in zip(window, strides, strict=True))
 
 
-def _blocks(x: jax.Array, window: tuple[int, ...]) -> jax.Array:
-    """`(batch, height, width, channels)` as `(batch, rows, window, columns, window, channels)`."""
-    sides = [side for d, w in zip(x.shape[1:-1], window, strict=True) for side in (d // w, w)]
-    return x.reshape(x.shape[0], *sides, x.shape[-1])
+def _axis_by_axis(
+    pool: Callable[..., jax.Array],
+    x: jax.Array,
+    window: tuple[int, ...],
+    strides: tuple[int, ...],
+    pads: Pads,
+) -> jax.Array:
+    """`pool` along the last spatial axis first: the first of equal cells then is the first in their order."""
+    for axis in reversed(range(len(window))):
+        along = functools.partial(_only, axis)
+        x = pool(x, along(window, 1), along(strides, 1), along(pads, (0, 0)))
+    return x
 
 
-def _window_axes(window: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(range(2, 2 * len(window) + 1, 2))
+def _only(axis: int, values: tuple[Any, ...], neutral: Any) -> tuple[Any, ...]:
+    return tuple(value if i == axis else neutral for i, value in enumerate(values))
 
 
-def _cells(blocks: jax.Array, window: tuple[int, ...]) -> list[jax.Array]:
-    """For each cell of the window, in order, what it holds in every block."""
-    return [
-        blocks[(slice(None), *(i for c in cell for i in (slice(None), c)))]
-        for cell in itertools.product(*map(range, window))
-    ]
+def _max_pool_cells(
+    x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], padding: Padding
+) -> jax.Array:
+    pads = pads_of(x.shape[1:-1], window, strides, padding)
+    if _overlap(window, strides):
+        return _axis_by_axis(_greatest, x, window, strides, pads)
+    return _greatest(x, window, strides, pads)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _block_max(x: jax.Array, window: tuple[int, ...]) -> jax.Array:
-    return functools.reduce(jnp.maximum, _cells(_blocks(x, window), window))
+def _avg_pool_cells(
+    x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], padding: Padding
+) -> jax.Array:
+    wide = wide_dtype(x.dtype)
+    pads = pads_of(x.shape[1:-1], window, strides, padding)
+    total = _axis_by_axis(_total, x.astype(wide), window, strides, pads)
+    real = _real_cells(x.shape[1:-1], window, strides, pads) if padding == "same" else math.prod(window)
+    return (total / np.asarray(real, wide)).astype(x.dtype)
 
 
-@_block_max.defjvp
-def _block_max_jvp(window: tuple[int, ...], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _real_cells(
+    sizes: Sequence[int], window: tuple[int, ...], strides: tuple[int, ...], pads: Pads
+) -> np.ndarray:
+    """How many cells of each window lie in the array, as a constant."""
+    counts = np.ones((1,) * (len(sizes) + 2))
+    for axis, (size, w, s, (low, high)) in enumerate(zip(sizes, window, strides, pads, strict=True), 1):
+        starts = np.arange(-low, size + high - w + 1, s)
+        along = np.minimum(starts + w, size) - np.maximum(starts, 0)
+        counts = counts * along.reshape([-1 if i == axis else 1 for i in range(counts.ndim)])
+    return counts
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def _greatest(x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], pads: Pads) -> jax.Array:
+    return functools.reduce(jnp.maximum, cells(x, window, strides, pads, fill=_lowest(x)))
+
+
+@_greatest.defjvp
+def _greatest_jvp(
+    window: tuple[int, ...], strides: tuple[int, ...], pads: Pads, primals: Any, tangents: Any
+) -> tuple[jax.Array, jax.Array]:
     (x,), (dx,) = primals, tangents
-    best, *others = _cells(_blocks(x, window), window)
-    where = jnp.zeros(best.shape, jnp.int32)
+    best, *others = cells(x, window, strides, pads, fill=_lowest(x))
+    first = jnp.zeros(best.shape, jnp.int32)
     for number, cell in enumerate(others, 1):
         keep = best >= cell  # the first of equal cells stays, as in select-and-scatter
-        best, where = jnp.where(keep, best, cell), jnp.where(keep, where, number)
-    shape = [w for w in window for w in (1, w)]
-    numbers = np.arange(math.prod(window), dtype=np.int32).reshape(1, *shape, 1)
-    chosen = jnp.expand_dims(where, _window_axes(window)) == numbers
-    blocks = _blocks(dx, window)
-    return _block_max(x, window), jnp.sum(
-        jnp.where(chosen, blocks, jnp.zeros_like(blocks)), axis=_window_axes(window)
-    )
+        best, first = jnp.where(keep, best, cell), jnp.where(keep, first, number)
+    numbers = by_block(np.arange(math.prod(window), dtype=np.int32).reshape(*window, 1), strides, outside=-1)
+
+    def gradient(dy: jax.Array) -> jax.Array:
+        def chosen(number: Any, first: jax.Array, dy: jax.Array) -> jax.Array:
+            return jnp.where(first == number, dy, jnp.zeros_like(dy))
+
+        return sum_over_windows(chosen, numbers, [first, dy], x.shape[1:-1], strides, pads)
+
+    return _greatest(x, window, strides, pads), _transposed(gradient, best, dx)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def _total(x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], pads: Pads) -> jax.Array:
+    return functools.reduce(jnp.add, cells(x, window, strides, pads))
+
+
+@_total.defjvp
+def _total_jvp(
+    window: tuple[int, ...], strides: tuple[int, ...], pads: Pads, primals: Any, tangents: Any
+) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    y = _total(x, window, strides, pads)
+    inside = by_block(np.ones((*window, 1), bool), strides)
+
+    def gradient(dy: jax.Array) -> jax.Array:
+        def seen(inside: Any, dy: jax.Array) -> jax.Array:
+            return jnp.where(inside, dy, jnp.zeros_like(dy))
+
+        return sum_over_windows(seen, inside, [dy], x.shape[1:-1], strides, pads)
+
+    return y, _transposed(gradient, y, dx)
+
+
+def _transposed(gradient: Callable[[jax.Array], jax.Array], like: jax.Array, dx: jax.Array) -> jax.Array:
+    """The tangent whose transpose is `gradient`, which takes what is `like` the result."""
+    return jax.linear_transpose(gradient, jax.ShapeDtypeStruct(like.shape, like.dtype))(dx)[0]

@@ -1,9 +1,9 @@
-"""Windows over arrays with the channels last: what their cells see, and the way back from windows to the array.
+"""Windows over arrays with the channels last: what their cells see, and gradients for what they saw.
 
-Written as a transpose of strided slices, the way back is a sum over grids that are mostly holes, which XLA's
-CPU compiler turns into divisions at every element. Here the array is cut into blocks as large as the strides
-instead. A block lies in as many windows as strides fit into one, its cells in each at a fixed place, so that all
-of the array comes out of one loop over whole slices.
+The transpose of strided slices is a sum over grids that are mostly holes, which XLA's CPU compiler turns into
+a division and a branch for every element and cell. `sum_over_windows` cuts the array into blocks as large as
+the strides instead: a block lies in as many windows as strides fit into one, each of its cells at a fixed
+place of each, and the array comes out of one loop over whole slices.
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-__all__ = ["Pads", "by_block", "cells", "pads_of", "sum_over_windows"]
+__all__ = ["Padding", "Pads", "by_block", "cells", "pads_of", "sum_over_batch", "sum_over_windows"]
 
 Pads = tuple[tuple[int, int], ...]
+Padding = str | Pads
 
 
 def pads_of(
-    sizes: Sequence[int], window: Sequence[int], strides: Sequence[int], padding: str | Pads, dilation: Any = None
+    sizes: Sequence[int],
+    window: Sequence[int],
+    strides: Sequence[int],
+    padding: Padding,
+    dilation: Sequence[int] | None = None,
 ) -> Pads:
     """The padding before and after each axis, given by a word or as it is."""
     if not isinstance(padding, str):
@@ -42,57 +47,80 @@ def cells(
     fill: Any = 0,
 ) -> Iterator[jax.Array]:
     """For each cell of the window, in order, what it sees at all places of the window."""
-    dilation = dilation or (1,) * len(window)
+    steps = dilation or (1,) * len(window)
     edges = [(0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)]
     padded = lax.pad(x, jnp.asarray(fill, x.dtype), edges)
-    sides = list(zip(padded.shape[1:-1], window, strides, dilation, strict=True))
+    sides = list(zip(padded.shape[1:-1], window, strides, steps, strict=True))
     ends = [size - (w - 1) * d for size, w, _, d in sides]  # beyond the last place of the first cell
     for cell in np.ndindex(*window):
-        starts = [c * d for c, d in zip(cell, dilation, strict=True)]
-        steps = [slice(i, i + end, step) for i, end, step in zip(starts, ends, strides, strict=True)]
-        yield padded[(slice(None), *steps)]
+        starts = [c * d for c, d in zip(cell, steps, strict=True)]
+        places = [slice(i, i + end, step) for i, end, step in zip(starts, ends, strides, strict=True)]
+        yield padded[(slice(None), *places)]
 
 
-def by_block(of_cells: np.ndarray | jax.Array, strides: Sequence[int], outside: Any) -> Any:
-    """`(*window, ...)` as `(reach, stride, reach, stride, ..., ...)`: see `sum_over_windows`."""
-    window = of_cells.shape[: len(strides)]
+def by_block(of_cells: Any, strides: Sequence[int], outside: Any = 0) -> Any:
+    """`(*window, channels)` as `(reach, stride, reach, stride, ..., channels)`, for `sum_over_windows`.
+
+    `reach` is how many blocks a window touches along an axis; cells beyond the window are `outside`.
+    """
+    window = of_cells.shape[:-1]
     reach = [-(-w // s) for w, s in zip(window, strides, strict=True)]
     more = [(0, q * s - w) for q, s, w in zip(reach, strides, window, strict=True)]
     xp: Any = np if isinstance(of_cells, np.ndarray) else jnp
-    rest = of_cells.shape[len(strides) :]
-    whole = xp.pad(of_cells, [*more, *((0, 0) for _ in rest)], constant_values=outside)
-    return whole.reshape(*(n for side in zip(reach, strides, strict=True) for n in side), *rest)
+    whole = xp.pad(of_cells, [*more, (0, 0)], constant_values=outside)
+    return whole.reshape(*(n for side in zip(reach, strides, strict=True) for n in side), of_cells.shape[-1])
 
 
 def sum_over_windows(
     term: Callable[..., jax.Array],
-    of_windows: Sequence[jax.Array],
     of_cells: Any,
+    of_windows: Sequence[jax.Array],
     sizes: Sequence[int],
     strides: Sequence[int],
     pads: Pads,
 ) -> jax.Array:
-    """For each place of an array of `sizes`, the sum of `term` over the cells and windows that see it.
+    """For each place of an array of `sizes`, the sum over the windows that see it, through whichever cell.
 
     Args:
-        term: `term(cell, *windows)`, of an element of `of_cells` and elements of each of `of_windows`. Must be
-            linear in the windows, or 0 where they are 0: so they are padded.
+        term: `term(of_cell, *of_window)`, what is summed; 0 where all of the window is.
+        of_cells: as `by_block` gives it.
         of_windows: arrays `(batch, *places, channels)`.
-        of_cells: from `by_block`, `(reach, stride, reach, stride, ..., channels)`.
+        sizes: of the spatial axes of the result.
+        strides: of the windows.
+        pads: of the array under the windows.
     """
     rank = len(sizes)
     reach = of_cells.shape[: 2 * rank : 2]
-    places = of_windows[0].shape[1:-1]
-    inner = tuple(range(2, 2 * rank + 1, 2))
-    outer = tuple(range(1, 2 * rank, 2))
+    inside, around = tuple(range(2, 2 * rank + 1, 2)), (0, *range(1, 2 * rank, 2))
     terms = []
-    for shift in np.ndindex(*reach):
-        edges = [(0, 0, 0), *((k, q - 1 - k, 0) for k, q in zip(shift, reach, strict=True)), (0, 0, 0)]
-        moved = [jnp.expand_dims(lax.pad(a, jnp.zeros((), a.dtype), edges), inner) for a in of_windows]
-        cell = of_cells[tuple(i for k in shift for i in (k, slice(None)))]
-        terms.append(term(jnp.expand_dims(cell, (0, *(a for a in outer))), *moved))
-    total = functools.reduce(jnp.add, terms)
-    whole = [(o + q - 1) * s for o, q, s in zip(places, reach, strides, strict=True)]
-    total = total.reshape(total.shape[0], *whole, total.shape[-1])
-    cut = [(-low, size + low - all_, 0) for (low, _), size, all_ in zip(pads, sizes, whole, strict=True)]
-    return lax.pad(total, jnp.zeros((), total.dtype), [(0, 0, 0), *cut, (0, 0, 0)])
+    for block in np.ndindex(*reach):
+        edges = [(0, 0, 0), *((k, q - 1 - k, 0) for k, q in zip(block, reach, strict=True)), (0, 0, 0)]
+        moved = [jnp.expand_dims(lax.pad(a, jnp.zeros((), a.dtype), edges), inside) for a in of_windows]
+        at = of_cells[tuple(i for k in block for i in (k, slice(None)))]
+        terms.append(term(jnp.expand_dims(at, around), *moved))
+    blocks = functools.reduce(jnp.add, terms)
+    places = of_windows[0].shape[1:-1]
+    whole = [(n + q - 1) * s for n, q, s in zip(places, reach, strides, strict=True)]
+    cut = [(-low, low + size - n, 0) for (low, _), size, n in zip(pads, sizes, whole, strict=True)]
+    result = blocks.reshape(blocks.shape[0], *whole, blocks.shape[-1])
+    return lax.pad(result, jnp.zeros((), result.dtype), [(0, 0, 0), *cut, (0, 0, 0)])
+
+
+def sum_over_batch(term: Callable[..., jax.Array], arrays: Sequence[jax.Array], most: int) -> jax.Array:
+    """`term` of parts of the batch, added up: as many examples at a time as divide the batch, at most `most`.
+
+    What `term` makes on the way then stays in the cache. There are two parts at least: in a loop XLA computes
+    again what it would otherwise share with the forward pass and keep until then.
+    """
+    batch = arrays[0].shape[0]
+    if not isinstance(batch, int) or batch == 1:
+        return term(*arrays)
+    together = next(n for n in range(max(1, min(batch // 2, most)), 0, -1) if batch % n == 0)
+    parts = [a.reshape(batch // together, together, *a.shape[1:]) for a in arrays]
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)  # else differentiation keeps what `term` makes
+    def add(total: jax.Array, part: Sequence[jax.Array]) -> tuple[jax.Array, None]:
+        return total + term(*part), None
+
+    start = jax.eval_shape(term, *(a[:together] for a in arrays))
+    return lax.scan(add, jnp.zeros(start.shape, start.dtype), parts)[0]
