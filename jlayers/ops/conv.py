@@ -24,7 +24,7 @@ import numpy as np
 from jax import lax
 
 from jlayers.ops.depthwise import depthwise_conv
-from jlayers.ops.windows import Padding, Pads, cells, pads_of, sum_over_batch
+from jlayers.ops.windows import Padding, Pads, cells, padded, pads_of, sum_over_batch
 from jlayers.shapes import wide_dtype
 
 __all__ = ["conv", "conv_cells", "conv_fast", "conv_lax", "conv_product", "conv_split"]
@@ -115,7 +115,7 @@ def conv_cells(
 ) -> jax.Array:
     """`conv` as a sum over the cells of the window, each a product of a slice of `x` with a matrix."""
     window = kernel.shape[:-2]
-    seen = zip(np.ndindex(*window), cells(x, window, strides, padding, dilation), strict=True)
+    seen = zip(np.ndindex(*window), cells(padded(x, padding), window, strides, dilation), strict=True)
     return functools.reduce(jnp.add, (part @ kernel[cell] for cell, part in seen))
 
 
@@ -156,7 +156,7 @@ def _kernel_gradient(
     patch = math.prod(window) * inputs
 
     def product(x: jax.Array, dy: jax.Array) -> jax.Array:
-        patches = jnp.concatenate(list(cells(x, window, strides, padding, dilation)), axis=-1)
+        patches = jnp.concatenate(list(cells(padded(x, padding), window, strides, dilation)), axis=-1)
         rows = dy.reshape(-1, filters).T, patches.reshape(-1, patch)
         return jnp.matmul(*rows, preferred_element_type=wide_dtype(x.dtype))
 

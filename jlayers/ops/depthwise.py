@@ -1,11 +1,9 @@
 """Depthwise convolution: each channel with filters of its own. Data have the channels last.
 
 On CPUs XLA runs grouped convolutions group by group. There the window's cells are taken one after the other
-instead, each a slice of the whole image times one row of the kernel, all of which fuse into one loop. The
-kernel's gradient multiplies the same slices with the gradient of the result, for some images at a time: XLA
-writes each product to memory before it sums it, which takes up to five times as long beyond the cache. With
-strides the gradient for the input is taken by blocks (`windows.py`), in a half to a seventeenth of the time
-of transposed slices.
+instead, each a slice of the whole image times one row of the kernel, all of which fuse into one loop. With
+strides the gradient for the input is put together from one such sum for each remainder of a position by the
+stride: transposed strided slices would take five to ten times as long.
 """
 
 from __future__ import annotations
@@ -17,18 +15,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from jlayers.ops.windows import Padding, Pads, by_block, cells, pads_of, sum_over_batch, sum_over_windows
+from jlayers.ops.windows import Padding, Pads, cells, padded, pads_of
 from jlayers.shapes import wide_dtype
 
 __all__ = ["depthwise_conv", "depthwise_conv_lax", "depthwise_conv_shifted"]
 
 # The shifted form writes one slice per cell into the program: beyond so many, compiling takes too long.
 _MOST_CELLS = 64
-
-# How many numbers a product may hold that goes into the kernel's gradient: 1.5 MB.
-_PRODUCT = 3 * 2**17
 
 
 def depthwise_conv(
@@ -98,7 +94,7 @@ def _sum_of_cells(
     *window, channels = filters.shape
     wide = wide_dtype(x.dtype)
     rows = filters.reshape(-1, channels).astype(wide)
-    seen = cells(x, window, strides, pads, dilation)
+    seen = cells(padded(x, pads), window, strides, dilation)
     terms = (cell.astype(wide) * row for cell, row in zip(seen, rows, strict=True))
     return functools.reduce(jnp.add, terms).astype(x.dtype)
 
@@ -112,22 +108,64 @@ def _shifted_jvp(
     wide = wide_dtype(x.dtype)
     *window, channels = filters.shape
 
-    def for_x(dy: jax.Array) -> jax.Array:
-        rows, windows = by_block(filters.astype(wide), strides), dy.astype(wide)
-        total = sum_over_windows(jnp.multiply, rows, [windows], x.shape[1:-1], strides, pads)
-        return total.astype(x.dtype)
-
     def for_filters(dy: jax.Array) -> jax.Array:
-        def products(x: jax.Array, dy: jax.Array) -> jax.Array:
-            seen = cells(x, window, strides, pads, dilation)
-            every = tuple(range(x.ndim - 1))
-            return jnp.stack([jnp.sum(cell.astype(wide) * dy.astype(wide), every) for cell in seen])
+        seen = cells(padded(x, pads), window, strides, dilation)
+        rows = [_sum_of_rows(cell.astype(wide), dy.astype(wide)) for cell in seen]
+        return jnp.stack(rows).reshape(*window, channels).astype(filters.dtype)
 
-        most = _PRODUCT // max(1, math.prod(y.shape[1:]))
-        return sum_over_batch(products, [x, dy], most).reshape(*window, channels).astype(filters.dtype)
-
-    # The tangents are written as transposes: their own transposes are the gradients as they stand above.
+    # The tangents are written as transposes: their own transposes are the gradients as they stand.
     (of_filters,) = jax.linear_transpose(for_filters, y)(dfilters)
-    if max(strides) == 1 or max(dilation) > 1:
+    if max(strides) == 1:
         return y, _sum_of_cells(dx, filters, strides, pads, dilation) + of_filters
+    for_x = functools.partial(_gradient_for_x, filters, x, strides, pads, dilation)
     return y, jax.linear_transpose(for_x, y)(dx)[0] + of_filters
+
+
+def _gradient_for_x(
+    filters: jax.Array,
+    x: jax.Array,
+    strides: tuple[int, ...],
+    pads: Pads,
+    dilation: tuple[int, ...],
+    dy: jax.Array,
+) -> jax.Array:
+    """Each remainder of a position by the stride by itself, as a sum of slices of `dy` without holes."""
+    *window, channels = filters.shape
+    wide = wide_dtype(x.dtype)
+    sizes = [size + low + high for size, (low, high) in zip(x.shape[1:-1], pads, strict=True)]
+    places = [-(-size // s) for size, s in zip(sizes, strides, strict=True)]
+    reach = [(w - 1) * d // s for w, d, s in zip(window, dilation, strides, strict=True)]
+    beyond = [p - n for p, n in zip(places, dy.shape[1:-1], strict=True)]
+    around = padded(dy.astype(wide), tuple(zip(reach, beyond, strict=True)))
+    teeth: dict[tuple[int, ...], jax.Array] = {}
+    for cell, row in zip(np.ndindex(*window), filters.reshape(-1, channels).astype(wide), strict=True):
+        moved = [divmod(c * d, s) for c, d, s in zip(cell, dilation, strides, strict=True)]
+        starts = (r - blocks for r, (blocks, _) in zip(reach, moved, strict=True))
+        here = (slice(i, i + p) for i, p in zip(starts, places, strict=True))
+        term = around[(slice(None), *here)] * row
+        rests = tuple(rest for _, rest in moved)
+        teeth[rests] = teeth[rests] + term if rests in teeth else term
+    spread = []
+    for rests, tooth in teeth.items():
+        holes = ((rest, s - 1 - rest, s - 1) for rest, s in zip(rests, strides, strict=True))
+        spread.append(lax.pad(tooth, jnp.zeros((), wide), [(0, 0, 0), *holes, (0, 0, 0)]))
+    whole = functools.reduce(jnp.add, spread)
+    inside = zip(pads, x.shape[1:-1], whole.shape[1:-1], strict=True)
+    cut = tuple((-low, low + size - total) for (low, _), size, total in inside)
+    return padded(whole, cut).astype(x.dtype)
+
+
+def _sum_of_rows(a: jax.Array, b: jax.Array) -> jax.Array:
+    """`sum(a * b)` over all axes but the last.
+
+    XLA sums products one channel after the other. Here some parts of the batch are added up in one loop over
+    whole rows, and what is left by a matrix product, which XLA does not fuse with that loop. Two equal rows:
+    a single one is no matrix to XLA, which then turns the other operand around.
+    """
+    batch = a.shape[0]
+    parts = next(n for n in range(8, 0, -1) if batch % n == 0) if isinstance(batch, int) else 1
+    size = batch // parts
+    pieces = (slice(i * size, (i + 1) * size) for i in range(parts))
+    few = functools.reduce(jnp.add, (a[piece] * b[piece] for piece in pieces))
+    few = few.reshape(-1, few.shape[-1])
+    return (jnp.ones((2, few.shape[0]), few.dtype) @ few)[0]

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jlayers.ops.windows import Pads, by_block, cells, pads_of, sum_over_windows
+from jlayers.ops.stored import stored
+from jlayers.ops.windows import Pads, cells, padded, pads_of
 from jlayers.shapes import wide_dtype
 
 __all__ = ["avg_pool", "avg_pool_lax", "max_pool", "max_pool_lax"]
@@ -44,10 +45,7 @@ def max_pool_lax(x: jax.Array, window: Sequence[int], strides: Sequence[int], pa
 
 def avg_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
     """The mean of each window over its real cells: what `padding` adds does not count."""
-    window, strides = tuple(window), tuple(strides)
-    if not _overlap(window, strides):  # the gradient of `reduce_window` is as fast then
-        return avg_pool_lax(x, window, strides, padding)
-    return _by_platform(_avg_pool_cells, avg_pool_lax, x, window, strides, padding)
+    return _by_platform(_avg_pool_cells, avg_pool_lax, x, tuple(window), tuple(strides), padding)
 
 
 def avg_pool_lax(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
@@ -85,35 +83,11 @@ def _by_platform(
     )
 
 
-def _overlap(window: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    return any(w > s for w, s in zip(window, strides, strict=True))
-
-
-def _axis_by_axis(
-    pool: Callable[..., jax.Array],
-    x: jax.Array,
-    window: tuple[int, ...],
-    strides: tuple[int, ...],
-    pads: Pads,
-) -> jax.Array:
-    """`pool` along the last spatial axis first: the first of equal cells then is the first in their order."""
-    for axis in reversed(range(len(window))):
-        along = functools.partial(_only, axis)
-        x = pool(x, along(window, 1), along(strides, 1), along(pads, (0, 0)))
-    return x
-
-
-def _only(axis: int, values: tuple[Any, ...], neutral: Any) -> tuple[Any, ...]:
-    return tuple(value if i == axis else neutral for i, value in enumerate(values))
-
-
 def _max_pool_cells(
     x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], padding: Padding
 ) -> jax.Array:
     pads = pads_of(x.shape[1:-1], window, strides, padding)
-    if _overlap(window, strides):
-        return _axis_by_axis(_greatest, x, window, strides, pads)
-    return _greatest(x, window, strides, pads)
+    return _greatest(padded(x, pads, _lowest(x)), window, strides)
 
 
 def _avg_pool_cells(
@@ -121,7 +95,7 @@ def _avg_pool_cells(
 ) -> jax.Array:
     wide = wide_dtype(x.dtype)
     pads = pads_of(x.shape[1:-1], window, strides, padding)
-    total = _axis_by_axis(_total, x.astype(wide), window, strides, pads)
+    total = functools.reduce(jnp.add, cells(padded(x.astype(wide), pads), window, strides))
     real = _real_cells(x.shape[1:-1], window, strides, pads) if padding == "same" else math.prod(window)
     return (total / np.asarray(real, wide)).astype(x.dtype)
 
@@ -138,54 +112,30 @@ def _real_cells(
     return counts
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def _greatest(x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], pads: Pads) -> jax.Array:
-    return functools.reduce(jnp.maximum, cells(x, window, strides, pads, fill=_lowest(x)))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _greatest(x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...]) -> jax.Array:
+    return functools.reduce(jnp.maximum, cells(x, window, strides))
 
 
 @_greatest.defjvp
 def _greatest_jvp(
-    window: tuple[int, ...], strides: tuple[int, ...], pads: Pads, primals: Any, tangents: Any
+    window: tuple[int, ...], strides: tuple[int, ...], primals: Any, tangents: Any
 ) -> tuple[jax.Array, jax.Array]:
     (x,), (dx,) = primals, tangents
-    best, *others = cells(x, window, strides, pads, fill=_lowest(x))
-    first = jnp.zeros(best.shape, jnp.int32)
+    first = stored(functools.partial(_first_of_greatest, window=window, strides=strides), x)
+    seen = enumerate(cells(dx, window, strides))
+    chosen = (jnp.where(first == number, cell, jnp.zeros_like(cell)) for number, cell in seen)
+    return _greatest(x, window, strides), functools.reduce(jnp.add, chosen)
+
+
+def _first_of_greatest(x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...]) -> jax.Array:
+    """The number of the cell that each window takes: the first of equal ones, as in select-and-scatter.
+
+    In int32: loops that mix in narrower integers take four times as long.
+    """
+    best, *others = cells(x, window, strides)
+    first = lax.full(best.shape, 0, jnp.int32)
     for number, cell in enumerate(others, 1):
-        keep = best >= cell  # the first of equal cells stays, as in select-and-scatter
-        best, first = jnp.where(keep, best, cell), jnp.where(keep, first, number)
-    numbers = by_block(np.arange(math.prod(window), dtype=np.int32).reshape(*window, 1), strides, outside=-1)
-
-    def gradient(dy: jax.Array) -> jax.Array:
-        def chosen(number: Any, first: jax.Array, dy: jax.Array) -> jax.Array:
-            return jnp.where(first == number, dy, jnp.zeros_like(dy))
-
-        return sum_over_windows(chosen, numbers, [first, dy], x.shape[1:-1], strides, pads)
-
-    return _greatest(x, window, strides, pads), _transposed(gradient, best, dx)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def _total(x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], pads: Pads) -> jax.Array:
-    return functools.reduce(jnp.add, cells(x, window, strides, pads))
-
-
-@_total.defjvp
-def _total_jvp(
-    window: tuple[int, ...], strides: tuple[int, ...], pads: Pads, primals: Any, tangents: Any
-) -> tuple[jax.Array, jax.Array]:
-    (x,), (dx,) = primals, tangents
-    y = _total(x, window, strides, pads)
-    inside = by_block(np.ones((*window, 1), bool), strides)
-
-    def gradient(dy: jax.Array) -> jax.Array:
-        def seen(inside: Any, dy: jax.Array) -> jax.Array:
-            return jnp.where(inside, dy, jnp.zeros_like(dy))
-
-        return sum_over_windows(seen, inside, [dy], x.shape[1:-1], strides, pads)
-
-    return y, _transposed(gradient, y, dx)
-
-
-def _transposed(gradient: Callable[[jax.Array], jax.Array], like: jax.Array, dx: jax.Array) -> jax.Array:
-    """The tangent whose transpose is `gradient`, which takes what is `like` the result."""
-    return jax.linear_transpose(gradient, jax.ShapeDtypeStruct(like.shape, like.dtype))(dx)[0]
+        keep = lax.ge(best, cell)
+        best, first = lax.select(keep, best, cell), lax.select(keep, first, lax.full_like(first, number))
+    return first
