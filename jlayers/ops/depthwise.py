@@ -97,7 +97,7 @@ def _sum_of_cells(
 ) -> jax.Array:
     *window, channels = filters.shape
     wide = wide_dtype(x.dtype)
-    rows = filters.reshape(-1, channels).astype(wide)
+    rows = filters.reshape(-1, *(1,) * (x.ndim - 1), channels).astype(wide)
     seen = cells(x, window, strides, pads, dilation)
     terms = (cell.astype(wide) * row for cell, row in zip(seen, rows, strict=True))
     return functools.reduce(jnp.add, terms).astype(x.dtype)
