@@ -21,9 +21,10 @@ def layer(x, gamma, beta):
 
 def textbook(x, gamma, beta):
     wide = x.astype(jnp.float32)
-    mean, variance = wide.mean((0, 1)), jnp.square(wide - wide.mean((0, 1))).mean((0, 1))
-    y = (wide - mean) / jnp.sqrt(variance + 1e-3) * gamma + beta
-    return y.astype(x.dtype), 0.01 * mean, 0.99 + 0.01 * variance
+    centred = wide - wide.mean((0, 1), keepdims=True)
+    variance = jnp.square(centred).mean((0, 1), keepdims=True)
+    y = centred / jnp.sqrt(variance + 1e-3) * gamma.reshape(1, 1, 3) + beta.reshape(1, 1, 3)
+    return y.astype(x.dtype), 0.01 * wide.mean((0, 1)), 0.99 + 0.01 * variance.reshape(3)
 
 
 def inputs(mean=3.0):

@@ -1,10 +1,13 @@
-"""Convolution over the channels last. On CPUs four cases have forms of their own.
+"""Convolution over the channels last. On CPUs five cases have forms of their own.
 
 - A window of one cell is a matrix product, and so are its gradients: XLA's convolution takes twice as long.
 - XLA runs the gradients of grouped convolutions as dense ones with a mask: 6 times as long for 2 groups, 80
   times for 32. Split into one convolution per group they cost what their arithmetic costs.
 - With strides the gradient for the input is a convolution over a grid that is mostly zeros. Added up from one
   product for each cell of the window it takes a fifth to a half of the time.
+- XLA hands convolutions of more than 16 channels to YNNPACK, unless the result is larger than the input, and
+  Eigen, which then takes them, needs half of the time for 8x8 to 16x16 images, and no more for larger ones.
+  A row more than is asked for makes it larger.
 - XLA takes the kernel's gradient as a convolution that has the examples where the channels stood, which turns
   both operands around and has a window as large as the image. Taken as a product of the patches that the
   windows see with the gradient of the result, a few images at a time so that the patches stay in the cache,
@@ -27,7 +30,7 @@ from jlayers.ops.depthwise import depthwise_conv
 from jlayers.ops.windows import Padding, Pads, cells, pads_of, sum_over_batch
 from jlayers.shapes import wide_dtype
 
-__all__ = ["conv", "conv_cells", "conv_fast", "conv_lax", "conv_product", "conv_split"]
+__all__ = ["conv", "conv_cells", "conv_fast", "conv_lax", "conv_product", "conv_split", "conv_wider"]
 
 # Each group is a convolution of its own in the program: beyond so many, compiling takes too long.
 _MOST_GROUPS = 64
@@ -119,12 +122,35 @@ def conv_cells(
     return functools.reduce(jnp.add, (part @ kernel[cell] for cell, part in seen))
 
 
+def conv_wider(
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Pads, dilation: Sequence[int]
+) -> jax.Array:
+    """`conv_lax`, with rows below that are cut off again where XLA then takes a faster library."""
+    extra = _extra_rows(x, kernel, strides, padding, dilation)
+    if not extra:
+        return conv_lax(x, kernel, strides, padding, dilation)
+    (low, high), *others = padding
+    return conv_lax(x, kernel, strides, ((low, high + extra), *others), dilation)[:, :-extra]
+
+
+def _extra_rows(
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Pads, dilation: Sequence[int]
+) -> int:
+    """How many rows make the result larger than `x`, if that costs an eighth at most and helps."""
+    to_ynnpack = x.ndim == 4 and x.dtype == jnp.float32 and max(kernel.shape[-2:]) > 16
+    if not to_ynnpack or max(strides) > 1 or min(kernel.shape[-2:]) < 16:
+        return 0
+    rows = x.shape[1] + sum(padding[0]) - (kernel.shape[0] - 1) * dilation[0]
+    extra = max(0, x.shape[1] + 1 - rows)
+    return extra if extra * 8 <= rows else 0
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
 def conv_fast(
     x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], padding: Pads, dilation: tuple[int, ...]
 ) -> jax.Array:
     """`conv` whose gradients are written for CPUs: as transposes of the tangents below."""
-    return conv_lax(x, kernel, strides, padding, dilation)
+    return conv_wider(x, kernel, strides, padding, dilation)
 
 
 @conv_fast.defjvp
@@ -133,14 +159,28 @@ def _conv_fast_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     (x, kernel), (dx, dkernel) = primals, tangents
     y = conv_fast(x, kernel, strides, padding, dilation)
-    tangent = conv_cells if max(strides) > 1 else conv_lax
-    of_x = tangent(dx, kernel, strides, padding, dilation)
+    like = jax.ShapeDtypeStruct(y.shape, y.dtype)
+
+    # The tangents are written as transposes: their own transposes are the gradients as they stand below.
+    if max(strides) > 1:
+        of_x = conv_cells(dx, kernel, strides, padding, dilation)
+    else:
+        gradient = functools.partial(_gradient, kernel, padding, dilation)
+        (of_x,) = jax.linear_transpose(gradient, like)(dx)
     if math.prod(y.shape[1:-1]) * math.prod(kernel.shape[:-1]) > _MOST_PATCHES:
         return y, of_x + conv_lax(x, dkernel, strides, padding, dilation)
-    # The tangent is written as a transpose, so that its own transpose is the gradient as it stands below.
     gradient = functools.partial(_kernel_gradient, x, kernel.shape, strides, padding, dilation)
-    (of_kernel,) = jax.linear_transpose(gradient, jax.ShapeDtypeStruct(y.shape, y.dtype))(dkernel)
+    (of_kernel,) = jax.linear_transpose(gradient, like)(dkernel)
     return y, of_x + of_kernel
+
+
+def _gradient(kernel: jax.Array, padding: Pads, dilation: tuple[int, ...], dy: jax.Array) -> jax.Array:
+    """The gradient for `x`, without strides: `dy` under the kernel turned over."""
+    rank = dy.ndim - 2
+    reach = [(w - 1) * d for w, d in zip(kernel.shape, dilation, strict=False)]
+    pads = tuple((r - low, r - high) for r, (low, high) in zip(reach, padding, strict=True))
+    turned = jnp.swapaxes(jnp.flip(kernel, tuple(range(rank))), -2, -1)
+    return conv_wider(dy, turned, (1,) * rank, pads, dilation)
 
 
 def _kernel_gradient(
