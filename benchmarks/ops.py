@@ -27,7 +27,7 @@ import jlayers as jl
 from benchmarks.goals import median, ratio
 from benchmarks.peers import hand
 from benchmarks.report import number, seconds, table
-from jlayers.ops import attention, conv, depthwise, pool
+from jlayers.ops import attention, conv, conv_transpose, depthwise, pool
 
 ROOT = pathlib.Path(__file__).parent
 SLICE = 0.03  # seconds of one turn
@@ -84,6 +84,7 @@ MAX = (pool.max_pool, pool.max_pool_lax)
 AVG = (pool.avg_pool, pool.avg_pool_lax)
 DEPTHWISE = (depthwise.depthwise_conv, depthwise.depthwise_conv_lax)
 CONV = conv.conv, conv.conv_lax
+TRANSPOSE = conv_transpose.conv_transpose, conv_transpose.conv_transpose_lax
 ATTENTION = (attention.dot_product_attention, attention.dot_product_attention_plain)
 
 CASES = (
@@ -120,6 +121,15 @@ CASES = (
     case("conv 3x3", *CONV, (64, 8, 8, 64), (3, 3, 64, 64), **strided(1)),
     case("conv 3x3", *CONV, (8, 56, 56, 64), (3, 3, 64, 64), **strided(1)),
     case("conv 7x7, stride 2", *CONV, (16, 64, 64, 3), (7, 7, 3, 64), **strided(2)),
+    case(
+        "transposed conv 3x3, stride 2",
+        *TRANSPOSE,
+        (32, 14, 14, 128),
+        (3, 3, 64, 128),
+        strides=(2, 2),
+        pads=((1, 2), (1, 2)),
+        dilation=(1, 1),
+    ),
     case("conv 3x3, 2 groups", *CONV, (16, 14, 14, 128), (3, 3, 64, 128), groups=2, **strided(1)),
     case("conv 3x3, 32 groups", *CONV, (16, 14, 14, 128), (3, 3, 4, 128), groups=32, **strided(1)),
     case("LSTM", *LSTM, (32, 100, 64), (64, 512), (128, 512), (512,)),

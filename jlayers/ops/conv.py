@@ -30,7 +30,18 @@ from jlayers.ops.depthwise import depthwise_conv
 from jlayers.ops.windows import Padding, Pads, cells, pads_of, sum_over_batch
 from jlayers.shapes import wide_dtype
 
-__all__ = ["conv", "conv_cells", "conv_fast", "conv_lax", "conv_product", "conv_split", "conv_wider"]
+__all__ = [
+    "MOST_PATCHES",
+    "conv",
+    "conv_cells",
+    "conv_fast",
+    "conv_lax",
+    "conv_product",
+    "conv_split",
+    "conv_wider",
+    "kernel_gradient",
+    "layouts",
+]
 
 # Each group is a convolution of its own in the program: beyond so many, compiling takes too long.
 _MOST_GROUPS = 64
@@ -39,7 +50,7 @@ _MOST_GROUPS = 64
 _PATCHES = 2**20
 
 # With more in a single image XLA's gradient is taken, which writes no patches to memory.
-_MOST_PATCHES = 2**21
+MOST_PATCHES = 2**21
 
 
 def conv(
@@ -89,7 +100,7 @@ def conv_lax(
         strides,
         padding,
         rhs_dilation=dilation,
-        dimension_numbers=_layouts(x.ndim - 2),
+        dimension_numbers=layouts(x.ndim - 2),
         feature_group_count=groups,
     )
 
@@ -167,9 +178,9 @@ def _conv_fast_jvp(
     else:
         gradient = functools.partial(_gradient, kernel, padding, dilation)
         (of_x,) = jax.linear_transpose(gradient, like)(dx)
-    if math.prod(y.shape[1:-1]) * math.prod(kernel.shape[:-1]) > _MOST_PATCHES:
+    if math.prod(y.shape[1:-1]) * math.prod(kernel.shape[:-1]) > MOST_PATCHES:
         return y, of_x + conv_lax(x, dkernel, strides, padding, dilation)
-    gradient = functools.partial(_kernel_gradient, x, kernel.shape, strides, padding, dilation)
+    gradient = functools.partial(kernel_gradient, x, kernel.shape, strides, padding, dilation)
     (of_kernel,) = jax.linear_transpose(gradient, like)(dkernel)
     return y, of_x + of_kernel
 
@@ -183,7 +194,7 @@ def _gradient(kernel: jax.Array, padding: Pads, dilation: tuple[int, ...], dy: j
     return conv_wider(dy, turned, (1,) * rank, pads, dilation)
 
 
-def _kernel_gradient(
+def kernel_gradient(
     x: jax.Array,
     shape: tuple[int, ...],
     strides: tuple[int, ...],
@@ -204,6 +215,7 @@ def _kernel_gradient(
     return sum_over_batch(product, [x, dy], most).T.reshape(shape).astype(x.dtype)
 
 
-def _layouts(rank: int) -> tuple[str, str, str]:
+def layouts(rank: int) -> tuple[str, str, str]:
+    """The channels last, as `dimension_numbers`."""
     axes = "DHW"[-rank:]
     return f"N{axes}C", f"{axes}IO", f"N{axes}C"
