@@ -46,6 +46,9 @@ __all__ = [
 # Each group is a convolution of its own in the program: beyond so many, compiling takes too long.
 _MOST_GROUPS = 64
 
+# The window's cells are written into the program one by one: beyond so many, likewise.
+_MOST_CELLS = 128
+
 # How many numbers the patches of one product may hold: 4 MB. From half to twice as many cost the same.
 _PATCHES = 2**20
 
@@ -72,7 +75,7 @@ def conv(
         return depthwise_conv(x, rows, strides, padding, dilation)
     known = all(isinstance(size, int) for size in x.shape[1:-1])
     options: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not known or groups > _MOST_GROUPS:
+    if not known or groups > _MOST_GROUPS or math.prod(window) > _MOST_CELLS:
         return conv_lax(x, kernel, **options, groups=groups)
     pads = options["padding"] = pads_of(x.shape[1:-1], window, **options)
     if groups > 1:
