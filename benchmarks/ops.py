@@ -146,11 +146,12 @@ def programs(form: Callable[..., jax.Array], inputs: list[jax.Array]) -> tuple[A
     result = jax.eval_shape(form, *inputs)
     weights = jnp.cos(jnp.arange(math.prod(result.shape), dtype=result.dtype)).reshape(result.shape)
 
-    def both(*inputs: jax.Array) -> Any:
+    def both(weights: jax.Array, *inputs: jax.Array) -> Any:
         value, pullback = jax.vjp(form, *inputs)
         return value, pullback(weights)
 
-    return jax.jit(form), jax.jit(both)
+    # The weights are an argument: the gradient of a linear form would be computed when it is compiled.
+    return jax.jit(form), functools.partial(jax.jit(both), weights)
 
 
 def difference(a: Any, b: Any) -> float:
