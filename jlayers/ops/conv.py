@@ -2,7 +2,8 @@
 
 - A window of one cell is a matrix product, and so are its gradients: XLA's convolution takes twice as long.
 - XLA runs the gradients of grouped convolutions as dense ones with a mask: 6 times as long for 2 groups, 80
-  times for 32. Split into one convolution per group they cost what their arithmetic costs.
+  times for 32. Split into one convolution per group they cost what their arithmetic costs. The kernel's
+  gradient takes all groups in one product: a loop for each made the compiler take a quarter of a minute.
 - With strides the gradient for the input is a convolution over a grid that is mostly zeros. Added up from one
   product for each cell of the window it takes a fifth to a half of the time.
 - XLA hands convolutions of more than 16 channels to YNNPACK, unless the result is larger than the input, and
@@ -37,7 +38,6 @@ __all__ = [
     "conv_fast",
     "conv_lax",
     "conv_product",
-    "conv_split",
     "conv_wider",
     "kernel_gradient",
     "layouts",
@@ -78,12 +78,10 @@ def conv(
     if not known or groups > _MOST_GROUPS or math.prod(window) > _MOST_CELLS:
         return conv_lax(x, kernel, **options, groups=groups)
     pads = options["padding"] = pads_of(x.shape[1:-1], window, **options)
-    if groups > 1:
-        fast: Callable[..., Any] = functools.partial(conv_split, groups=groups, **options)
-    elif all(size == 1 for size in window) and not any(map(any, pads)):
-        fast = functools.partial(conv_product, strides=strides)
+    if groups == 1 and all(size == 1 for size in window) and not any(map(any, pads)):
+        fast: Callable[..., Any] = functools.partial(conv_product, strides=strides)
     else:
-        fast = functools.partial(conv_fast, **options)
+        fast = functools.partial(conv_fast, groups=groups, **options)
     plain = functools.partial(conv_lax, groups=groups, **options)
     return lax.platform_dependent(x, kernel, cpu=fast, default=plain)
 
@@ -112,19 +110,6 @@ def conv_product(x: jax.Array, kernel: jax.Array, strides: Sequence[int]) -> jax
     """`conv` of a window of one cell without padding: a product with the cells that the strides hit."""
     hit = x[(slice(None), *(slice(None, None, step) for step in strides))]
     return hit @ kernel.reshape(kernel.shape[-2:])
-
-
-def conv_split(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: tuple[int, ...],
-    padding: Pads,
-    dilation: tuple[int, ...],
-    groups: int,
-) -> jax.Array:
-    """`conv` with groups, each by itself."""
-    parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
-    return jnp.concatenate([conv_fast(*part, strides, padding, dilation) for part in parts], axis=-1)
 
 
 def conv_cells(
@@ -159,33 +144,58 @@ def _extra_rows(
     return extra if extra * 8 <= rows else 0
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4, 5))
 def conv_fast(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], padding: Pads, dilation: tuple[int, ...]
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, ...],
+    padding: Pads,
+    dilation: tuple[int, ...],
+    groups: int,
 ) -> jax.Array:
     """`conv` whose gradients are written for CPUs: as transposes of the tangents below."""
-    return conv_wider(x, kernel, strides, padding, dilation)
+    form = functools.partial(conv_wider, strides=strides, padding=padding, dilation=dilation)
+    return _by_group(form, x, kernel, groups)
 
 
 @conv_fast.defjvp
 def _conv_fast_jvp(
-    strides: tuple[int, ...], padding: Pads, dilation: tuple[int, ...], primals: Any, tangents: Any
+    strides: tuple[int, ...],
+    padding: Pads,
+    dilation: tuple[int, ...],
+    groups: int,
+    primals: Any,
+    tangents: Any,
 ) -> tuple[jax.Array, jax.Array]:
     (x, kernel), (dx, dkernel) = primals, tangents
-    y = conv_fast(x, kernel, strides, padding, dilation)
-    like = jax.ShapeDtypeStruct(y.shape, y.dtype)
+    y = conv_fast(x, kernel, strides, padding, dilation, groups)
 
     # The tangents are written as transposes: their own transposes are the gradients as they stand below.
-    if max(strides) > 1:
-        of_x = conv_cells(dx, kernel, strides, padding, dilation)
-    else:
+    def of_x(dx: jax.Array, kernel: jax.Array) -> jax.Array:
+        if max(strides) > 1:
+            return conv_cells(dx, kernel, strides, padding, dilation)
         gradient = functools.partial(_gradient, kernel, padding, dilation)
-        (of_x,) = jax.linear_transpose(gradient, like)(dx)
-    if math.prod(y.shape[1:-1]) * math.prod(kernel.shape[:-1]) > MOST_PATCHES:
-        return y, of_x + conv_lax(x, dkernel, strides, padding, dilation)
-    gradient = functools.partial(kernel_gradient, x, kernel.shape, strides, padding, dilation)
-    (of_kernel,) = jax.linear_transpose(gradient, like)(dkernel)
-    return y, of_x + of_kernel
+        like = jax.ShapeDtypeStruct((*y.shape[:-1], kernel.shape[-1]), y.dtype)
+        return jax.linear_transpose(gradient, like)(dx)[0]
+
+    tangent = _by_group(of_x, dx, kernel, groups)
+    if math.prod(y.shape[1:-1]) * math.prod(kernel.shape[:-1]) * groups > MOST_PATCHES:
+        form = functools.partial(conv_lax, strides=strides, padding=padding, dilation=dilation)
+        return y, tangent + _by_group(form, x, dkernel, groups)
+
+    def for_kernel(dy: jax.Array) -> jax.Array:
+        return kernel_gradient(x, kernel.shape, strides, padding, dilation, dy, groups)
+
+    (of_kernel,) = jax.linear_transpose(for_kernel, jax.ShapeDtypeStruct(y.shape, y.dtype))(dkernel)
+    return y, tangent + of_kernel
+
+
+def _by_group(form: Callable[..., jax.Array], x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
+    """`form` of each group of channels with its part of the kernel."""
+    if groups == 1:
+        return form(x, kernel)
+    parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
+    return jnp.concatenate([form(*part) for part in parts], axis=-1)
 
 
 def _gradient(kernel: jax.Array, padding: Pads, dilation: tuple[int, ...], dy: jax.Array) -> jax.Array:
@@ -204,17 +214,23 @@ def kernel_gradient(
     padding: Pads,
     dilation: tuple[int, ...],
     dy: jax.Array,
+    groups: int = 1,
 ) -> jax.Array:
     """The gradient for a kernel of that shape: `dy` times the patches, summed over parts of the batch."""
     *window, inputs, filters = shape
-    patch = math.prod(window) * inputs
+    seen = math.prod(window)
+    wide = wide_dtype(x.dtype)
 
     def product(x: jax.Array, dy: jax.Array) -> jax.Array:
         patches = jnp.concatenate(list(cells(x, window, strides, padding, dilation)), axis=-1)
-        rows = dy.reshape(-1, filters).T, patches.reshape(-1, patch)
-        return jnp.matmul(*rows, preferred_element_type=wide_dtype(x.dtype))
+        if groups == 1:
+            rows = dy.reshape(-1, filters).T, patches.reshape(-1, seen * inputs)
+            return jnp.matmul(*rows, preferred_element_type=wide)
+        rows = dy.reshape(-1, groups, filters // groups), patches.reshape(-1, seen, groups, inputs)
+        every = jnp.einsum("ngf,nkgi->gfki", *rows, preferred_element_type=wide)
+        return every.reshape(filters, seen * inputs)
 
-    most = _PATCHES // max(1, math.prod(dy.shape[1:-1]) * patch)
+    most = _PATCHES // max(1, math.prod(dy.shape[1:-1]) * seen * inputs * groups)
     return sum_over_batch(product, [x, dy], most).T.reshape(shape).astype(x.dtype)
 
 
