@@ -27,7 +27,7 @@ import jlayers as jl
 from benchmarks.goals import median, ratio
 from benchmarks.peers import hand
 from benchmarks.report import number, seconds, table
-from jlayers.ops import attention, conv, depthwise, pool
+from jlayers.ops import attention, conv, conv_transpose, depthwise, pool
 
 ROOT = pathlib.Path(__file__).parent
 SLICE = 0.03  # seconds of one turn
@@ -81,8 +81,10 @@ def scanned(cell: Any, states: int) -> Callable[..., jax.Array]:
 LSTM = (layer(jl.LSTM), scanned(hand.lstm_cell, 2))
 GRU = (layer(jl.GRU), scanned(hand.gru_cell, 1))
 MAX = (pool.max_pool, pool.max_pool_lax)
+AVG = (pool.avg_pool, pool.avg_pool_lax)
 DEPTHWISE = (depthwise.depthwise_conv, depthwise.depthwise_conv_lax)
 CONV = conv.conv, conv.conv_lax
+TRANSPOSE = conv_transpose.conv_transpose, conv_transpose.conv_transpose_lax
 ATTENTION = (attention.dot_product_attention, attention.dot_product_attention_plain)
 
 CASES = (
@@ -90,6 +92,19 @@ CASES = (
     case("max_pool 2x2", *MAX, (32, 112, 112, 16), **square(2, 2)),
     case("max_pool 3x3, stride 2", *MAX, (32, 56, 56, 64), **square(3, 2)),
     case("max_pool 3x3, stride 1", *MAX, (32, 28, 28, 64), **square(3, 1)),
+    case(
+        "max_pool 3x3, stride 2, 3D",
+        *MAX,
+        (4, 16, 16, 16, 32),
+        window=(3,) * 3,
+        strides=(2,) * 3,
+        padding="same",
+    ),
+    case("max_pool 3, stride 2, 1D", *MAX, (32, 400, 64), window=(3,), strides=(2,), padding="same"),
+    case("avg_pool 2x2", *AVG, (128, 26, 26, 32), **square(2, 2, "valid")),
+    case("avg_pool 3x3, stride 2", *AVG, (32, 56, 56, 64), **square(3, 2)),
+    case("avg_pool 3x3, stride 1", *AVG, (32, 28, 28, 64), **square(3, 1)),
+    case("avg_pool 3, stride 2, 1D", *AVG, (32, 400, 64), window=(3,), strides=(2,), padding="same"),
     case("depthwise 3x3", *DEPTHWISE, (32, 28, 28, 96), (3, 3, 96, 1), **strided(1)),
     case("depthwise 3x3", *DEPTHWISE, (32, 14, 14, 384), (3, 3, 384, 1), **strided(1)),
     case("depthwise 3x3, stride 2", *DEPTHWISE, (32, 28, 28, 144), (3, 3, 144, 1), **strided(2)),
@@ -102,6 +117,19 @@ CASES = (
     case("conv 3x3, stride 2", *CONV, (64, 32, 32, 16), (3, 3, 16, 32), **strided(2)),
     case("conv 3x3, stride 2", *CONV, (32, 28, 28, 64), (3, 3, 64, 128), **strided(2)),
     case("conv 3x3, 3 channels", *CONV, (64, 32, 32, 3), (3, 3, 3, 16), **strided(1)),
+    case("conv 3x3, 1 channel", *CONV, (128, 28, 28, 1), (3, 3, 1, 32), **strided(1)),
+    case("conv 3x3", *CONV, (64, 8, 8, 64), (3, 3, 64, 64), **strided(1)),
+    case("conv 3x3", *CONV, (8, 56, 56, 64), (3, 3, 64, 64), **strided(1)),
+    case("conv 7x7, stride 2", *CONV, (16, 64, 64, 3), (7, 7, 3, 64), **strided(2)),
+    case(
+        "transposed conv 3x3, stride 2",
+        *TRANSPOSE,
+        (32, 14, 14, 128),
+        (3, 3, 64, 128),
+        strides=(2, 2),
+        pads=((1, 2), (1, 2)),
+        dilation=(1, 1),
+    ),
     case("conv 3x3, 2 groups", *CONV, (16, 14, 14, 128), (3, 3, 64, 128), groups=2, **strided(1)),
     case("conv 3x3, 32 groups", *CONV, (16, 14, 14, 128), (3, 3, 4, 128), groups=32, **strided(1)),
     case("LSTM", *LSTM, (32, 100, 64), (64, 512), (128, 512), (512,)),
@@ -118,11 +146,12 @@ def programs(form: Callable[..., jax.Array], inputs: list[jax.Array]) -> tuple[A
     result = jax.eval_shape(form, *inputs)
     weights = jnp.cos(jnp.arange(math.prod(result.shape), dtype=result.dtype)).reshape(result.shape)
 
-    def both(*inputs: jax.Array) -> Any:
+    def both(weights: jax.Array, *inputs: jax.Array) -> Any:
         value, pullback = jax.vjp(form, *inputs)
         return value, pullback(weights)
 
-    return jax.jit(form), jax.jit(both)
+    # The weights are an argument: the gradient of a linear form would be computed when it is compiled.
+    return jax.jit(form), functools.partial(jax.jit(both), weights)
 
 
 def difference(a: Any, b: Any) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jlayers.ops.conv import conv, conv_lax
+from jlayers.ops.conv_transpose import conv_transpose, conv_transpose_lax
 
 # shape of x, window, filters, strides, padding, dilation, groups
 CASES = [
@@ -26,6 +27,8 @@ CASES = [
     ((3, 9, 8, 4), (3, 5), 4, (2, 3), "same", (1, 1), 4),
     ((3, 9, 8, 2), (2, 3), 4, (3, 1), ((1, 0), (2, 1)), (1, 1), 2),
     ((3, 9, 8, 2), (3, 3), 2, (1, 1), "same", (2, 3), 2),
+    ((1, 9, 8, 16), (3, 3), 17, (1, 1), "same", (1, 1), 1),
+    ((1, 17, 8, 17), (3, 2), 16, (1, 1), ((0, 1), (2, 0)), (1, 2), 1),
     ((2, 12, 3), (4,), 5, (3,), ((3, 0),), (1,), 1),
     ((2, 4, 5, 4, 2), (2, 3, 2), 3, (1, 2, 1), "same", (1, 1, 1), 1),
 ]
@@ -98,6 +101,30 @@ def test_no_examples_and_values_that_are_not_finite(case):
     x = x.at[0, 4, 3, 0].set(jnp.nan).at[1, 2, 2, 0].set(jnp.inf)
     values, expected = jax.jit(fast)(x, kernel), jax.jit(plain)(x, kernel)
     np.testing.assert_array_equal(jnp.isfinite(values), jnp.isfinite(expected))
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "pads", "dilation"),
+    [
+        ((3, 3), (2, 2), ((2, 1), (2, 1)), (1, 1)),
+        ((2, 2), (2, 3), ((1, 1), (1, 2)), (1, 1)),
+        ((3, 2), (1, 1), ((4, 4), (0, 1)), (2, 1)),
+    ],
+)
+def test_transposed_convolution(window, strides, pads, dilation):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(4, 5, 4, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(*window, 2, 3)), jnp.float32)
+
+    def all_of(form, x, kernel):
+        def loss(x, kernel):
+            return jnp.sum(jnp.sin(form(x, kernel, strides, pads, dilation)))
+
+        gradient, moved = jax.grad(loss, (0, 1)), (jnp.cos(x), jnp.cos(kernel))
+        mapped = jax.vmap(gradient, (0, None))(jnp.stack([x, -x]), kernel)
+        return jax.jvp(loss, (x, kernel), moved), jax.jvp(gradient, (x, kernel), moved), mapped
+
+    close(*(jax.jit(functools.partial(all_of, f))(x, kernel) for f in (conv_transpose, conv_transpose_lax)))
 
 
 @pytest.mark.parametrize("groups", [1, 8])

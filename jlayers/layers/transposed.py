@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
-from jax import lax
+import jax.numpy as jnp
 
 from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer
@@ -24,7 +24,8 @@ from jlayers.layers._arguments import (
     positive,
     spatial_shape,
 )
-from jlayers.layers.convolution import dimension_numbers, finished, geometry, reach
+from jlayers.layers.convolution import finished, geometry, reach
+from jlayers.ops.conv_transpose import conv_transpose
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import param_dtype
 
@@ -100,15 +101,8 @@ def _transposed(
         check(x)
         kernel = params["kernel"].astype(x.dtype)
         need_features(type_name, x, channel_axis, kernel.shape[-1], "channels")
-        y = lax.conv_transpose(
-            x,
-            kernel,
-            steps,
-            pads,
-            rhs_dilation=dilation,
-            dimension_numbers=dimension_numbers(rank, data_format),
-            transpose_kernel=True,
-        )
+        last = jnp.moveaxis(x, channel_axis, -1)
+        y = jnp.moveaxis(conv_transpose(last, kernel, steps, pads, dilation), -1, channel_axis)
         return finished(y, params, channel_axis, activate)
 
     return init, apply

@@ -1,10 +1,14 @@
-"""Convolution over the channels last. On CPUs four cases have forms of their own.
+"""Convolution over the channels last. On CPUs five cases have forms of their own.
 
 - A window of one cell is a matrix product, and so are its gradients: XLA's convolution takes twice as long.
 - XLA runs the gradients of grouped convolutions as dense ones with a mask: 6 times as long for 2 groups, 80
-  times for 32. Split into one convolution per group they cost what their arithmetic costs.
+  times for 32. Split into one convolution per group they cost what their arithmetic costs. The kernel's
+  gradient takes all groups in one product: a loop for each made the compiler take a quarter of a minute.
 - With strides the gradient for the input is a convolution over a grid that is mostly zeros. Added up from one
   product for each cell of the window it takes a fifth to a half of the time.
+- XLA hands convolutions of more than 16 channels to YNNPACK, unless the result is larger than the input, and
+  Eigen, which then takes them, needs half of the time for 8x8 to 16x16 images, and no more for larger ones.
+  A row more than is asked for makes it larger.
 - XLA takes the kernel's gradient as a convolution that has the examples where the channels stood, which turns
   both operands around and has a window as large as the image. Taken as a product of the patches that the
   windows see with the gradient of the result, a few images at a time so that the patches stay in the cache,
@@ -27,16 +31,29 @@ from jlayers.ops.depthwise import depthwise_conv
 from jlayers.ops.windows import Padding, Pads, cells, padded, pads_of, sum_over_batch
 from jlayers.shapes import wide_dtype
 
-__all__ = ["conv", "conv_cells", "conv_fast", "conv_lax", "conv_product", "conv_split"]
+__all__ = [
+    "MOST_PATCHES",
+    "conv",
+    "conv_cells",
+    "conv_fast",
+    "conv_lax",
+    "conv_product",
+    "conv_wider",
+    "kernel_gradient",
+    "layouts",
+]
 
 # Each group is a convolution of its own in the program: beyond so many, compiling takes too long.
 _MOST_GROUPS = 64
+
+# The window's cells are written into the program one by one: beyond so many, likewise.
+_MOST_CELLS = 128
 
 # How many numbers the patches of one product may hold: 4 MB. From half to twice as many cost the same.
 _PATCHES = 2**20
 
 # With more in a single image XLA's gradient is taken, which writes no patches to memory.
-_MOST_PATCHES = 2**21
+MOST_PATCHES = 2**21
 
 
 def conv(
@@ -58,15 +75,13 @@ def conv(
         return depthwise_conv(x, rows, strides, padding, dilation)
     known = all(isinstance(size, int) for size in x.shape[1:-1])
     options: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    if not known or groups > _MOST_GROUPS:
+    if not known or groups > _MOST_GROUPS or math.prod(window) > _MOST_CELLS:
         return conv_lax(x, kernel, **options, groups=groups)
     pads = options["padding"] = pads_of(x.shape[1:-1], window, **options)
-    if groups > 1:
-        fast: Callable[..., Any] = functools.partial(conv_split, groups=groups, **options)
-    elif all(size == 1 for size in window) and not any(map(any, pads)):
-        fast = functools.partial(conv_product, strides=strides)
+    if groups == 1 and all(size == 1 for size in window) and not any(map(any, pads)):
+        fast: Callable[..., Any] = functools.partial(conv_product, strides=strides)
     else:
-        fast = functools.partial(conv_fast, **options)
+        fast = functools.partial(conv_fast, groups=groups, **options)
     plain = functools.partial(conv_lax, groups=groups, **options)
     return lax.platform_dependent(x, kernel, cpu=fast, default=plain)
 
@@ -86,7 +101,7 @@ def conv_lax(
         strides,
         padding,
         rhs_dilation=dilation,
-        dimension_numbers=_layouts(x.ndim - 2),
+        dimension_numbers=layouts(x.ndim - 2),
         feature_group_count=groups,
     )
 
@@ -95,19 +110,6 @@ def conv_product(x: jax.Array, kernel: jax.Array, strides: Sequence[int]) -> jax
     """`conv` of a window of one cell without padding: a product with the cells that the strides hit."""
     hit = x[(slice(None), *(slice(None, None, step) for step in strides))]
     return hit @ kernel.reshape(kernel.shape[-2:])
-
-
-def conv_split(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: tuple[int, ...],
-    padding: Pads,
-    dilation: tuple[int, ...],
-    groups: int,
-) -> jax.Array:
-    """`conv` with groups, each by itself."""
-    parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
-    return jnp.concatenate([conv_fast(*part, strides, padding, dilation) for part in parts], axis=-1)
 
 
 def conv_cells(
@@ -119,51 +121,120 @@ def conv_cells(
     return functools.reduce(jnp.add, (part @ kernel[cell] for cell, part in seen))
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def conv_wider(
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Pads, dilation: Sequence[int]
+) -> jax.Array:
+    """`conv_lax`, with rows below that are cut off again where XLA then takes a faster library."""
+    extra = _extra_rows(x, kernel, strides, padding, dilation)
+    if not extra:
+        return conv_lax(x, kernel, strides, padding, dilation)
+    (low, high), *others = padding
+    return conv_lax(x, kernel, strides, ((low, high + extra), *others), dilation)[:, :-extra]
+
+
+def _extra_rows(
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Pads, dilation: Sequence[int]
+) -> int:
+    """How many rows make the result larger than `x`, if that costs an eighth at most and helps."""
+    to_ynnpack = x.ndim == 4 and x.dtype == jnp.float32 and max(kernel.shape[-2:]) > 16
+    if not to_ynnpack or max(strides) > 1 or min(kernel.shape[-2:]) < 16:
+        return 0
+    rows = x.shape[1] + sum(padding[0]) - (kernel.shape[0] - 1) * dilation[0]
+    extra = max(0, x.shape[1] + 1 - rows)
+    return extra if extra * 8 <= rows else 0
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4, 5))
 def conv_fast(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], padding: Pads, dilation: tuple[int, ...]
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, ...],
+    padding: Pads,
+    dilation: tuple[int, ...],
+    groups: int,
 ) -> jax.Array:
     """`conv` whose gradients are written for CPUs: as transposes of the tangents below."""
-    return conv_lax(x, kernel, strides, padding, dilation)
+    form = functools.partial(conv_wider, strides=strides, padding=padding, dilation=dilation)
+    return _by_group(form, x, kernel, groups)
 
 
 @conv_fast.defjvp
 def _conv_fast_jvp(
-    strides: tuple[int, ...], padding: Pads, dilation: tuple[int, ...], primals: Any, tangents: Any
+    strides: tuple[int, ...],
+    padding: Pads,
+    dilation: tuple[int, ...],
+    groups: int,
+    primals: Any,
+    tangents: Any,
 ) -> tuple[jax.Array, jax.Array]:
     (x, kernel), (dx, dkernel) = primals, tangents
-    y = conv_fast(x, kernel, strides, padding, dilation)
-    tangent = conv_cells if max(strides) > 1 else conv_lax
-    of_x = tangent(dx, kernel, strides, padding, dilation)
-    if math.prod(y.shape[1:-1]) * math.prod(kernel.shape[:-1]) > _MOST_PATCHES:
-        return y, of_x + conv_lax(x, dkernel, strides, padding, dilation)
-    # The tangent is written as a transpose, so that its own transpose is the gradient as it stands below.
-    gradient = functools.partial(_kernel_gradient, x, kernel.shape, strides, padding, dilation)
-    (of_kernel,) = jax.linear_transpose(gradient, jax.ShapeDtypeStruct(y.shape, y.dtype))(dkernel)
-    return y, of_x + of_kernel
+    y = conv_fast(x, kernel, strides, padding, dilation, groups)
+
+    # The tangents are written as transposes: their own transposes are the gradients as they stand below.
+    def of_x(dx: jax.Array, kernel: jax.Array) -> jax.Array:
+        if max(strides) > 1:
+            return conv_cells(dx, kernel, strides, padding, dilation)
+        gradient = functools.partial(_gradient, kernel, padding, dilation)
+        like = jax.ShapeDtypeStruct((*y.shape[:-1], kernel.shape[-1]), y.dtype)
+        return jax.linear_transpose(gradient, like)(dx)[0]
+
+    tangent = _by_group(of_x, dx, kernel, groups)
+    if math.prod(y.shape[1:-1]) * math.prod(kernel.shape[:-1]) * groups > MOST_PATCHES:
+        form = functools.partial(conv_lax, strides=strides, padding=padding, dilation=dilation)
+        return y, tangent + _by_group(form, x, dkernel, groups)
+
+    def for_kernel(dy: jax.Array) -> jax.Array:
+        return kernel_gradient(x, kernel.shape, strides, padding, dilation, dy, groups)
+
+    (of_kernel,) = jax.linear_transpose(for_kernel, jax.ShapeDtypeStruct(y.shape, y.dtype))(dkernel)
+    return y, tangent + of_kernel
 
 
-def _kernel_gradient(
+def _by_group(form: Callable[..., jax.Array], x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
+    """`form` of each group of channels with its part of the kernel."""
+    if groups == 1:
+        return form(x, kernel)
+    parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
+    return jnp.concatenate([form(*part) for part in parts], axis=-1)
+
+
+def _gradient(kernel: jax.Array, padding: Pads, dilation: tuple[int, ...], dy: jax.Array) -> jax.Array:
+    """The gradient for `x`, without strides: `dy` under the kernel turned over."""
+    rank = dy.ndim - 2
+    reach = [(w - 1) * d for w, d in zip(kernel.shape, dilation, strict=False)]
+    pads = tuple((r - low, r - high) for r, (low, high) in zip(reach, padding, strict=True))
+    turned = jnp.swapaxes(jnp.flip(kernel, tuple(range(rank))), -2, -1)
+    return conv_wider(dy, turned, (1,) * rank, pads, dilation)
+
+
+def kernel_gradient(
     x: jax.Array,
     shape: tuple[int, ...],
     strides: tuple[int, ...],
     padding: Pads,
     dilation: tuple[int, ...],
     dy: jax.Array,
+    groups: int = 1,
 ) -> jax.Array:
     """The gradient for a kernel of that shape: `dy` times the patches, summed over parts of the batch."""
     *window, inputs, filters = shape
-    patch = math.prod(window) * inputs
+    seen = math.prod(window)
+    wide = wide_dtype(x.dtype)
 
     def product(x: jax.Array, dy: jax.Array) -> jax.Array:
         patches = jnp.concatenate(list(cells(padded(x, padding), window, strides, dilation)), axis=-1)
-        rows = dy.reshape(-1, filters).T, patches.reshape(-1, patch)
-        return jnp.matmul(*rows, preferred_element_type=wide_dtype(x.dtype))
+        if groups == 1:
+            rows = dy.reshape(-1, filters).T, patches.reshape(-1, seen * inputs)
+            return jnp.matmul(*rows, preferred_element_type=wide)
+        rows = dy.reshape(-1, groups, filters // groups), patches.reshape(-1, seen, groups, inputs)
+        every = jnp.einsum("ngf,nkgi->gfki", *rows, preferred_element_type=wide)
+        return every.reshape(filters, seen * inputs)
 
-    most = _PATCHES // max(1, math.prod(dy.shape[1:-1]) * patch)
+    most = _PATCHES // max(1, math.prod(dy.shape[1:-1]) * seen * inputs * groups)
     return sum_over_batch(product, [x, dy], most).T.reshape(shape).astype(x.dtype)
 
 
-def _layouts(rank: int) -> tuple[str, str, str]:
+def layouts(rank: int) -> tuple[str, str, str]:
+    """The channels last, as `dimension_numbers`."""
     axes = "DHW"[-rank:]
     return f"N{axes}C", f"{axes}IO", f"N{axes}C"

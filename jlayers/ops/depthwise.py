@@ -93,7 +93,7 @@ def _sum_of_cells(
 ) -> jax.Array:
     *window, channels = filters.shape
     wide = wide_dtype(x.dtype)
-    rows = filters.reshape(-1, channels).astype(wide)
+    rows = filters.reshape(-1, *(1,) * (x.ndim - 1), channels).astype(wide)
     seen = cells(padded(x, pads), window, strides, dilation)
     terms = (cell.astype(wide) * row for cell, row in zip(seen, rows, strict=True))
     return functools.reduce(jnp.add, terms).astype(x.dtype)
@@ -138,7 +138,8 @@ def _gradient_for_x(
     beyond = [p - n for p, n in zip(places, dy.shape[1:-1], strict=True)]
     around = padded(dy.astype(wide), tuple(zip(reach, beyond, strict=True)))
     teeth: dict[tuple[int, ...], jax.Array] = {}
-    for cell, row in zip(np.ndindex(*window), filters.reshape(-1, channels).astype(wide), strict=True):
+    rows = filters.reshape(-1, *(1,) * (x.ndim - 1), channels).astype(wide)
+    for cell, row in zip(np.ndindex(*window), rows, strict=True):
         moved = [divmod(c * d, s) for c, d, s in zip(cell, dilation, strides, strict=True)]
         starts = (r - blocks for r, (blocks, _) in zip(reach, moved, strict=True))
         here = (slice(i, i + p) for i, p in zip(starts, places, strict=True))
