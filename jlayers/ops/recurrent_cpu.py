@@ -4,11 +4,13 @@
   stands, a scan adds one product per step to arrays as large as the weights.
 - What the way back needs of a step is computed on the way there: the factors that stand between what arrives
   at its state and what arrives at its gates. So the way back is a product and a few multiplications per step.
-- States lie as `(units, batch)`: the weights are the left factor of a step's product, which XLA does not
-  rearrange at every step as it does with a right one, and each gate is one piece of memory.
+- States lie as `(units, batch)`: the weights are the left factor of a step's product, which takes less
+  time than with them as the right one, and each gate is one piece of memory.
 
 The derivative is that of `jax.custom_jvp`: the tangents are the transpose of the way back as it is written
 here, and their own transpose is the way back again. So forward mode and higher derivatives work, too.
+
+Other platforms run the plain scan: this has been measured on CPUs alone, and cuDNN's LSTM not at all.
 """
 
 from __future__ import annotations
@@ -23,12 +25,11 @@ from jax import lax
 
 __all__ = ["GRU", "LSTM", "Cell", "Weights", "over_steps", "run"]
 
-
 Plain = Callable[..., Any]
 State = tuple[jax.Array, ...]
 
-# The batch is the inner axis of the loops over the gates: below 8 rows they are slower than what is saved,
-# as with 3; with 128 and more the plain products are as good (`python -m benchmarks.ops --only LSTM`).
+# The batch is the inner axis of the loops over the gates: with 3 rows they lose up to 11 % to the plain scan,
+# with 128 or 256 rows and as many units up to 10 %. Between them the step takes 0.5 to 0.94 of its time.
 _ROWS = 8, 64
 # Without a gradient it is the faster one for wide layers, if the rows fill vectors.
 _LEAST_UNITS, _LANES = 256, 8
