@@ -16,6 +16,7 @@ from jlayers.layers._arguments import fraction, need_floating, need_rank, positi
 from jlayers.layers._stateful import carried
 from jlayers.masks import Masked, refusal
 from jlayers.ops.recurrent import scan_time
+from jlayers.ops.recurrent_cpu import Cell, Weights, over_steps
 from jlayers.shapes import describe, param_dtype, shape_text
 
 __all__ = [
@@ -70,6 +71,7 @@ class Recurrence:
         rates: of dropout on the input and on the state.
         gates: how many blocks of `units` columns the kernels have.
         states: names of the parts of the state.
+        fast: the same cell for `ops.recurrent_cpu`, if it is there with these activations.
     """
 
     type_name: str
@@ -81,6 +83,7 @@ class Recurrence:
     rates: tuple[float, float]
     gates: int = 1
     states: tuple[str, ...] = ("h",)
+    fast: Cell | None = None
 
     def __post_init__(self) -> None:
         positive(self.type_name, "units", self.units)
@@ -113,15 +116,16 @@ class Recurrence:
 
     def begin(
         self, params: Any, x: Any, initial: tuple[Any, ...], key: Any, train: bool
-    ) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
-        """The step, the state before it, and the sequences `x` that it is to see: after dropout."""
+    ) -> tuple[Any, Any, tuple[Any, ...], Any]:
+        """Weights and masks for the cell, the state before it, and the sequences to see: after dropout."""
         params = jax.tree.map(lambda p: p.astype(x.dtype), params)
         masks = None
         if train and any(self.rates):
             x, masks = drop(need_key(key), self.rates, self.gates, x, self.units)
-        zeros = jnp.zeros((x.shape[0], self.units), x.dtype)
+        # Like `x`: inside `jax.shard_map` the state must differ from device to device where `x` does.
+        zeros = jnp.zeros_like(x, shape=(x.shape[0], self.units))
         start = tuple(s.astype(x.dtype) for s in initial) or (zeros,) * len(self.states)
-        return self.cell(params, masks), start, x
+        return params, masks, start, x
 
 
 def one_step(recurrence: Recurrence) -> tuple[Any, Any]:
@@ -139,8 +143,8 @@ def one_step(recurrence: Recurrence) -> tuple[Any, Any]:
         train: bool,
     ) -> Any:
         recurrence.check(x, 2, "(batch, features)", states)
-        step, start, steps = recurrence.begin(params, x[:, None], states, key, train)
-        new = step(start, steps[:, 0])
+        params, masks, start, steps = recurrence.begin(params, x[:, None], states, key, train)
+        new = recurrence.cell(params, masks)(start, steps[:, 0])
         return (new[0], *new)
 
     apply.draws = any(recurrence.rates)  # type: ignore[attr-defined]
@@ -187,9 +191,17 @@ def over_time(
     ) -> Any:
         check(x, initial)
         real = step_mask(recurrence.type_name, x, mask)
-        step, start, x = recurrence.begin(params, x, initial, key, train)
+        params, masks, start, x = recurrence.begin(params, x, initial, key, train)
         options = {"sequences": sequences, "backwards": backwards}
-        output, last = scan_time(step, start, x, unroll=unroll, mask=real, zeros=zeros, **options)
+
+        def plain(weights: Weights, x: Any, start: Any) -> Any:
+            step = recurrence.cell(weights._asdict(), masks)
+            return scan_time(step, start, x, unroll=unroll, mask=real, zeros=zeros, **options)
+
+        if recurrence.fast and masks is None and real is None and not unroll:
+            output, last = over_steps(recurrence.fast, plain, Weights(**params), x, start, **options)
+        else:
+            output, last = plain(Weights(**params), x, start)
         output = masked_steps(output, real, **options)
         return (output, *last) if return_state or stateful else output
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jlayers import constraints
+from jlayers import activations, constraints
 from jlayers.core import layer
 from jlayers.layers._recurrence import Recurrence, forgetting_bias, function, joint, one_step
+from jlayers.ops import recurrent_cpu
 from jlayers.ops.recurrent import add_bias, gate_product, gru_step, lstm_step
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 
@@ -64,6 +65,7 @@ def lstm(
         initial_values=(*kernels, forgetting_bias(bias_values) if unit_forget_bias else bias_values),
         gates=4,
         states=("h", "c"),
+        fast=recurrent_cpu.LSTM if use_bias and usual(activation, recurrent_activation) else None,
         **weights,
     )
 
@@ -102,7 +104,22 @@ def gru(
         return step
 
     bias_shape = (2, 3 * units) if reset_after else (3 * units,)
-    return Recurrence(type_name, units, cell, bias_shape if use_bias else None, gates=3, **weights)
+    fits = reset_after and use_bias and usual(activation, recurrent_activation)
+    return Recurrence(
+        type_name,
+        units,
+        cell,
+        bias_shape if use_bias else None,
+        gates=3,
+        fast=recurrent_cpu.GRU if fits else None,
+        **weights,
+    )
+
+
+def usual(activation: Any, recurrent_activation: Any) -> bool:
+    """Whether the activations are Keras's defaults, which the fast cells have built in."""
+    received = activations.get(activation), activations.get(recurrent_activation)
+    return received == (activations.tanh, activations.sigmoid)
 
 
 @layer
