@@ -2,6 +2,7 @@
 
 from jlayers import (
     activations,
+    constraints,
     data,
     initializers,
     layers,
@@ -56,6 +57,7 @@ __all__ = [
     "TextVectorization",
     "activations",
     "adapt",
+    "constraints",
     "data",
     "draw",
     "flops",

@@ -15,11 +15,12 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
+from jlayers.habits import argument_error, call_error, missing_attribute
 from jlayers.lifting import (
     Apply,
     Init,
@@ -103,8 +104,10 @@ class Layer:
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.apply))
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         """Connect the layer to graph nodes made by `jl.Input`; the result is a node."""
+        if keywords:
+            raise call_error(self.spec.name, keywords)
         for leaf in jax.tree.leaves(inputs):
             if hasattr(leaf, "feed"):
                 return leaf.feed(self, inputs)
@@ -112,6 +115,17 @@ class Layer:
             f"{self!r} was called on {describe(inputs)}: calling connects a layer to jl.Input nodes. "
             f"To compute, write: params, state = layer.init(jax.random.key(0), x); "
             f"y, state = layer.apply(params, state, x)"
+        )
+
+    if not TYPE_CHECKING:  # which would take any attribute to exist
+
+        def __getattr__(self, name):
+            raise missing_attribute(name)
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError(
+            f"{cls.__name__}: expected a function under @jl.layer that returns a pair (init, apply), "
+            f"received a subclass of jl.Layer, which is what such functions make"
         )
 
     def __repr__(self) -> str:
@@ -355,11 +369,8 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
 
     @functools.wraps(constructor)
     def make(*args: Any, **kwargs: Any) -> Layer:
-        if "dtype" in kwargs and "dtype" not in signature.parameters:
-            raise TypeError(
-                f"{type_name}: expected Keras's dtype under the name precision, received "
-                f"dtype={kwargs['dtype']!r}; write precision='mixed_bfloat16' or the name of another policy"
-            )
+        if error := argument_error(type_name, kwargs, signature.parameters):
+            raise error
         bound = layers.bind(type_name, signature, args, kwargs)
         trainable, frozen, precision = (bound.pop(option) for option in ("trainable", "frozen", "precision"))
         _check_name(type_name, bound["name"])

@@ -63,6 +63,14 @@ class Node:
         made_by = "Input" if self.call.layer is None else repr(self.call.layer)
         return f"<Node {self.dtype}{shape_text(values_of(self.spec).shape)} of {self.call.name or made_by}>"
 
+    def _no_arithmetic(self, other: Any) -> Any:
+        raise TypeError(
+            f"expected layers on nodes, received arithmetic of {self!r} and {other!r}; write jl.Add()(a, b), "
+            f"jl.Subtract(), jl.Multiply(), or jl.Lambda(function)(a, b) for anything else"
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __matmul__ = _no_arithmetic
+
     def feed(self, layer: Layer, inputs: tuple[Any, ...]) -> Any:
         """Connect `layer` to `inputs`; a single list or tuple stands for several inputs, as in Keras."""
         return _connect(layer, inputs, None)

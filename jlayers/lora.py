@@ -113,7 +113,7 @@ def merge_lora(
 
     Returns:
         The plain model, its parameters and its state. What the `LoRA`s froze is not frozen in it. Where a
-        `Sequential` names its layers, each takes the name it has without `LoRA`: `lo_ra` becomes `dense`.
+        `Sequential` names its layers, each takes the name it has without `LoRA`: `lora` becomes `dense`.
 
     Raises:
         ValueError: there is no `LoRA`, or it was made inside the constructor of a layer.

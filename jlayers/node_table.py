@@ -39,7 +39,7 @@ def _check(name: str, shape: Sequence[int | None], dtype: Any, x: Any) -> None:
     if kind is jnp.floating and not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
             f"input {name!r}: expected {dtype}, received {describe(x)}; "
-            f"convert it with x.astype({str(dtype)!r})"
+            f"convert it with x.astype({str(dtype)!r}), or write jl.Input(shape, dtype={str(x.dtype)!r})"
         )
     if kind is jnp.integer and jnp.issubdtype(dtype, jnp.integer) and jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"input {name!r}: expected whole numbers of {dtype}, received {describe(x)}")

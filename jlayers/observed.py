@@ -53,6 +53,8 @@ def declarations(model: Layer) -> tuple[Any, ...] | None:
         return (Declaration(tuple(arguments["shape"]), jnp.dtype(arguments["dtype"])),)
     if model.spec.name == "Sequential":
         return declarations(next(iter(model.children.values())))
+    if model.spec.name in ("LoRA", "Remat", "Residual"):  # which hand their inputs on
+        return declarations(model.children["layer"])
     if model.spec.name != "Model":
         return None
     nodes, inputs = arguments["nodes"], arguments["inputs"]

@@ -42,8 +42,11 @@ def snake_case(name: str) -> str:
 
     >>> snake_case("Conv2D"), snake_case("MaxPooling2D"), snake_case("SimpleRNN")
     ('conv2d', 'max_pooling2d', 'simple_rnn')
+    >>> snake_case("LoRA"), snake_case("MoE")  # which Keras lacks, and would split
+    ('lora', 'moe')
     """
     name = re.sub(r"\W+", "", name)
+    name = re.sub(r"LoRA|MoE(?![a-z])", lambda word: word[0].capitalize(), name)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 

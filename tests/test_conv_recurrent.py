@@ -11,7 +11,7 @@ from test_sequence_wrappers import CHEAP, made, parity, quick
 import jlayers as jl
 
 GRID = [  # rank, options, whether an initial state is given
-    (1, {"return_sequences": True, "go_backwards": True}, False),
+    (1, {"return_sequences": True, "go_backwards": True, "dilation_rate": 2, "activation": "relu"}, False),
     (1, {"strides": 2, "padding": "same", "return_state": True, "use_bias": False}, True),
     (2, {"dilation_rate": (2, 1), "return_sequences": True, "recurrent_activation": "hard_sigmoid"}, False),
     (3, {"padding": "same", "activation": "relu", "recurrent_activation": "tanh"}, False),

@@ -33,7 +33,8 @@ def test_conv1d_transpose(arguments, padding):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"kernel_size": (3, 2), "strides": (2, 1)},
+        {"kernel_size": (3, 2), "strides": (2, 1), "activation": "tanh", "use_bias": False},
+        {"kernel_size": 2, "dilation_rate": (2, 1)},
         {"kernel_size": 3, "strides": 2, "padding": "same", "output_padding": 1},
         {"kernel_size": 3, "strides": 2, "padding": "same", "data_format": "channels_first"},
     ],
@@ -45,6 +46,8 @@ def test_conv2d_transpose(arguments):
 
 def test_conv3d_transpose():
     parity("Conv3DTranspose", data(VOLUME), filters=2, kernel_size=(2, 3, 2), padding="same", strides=2)
+    options = {"strides": 2, "output_padding": (0, 1, 0), "use_bias": False}
+    parity("Conv3DTranspose", data(VOLUME), filters=2, kernel_size=2, **options)
 
 
 def test_a_transposed_convolution_is_the_gradient_of_a_convolution():

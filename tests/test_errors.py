@@ -562,6 +562,52 @@ SHARED = [
         "expected a regularizer, received the initializer zeros()",
     ),
     (
+        lambda: jl.Dense(2, dtype="float16"),
+        TypeError,
+        "Dense: expected Keras's dtype under the name precision, received dtype='float16'; write "
+        "precision='mixed_bfloat16' or the name of another policy",
+    ),
+    (
+        lambda: jl.Dropout(0.5, seed=1),
+        TypeError,
+        "Dropout: expected no seed, for randomness is explicit, received seed=1; give the key to the call: "
+        "apply(..., key=key)",
+    ),
+    (
+        lambda: jl.Dropout(0.5)(jl.Input((3,)), training=True),
+        TypeError,
+        "Dropout: expected inputs by position alone, received training=True; training is said in "
+        "layer.apply(..., train=True)",
+    ),
+    (
+        lambda: jl.Softmax()(jl.Input((3,)), axis=1),
+        TypeError,
+        "Softmax: expected inputs by position alone, received axis=1; what Keras's calls take besides arrays "
+        "is an argument of the constructor",
+    ),
+    (
+        lambda: jl.Dense(2).fit,
+        AttributeError,
+        "a layer has no attribute 'fit'; write jl.fit(jl.compile(model, optimizer, loss), x, y)",
+    ),
+    (
+        lambda: jl.Dense(2).unit,
+        AttributeError,
+        "a layer has no attribute 'unit'",
+    ),
+    (
+        lambda: type("Mine", (jl.Layer,), {}),
+        TypeError,
+        "Mine: expected a function under @jl.layer that returns a pair (init, apply), received a subclass of "
+        "jl.Layer, which is what such functions make",
+    ),
+    (
+        lambda: jl.Input((3,), name="a") + 1,
+        TypeError,
+        "expected layers on nodes, received arithmetic of <Node float32(None, 3) of a> and 1; write "
+        "jl.Add()(a, b), jl.Subtract(), jl.Multiply(), or jl.Lambda(function)(a, b) for anything else",
+    ),
+    (
         lambda: jl.Dense(2, unit=3),
         TypeError,
         "Dense has no argument 'unit' (received unit=3): did you mean 'units'?",

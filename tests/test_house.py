@@ -20,10 +20,11 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # Imports point up this list only: a module imports from those before it. A package counts as one.
 # fmt: off
 ORDER = [
-    "registry", "shapes", "masks", "lifting", "tree", "precision", "core", "adapt", "carry", "initializers",
-    "activations", "regularizers", "constraints", "wiring", "ops", "layers", "compose", "node_table", "graph",
-    "freeze", "lora", "table", "observed", "flops", "summary", "draw", "losses", "metrics", "optimizers",
-    "preprocessing", "data", "train", "applications", "interop", "config", "runs", "cli", "testing",
+    "registry", "shapes", "habits", "masks", "lifting", "tree", "precision", "core", "adapt", "carry",
+    "initializers", "activations", "regularizers", "constraints", "wiring", "ops", "layers", "compose",
+    "node_table", "graph", "freeze", "lora", "table", "observed", "flops", "summary", "draw", "losses",
+    "metrics", "optimizers", "preprocessing", "data", "train", "applications", "interop", "config", "runs",
+    "cli", "testing",
 ]
 # fmt: on
 JAX_ALONE = ORDER[: ORDER.index("lora") + 1]  # no optax, no YAML, no files

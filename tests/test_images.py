@@ -16,6 +16,8 @@ from keras_parity import relaxed
 import jlayers as jl
 from jlayers.layers._colours import contrast, hsv, rgb, smooth
 from jlayers.layers._sampling import affine
+from jlayers.layers.rand_augment import augmentations
+from jlayers.registry import snake_case
 from jlayers.testing.case import jitted
 from jlayers.train import Batch, TrainState, compile, fit, make_train_step
 
@@ -289,6 +291,20 @@ def test_an_image_has_draws_of_its_own(layer):
     keys = jax.random.split(jax.random.key(2), 2)
     mapped = jitted(jax.vmap(apply))(np.stack([equal, equal[::-1]]), keys)
     np.testing.assert_allclose(mapped[1], run(equal[::-1], keys[1]), rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("factor", [0.5, (0.1, 0.7)])
+def test_rand_augment_has_the_strengths_of_keras(factor):
+    theirs = keras.layers.RandAugment(factor=factor, value_range=(0, 1))
+    members = augmentations(theirs.factor, (0, 1), "bilinear")
+    assert {snake_case(member.spec.name) for member in members} == set(theirs._AUGMENT_LAYERS)
+    plain = lambda value: tuple(value) if isinstance(value, list) else value  # noqa: E731
+    for member in members:
+        config = getattr(theirs, snake_case(member.spec.name)).get_config()
+        shared = (config.keys() & member.spec.arguments.keys()) - {"name", "data_format"}
+        assert shared
+        for argument in shared:
+            assert plain(config[argument]) == member.spec.arguments[argument], (member, argument)
 
 
 def test_rand_augment_chooses_for_each_image():

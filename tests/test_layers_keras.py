@@ -59,6 +59,7 @@ def test_conv2d(arguments):
 
 def test_conv3d():
     parity("Conv3D", data(VOLUME), filters=3, kernel_size=(2, 3, 2), padding="same", strides=(1, 2, 1))
+    parity("Conv3D", data((2, 3, 3, 3, 4)), filters=2, kernel_size=2, groups=2, activation="relu")
 
 
 @pytest.mark.parametrize("kind", ["Max", "Average"])
@@ -100,11 +101,32 @@ def test_global_pooling(kind, rank, keepdims):
         ("UpSampling2D", {}),
         ("SpatialDropout2D", {"rate": 0.5}),
         ("Conv2D", {"filters": 6, "kernel_size": 3, "strides": 2, "padding": "same", "groups": 3}),
+        ("Conv1D", {"filters": 2, "kernel_size": 2, "dilation_rate": 2}),
+        ("Conv3D", {"filters": 2, "kernel_size": 2, "dilation_rate": (2, 1, 1), "use_bias": False}),
+        ("Conv1DTranspose", {"filters": 2, "kernel_size": 3, "strides": 2}),
+        (
+            "Conv3DTranspose",
+            {"filters": 2, "kernel_size": 2, "dilation_rate": (1, 2, 1), "activation": "tanh"},
+        ),
+        ("DepthwiseConv1D", {"kernel_size": 2, "depth_multiplier": 2}),
+        ("SeparableConv1D", {"filters": 2, "kernel_size": 2}),
+        ("MaxPooling1D", {"pool_size": 3, "strides": 2}),
+        ("AveragePooling1D", {"pool_size": 2, "padding": "same"}),
+        ("MaxPooling3D", {"strides": (1, 2, 1)}),
+        ("AveragePooling3D", {"pool_size": 2, "strides": 1, "padding": "same"}),
+        ("GlobalAveragePooling1D", {"keepdims": True}),
+        ("GlobalMaxPooling1D", {}),
+        ("GlobalAveragePooling3D", {}),
+        ("GlobalMaxPooling3D", {"keepdims": True}),
+        ("ZeroPadding1D", {"padding": (1, 2)}),
+        ("Cropping3D", {"cropping": (1, 2, 0)}),
+        ("SpatialDropout3D", {"rate": 0.5}),
     ],
     ids=str,
 )
 def test_channels_first(name, arguments):
-    parity(name, data(IMAGE), data_format="channels_first", **arguments)
+    shape = (2, 5, 6) if "1D" in name else (2, 3, 4, 5, 2) if "3D" in name else IMAGE
+    parity(name, data(shape), data_format="channels_first", **arguments)
 
 
 @pytest.mark.parametrize("train", [True, False])

@@ -137,6 +137,20 @@ def test_cells_pass_over_padding_as_in_keras():
     parity(ours, theirs, x, everywhere=True, mask=x.mask)
 
 
+CONV_RECURRENT = [
+    ("ConvLSTM1D", (3, 2), {**SEQUENCES}),
+    ("ConvLSTM2D", (3, 2, 1), {"padding": "same", "go_backwards": True, "return_state": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "frame", "options"), CONV_RECURRENT)
+def test_convolutional_recurrence_passes_over_padding_as_in_keras(name, frame, options):
+    # Keras takes the rows of its mask for places of the frame: with one row it means what it says.
+    x = masked((1, 4, *frame), RAGGED[1:2])
+    ours, theirs = (getattr(module, name)(2, 2, **options, **ZEROS) for module in (jl, keras.layers))
+    parity(ours, theirs, x, everywhere=True, mask=x.mask)
+
+
 @pytest.mark.parametrize("mode", ["concat", None])
 def test_bidirectional_under_a_mask_as_in_keras(mode):
     # Keras sets the outputs of padding to 0. Here they have no meaning, and are those of the step before.
@@ -602,13 +616,74 @@ def test_a_layer_that_breaks_the_law_of_masks_is_told_so(apply, words):
         check_layer(broken(apply), (2, 3, 4), skip=OTHERS)
 
 
+WIDE = {"num_query_heads": 4, "num_key_value_heads": 2, "head_dim": 2}
+LAST = {"return_sequences": True, "go_backwards": True, **FAST}
+TRIPLE = ((2, 3, 4), (2, 2, 4), (2, 2, 4))  # query, value, key
+
+# Other arguments than in tests/test_conformance.py, where each layer has its mask checked on one set, and the
+# layers that stand there on inputs without a time axis.
 LAWFUL = [
-    (jl.BatchNormalization(), (3, 4, 2)),
+    (jl.SimpleRNN(2, zero_output_for_mask=True, stateful=True, **LAST), (2, 3, 2)),
+    (jl.LSTM(2, unroll=True, return_state=True, dropout=0.5, recurrent_dropout=0.5, **FAST), (2, 3, 2)),
+    (jl.LSTM(2, stateful=True, **LAST), (2, 3, 2)),
+    (jl.GRU(3, **LAST), (2, 3, 2)),
+    (jl.GRU(2, reset_after=False, return_sequences=True, unroll=True, **FAST), (2, 3, 2)),
+    (
+        jl.RNN([jl.GRUCell(2, **FAST), jl.LSTMCell(2, **FAST)], return_state=True, go_backwards=True),
+        (2, 3, 2),
+    ),
+    (
+        jl.RNN(jl.LSTMCell(2, **FAST), return_sequences=True, zero_output_for_mask=True, unroll=True),
+        (2, 3, 2),
+    ),
+    (jl.ConvLSTM1D(2, 2, dropout=0.5, stateful=True, **LAST), (2, 3, 3, 2)),
+    (jl.Bidirectional(jl.SimpleRNN(2, return_sequences=True, **FAST), "sum"), (2, 3, 2)),
+    (jl.Bidirectional(jl.GRU(2, return_sequences=True, stateful=True, **FAST), "mul"), (2, 3, 2)),
+    (jl.Bidirectional(jl.LSTM(2, return_state=True, **FAST), "ave"), (2, 3, 2)),
+    (jl.Bidirectional(jl.SimpleRNN(2, return_sequences=True, return_state=True, **FAST), None), (2, 3, 2)),
+    (jl.MinGRU(2, return_sequences=True, go_backwards=True, return_state=True), (2, 3, 2)),
+    (jl.LRU(3, 2, return_sequences=True, go_backwards=True), (2, 3, 2)),
+    (jl.TimeDistributed(jl.Conv1D(2, 2)), (2, 3, 4, 2)),
+    (jl.TimeDistributed(jl.LSTM(2, return_sequences=True, **FAST)), (2, 3, 2, 2)),
+    (jl.MultiHeadAttention(2, 2, use_causal_mask=True, return_attention_scores=True), (2, 3, 4)),
+    (jl.MultiHeadAttention(2, 2, sliding_window=2, use_gate=True, dropout=0.5), (2, 3, 4)),
+    (jl.MultiHeadAttention(2, 2, value_dim=3), *TRIPLE),
+    (jl.GroupQueryAttention(**WIDE, use_causal_mask=True, dropout=0.5), (2, 3, 4), (2, 3, 4)),
+    (jl.GroupQueryAttention(**WIDE, return_attention_scores=True), *TRIPLE),
+    (jl.Attention(use_causal_mask=True, dropout=0.5), *TRIPLE),
+    (jl.AdditiveAttention(return_attention_scores=True), (2, 3, 4), (2, 2, 4)),
+    (jl.TransformerEncoder(4, 6, 2, normalize_first=False), (2, 3, 4)),
+    (jl.TransformerDecoder(4, 6, 2, cross_attention=True), (2, 3, 4), (2, 2, 4)),
+    (jl.BatchNormalization(renorm=True, scale=False), (3, 4, 2)),
+    (jl.LayerNormalization(axis=(2, 3)), (2, 3, 2, 2)),
+    (jl.InstanceNormalization(), (2, 3, 4)),
+    (jl.RMSNormalization(), (2, 3, 4)),
+    (jl.UnitNormalization(), (2, 3, 4)),
+    (jl.SpectralNormalization(jl.LSTM(2, **LAST), 1), (2, 3, 2)),
+    (jl.WeightNormalization(jl.Dense(2)), (2, 3, 2)),
+    (jl.LoRA(jl.Dense(2), 1, b_initializer="ones"), (2, 3, 2)),
+    (jl.Repeat(jl.Residual(jl.Dense(2, activity_regularizer="l2")), 2), (2, 3, 2)),
     (jl.ActivityRegularization(l2=0.1), (2, 3, 4)),
+    (jl.Dropout(0.5, noise_shape=(None, 1, None)), (2, 3, 8)),
+    (jl.SpatialDropout1D(0.5), (2, 3, 8)),
+    (jl.AlphaDropout(0.5), (2, 3, 8)),
+    (jl.GaussianDropout(0.5), (2, 3, 2)),
+    (jl.GaussianNoise(0.5), (2, 3, 2)),
+    (jl.PReLU("ones", shared_axes=(1,)), (2, 3, 2)),
+    (jl.Activation("softmax"), (2, 3, 2)),
+    (jl.Softmax(1), (2, 3, 4)),
+    (jl.Softmax((1, 2)), (2, 3, 4)),
+    (jl.GlobalAveragePooling1D(keepdims=True), (2, 3, 2)),
+    (jl.GlobalMaxPooling2D(), (2, 3, 2, 2)),
+    (jl.GatedDense(2), (2, 3, 2)),
+    (jl.EinsumDense("...c,cd->...d", 2, bias_axes="d"), (2, 3, 2)),
     (jl.Concatenate(1), (2, 3, 2), (2, 2, 2)),
     (jl.Add(), (2, 3, 2), (2, 1, 2)),
-    (jl.Softmax(1), (2, 3, 4)),
-    (jl.GRU(3, return_sequences=True, recurrent_initializer="glorot_uniform", go_backwards=True), (2, 3, 2)),
+    (jl.Average(), (2, 3, 2), (2, 3, 2)),
+    (jl.Subtract(), (2, 3, 2), (2, 3, 2)),
+    (jl.UpSampling2D(2), (2, 3, 2, 2)),
+    (jl.ZeroPadding2D(1), (2, 3, 2, 2)),
+    (jl.Rescaling(2.0, 1.0), (2, 3, 2)),
 ]
 
 

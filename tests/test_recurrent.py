@@ -36,14 +36,14 @@ def sigmoid(x):
 
 GRID = [  # layer, whether the initial state is given, options
     (SimpleRNN, False, {}),
-    (SimpleRNN, True, {"activation": "relu", "use_bias": False, "go_backwards": True}),
+    (SimpleRNN, True, {"activation": "relu", "use_bias": False, "go_backwards": True, "unroll": True}),
     (LSTM, False, {}),
     (LSTM, True, {"return_sequences": True, "go_backwards": True, "use_bias": False}),
     (LSTM, False, {"recurrent_activation": "hard_sigmoid", "activation": None, "unroll": True}),
     (GRU, False, {}),
     (GRU, True, {"return_sequences": True, "go_backwards": True, "unroll": True}),
     (GRU, True, {"reset_after": False, "return_sequences": True, "recurrent_activation": "tanh"}),
-    (GRU, False, {"reset_after": False, "use_bias": False}),
+    (GRU, False, {"reset_after": False, "use_bias": False, "activation": "relu"}),
 ]
 
 

@@ -184,6 +184,7 @@ def test_inputs_are_read_off_the_model():
     assert report.rows[0].output.shape == (1, 6)
     inner = jl.Sequential(jl.Input((7,)), jl.Dense(2))
     assert summary(jl.Sequential(inner, jl.Dense(3))).inputs[0].shape == (1, 7)
+    assert summary(jl.LoRA(inner, 2)).inputs[0].shape == (1, 7)
 
 
 def test_bare_shapes_take_the_declared_dtype():

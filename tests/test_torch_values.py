@@ -106,6 +106,13 @@ def attention(weights: Any) -> dict[str, Any]:
     return {**params, "attention_output": output}
 
 
+def grouped_attention(weights: Any) -> dict[str, Any]:
+    """As `attention`, with heads of size 3 and without biases."""
+    names = ("query", "key", "value")
+    params = {name: {"kernel": weights[f"{name}.weight"].T.reshape(6, -1, 3)} for name in names}
+    return {**params, "attention_output": {"kernel": weights["output.weight"].T.reshape(4, 3, 6)}}
+
+
 def statistics(buffers: Any) -> dict[str, Any]:
     return {"moving_mean": buffers["running_mean"], "moving_variance": buffers["running_var"]}
 
@@ -170,6 +177,10 @@ CASES = {
     "attention": (jl.MultiHeadAttention(**HEADS), attention),
     "attention_masked": (jl.MultiHeadAttention(**HEADS, use_causal_mask=True), attention),
     "attention_cross": (jl.MultiHeadAttention(**HEADS), attention),
+    "attention_grouped": (
+        jl.GroupQueryAttention(3, 4, 2, use_bias=False, use_causal_mask=True),
+        grouped_attention,
+    ),
 }
 CHANNELS_FIRST = ("conv", "batch_norm_i", "group_norm", "instance_norm")
 
@@ -178,7 +189,7 @@ def outputs_of(case: str, layer: Any, convert: Any, weights: Any, inputs: Any) -
     """What our layer gives, as a list in PyTorch's layout, and its state after the call."""
     edge = case.startswith(CHANNELS_FIRST)
     inputs = [channels_last(x) for x in inputs] if edge else list(inputs)
-    if case == "attention_masked":
+    if case in ("attention_masked", "attention_grouped"):
         inputs += [None, None, SOURCES]
     state = statistics(VALUES[case]["buffers"]) if "buffers" in VALUES[case] else {}
     output, moved = layer.apply(convert(weights), state, *inputs, train=case != "batch_norm_inference")

@@ -59,19 +59,7 @@ def RandAugment(
     pair = factor_range("RandAugment", "factor", factor, 0, 1)
     positive("RandAugment", "num_ops", num_ops)
     choice("RandAugment", "interpolation", interpolation, ("bilinear", "nearest"))
-    members = (
-        RandomShear(pair, pair, interpolation),
-        RandomTranslation(pair, pair, interpolation=interpolation),
-        RandomRotation(pair, interpolation=interpolation),
-        RandomBrightness(pair, value_range),
-        RandomColorDegeneration(pair, value_range),
-        RandomContrast(pair, value_range),
-        RandomSharpness(pair, value_range),
-        RandomPosterization(max(1, int(8 * pair[1])), value_range),
-        Solarization(pair, pair, value_range),
-        AutoContrast(value_range),
-        Equalization(value_range),
-    )
+    members = augmentations(pair, value_range, interpolation)
 
     def branch(member: Layer) -> Any:
         return lambda key, image: member.apply({}, {}, image[None], key=key, train=True)[0][0]
@@ -86,3 +74,22 @@ def RandAugment(
         return image
 
     return random_on_images("RandAugment", data_format, augment)
+
+
+def augmentations(
+    pair: tuple[float, float], value_range: tuple[float, float], interpolation: str
+) -> tuple[Layer, ...]:
+    """What is chosen from; `pair` is between what strengths are drawn."""
+    return (
+        RandomShear(pair, pair, interpolation),
+        RandomTranslation(pair, pair, interpolation=interpolation),
+        RandomRotation(pair, interpolation=interpolation),
+        RandomBrightness(pair, value_range),
+        RandomColorDegeneration(pair, value_range),
+        RandomContrast(pair, value_range),
+        RandomSharpness(pair, value_range),
+        RandomPosterization((1, max(1, int(8 * pair[1]))), value_range),
+        Solarization(pair, pair, value_range),
+        AutoContrast(value_range),
+        Equalization(value_range),
+    )

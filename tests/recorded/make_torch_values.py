@@ -36,6 +36,25 @@ def cross_attention(module: nn.MultiheadAttention, query: Any, value: Any, key: 
     return module(query, key, value, average_attn_weights=False)
 
 
+class GroupedAttention(nn.Module):
+    """Four query heads of size 3 over two heads of keys and values: PyTorch has the product, no module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.output = nn.Linear(6, 12, bias=False), nn.Linear(12, 6, bias=False)
+        self.key, self.value = nn.Linear(6, 6, bias=False), nn.Linear(6, 6, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Self-attention, masked as in `causal_and_padded`."""
+        query, key, value = (
+            each(x).unflatten(-1, (-1, 3)).transpose(1, 2) for each in (self.query, self.key, self.value)
+        )
+        mask = torch.ones(2, 1, 5, 5, dtype=torch.bool).tril()
+        mask[1, :, :, 3:] = False
+        heads = nn.functional.scaled_dot_product_attention(query, key, value, mask, enable_gqa=True)
+        return self.output(heads.transpose(1, 2).flatten(-2))
+
+
 def from_state(module: nn.Module, x: torch.Tensor, *state: torch.Tensor) -> Any:
     state = tuple(s[None] for s in state)  # one layer
     return module(x, state if len(state) > 1 else state[0])
@@ -83,6 +102,7 @@ CASES: dict[str, tuple[Any, ...]] = {
         nn.MultiheadAttention(6, 2, kdim=5, vdim=4, batch_first=True),
         (2, 3, 6), (2, 5, 4), (2, 5, 5), cross_attention,
     ),
+    "attention_grouped": (GroupedAttention(), (2, 5, 6)),
 }  # fmt: skip
 
 
