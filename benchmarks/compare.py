@@ -40,8 +40,9 @@ SCALING = {
     "layers of the transformer": ("transformer", "layers", (1, 2, 4, 8)),
     "width of the MLP": ("mlp", "widths", ((256, 256), (1024, 1024), (2048, 2048))),
 }
-# A cache of compiled programs would hide what compiling takes; flags would make other programs.
-UNSET = ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS")
+# A cache of compiled programs would hide what compiling takes; flags would make other programs; without the
+# compiled files that Python keeps, which installed packages have, jlayers alone would be parsed in each process.
+UNSET = ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "PYTHONDONTWRITEBYTECODE")
 
 
 class Worker:
