@@ -54,7 +54,7 @@ SMALL_ELSEWHERE = 10**10
 class Call:
     """So many steps of `step` in each dispatch, in a loop or written out.
 
-    Calls of one step find `block` batches of arrays in memory on the device; those of several bring their own.
+    Calls of one step find `block` batches on the device, if the data are arrays in memory.
     """
 
     step: TrainStep
@@ -124,7 +124,7 @@ def call_of(
         steps = STEPS if in_memory else 1
     if in_memory:
         steps = min(steps, len(data))
-    block = fitting(data) if in_memory else 1
+    block = fitting(data, len(data)) if in_memory else 1
     if steps == 1 and block == 1:
         return Call(step)
     batch = data.first()
@@ -138,28 +138,27 @@ def call_of(
         )
     if changed:
         return Call(step)
-    platform = next(iter(state.step.devices())).platform
     if auto:
-        return Call(step, looped_steps(traced, platform, data), block=block)
-    return Call(step, steps, unroll=_convolves(traced, platform), block=block)
+        return Call(step, _steps_that_pay(traced, data), block=block)
+    return Call(step, steps, unroll=_convolves(traced), block=block)
 
 
-def fitting(data: ArrayBatches) -> int:
-    """How many batches may be on the device at a time."""
+def fitting(data: ArrayBatches, most: int) -> int:
+    """How many batches may be on the device at a time, `most` or fewer."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(data.first()))
-    return max(1, min(STEPS, len(data), BYTES // size))
+    return max(1, min(most, len(data), BYTES // size))
 
 
-def looped_steps(traced: Any, platform: str, data: ArrayBatches) -> int:
-    """How many steps in a loop pay, of a traced step."""
-    most = SMALL.get(platform, SMALL_ELSEWHERE)
-    small = not _convolves(traced, platform) and count_jaxpr(traced.jaxpr.jaxpr).total <= most
-    return fitting(data) if small else 1
+def _steps_that_pay(traced: Any, data: ArrayBatches) -> int:
+    """How many steps to take in a loop, of a step that was traced."""
+    most = SMALL.get(jax.default_backend(), SMALL_ELSEWHERE)
+    small = not _convolves(traced) and count_jaxpr(traced.jaxpr.jaxpr).total <= most
+    return fitting(data, STEPS) if small else 1
 
 
-def _convolves(traced: Any, platform: str) -> bool:
+def _convolves(traced: Any) -> bool:
     """Whether a loop would slow the step down."""
-    return platform == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr)
+    return jax.default_backend() == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr)
 
 
 def _changed(before: TrainState, after: Any) -> str | None:

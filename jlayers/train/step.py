@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,43 +16,17 @@ import optax
 from jlayers import optimizers
 from jlayers.core import Layer
 from jlayers.data.batches import Batch
-from jlayers.shapes import as_spec
 from jlayers.train.augment import augmented, check_augment
 from jlayers.train.objective import Objective
 from jlayers.train.scaling import LossScaleLike, chosen, held, scale_of, scaled, unscaled
 from jlayers.train.state import TrainState, inputs_of, merge, split
 
-__all__ = ["EvalStep", "TrainStep", "make_eval_step", "make_predict_step", "make_train_step", "outputs_of"]
+__all__ = ["EvalStep", "TrainStep", "make_eval_step", "make_predict_step", "make_train_step"]
 
 
-def outputs_of(model: Layer, params: Any, state: Any, x: Any) -> Any:
-    """The specs of the model's outputs."""
-    return jax.eval_shape(
-        lambda params, state, x: model.apply(params, state, *inputs_of(x))[0], params, state, as_spec(x)
-    )
-
-
-class Moving(NamedTuple):
-    """What a step moves of a `TrainState`.
-
-    A tuple without the typed key, because of a step that takes 60 microseconds a dataclass and a key among
-    its results are ten.
-    """
-
-    params: Any
-    state: Any
-    opt_state: Any
-    step: jax.Array
-    metrics: Any
-    loss_scale: Any
-
-    @classmethod
-    def of(cls, state: TrainState) -> Moving:
-        return cls(*(getattr(state, name) for name in cls._fields))
-
-    def onto(self, state: TrainState) -> TrainState:
-        """The state with these values."""
-        return state.replace(**self._asdict())
+def _moving(state: TrainState) -> TrainState:
+    """What a step moves: a state without the rest."""
+    return state.replace(key=None, epoch=None, epoch_start=None)
 
 
 class _Step:
@@ -61,18 +35,20 @@ class _Step:
     def __init__(self, jitted: Any, objective: Objective):
         self.jitted = jitted
         self.objective = objective
-        self.programs = [jitted]
         self._zeros: Callable[[], dict[str, Any]] | None = None
 
     @property
     def compilations(self) -> int:
         """How many programs it holds: one for each shape of batches that it has seen."""
-        return sum(program._cache_size() for program in self.programs)
+        return sum(program._cache_size() for program in self._programs())
+
+    def _programs(self) -> Iterable[Any]:
+        return [self.jitted]
 
     def accumulators(self, params: Any, state: Any, x: Any) -> dict[str, Any]:
         """Of everything in the logs, at zero."""
         if self._zeros is None:  # the structure of the outputs is a fact of the model
-            plan = self.objective.plan(outputs_of(self.objective.model, params, state, x))
+            plan = self.objective.plan(self.objective.outputs(params, state, x))
             self._zeros = jax.jit(lambda: self.objective.init(plan))
         return self._zeros()
 
@@ -113,16 +89,17 @@ class TrainStep(_Step):
         jitted: the compiled function inside; it wants a state whose accumulators are in place (`prepare`).
         looped: the same over stacked batches, in a loop.
         unrolled: the same, written out.
-        nth: one step on one of stacked batches, which follows from the steps done.
         objective: the losses and metrics.
     """
 
     def __init__(self, jitted: Any, objective: Objective):
         super().__init__(jitted, objective)
-        self.nth = jax.jit(self._nth, donate_argnums=0)
+        self.nths: dict[Any, Any] = {}
         self.looped = jax.jit(self._looped, donate_argnums=0)
         self.unrolled = jax.jit(self._unrolled, donate_argnums=0, static_argnums=2)
-        self.programs += [self.nth, self.looped, self.unrolled]
+
+    def _programs(self) -> Iterable[Any]:
+        return [self.jitted, self.looped, self.unrolled, *self.nths.values()]
 
     def prepare(self, state: TrainState, batch: Any) -> TrainState:
         """The state with accumulators at zero; what a `lax.scan` over steps starts from."""
@@ -171,23 +148,38 @@ class TrainStep(_Step):
     def each(
         self, state: TrainState, batches: Batch, count: int
     ) -> Generator[tuple[dict[str, jax.Array], int], None, TrainState]:
-        """Takes `count` steps over stacked batches, a dispatch for each, and gives their logs; returns the state.
+        """Takes `count` steps over stacked batches, a dispatch for each; gives their logs, returns the state.
 
         Each dispatch is given the same arrays, so that the host neither cuts nor moves a batch.
         """
         if not state.metrics:
             state = self.prepare(state, _one_of(batches))
-        batches, first, moving = jax.device_put(batches), jnp.copy(state.step), Moving.of(state)
+        batches, first = jax.device_put(batches), jnp.copy(state.step)
+        leaves, form = jax.tree.flatten(_moving(state))
+        key, nth = jax.random.key_data(state.key), self._nth(form, jax.random.key_impl(state.key))
         for _ in range(count):
-            moving, logs = self.nth(moving, state.key, batches, first)
+            leaves, logs = nth(leaves, key, batches, first)
             yield logs, 1
-        return moving.onto(state)
+        moved: TrainState = jax.tree.unflatten(form, leaves)
+        return moved.replace(key=state.key, epoch=state.epoch, epoch_start=state.epoch_start)
 
-    def _nth(self, moving: Moving, key: jax.Array, batches: Batch, first: jax.Array) -> Any:
-        unread = jnp.zeros((), jnp.int32)
-        state = TrainState(**moving._asdict(), key=key, epoch=unread, epoch_start=unread)
-        state, logs = self.jitted(state, _cut(batches, moving.step - first))
-        return Moving.of(state), logs
+    def _nth(self, form: Any, impl: Any) -> Any:
+        """The compiled step on that one of stacked batches which follows from the steps done.
+
+        It takes and gives a flat list of what a step moves: of a step of 60 microseconds, dicts, a dataclass
+        and a typed key among its results are 20.
+        """
+
+        def nth(leaves: list[Any], key: jax.Array, batches: Batch, first: jax.Array) -> Any:
+            moving: TrainState = jax.tree.unflatten(form, leaves)
+            key, unread = jax.random.wrap_key_data(key, impl=impl), jnp.zeros((), jnp.int32)
+            state = moving.replace(key=key, epoch=unread, epoch_start=unread)
+            state, logs = self.jitted(state, _cut(batches, state.step - first))
+            return jax.tree.leaves(_moving(state)), logs
+
+        if (form, impl) not in self.nths:
+            self.nths[form, impl] = jax.jit(nth, donate_argnums=0)
+        return self.nths[form, impl]
 
     def _looped(self, state: TrainState, batches: Batch, count: jax.Array) -> Any:
         return _loop(self.jitted, state, batches, count)
@@ -210,7 +202,9 @@ class EvalStep(_Step):
     def __init__(self, jitted: Any, objective: Objective):
         super().__init__(jitted, objective)
         self.looped = jax.jit(self._looped, donate_argnums=2)
-        self.programs += [self.looped]
+
+    def _programs(self) -> Iterable[Any]:
+        return [self.jitted, self.looped]
 
     def __call__(self, params: Any, state: Any, accumulators: Any, batch: Any) -> tuple[Any, Any]:
         if not isinstance(batch, Batch):
