@@ -21,6 +21,7 @@ from jlayers.losses.base import (
     registry,
     wide,
 )
+from jlayers.ops.cross_entropy import log_softmax_at, pick
 
 __all__ = [
     "BinaryCrossentropy",
@@ -39,8 +40,15 @@ __all__ = [
 def _log_probabilities(y_pred: Any, from_logits: bool, axis: int) -> Any:
     if from_logits:
         return jax.nn.log_softmax(y_pred, axis)
-    total = y_pred.sum(axis, keepdims=True)
-    return jnp.log(jnp.clip(y_pred / total, EPSILON, 1.0 - EPSILON))
+    return _log_clipped(y_pred / y_pred.sum(axis, keepdims=True))
+
+
+def _log_normalized_at(y_pred: Any, labels: Any, axis: int) -> Any:
+    return _log_clipped(pick(y_pred, labels, axis) / y_pred.sum(axis))
+
+
+def _log_clipped(p: Any) -> Any:
+    return jnp.log(jnp.clip(p, EPSILON, 1.0 - EPSILON))
 
 
 def _check_smoothing(name: str, label_smoothing: float) -> None:
@@ -218,8 +226,8 @@ def SparseCategoricalCrossentropy(
     def loss(y_true: Any, y_pred: Any) -> Values:
         labels = class_numbers(y_true, y_pred, axis)
         classes = y_pred.shape[axis]
-        log_p = _log_probabilities(y_pred.astype(wide(y_pred.dtype)), from_logits, axis)
-        values = -(jax.nn.one_hot(labels, classes, axis=axis, dtype=log_p.dtype) * log_p).sum(axis)
+        p = y_pred.astype(wide(y_pred.dtype))
+        values = -log_softmax_at(p, labels, axis) if from_logits else -_log_normalized_at(p, labels, axis)
         values = jnp.where((labels >= 0) & (labels < classes), values, jnp.nan)
         return values if ignore_class is None else jnp.where(labels == ignore_class, 0.0, values)
 
@@ -253,7 +261,7 @@ def CategoricalGeneralizedCrossEntropy(q: float = 0.5) -> Loss:
         labels = class_numbers(y_true, y_pred)
         classes = y_pred.shape[-1]
         p = y_pred.astype(wide(y_pred.dtype))
-        right = (jax.nn.one_hot(labels, classes, dtype=p.dtype) * p).sum(-1)
+        right = pick(p, labels)
         values = (1.0 - jnp.maximum(right, EPSILON) ** q) / q
         return jnp.where((labels >= 0) & (labels < classes), values, jnp.nan)
 

@@ -52,33 +52,62 @@ SMALL_ELSEWHERE = 10**10
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """So many steps of `step` in each dispatch, in a loop or written out."""
+    """So many steps of `step` in each dispatch, in a loop or written out.
+
+    Calls of one step find `block` batches on the device, if the data are arrays in memory.
+    """
 
     step: TrainStep
     steps: int = 1
     unroll: bool = False
-
-    def __call__(
-        self, state: TrainState, batches: Any, count: int
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        if self.steps == 1:
-            return self.step(state, batches)
-        return self.step.run(state, batches, count, unroll=self.unroll)
+    block: int = 1
 
     @property
     def looped(self) -> int:
         """How many steps in a loop pay, for the validation, too."""
         return 1 if self.unroll else self.steps
 
-    def batches(
-        self, data: ArrayBatches | StreamBatches, epoch: int, start: int, check: Callable[..., Any] | None
-    ) -> Iterator[tuple[Batch, int]]:
-        """What the calls of an epoch take, from batch `start` on, and how many steps each makes of it."""
-        if self.steps > 1 and isinstance(data, ArrayBatches):
-            return data.blocks(self.steps, epoch, start)
+    def epoch(
+        self,
+        state: TrainState,
+        data: ArrayBatches | StreamBatches,
+        epoch: int,
+        start: int,
+        check: Callable[..., Any] | None,
+    ) -> Calls:
+        """The calls of an epoch from batch `start` on; `state` is donated."""
+        size = self.block if self.steps == 1 else self.steps
+        if size > 1 and isinstance(data, ArrayBatches):
+            return Calls(self, state, data.blocks(size, epoch, start))
         batches = data.epoch(epoch, start)
         batches = check(batches) if check else batches
-        return zip(batches, itertools.repeat(1)) if self.steps == 1 else stacked(batches, self.steps)
+        together = zip(batches, itertools.repeat(1)) if size == 1 else stacked(batches, size)
+        return Calls(self, state, together)
+
+
+class Calls:
+    """Calls that are made while one iterates: each gives the logs, and how many steps it was.
+
+    Attributes:
+        state: that of now, once all calls are made.
+    """
+
+    def __init__(self, call: Call, state: TrainState, batches: Iterable[tuple[Batch, int]]):
+        self.call = call
+        self.state = state
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[tuple[dict[str, jax.Array], int]]:
+        call, step = self.call, self.call.step
+        for batches, count in self.batches:
+            if call.steps > 1:
+                self.state, logs = step.run(self.state, batches, count, unroll=call.unroll)
+                yield logs, count
+            elif call.block > 1:
+                self.state = yield from step.each(self.state, batches, count)
+            else:
+                self.state, logs = step(self.state, batches)
+                yield logs, 1
 
 
 def call_of(
@@ -89,31 +118,47 @@ def call_of(
     Raises:
         ValueError: several steps for a model whose state changes its shapes or dtypes in a step.
     """
+    in_memory = isinstance(data, ArrayBatches)
     auto = steps == "auto"
     if auto:
-        steps = STEPS if isinstance(data, ArrayBatches) else 1
-    if isinstance(data, ArrayBatches):
+        steps = STEPS if in_memory else 1
+    if in_memory:
         steps = min(steps, len(data))
-    if steps == 1:
+    block = fitting(data, len(data)) if in_memory else 1
+    if steps == 1 and block == 1:
         return Call(step)
     batch = data.first()
     before = step.prepare(state, batch)
     traced = step.jitted.trace(before, batch)
-    platform = next(iter(state.step.devices())).platform
-    convolutions = platform == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr)
     changed = _changed(before, traced.out_info[0])
-    if not auto:
-        if changed:
-            raise ValueError(
-                f"expected a model whose state keeps its shapes and dtypes for several steps in one call, "
-                f"received steps_per_call={steps!r} and one where {changed}; use steps_per_call=1"
-            )
-        return Call(step, steps, unroll=convolutions)
-    most = SMALL.get(platform, SMALL_ELSEWHERE)
-    if changed or convolutions or count_jaxpr(traced.jaxpr.jaxpr).total > most:
+    if changed and not auto and steps > 1:
+        raise ValueError(
+            f"expected a model whose state keeps its shapes and dtypes for several steps in one call, "
+            f"received steps_per_call={steps!r} and one where {changed}; use steps_per_call=1"
+        )
+    if changed:
         return Call(step)
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(batch))
-    return Call(step, max(1, min(steps, BYTES // size)))
+    if auto:
+        return Call(step, _steps_that_pay(traced, data), block=block)
+    return Call(step, steps, unroll=_convolves(traced), block=block)
+
+
+def fitting(data: ArrayBatches, most: int) -> int:
+    """How many batches may be on the device at a time, `most` or fewer."""
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(data.first()))
+    return max(1, min(most, len(data), BYTES // size))
+
+
+def _steps_that_pay(traced: Any, data: ArrayBatches) -> int:
+    """How many steps to take in a loop, of a step that was traced."""
+    most = SMALL.get(jax.default_backend(), SMALL_ELSEWHERE)
+    small = not _convolves(traced) and count_jaxpr(traced.jaxpr.jaxpr).total <= most
+    return fitting(data, STEPS) if small else 1
+
+
+def _convolves(traced: Any) -> bool:
+    """Whether a loop would slow the step down."""
+    return jax.default_backend() == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr)
 
 
 def _changed(before: TrainState, after: Any) -> str | None:

@@ -181,13 +181,14 @@ class _Fit:
         watch = _Watch(self, state, epoch, done)
         count, logs = done, None
         check = self.review.checked if first and self.review.streamed else None
-        for batches, steps in self.call.batches(self.data, epoch, done, check):
-            running, logs = self.call(running, batches, steps)
+        calls = self.call.epoch(running, self.data, epoch, done, check)
+        for logs, steps in calls:
             count += steps
             if time.monotonic() >= watch.due:
                 watch.look(count, logs)
         if logs is None:
             raise ValueError(f"the iterable has no batches after the first {done}, where the state stands")
+        running = calls.state
         state = running.at_next_epoch()  # on its way before the host waits for the logs
         values = watch.read(count, logs)
         watch.need_a_batch(running, count)

@@ -24,6 +24,7 @@ from jlayers.metrics.base import name_of, ratio, spread, start
 from jlayers.precision import widened
 from jlayers.registry import Registry, nearest
 from jlayers.shapes import as_spec, describe
+from jlayers.train.state import inputs_of
 from jlayers.tree import flatten
 
 __all__ = ["Objective", "Plan"]
@@ -89,6 +90,23 @@ class Objective:
         self.losses = _resolve(loss, losses.registry)
         self.metrics = _named(metrics)
         self.weighted_metrics = _named(weighted_metrics)
+
+        # Functions of their own, so that JAX remembers their traces from one `fit` to the next.
+        def forward(params: Any, state: Any, x: Any) -> Any:
+            return model.apply(params, state, *inputs_of(x))[0]
+
+        def judge(y_pred: Any, batch: Batch) -> Any:
+            return self.loss(self.plan(y_pred), y_pred, batch)[0]
+
+        self._forward, self._judge = forward, judge
+
+    def outputs(self, params: Any, state: Any, x: Any) -> Any:
+        """The specs of the model's outputs."""
+        return jax.eval_shape(self._forward, params, state, as_spec(x))
+
+    def try_out(self, y_pred: Any, batch: Batch) -> None:
+        """Raises what the loss has to say of the shapes of predictions and targets."""
+        jax.eval_shape(self._judge, y_pred, batch)
 
     def plan(self, y_pred: Any) -> Plan:
         """The plan for outputs of this structure; `y_pred` may be specs."""

@@ -7,8 +7,6 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import jax
-
 from jlayers.data.batches import ArrayBatches, Batch, StreamBatches, map_arrays, rows_of
 from jlayers.data.buckets import BucketBatches
 from jlayers.train.checks import as_arrays, check_finite, class_weights
@@ -145,7 +143,7 @@ def look_over(trainer: Trainer, state: Any, data: Source) -> Review:
     first = data.first()
     objective = trainer.train_step.objective
     plan, y_pred = trainer.plan(state, first.x)
-    jax.eval_shape(lambda y_pred, batch: objective.loss(plan, y_pred, batch)[0], y_pred, first)
+    objective.try_out(y_pred, first)
     found = lookups(trainer.model, state.params, state.state, first.x)
     streamed = not isinstance(data, ArrayBatches)
     if not streamed:

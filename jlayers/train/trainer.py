@@ -24,7 +24,6 @@ from jlayers.train.step import (
     make_eval_step,
     make_predict_step,
     make_train_step,
-    outputs_of,
 )
 
 __all__ = ["Trainer", "compile"]
@@ -104,8 +103,9 @@ class Trainer:
 
     def plan(self, state: Any, x: Any) -> tuple[Plan, Any]:
         """Which loss and metric goes with which output, and the outputs' specs."""
-        y_pred = outputs_of(self.model, state.params, state.state, x)
-        return self.train_step.objective.plan(y_pred), y_pred
+        objective = self.train_step.objective
+        y_pred = objective.outputs(state.params, state.state, x)
+        return objective.plan(y_pred), y_pred
 
     def check_state(self, state: TrainState) -> None:
         """Refuse a state whose optimizer part was made by another optimizer or for other frozen layers."""
