@@ -130,16 +130,16 @@ def dot_product_attention_by_rows(
         parts = jnp.pad(x, widths).reshape(*x.shape[:axis], chunks, rows, *x.shape[axis + 1 :])
         return jnp.moveaxis(parts, axis, 0)
 
-    by_row = mask is not None and mask.shape[2] > 1
+    masks = cut(mask, 2) if mask is not None and mask.shape[2] > 1 else None
 
     @jax.checkpoint
     def attend(part: Any) -> Array:
         number, queries, allowed = part
         near = positions_mask(rows, source, causal, window, number * rows)
-        allowed = joint_mask(allowed if by_row else mask, near)
+        allowed = joint_mask(mask if allowed is None else allowed, near)
         return weighted_values(attention_weights(queries, key, allowed, scale=scale), value)
 
-    parts = jnp.arange(chunks, dtype=jnp.int32), cut(query, 1), cut(mask, 2) if by_row else None
+    parts = jnp.arange(chunks, dtype=jnp.int32), cut(query, 1), masks
     output = jnp.moveaxis(lax.map(attend, parts), 0, 1)
     return output.reshape(query.shape[0], chunks * rows, *output.shape[3:])[:, :target]
 

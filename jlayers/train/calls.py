@@ -32,8 +32,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jlayers.data.batches import ArrayBatches, Batch, StreamBatches
+from jlayers.data.batches import ArrayBatches, Batch
 from jlayers.flops import count_jaxpr, primitives
+from jlayers.train.sources import Source
 from jlayers.train.state import TrainState
 from jlayers.train.step import TrainStep
 
@@ -70,7 +71,7 @@ class Call:
     def epoch(
         self,
         state: TrainState,
-        data: ArrayBatches | StreamBatches,
+        data: Source,
         epoch: int,
         start: int,
         check: Callable[..., Any] | None,
@@ -110,55 +111,44 @@ class Calls:
                 yield logs, 1
 
 
-def call_of(
-    steps: StepsPerCall, step: TrainStep, state: TrainState, data: ArrayBatches | StreamBatches
-) -> Call:
+def call_of(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Source) -> Call:
     """The call for these data: of as many steps as were asked for, or of as many as pay.
 
     Raises:
         ValueError: several steps for a model whose state changes its shapes or dtypes in a step.
     """
-    in_memory = isinstance(data, ArrayBatches)
     auto = steps == "auto"
-    if auto:
-        steps = STEPS if in_memory else 1
-    if in_memory:
-        steps = min(steps, len(data))
-    block = fitting(data, len(data)) if in_memory else 1
-    if steps == 1 and block == 1:
+    block = 1
+    if isinstance(data, ArrayBatches):
+        block = fitting(data, len(data))
+        together = min(fitting(data, STEPS) if auto else steps, len(data))
+    else:
+        together = 1 if auto else steps
+    if together == block == 1:
         return Call(step)
     batch = data.first()
     before = step.prepare(state, batch)
     traced = step.jitted.trace(before, batch)
     changed = _changed(before, traced.out_info[0])
-    if changed and not auto and steps > 1:
+    if changed and not auto and together > 1:
         raise ValueError(
             f"expected a model whose state keeps its shapes and dtypes for several steps in one call, "
             f"received steps_per_call={steps!r} and one where {changed}; use steps_per_call=1"
         )
     if changed:
         return Call(step)
-    if auto:
-        return Call(step, _steps_that_pay(traced, data), block=block)
-    return Call(step, steps, unroll=_convolves(traced), block=block)
+    platform = next(iter(state.step.devices())).platform
+    convolutions = platform == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr)
+    if not auto:
+        return Call(step, together, unroll=convolutions, block=block)
+    small = count_jaxpr(traced.jaxpr.jaxpr).total <= SMALL.get(platform, SMALL_ELSEWHERE)
+    return Call(step, together if small and not convolutions else 1, block=block)
 
 
 def fitting(data: ArrayBatches, most: int) -> int:
     """How many batches may be on the device at a time, `most` or fewer."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(data.first()))
     return max(1, min(most, len(data), BYTES // size))
-
-
-def _steps_that_pay(traced: Any, data: ArrayBatches) -> int:
-    """How many steps to take in a loop, of a step that was traced."""
-    most = SMALL.get(jax.default_backend(), SMALL_ELSEWHERE)
-    small = not _convolves(traced) and count_jaxpr(traced.jaxpr.jaxpr).total <= most
-    return fitting(data, STEPS) if small else 1
-
-
-def _convolves(traced: Any) -> bool:
-    """Whether a loop would slow the step down."""
-    return jax.default_backend() == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr)
 
 
 def _changed(before: TrainState, after: Any) -> str | None:
