@@ -28,6 +28,7 @@ import numpy as np
 from jax import lax
 
 from jlayers.ops.depthwise import depthwise_conv
+from jlayers.ops.platform import by_platform
 from jlayers.ops.windows import Padding, Pads, cells, padded, pads_of, sum_over_batch
 from jlayers.shapes import wide_dtype
 
@@ -83,7 +84,7 @@ def conv(
     else:
         fast = functools.partial(conv_fast, groups=groups, **options)
     plain = functools.partial(conv_lax, groups=groups, **options)
-    return lax.platform_dependent(x, kernel, cpu=fast, default=plain)
+    return by_platform(fast, plain, x, kernel)
 
 
 def conv_lax(

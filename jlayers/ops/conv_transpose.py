@@ -16,6 +16,7 @@ import jax
 from jax import lax
 
 from jlayers.ops.conv import MOST_PATCHES, kernel_gradient, layouts
+from jlayers.ops.platform import by_platform
 from jlayers.ops.windows import Pads
 
 __all__ = ["conv_transpose", "conv_transpose_lax"]
@@ -38,7 +39,7 @@ def conv_transpose(
     if not known or math.prod(x.shape[1:-1]) * math.prod(kernel.shape[:-1]) > MOST_PATCHES:
         return plain(x, kernel)
     fast = functools.partial(_conv_transpose, **options)
-    return lax.platform_dependent(x, kernel, cpu=fast, default=plain)
+    return by_platform(fast, plain, x, kernel)
 
 
 def conv_transpose_lax(

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jlayers.ops.platform import by_platform
 from jlayers.ops.windows import Padding, Pads, cells, padded, pads_of
 from jlayers.shapes import wide_dtype
 
@@ -40,12 +41,8 @@ def depthwise_conv(
     if not known or math.prod(kernel.shape[:-2]) > _MOST_CELLS:
         return depthwise_conv_lax(x, kernel, strides, padding, dilation)
     options: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=functools.partial(depthwise_conv_shifted, **options),
-        default=functools.partial(depthwise_conv_lax, **options),
-    )
+    forms = (functools.partial(form, **options) for form in (depthwise_conv_shifted, depthwise_conv_lax))
+    return by_platform(*forms, x, kernel)
 
 
 def depthwise_conv_lax(

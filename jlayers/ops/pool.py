@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jlayers.ops.platform import by_platform
 from jlayers.ops.stored import stored
 from jlayers.ops.windows import Pads, cells, padded, pads_of
 from jlayers.shapes import wide_dtype
@@ -35,7 +36,7 @@ def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], paddin
 
     A NaN in a window makes the result NaN.
     """
-    return _by_platform(_max_pool_cells, max_pool_lax, x, tuple(window), tuple(strides), padding)
+    return _chosen(_max_pool_cells, max_pool_lax, x, tuple(window), tuple(strides), padding)
 
 
 def max_pool_lax(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
@@ -45,7 +46,7 @@ def max_pool_lax(x: jax.Array, window: Sequence[int], strides: Sequence[int], pa
 
 def avg_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
     """The mean of each window over its real cells: what `padding` adds does not count."""
-    return _by_platform(_avg_pool_cells, avg_pool_lax, x, tuple(window), tuple(strides), padding)
+    return _chosen(_avg_pool_cells, avg_pool_lax, x, tuple(window), tuple(strides), padding)
 
 
 def avg_pool_lax(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
@@ -66,7 +67,7 @@ def _lowest(x: jax.Array) -> Any:
     return np.array(-np.inf if floating else jnp.iinfo(x.dtype).min, x.dtype)
 
 
-def _by_platform(
+def _chosen(
     fast: Callable[..., jax.Array],
     plain: Callable[..., jax.Array],
     x: jax.Array,
@@ -78,9 +79,7 @@ def _by_platform(
     known = all(isinstance(size, int) for size in x.shape[1:-1])
     if not known or math.prod(window) > _MOST_CELLS:
         return plain(x, **options)
-    return lax.platform_dependent(
-        x, cpu=functools.partial(fast, **options), default=functools.partial(plain, **options)
-    )
+    return by_platform(functools.partial(fast, **options), functools.partial(plain, **options), x)
 
 
 def _max_pool_cells(

@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jlayers.ops.platform import by_platform
+
 __all__ = ["GRU", "LSTM", "Cell", "Weights", "over_steps", "run"]
 
 Plain = Callable[..., Any]
@@ -163,12 +165,8 @@ def over_steps(
     few, many = _ROWS
     if not known or not few <= x.shape[0] <= many or x.dtype not in (jnp.float32, jnp.float64):
         return plain(weights, x, start)
-    # Inside `jax.shard_map` this marks all arrays as differing from device to device where `x` does, so that
-    # the gradients of the weights are summed over the devices outside of the derivative below.
-    nothing = jnp.zeros_like(x, shape=())
-    weights, start = jax.tree.map(lambda each: each + nothing, (weights, start))
     fast = functools.partial(run, cell, plain, sequences, backwards)
-    return lax.platform_dependent(weights, x, start, cpu=fast, default=plain)
+    return by_platform(fast, plain, weights, x, start)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
