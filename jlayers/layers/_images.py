@@ -92,8 +92,10 @@ def random_on_images(
     otherwise. An image's draws follow from the key and its place in the batch alone.
     """
 
+    each = jax.jit(jax.vmap(augment), inline=True)  # one program outside of jit, too, and not one per operation
+
     def transform(x: Any, key: Any, train: bool) -> Any:
-        return jax.vmap(augment)(image_keys(need_key(key), x.shape[0]), x) if train else infer(x)
+        return each(image_keys(need_key(key), x.shape[0]), x) if train else infer(x)
 
     init, _, apply = _on_images(layer, data_format, transform)
     return init, apply
