@@ -15,6 +15,7 @@ from jlayers.core import Wiring, need_key
 from jlayers.layers._arguments import fraction, need_floating, need_rank, positive
 from jlayers.layers._stateful import carried
 from jlayers.masks import Masked, refusal
+from jlayers.ops.dropout import keep_mask
 from jlayers.ops.recurrent import scan_time
 from jlayers.ops.recurrent_cpu import Cell, Weights, over_steps
 from jlayers.shapes import describe, param_dtype, shape_text
@@ -258,4 +259,4 @@ def dropout_mask(key: Any, rate: float, shape: tuple[Any, ...], dtype: Any) -> A
     """Zeros with probability `rate`, else what keeps the mean."""
     if rate == 1:
         return jnp.zeros(shape, dtype)
-    return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / (1 - rate)
+    return keep_mask(key, 1 - rate, shape).astype(dtype) / (1 - rate)

@@ -21,6 +21,7 @@ from jlayers.layers._arguments import (
 )
 from jlayers.lifting import activity_loss
 from jlayers.masks import keeps_mask, with_mask
+from jlayers.ops.dropout import keep_mask
 from jlayers.regularizers import l1_l2
 from jlayers.shapes import describe
 
@@ -44,7 +45,7 @@ def _drop(x: jax.Array, rate: float, key: Any, shape: tuple[int, ...]) -> jax.Ar
     """Zeros with probability `rate`, one draw per element of `shape`; the rest scaled to keep the mean."""
     if rate == 1:
         return jnp.zeros_like(x)
-    keep = jnp.broadcast_to(jax.random.bernoulli(key, 1 - rate, shape), x.shape)
+    keep = jnp.broadcast_to(keep_mask(key, 1 - rate, shape), x.shape)
     return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
 
 
@@ -227,9 +228,10 @@ def AlphaDropout(rate: float, noise_shape: tuple[int | None, ...] | None = None)
             return x
         need_floating("AlphaDropout", x)
         shape = _mask_shape("AlphaDropout", noise_shape, x)
-        keep = jnp.broadcast_to(jax.random.bernoulli(need_key(key), 1 - rate, shape), x.shape)
+        key = need_key(key)
         if rate == 1:
             return jnp.zeros_like(x)
+        keep = jnp.broadcast_to(keep_mask(key, 1 - rate, shape), x.shape)
         scale = ((1 - rate) * (1 + rate * _SELU_FLOOR**2)) ** -0.5
         dropped = jnp.full_like(x, scale * _SELU_FLOOR * (1 - rate))
         return jnp.where(keep, scale * x - scale * _SELU_FLOOR * rate, dropped)
