@@ -55,7 +55,7 @@ def test_training_learns_in_half_precision(precision, param, scales):
     optimizer = {"sgd": {"learning_rate": 0.3, "momentum": 0.9}}
     trainer = jl.compile(half, optimizer, LOSS, metrics=["accuracy"])
     state, history = jl.fit(trainer, X, Y, batch_size=32, epochs=12, validation_data=(X, Y))
-    assert trainer.train_step.jitted._cache_size() == 1
+    assert trainer.train_step.compilations == 1
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     assert history["val_accuracy"][-1] > 0.9
     assert list(history) == ["loss", "accuracy", "val_loss", "val_accuracy"]
@@ -151,7 +151,7 @@ def test_a_step_that_overflows_moves_nothing_but_the_scale():
     assert np.isfinite(float(logs["loss"]))
     state, _ = trainer.train_step(state, good)
     assert np.any(np.asarray(state.params["dense"]["kernel"] != before.params["dense"]["kernel"]))
-    assert trainer.train_step.jitted._cache_size() == 1
+    assert trainer.train_step.compilations == 1
 
 
 def test_one_overflow_does_not_end_a_run_and_an_endless_one_does():

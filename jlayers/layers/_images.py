@@ -91,8 +91,9 @@ def random_on_images(
     `augment(key, image)` changes one floating image (height, width, channels), and `infer` the batch
     otherwise. An image's draws follow from the key and its place in the batch alone.
     """
-
-    each = jax.jit(jax.vmap(augment), inline=True)  # one program outside of jit, too, and not one per operation
+    each = jax.jit(
+        jax.vmap(augment), inline=True
+    )  # one program outside of jit, too, and not one per operation
 
     def transform(x: Any, key: Any, train: bool) -> Any:
         return each(image_keys(need_key(key), x.shape[0]), x) if train else infer(x)

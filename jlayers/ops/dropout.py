@@ -21,8 +21,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool
+
+from jlayers.ops.platform import by_platform
+from jlayers.ops.stored import stored
 
 __all__ = ["bits_for", "keep_mask", "keep_mask_plain"]
 
@@ -43,7 +46,6 @@ def bits_for(probability: float) -> int:
     return next((width for width, error in errors.items() if error <= TOLERANCE * rarer), 32)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
 def keep_mask(key: Any, probability: float, shape: tuple[int, ...]) -> Mask:
     """True with a probability strictly between 0 and 1, each element for itself.
 
@@ -53,12 +55,22 @@ def keep_mask(key: Any, probability: float, shape: tuple[int, ...]) -> Mask:
     if width == 32 or not shape:
         return keep_mask_plain(key, probability, shape)
     *others, last = shape
+    words = jax.random.bits(key, (*others, -(-last * width // 32)), jnp.uint32)
+    below = functools.partial(_below, last=last, width=width, most=round(probability * 2**width))
+    # Stored, what is dropped is computed by the same loop, and so to the same bits, wherever it stands.
+    return by_platform(functools.partial(stored, below), below, words)
+
+
+def _below(words: jax.Array, last: int, width: int, most: int) -> jax.Array:
+    """Which of the numbers of `width` bits in the words are less than `most`: of the first `last`."""
     each = 32 // width
-    words = jax.random.bits(key, (*others, -(-last // each)), jnp.uint32)
-    shifts = np.arange(0, 32, width, dtype=np.uint32).reshape(*(1,) * len(shape), each)
-    parts = (words[..., None] >> shifts) & np.uint32(2**width - 1)
-    drawn = parts.reshape(*others, words.shape[-1] * each)[..., :last]
-    return drawn < np.uint32(round(probability * 2**width))
+    cut = (*words.shape, each)
+    shifts = lax.mul(lax.broadcasted_iota(jnp.uint32, cut, words.ndim), lax.full(cut, width, jnp.uint32))
+    parts = lax.shift_right_logical(lax.broadcast_in_dim(words, cut, tuple(range(words.ndim))), shifts)
+    parts = lax.bitwise_and(parts, lax.full_like(parts, 2**width - 1))
+    drawn = lax.reshape(parts, (*words.shape[:-1], words.shape[-1] * each))
+    drawn = lax.slice_in_dim(drawn, 0, last, axis=-1)
+    return lax.lt(drawn, lax.full_like(drawn, most))
 
 
 def keep_mask_plain(key: Any, probability: float, shape: tuple[int, ...]) -> Mask:
