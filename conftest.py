@@ -1,7 +1,7 @@
 """Tests run under strict dtype and rank promotion, examples as users run them; Keras runs on JAX.
 
-Most of the time goes into compiling small programs: without LLVM's expensive passes, by XLA's older emitters,
-which take half the time of those by MLIR, in one piece, and into a folder that the worker processes share.
+Most of the time goes into compiling small programs: without LLVM's expensive passes, in one piece, and into a
+folder that the worker processes share.
 """
 
 import itertools
