@@ -108,10 +108,8 @@ def EinsumDense(
                     f"parameters were made, received {describe(x)}"
                 )
         kernel = kernel.astype(x.dtype)
-        if axes := form.summed_last:
-            y = product(x, kernel, axes)
-        else:
-            y = jnp.einsum(form.equation, x, kernel)
+        axes = form.summed_last
+        y = product(x, kernel, axes) if axes else jnp.einsum(form.equation, x, kernel)
         if bias_axes is not None:
             bias = params["bias"].astype(y.dtype)
             y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
@@ -139,8 +137,7 @@ class _Equation:
     @property
     def summed_last(self) -> int:
         """How many axes it sums, if the last of the input and the first of the kernel, as `product` does."""
-        inputs, outputs = self.fans()
-        axes = len(inputs)
+        axes = len(self.fans()[0])
         kept, summed, made = self.input[: len(self.input) - axes], self.kernel[:axes], self.kernel[axes:]
         same = self.input == kept + summed and self.output == kept + made
         return axes if same and not self.after else 0

@@ -3,7 +3,8 @@
 The softmax runs in float32 or wider, whatever the inputs are. A row of the mask without a True gives zeros:
 there is nothing to attend to. (Keras gives the mean of all values, or zeros, by the path that it takes.)
 
-On CPUs a form with the heads in front is faster than `jax.nn.dot_product_attention`, which other devices take. Where the weights of all pairs would fill the memory, a few rows are done at a time.
+On CPUs a form with the heads in front is faster than `jax.nn.dot_product_attention`, which others take. Where
+the weights of all pairs would fill the memory, a few rows are done at a time.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def dot_product_attention_by_heads(
 ) -> Outputs:
     """`dot_product_attention` with as few loops over all pairs as XLA's CPU compiler can make of it.
 
-    The heads come to the front once, for all products and, on the way back, for all that reads a gradient. The
-    scale meets the queries and the sum of the softmax the averages: both are smaller than the weights.
+    The heads come to the front once, for all products and, on the way back, for all that read a gradient.
+    The scale meets the queries and the sum of the softmax the averages: both are smaller than the weights.
     """
     mask = joint_mask(mask, positions_mask(query.shape[1], key.shape[1], causal, window))
     wide = wide_dtype(query.dtype)
