@@ -18,7 +18,8 @@ __all__ = ["product", "product_flat", "product_plain"]
 def product(x: jax.Array, kernel: jax.Array, axes: int = 1) -> jax.Array:
     """The sum of products over the last `axes` of `x` and the first of `kernel`."""
     plain = functools.partial(product_plain, axes=axes)
-    if x.ndim < axes + 2:
+    split = any(jax.typeof(x).sharding.spec)  # over an explicit mesh, where axes that are joined do not part
+    if x.ndim < axes + 2 or split:
         return plain(x, kernel)
     flat = functools.partial(product_flat, axes=axes)
     return lax.platform_dependent(x, kernel, cpu=flat, default=plain)
