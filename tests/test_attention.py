@@ -19,6 +19,7 @@ from jlayers.core import MissingKeyError, layers
 from jlayers.ops.attention import (
     attention_weights,
     dot_product_attention,
+    dot_product_attention_by_heads,
     dot_product_attention_by_rows,
     dot_product_attention_library,
     dot_product_attention_plain,
@@ -92,6 +93,7 @@ def test_all_forms_equal_loops_and_have_equal_gradients(mask, options):
         for form in (
             dot_product_attention_plain,
             dot_product_attention_library,
+            dot_product_attention_by_heads,
             functools.partial(dot_product_attention_by_rows, rows=2),
         )
     )

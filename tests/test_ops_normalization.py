@@ -1,4 +1,4 @@
-"""Batch normalisation against its textbook form: values, all kinds of derivatives, what a step keeps."""
+"""Normalisation against textbook and plain forms: values, all kinds of derivatives, what a step keeps."""
 
 import functools
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jlayers as jl
-from jlayers.ops.normalization import moments
+from jlayers.ops.normalization import moments, normalized, normalized_plain
 
 NORM = jl.BatchNormalization(epsilon=1e-3)
 
@@ -91,3 +91,30 @@ def test_a_training_step_keeps_two_arrays_for_each_normalisation():
         return used.temp_size_in_bytes / x.nbytes
 
     assert memory(6) - memory(2) < 4 * 2.5
+
+
+@pytest.mark.parametrize("axes", [(2,), (1, 2)])
+def test_layer_normalisation_has_the_derivatives_of_its_plain_form(axes):
+    @functools.partial(jax.jit, static_argnums=0)
+    def all_of(form, x):
+        def loss(x):
+            return jnp.sum(jnp.sin(form(x, axes, 1e-3)))
+
+        gradient = jax.grad(loss)
+        forward = jax.jvp(lambda x: form(x, axes, 1e-3), (x,), (jnp.cos(x),))
+        return forward, gradient(x), jax.jvp(gradient, (x,), (jnp.cos(x),)), jax.vmap(gradient)(x[None])
+
+    x = inputs()[0]
+    close(all_of(normalized, x), all_of(normalized_plain, x), 1e-4)
+
+
+def test_layer_normalisation_keeps_its_precision_far_from_zero():
+    x = np.random.default_rng(0).normal(1e4, 1, (4, 64)).astype(np.float32)
+    dy = np.cos(np.arange(256, dtype=np.float32)).reshape(4, 64)
+    y, back = jax.vjp(lambda x: normalized(x, (1,), 1e-5), jnp.asarray(x))
+    wide = x.astype(np.float64)
+    scale = 1 / np.sqrt(wide.var(1, keepdims=True) + 1e-5)
+    expected = (wide - wide.mean(1, keepdims=True)) * scale
+    moved = dy - dy.mean(1, keepdims=True) - expected * (dy * expected).mean(1, keepdims=True)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(back(jnp.asarray(dy))[0], moved * scale, rtol=1e-4, atol=1e-4)

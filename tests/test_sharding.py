@@ -21,6 +21,7 @@ LAYERS = [
     (jl.MaxPooling2D(2), IMAGE),
     (jl.MaxPooling2D(3, 1), IMAGE),
     (jl.AveragePooling2D(3, 2, padding="same"), IMAGE),
+    (jl.Dense(3), SEQUENCE),
     (jl.LayerNormalization(), SEQUENCE),
     (jl.LSTM(3), SEQUENCE),
     (jl.GRU(3, return_sequences=True), SEQUENCE),

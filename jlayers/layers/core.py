@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer, no_params
 from jlayers.layers._arguments import need_features, need_floating, positive, reshaped_to
 from jlayers.masks import keeps_mask
+from jlayers.ops.product import product
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype
 
@@ -87,7 +87,7 @@ def Dense(
     def apply(params: Any, x: Float[Array, "batch *rest features"]) -> Float[Array, "batch *rest units"]:
         check(x)
         need_features("Dense", x, -1, params["kernel"].shape[0], "features")
-        y = jnp.matmul(x, params["kernel"].astype(x.dtype))
+        y = product(x, params["kernel"].astype(x.dtype))
         if use_bias:
             y = y + reshaped_to(y, params["bias"], [-1])
         return activate(y) if activate else y

@@ -14,6 +14,7 @@ from jlayers import activations, constraints, initializers, regularizers
 from jlayers.core import layer
 from jlayers.layers._arguments import need_floating
 from jlayers.masks import Masked, refusal, with_mask
+from jlayers.ops.product import product
 from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype
 
@@ -106,7 +107,9 @@ def EinsumDense(
                     f"EinsumDense: expected size {size} along {letter!r} of {equation!r}, for which the "
                     f"parameters were made, received {describe(x)}"
                 )
-        y = jnp.einsum(form.equation, x, kernel.astype(x.dtype))
+        kernel = kernel.astype(x.dtype)
+        axes = form.summed_last
+        y = product(x, kernel, axes) if axes else jnp.einsum(form.equation, x, kernel)
         if bias_axes is not None:
             bias = params["bias"].astype(y.dtype)
             y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
@@ -130,6 +133,14 @@ class _Equation:
     def equation(self) -> str:
         before, after = "..." * self.before, "..." * self.after
         return f"{before}{self.input}{after},{self.kernel}->{before}{self.output}{after}"
+
+    @property
+    def summed_last(self) -> int:
+        """How many axes it sums, if the last of the input and the first of the kernel, as `product` does."""
+        axes = len(self.fans()[0])
+        kept, summed, made = self.input[: len(self.input) - axes], self.kernel[:axes], self.kernel[axes:]
+        same = self.input == kept + summed and self.output == kept + made
+        return axes if same and not self.after else 0
 
     @property
     def sized(self) -> str:

@@ -17,7 +17,7 @@ from jlayers.core import layer
 from jlayers.layers._arguments import axis_of, fraction, need_features, need_floating, positive, reshaped_to
 from jlayers.layers._batch_renorm import renorm_of
 from jlayers.masks import Masked, expand, keeps_mask, refusal, with_mask
-from jlayers.ops.normalization import moments
+from jlayers.ops.normalization import moments, normalized
 from jlayers.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.shapes import describe, param_dtype, wide_dtype
 
@@ -271,9 +271,7 @@ def LayerNormalization(
         axes = _axes("LayerNormalization", x, axis)
         _need_sizes("LayerNormalization", params, x, axes)
         wide = x.astype(wide_dtype(x.dtype))
-        near, rest, _, variance = moments(wide, axes)
-        y = (near - rest) * jax.lax.rsqrt(variance + epsilon)
-        return affine.apply(params, y, axes).astype(x.dtype)
+        return affine.apply(params, normalized(wide, tuple(axes), epsilon), axes).astype(x.dtype)
 
     return init, apply
 

@@ -8,15 +8,19 @@ look into, they are all that is kept, and all gradients are two sums and one loo
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-__all__ = ["Moments", "centred", "moments"]
+from jlayers.ops.platform import by_platform
+from jlayers.ops.stored import stored
+
+__all__ = ["Moments", "centred", "moments", "normalized", "normalized_plain"]
 
 
 class Moments(NamedTuple):
@@ -59,3 +63,44 @@ def centred(x: jax.Array, shift: jax.Array) -> jax.Array:
 def _centred_stored(x: jax.Array, shift: jax.Array) -> jax.Array:
     with set_xla_metadata(inlineable="false"):
         return jax.jit(jnp.subtract)(x, shift)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def normalized(x: jax.Array, axes: tuple[int, ...], epsilon: float) -> jax.Array:
+    """`x` brought to mean 0 and variance 1 over `axes`.
+
+    Its tangent is written out: of the data only the result is kept, and the gradient, which a skip connection
+    adds to those of all later blocks, is computed once and not in each loop that reads such a sum.
+    """
+    return normalized_plain(x, axes, epsilon)
+
+
+def normalized_plain(x: jax.Array, axes: tuple[int, ...], epsilon: float) -> jax.Array:
+    """`normalized`, whose gradient is derived from it."""
+    return _with_scale(x, axes, epsilon)[0]
+
+
+def _with_scale(x: jax.Array, axes: tuple[int, ...], epsilon: float) -> tuple[jax.Array, jax.Array]:
+    near, rest, _, variance = moments(x, axes)
+    scale = lax.rsqrt(variance + epsilon)
+    return (near - rest) * scale, scale
+
+
+@normalized.defjvp
+def _normalized_jvp(
+    axes: tuple[int, ...], epsilon: float, primals: Any, tangents: Any
+) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    y, scale = _with_scale(x, axes, epsilon)
+    others = tuple(a for a in range(x.ndim) if a not in axes)
+    count = math.prod(x.shape[a] for a in axes)
+
+    def mean(z: jax.Array) -> jax.Array:
+        sums = lax.reduce_sum(z, axes)
+        return lax.broadcast_in_dim(sums / count, z.shape, others)
+
+    def tangent(dx: jax.Array, y: jax.Array, scale: jax.Array) -> jax.Array:
+        dx = dx * lax.broadcast_in_dim(scale, dx.shape, tuple(range(dx.ndim)))
+        return dx - mean(dx) - y * mean(y * dx)
+
+    return y, by_platform(functools.partial(stored, tangent), tangent, dx, y, scale)
