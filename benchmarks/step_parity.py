@@ -31,6 +31,7 @@ import optax
 
 import jlayers as jl
 from jlayers.ops.conv import conv
+from jlayers.ops.cross_entropy import log_softmax_at
 from jlayers.ops.pool import max_pool
 from jlayers.ops.recurrent_cpu import LSTM, Weights, over_steps
 
@@ -102,7 +103,7 @@ def by_hand(forward: Callable[..., Any], optimizer: Any) -> Callable[..., Any]:
     def step(state: State, x: jax.Array, y: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
             logits = forward(params, x)
-            losses = -(jax.nn.one_hot(y, CLASSES) * jax.nn.log_softmax(logits)).sum(-1)
+            losses = -log_softmax_at(logits, y)
             return jnp.where((y >= 0) & (y < CLASSES), losses, jnp.nan).mean(), logits
 
         (loss, logits), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
@@ -126,7 +127,7 @@ def bare(forward: Callable[..., Any], optimizer: Any) -> Callable[..., Any]:
     def step(state: State, x: jax.Array, y: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
             logits = forward(params, x)
-            return -(jax.nn.one_hot(y, CLASSES) * jax.nn.log_softmax(logits)).sum(-1).mean(), logits
+            return -log_softmax_at(logits, y).mean(), logits
 
         (loss, logits), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
