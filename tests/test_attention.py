@@ -104,6 +104,53 @@ def test_all_forms_equal_loops_and_have_equal_gradients(mask, options):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [dot_product_attention_by_heads, functools.partial(dot_product_attention_by_rows, rows=3)],
+    ids=["heads", "rows"],
+)
+def test_other_derivatives_vmap_checkpoint_and_values_that_are_not_finite(form):
+    xs = tuple(map(jnp.asarray, qkv(4, 2)))
+    options = {"mask": jnp.asarray(some_mask(B, 1, T, S, blank=True)), "window": 4}
+
+    def all_of(form, xs):
+        def loss(*xs):
+            return jnp.sum(jnp.sin(form(*xs, **options)))
+
+        moved, gradient = tuple(map(jnp.cos, xs)), jax.grad(loss, (0, 1, 2))
+        pair = [jnp.stack([x, -x]) for x in xs]
+        return (
+            jax.jvp(lambda *xs: form(*xs, **options), xs, moved)[1],
+            jax.jvp(gradient, xs, moved),
+            jax.vmap(gradient)(*pair),
+            jax.grad(jax.checkpoint(loss))(*xs),
+        )
+
+    received, expected = (
+        jax.tree.leaves(QUICK(functools.partial(all_of, f))(xs)) for f in (form, dot_product_attention_plain)
+    )
+    for a, b in zip(received, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+    halves = [x.astype(jnp.bfloat16) for x in xs]
+    received, expected = (
+        QUICK(jax.grad(lambda *xs, f=f: jnp.sum(f(*xs, **options)), (0, 1, 2)))(*halves)
+        for f in (form, dot_product_attention_plain)
+    )
+    for a, b in zip(received, expected, strict=True):
+        assert a.dtype == b.dtype == jnp.bfloat16
+        np.testing.assert_allclose(a.astype(jnp.float32), b.astype(jnp.float32), atol=5e-2)
+
+    query, key, value = xs
+    for broken in (
+        (query.at[0, 1, 0, 0].set(jnp.nan), key, value),
+        (query, key.at[1, 2, 0, 1].set(jnp.inf), value),
+        (query, key, value.at[1, 0, 1, 2].set(-jnp.inf)),
+    ):
+        received, expected = (QUICK(f)(*broken, **options) for f in (form, dot_product_attention_plain))
+        np.testing.assert_array_equal(jnp.isfinite(received), jnp.isfinite(expected))
+
+
 def test_long_sequences_are_done_by_rows_in_little_memory():
     long = jax.ShapeDtypeStruct((1, 16384, 2, 8), jnp.float32)
 

@@ -1,5 +1,7 @@
 """MinGRU and LRU against the recurrence step by step in NumPy, and the parallel form beside the plain one."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,9 +107,34 @@ def test_lru_starts_in_its_ring():
 
 def test_the_parallel_form_equals_its_plain_twin():
     a, b, start = (jnp.asarray(data(shape, seed=i)) for i, shape in enumerate([(1, 9, 4), (2, 9, 4), (2, 4)]))
+
+    def all_of(form, a, b, given):
+        def loss(a, b):
+            return jnp.sum(jnp.sin(form(a, b, given)))
+
+        gradient, moved = jax.grad(loss, (0, 1)), (jnp.cos(a), jnp.cos(b))
+        return (
+            form(a, b, given),
+            jax.jvp(gradient, (a, b), moved),
+            jax.vmap(gradient)(jnp.stack([a, -a]), jnp.stack([b, -b])),
+            jax.grad(jax.checkpoint(loss))(a, b),
+        )
+
     for given in (None, start):
-        fast, plain = (jax.jit(f)(a, b, given) for f in (linear_recurrence, linear_recurrence_by_steps))
-        np.testing.assert_allclose(fast, plain, rtol=1e-5, atol=1e-5)
+        fast, plain = (
+            jax.tree.leaves(jax.jit(functools.partial(all_of, form))(a, b, given))
+            for form in (linear_recurrence, linear_recurrence_by_steps)
+        )
+        for received, expected in zip(fast, plain, strict=True):
+            np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-4)
+    half = [x.astype(jnp.bfloat16) for x in (a, b)]
+    fast, plain = (
+        form(*half).astype(jnp.float32) for form in (linear_recurrence, linear_recurrence_by_steps)
+    )
+    np.testing.assert_allclose(fast, plain, rtol=5e-2, atol=5e-2)
+    broken = b.at[0, 3, 0].set(jnp.nan).at[1, 4, 1].set(jnp.inf)
+    fast, plain = (form(a, broken) for form in (linear_recurrence, linear_recurrence_by_steps))
+    np.testing.assert_array_equal(jnp.isfinite(fast), jnp.isfinite(plain))
 
 
 @pytest.mark.parametrize("make", [case[0] for case in CASES], ids=["MinGRU", "LRU"])

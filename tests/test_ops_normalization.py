@@ -118,3 +118,13 @@ def test_layer_normalisation_keeps_its_precision_far_from_zero():
     moved = dy - dy.mean(1, keepdims=True) - expected * (dy * expected).mean(1, keepdims=True)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(back(jnp.asarray(dy))[0], moved * scale, rtol=1e-4, atol=1e-4)
+
+
+def test_values_that_are_not_finite_stay_in_their_row():
+    x = inputs()[0].at[0, 1, 0].set(jnp.nan).at[1, 2, 1].set(jnp.inf)
+    received, expected = (
+        jax.jit(jax.value_and_grad(lambda x, f=f: jnp.sum(jnp.sin(f(x, (1, 2), 1e-3))[2:])))(x)
+        for f in (normalized, normalized_plain)
+    )
+    assert bool(jnp.isfinite(received[1][2:]).all())
+    close(received, expected)
