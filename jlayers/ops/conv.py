@@ -1,6 +1,7 @@
 """Convolution over the channels last. On CPUs five cases have forms of their own.
 
-- A window of one cell is a matrix product, and so are its gradients: XLA's convolution takes twice as long.
+- A window of one cell is a product of two matrices, and so are its gradients: XLA's convolution takes twice as
+  long, and so does its routine for a product whose result it has to turn around.
 - XLA runs the gradients of grouped convolutions as dense ones with a mask: 6 times as long for 2 groups, 80
   times for 32. Split into one convolution per group they cost what their arithmetic costs. The kernel's
   gradient takes all groups in one product: a loop for each made the compiler take a quarter of a minute.
@@ -29,6 +30,7 @@ from jax import lax
 
 from jlayers.ops.depthwise import depthwise_conv
 from jlayers.ops.platform import by_platform
+from jlayers.ops.product import product_flat
 from jlayers.ops.windows import Padding, Pads, cells, padded, pads_of, sum_over_batch
 from jlayers.shapes import wide_dtype
 
@@ -110,7 +112,7 @@ def conv_lax(
 def conv_product(x: jax.Array, kernel: jax.Array, strides: Sequence[int]) -> jax.Array:
     """`conv` of a window of one cell without padding: a product with the cells that the strides hit."""
     hit = x[(slice(None), *(slice(None, None, step) for step in strides))]
-    return hit @ kernel.reshape(kernel.shape[-2:])
+    return product_flat(hit, kernel.reshape(kernel.shape[-2:]))
 
 
 def conv_cells(
