@@ -269,6 +269,7 @@ def _by_rows(
         times = functools.partial(jnp.matmul, preferred_element_type=wide)
         return jnp.stack([times(m.reshape(-1, filters).T, patches) for m in moved])
 
+    # Half as many numbers as there: `dy` and its moved copies need room in the cache, too.
     most = _PATCHES // 2 // max(1, math.prod(x.shape[1:-1]) * (seen * inputs + filters))
     total = sum_over_batch(product, [x, dy], most).reshape(rows, filters, *others, inputs)
     return jnp.moveaxis(total, 1, -1).astype(x.dtype)
