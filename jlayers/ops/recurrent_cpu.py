@@ -32,7 +32,7 @@ State = tuple[jax.Array, ...]
 
 # The batch is the inner axis of the loops over the gates: with 3 rows they lose up to 11 % to the plain scan,
 # with 128 or 256 rows and as many units up to 10 %. Between them the step takes 0.5 to 0.94 of its time; that
-# of the RNN, whose scan has no gates to lose time with, 0.5 to 0.98, and 1.1 with 64 rows of 256 units.
+# of the RNN, whose scan has no gates to lose time with, 0.4 to 0.98, and 1.1 with 64 rows of 256 units.
 _ROWS = 8, 64
 # Without a gradient it is the faster one for wide layers, if the rows fill vectors.
 _LEAST_UNITS, _LANES = 256, 8
