@@ -27,7 +27,7 @@ import jlayers as jl
 from benchmarks.goals import median, ratio
 from benchmarks.peers import hand
 from benchmarks.report import number, seconds, table
-from jlayers.ops import attention, conv, conv_transpose, depthwise, pool
+from jlayers.ops import attention, conv, conv_transpose, cross_entropy, depthwise, pool
 
 ROOT = pathlib.Path(__file__).parent
 SLICE = 0.03  # seconds of one turn
@@ -78,6 +78,17 @@ def scanned(cell: Any, states: int) -> Callable[..., jax.Array]:
     return run
 
 
+def rnn_cell(p: Any, carry: Any, x: jax.Array) -> Any:
+    (h,) = carry
+    return (jnp.tanh(x @ p["w"] + h @ p["u"] + p["b"]),), None
+
+
+def of_classes(form: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A log-probability as a function of the logits alone; the classes are fixed."""
+    return lambda logits: form(logits, jnp.arange(len(logits)) * 7 % logits.shape[-1])
+
+
+RNN = (layer(jl.SimpleRNN), scanned(rnn_cell, 1))
 LSTM = (layer(jl.LSTM), scanned(hand.lstm_cell, 2))
 GRU = (layer(jl.GRU), scanned(hand.gru_cell, 1))
 MAX = (pool.max_pool, pool.max_pool_lax)
@@ -85,6 +96,7 @@ AVG = (pool.avg_pool, pool.avg_pool_lax)
 DEPTHWISE = (depthwise.depthwise_conv, depthwise.depthwise_conv_lax)
 CONV = conv.conv, conv.conv_lax
 TRANSPOSE = conv_transpose.conv_transpose, conv_transpose.conv_transpose_lax
+CROSS_ENTROPY = tuple(map(of_classes, (cross_entropy.log_softmax_at, cross_entropy.log_softmax_at_plain)))
 ATTENTION = (attention.dot_product_attention, attention.dot_product_attention_plain)
 
 CASES = (
@@ -137,6 +149,10 @@ CASES = (
     case("LSTM", *LSTM, (32, 20, 128), (128, 2048), (512, 2048), (2048,)),
     case("GRU", *GRU, (32, 100, 64), (64, 384), (128, 384), (2, 384)),
     case("GRU", *GRU, (8, 50, 64), (64, 384), (128, 384), (2, 384)),
+    case("SimpleRNN", *RNN, (32, 100, 64), (64, 128), (128, 128), (128,)),
+    case("SimpleRNN", *RNN, (8, 50, 64), (64, 256), (256, 256), (256,)),
+    case("cross-entropy", *CROSS_ENTROPY, (128, 10)),
+    case("cross-entropy", *CROSS_ENTROPY, (2048, 1000)),
     case("attention", *ATTENTION, *[(16, 128, 4, 32)] * 3),
     case("attention", *ATTENTION, *[(2, 1024, 8, 64)] * 3),
     case("attention, causal", *ATTENTION, *[(4, 512, 8, 64)] * 3, causal=True),

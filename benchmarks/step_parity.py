@@ -74,7 +74,7 @@ def cnn(params: Any, x: jax.Array) -> jax.Array:
 def lstm(params: Any, x: jax.Array) -> jax.Array:
     p = params["lstm"]
 
-    def plain(weights: Weights, x: jax.Array, start: Any) -> tuple[jax.Array, Any]:
+    def plain(weights: Weights, x: jax.Array, start: Any, _: None) -> tuple[jax.Array, Any]:
         kernel = jnp.concatenate([weights.kernel, weights.recurrent_kernel])
 
         def step(carry: Any, x_t: jax.Array) -> tuple[Any, None]:

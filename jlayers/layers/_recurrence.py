@@ -195,14 +195,14 @@ def over_time(
         params, masks, start, x = recurrence.begin(params, x, initial, key, train)
         options = {"sequences": sequences, "backwards": backwards}
 
-        def plain(weights: Weights, x: Any, start: Any) -> Any:
+        def plain(weights: Weights, x: Any, start: Any, mask: Any) -> Any:
             step = recurrence.cell(weights._asdict(), masks)
-            return scan_time(step, start, x, unroll=unroll, mask=real, zeros=zeros, **options)
+            return scan_time(step, start, x, unroll=unroll, mask=mask, zeros=zeros, **options)
 
-        if recurrence.fast and masks is None and real is None and not unroll:
-            output, last = over_steps(recurrence.fast, plain, Weights(**params), x, start, **options)
+        if recurrence.fast and masks is None and not unroll and not (zeros and real is not None):
+            output, last = over_steps(recurrence.fast, plain, Weights(**params), x, start, real, **options)
         else:
-            output, last = plain(Weights(**params), x, start)
+            output, last = plain(Weights(**params), x, start, real)
         output = masked_steps(output, real, **options)
         return (output, *last) if return_state or stateful else output
 

@@ -29,7 +29,14 @@ def simple_rnn(type_name: str, units: int, *, activation: Any, use_bias: bool, *
 
         return step
 
-    return Recurrence(type_name, units, cell, (units,) if use_bias else None, **weights)
+    return Recurrence(
+        type_name,
+        units,
+        cell,
+        (units,) if use_bias else None,
+        fast=recurrent_cpu.RNN if usual(activation) else None,
+        **weights,
+    )
 
 
 def lstm(
@@ -65,7 +72,7 @@ def lstm(
         initial_values=(*kernels, forgetting_bias(bias_values) if unit_forget_bias else bias_values),
         gates=4,
         states=("h", "c"),
-        fast=recurrent_cpu.LSTM if use_bias and usual(activation, recurrent_activation) else None,
+        fast=recurrent_cpu.LSTM if usual(activation, recurrent_activation) else None,
         **weights,
     )
 
@@ -104,7 +111,7 @@ def gru(
         return step
 
     bias_shape = (2, 3 * units) if reset_after else (3 * units,)
-    fits = reset_after and use_bias and usual(activation, recurrent_activation)
+    fits = reset_after and usual(activation, recurrent_activation)
     return Recurrence(
         type_name,
         units,
@@ -116,7 +123,7 @@ def gru(
     )
 
 
-def usual(activation: Any, recurrent_activation: Any) -> bool:
+def usual(activation: Any, recurrent_activation: Any = "sigmoid") -> bool:
     """Whether the activations are Keras's defaults, which the fast cells have built in."""
     received = activations.get(activation), activations.get(recurrent_activation)
     return received == (activations.tanh, activations.sigmoid)
