@@ -76,10 +76,14 @@ class Call:
         start: int,
         check: Callable[..., Any] | None,
     ) -> Calls:
-        """The calls of an epoch from batch `start` on; `state` is donated."""
+        """The calls of an epoch from batch `start` on; `state` is donated.
+
+        Of arrays the first block is cut at once, the others while the device works on the one before.
+        """
         size = self.block if self.steps == 1 else self.steps
         if size > 1 and isinstance(data, ArrayBatches):
-            return Calls(self, state, data.blocks(size, epoch, start))
+            blocks = ((jax.device_put(b), count) for b, count in data.blocks(size, epoch, start))
+            return Calls(self, state, itertools.chain(list(itertools.islice(blocks, 1)), blocks))
         batches = data.epoch(epoch, start)
         batches = check(batches) if check else batches
         together = zip(batches, itertools.repeat(1)) if size == 1 else stacked(batches, size)
@@ -100,15 +104,15 @@ class Calls:
 
     def __iter__(self) -> Iterator[tuple[dict[str, jax.Array], int]]:
         call, step = self.call, self.call.step
+        if call.steps == 1 and call.block > 1:
+            self.state = yield from step.each(self.state, self.batches)
+            return
         for batches, count in self.batches:
             if call.steps > 1:
                 self.state, logs = step.run(self.state, batches, count, unroll=call.unroll)
-                yield logs, count
-            elif call.block > 1:
-                self.state = yield from step.each(self.state, batches, count)
             else:
                 self.state, logs = step(self.state, batches)
-                yield logs, 1
+            yield logs, count
 
 
 def call_of(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Source) -> Call:
@@ -120,8 +124,8 @@ def call_of(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Sourc
     auto = steps == "auto"
     block = 1
     if isinstance(data, ArrayBatches):
-        block = fitting(data, len(data))
-        together = min(fitting(data, STEPS) if auto else steps, len(data))
+        block = fitting(data, STEPS)
+        together = min(block if auto else steps, len(data))
     else:
         together = 1 if auto else steps
     if together == block == 1:
@@ -146,7 +150,7 @@ def call_of(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Sourc
 
 
 def fitting(data: ArrayBatches, most: int) -> int:
-    """How many batches may be on the device at a time, `most` or fewer."""
+    """How many batches may be in a block, `most` or fewer."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(data.first()))
     return max(1, min(most, len(data), BYTES // size))
 

@@ -18,7 +18,7 @@ import numpy as np
 from jlayers.core import Layer
 from jlayers.data.batches import ArrayBatches
 from jlayers.train.callbacks import Callback, Run
-from jlayers.train.calls import StepsPerCall, call_of
+from jlayers.train.calls import Calls, StepsPerCall, call_of
 from jlayers.train.checks import as_arrays, check_finite, whole_number
 from jlayers.train.ids import check_ids, lookups
 from jlayers.train.scaling import FLOOR
@@ -145,9 +145,11 @@ class _Fit:
         self.callbacks = [_callback(c) for c in callbacks]
         self.steps_per_call: StepsPerCall = steps_per_call
         self.history: History = {}
+        self.begun: Calls | None = None  # the next epoch, if its data are at hand
 
     def run(self, state: TrainState, epochs: int) -> tuple[TrainState, History]:
         start = int(state.epoch)
+        self.end = start + epochs
         if epochs:
             self.call = call_of(self.steps_per_call, self.trainer.train_step, state, self.data)
         self.history = {key: [] for key in self._directions()}
@@ -155,7 +157,7 @@ class _Fit:
         for callback in self.callbacks:
             callback.on_fit_begin(run)
         try:
-            for epoch in range(start, start + epochs):
+            for epoch in range(start, self.end):
                 state, logs = self._epoch(state, epoch, first=epoch == start)
                 for key, value in logs.items():
                     self.history[key].append(value)
@@ -175,13 +177,9 @@ class _Fit:
         for callback in self.callbacks:
             callback.on_epoch_begin(epoch)
         done = int(state.position) if first else 0
-        running = copied(state)
-        if done == 0:
-            running = running.replace(metrics={})
         watch = _Watch(self, state, epoch, done)
         count, logs = done, None
-        check = self.review.checked if first and self.review.streamed else None
-        calls = self.call.epoch(running, self.data, epoch, done, check)
+        calls = self.begun or self._begin(state, epoch, done, first)
         for logs, steps in calls:
             count += steps
             if time.monotonic() >= watch.due:
@@ -189,7 +187,9 @@ class _Fit:
         if logs is None:
             raise ValueError(f"the iterable has no batches after the first {done}, where the state stands")
         running = calls.state
-        state = running.at_next_epoch()  # on its way before the host waits for the logs
+        state = running.at_next_epoch()  # on its way before the host waits for the logs, as is what follows
+        ahead = epoch + 1 < self.end and isinstance(self.data, ArrayBatches)
+        self.begun = self._begin(state, epoch + 1) if ahead else None
         values = watch.read(count, logs)
         watch.need_a_batch(running, count)
         if self.validation is not None:
@@ -197,6 +197,12 @@ class _Fit:
             held_out = _evaluate(self.trainer, state, self.validation, review, self.call.looped)
             values |= {f"val_{key}": value for key, value in held_out.items()}
         return state, {key: values[key] for key in self.history}
+
+    def _begin(self, state: TrainState, epoch: int, done: int = 0, first: bool = False) -> Calls:
+        """The calls of an epoch, of which none is made yet."""
+        running = copied(state if done else state.replace(metrics={}))
+        check = self.review.checked if first and self.review.streamed else None
+        return self.call.epoch(running, self.data, epoch, done, check)
 
 
 class _Watch:

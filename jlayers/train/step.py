@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
@@ -19,14 +20,9 @@ from jlayers.data.batches import Batch
 from jlayers.train.augment import augmented, check_augment
 from jlayers.train.objective import Objective
 from jlayers.train.scaling import LossScaleLike, chosen, held, scale_of, scaled, unscaled
-from jlayers.train.state import TrainState, inputs_of, merge, split
+from jlayers.train.state import Moved, TrainState, inputs_of, merge, moved, split
 
 __all__ = ["EvalStep", "TrainStep", "make_eval_step", "make_predict_step", "make_train_step"]
-
-
-def _moving(state: TrainState) -> TrainState:
-    """What a step moves: a state without the rest."""
-    return state.replace(key=None, epoch=None, epoch_start=None)
 
 
 class _Step:
@@ -85,21 +81,28 @@ def _loop(step: Callable[[Any, Batch], tuple[Any, Any]], carry: Any, batches: Ba
 class TrainStep(_Step):
     """`step(state, batch) -> (state, logs)`; see `make_train_step`.
 
+    What passes through a dispatch costs a small step a good part of its time. So the compiled programs take
+    and give what a step moves alone, and the bits of the key: a typed key takes JAX's slow way in.
+
     Attributes:
-        jitted: the compiled function inside; it wants a state whose accumulators are in place (`prepare`).
-        looped: the same over stacked batches, in a loop.
+        jitted: the step as a function of the whole state, which wants accumulators in place (`prepare`);
+            the programs call it, and a caller's own compiled loop may.
+        once: the compiled program of one step.
+        looped: that of steps over stacked batches, in a loop.
         unrolled: the same, written out.
         objective: the losses and metrics.
     """
 
     def __init__(self, jitted: Any, objective: Objective):
         super().__init__(jitted, objective)
+        self.once = jax.jit(self._step, donate_argnums=0, static_argnums=2)
+        self.looped = jax.jit(self._looped, donate_argnums=0, static_argnums=2)
+        self.unrolled = jax.jit(self._unrolled, donate_argnums=0, static_argnums=(2, 4))
         self.nths: dict[Any, Any] = {}
-        self.looped = jax.jit(self._looped, donate_argnums=0)
-        self.unrolled = jax.jit(self._unrolled, donate_argnums=0, static_argnums=2)
+        self._bits: tuple[Any, jax.Array, Any] = (None, jnp.zeros(0), None)
 
     def _programs(self) -> Iterable[Any]:
-        return [self.jitted, self.looped, self.unrolled, *self.nths.values()]
+        return [self.jitted, self.once, self.looped, self.unrolled, *self.nths.values()]
 
     def prepare(self, state: TrainState, batch: Any) -> TrainState:
         """The state with accumulators at zero; what a `lax.scan` over steps starts from."""
@@ -110,7 +113,10 @@ class TrainStep(_Step):
             batch = Batch(*batch)
         if not state.metrics:
             state = self.prepare(state, batch)
-        return self.jitted(state, batch)
+        if isinstance(state.key, jax.core.Tracer):  # inside of a caller's own compiled loop
+            return self.jitted(state, batch)
+        values, logs = self.once(moved(state), *self._key(state), batch)
+        return state.after(values), logs
 
     def run(
         self, state: TrainState, batches: Any, count: int | None = None, *, unroll: bool = False
@@ -141,54 +147,70 @@ class TrainStep(_Step):
         count = _counted(batches, count)
         if not state.metrics:
             state = self.prepare(state, _one_of(batches))
-        return (
-            self.unrolled(state, batches, count) if unroll else self.looped(state, batches, np.int32(count))
-        )
+        program, count = (self.unrolled, count) if unroll else (self.looped, np.int32(count))
+        values, logs = program(moved(state), *self._key(state), batches, count)
+        return state.after(values), logs
 
     def each(
-        self, state: TrainState, batches: Batch, count: int
+        self, state: TrainState, blocks: Iterable[tuple[Batch, int]]
     ) -> Generator[tuple[dict[str, jax.Array], int], None, TrainState]:
-        """Takes `count` steps over stacked batches, a dispatch for each; gives their logs, returns the state.
+        """The steps over blocks of stacked batches, a dispatch for each; gives their logs, returns the state.
 
-        Each dispatch is given the same arrays, so that the host neither cuts nor moves a batch.
+        The dispatches of a block are given the same arrays, so that the host neither cuts nor moves a batch;
+        and what a step moves stays a flat list, for dicts among the results cost time, too.
+
+        Args:
+            state: is donated.
+            blocks: on the device and of one shape, each with the number of its batches that count: all but
+                in the last one.
         """
-        if not state.metrics:
-            state = self.prepare(state, _one_of(batches))
-        batches, first = jax.device_put(batches), jnp.copy(state.step)
-        leaves, form = jax.tree.flatten(_moving(state))
-        key, nth = jax.random.key_data(state.key), self._nth(form, jax.random.key_impl(state.key))
-        for _ in range(count):
-            leaves, logs = nth(leaves, key, batches, first)
-            yield logs, 1
-        moved: TrainState = jax.tree.unflatten(form, leaves)
-        return moved.replace(key=state.key, epoch=state.epoch, epoch_start=state.epoch_start)
+        blocks = iter(blocks)
+        for head in itertools.islice(blocks, 1):
+            if not state.metrics:
+                state = self.prepare(state, _one_of(head[0]))
+            blocks = itertools.chain([head], blocks)
+        leaves, form = jax.tree.flatten(moved(state))
+        (key, impl), first = self._key(state), jnp.copy(state.step)
+        nth = self._nth(form, impl)
+        for batches, count in blocks:
+            for _ in range(count):
+                leaves, logs = nth(leaves, key, batches, first)
+                yield logs, 1
+        return state.after(jax.tree.unflatten(form, leaves))
+
+    def _key(self, state: TrainState) -> tuple[jax.Array, Any]:
+        """The bits of the state's key, and its kind. No step moves the key, so one look serves a run."""
+        if self._bits[0] is not state.key:
+            self._bits = state.key, jax.random.key_data(state.key), jax.random.key_impl(state.key)
+        return self._bits[1:]
+
+    def _step(self, values: Moved, key: jax.Array, impl: Any, batch: Batch) -> tuple[Moved, dict[str, Any]]:
+        unread = jnp.zeros((), jnp.int32)
+        still = TrainState(*[None] * 4, jax.random.wrap_key_data(key, impl=impl), unread, unread, None)
+        state, logs = self.jitted(still.after(values), batch)
+        return moved(state), logs
+
+    def _looped(self, values: Moved, key: jax.Array, impl: Any, batches: Batch, count: jax.Array) -> Any:
+        return _loop(lambda values, batch: self._step(values, key, impl, batch), values, batches, count)
+
+    def _unrolled(self, values: Moved, key: jax.Array, impl: Any, batches: Batch, count: int) -> Any:
+        logs: dict[str, jax.Array] = {}
+        for i in range(count):
+            values, logs = self._step(values, key, impl, jax.tree.map(lambda a, i=i: a[i], batches))
+        return values, logs
 
     def _nth(self, form: Any, impl: Any) -> Any:
-        """The compiled step on that one of stacked batches which follows from the steps done.
-
-        It takes and gives a flat list of what a step moves: dicts, a dataclass and a typed key among the
-        results of each dispatch cost a small step a good part of its time.
-        """
+        """The compiled step on that one of stacked batches which follows from the steps done."""
 
         def nth(leaves: list[Any], key: jax.Array, batches: Batch, first: jax.Array) -> Any:
-            moving: TrainState = jax.tree.unflatten(form, leaves)
-            key, unread = jax.random.wrap_key_data(key, impl=impl), jnp.zeros((), jnp.int32)
-            state = moving.replace(key=key, epoch=unread, epoch_start=unread)
-            state, logs = self.jitted(state, _cut(batches, state.step - first))
-            return jax.tree.leaves(_moving(state)), logs
+            values: Moved = jax.tree.unflatten(form, leaves)
+            i = (values[3] - first) % jax.tree.leaves(batches.x)[0].shape[0]
+            values, logs = self._step(values, key, impl, _cut(batches, i))
+            return jax.tree.leaves(values), logs
 
         if (form, impl) not in self.nths:
             self.nths[form, impl] = jax.jit(nth, donate_argnums=0)
         return self.nths[form, impl]
-
-    def _looped(self, state: TrainState, batches: Batch, count: jax.Array) -> Any:
-        return _loop(self.jitted, state, batches, count)
-
-    def _unrolled(self, state: TrainState, batches: Batch, count: int) -> Any:
-        logs: dict[str, jax.Array] = {}
-        for i in range(count):
-            state, logs = self.jitted(state, jax.tree.map(lambda a, i=i: a[i], batches))
-        return state, logs
 
     def lower(self, state: TrainState, batch: Any) -> Any:
         """As `jax.jit(step).lower`: for cost analysis and the compiled text."""
