@@ -76,14 +76,10 @@ class Call:
         start: int,
         check: Callable[..., Any] | None,
     ) -> Calls:
-        """The calls of an epoch from batch `start` on; `state` is donated.
-
-        Of arrays the first block is cut at once, the others while the device works on the one before.
-        """
+        """The calls of an epoch from batch `start` on; `state` is donated."""
         size = self.block if self.steps == 1 else self.steps
         if size > 1 and isinstance(data, ArrayBatches):
-            blocks = ((jax.device_put(b), count) for b, count in data.blocks(size, epoch, start))
-            return Calls(self, state, itertools.chain(list(itertools.islice(blocks, 1)), blocks))
+            return Calls(self, state, data.blocks(size, epoch, start))
         batches = data.epoch(epoch, start)
         batches = check(batches) if check else batches
         together = zip(batches, itertools.repeat(1)) if size == 1 else stacked(batches, size)
@@ -100,18 +96,26 @@ class Calls:
     def __init__(self, call: Call, state: TrainState, batches: Iterable[tuple[Batch, int]]):
         self.call = call
         self.state = state
-        self.batches = batches
+        self._made = self._make(batches)
 
     def __iter__(self) -> Iterator[tuple[dict[str, jax.Array], int]]:
+        return self._made
+
+    def ahead(self) -> Calls:
+        """Makes the first call at once, so that the device has work while the host does other things."""
+        self._made = itertools.chain(list(itertools.islice(self._made, 1)), self._made)
+        return self
+
+    def _make(self, batches: Iterable[tuple[Batch, int]]) -> Iterator[tuple[dict[str, jax.Array], int]]:
         call, step = self.call, self.call.step
         if call.steps == 1 and call.block > 1:
-            self.state = yield from step.each(self.state, self.batches)
+            self.state = yield from step.each(self.state, batches)
             return
-        for batches, count in self.batches:
+        for block, count in batches:
             if call.steps > 1:
-                self.state, logs = step.run(self.state, batches, count, unroll=call.unroll)
+                self.state, logs = step.run(self.state, block, count, unroll=call.unroll)
             else:
-                self.state, logs = step(self.state, batches)
+                self.state, logs = step(self.state, block)
             yield logs, count
 
 
@@ -124,8 +128,8 @@ def call_of(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Sourc
     auto = steps == "auto"
     block = 1
     if isinstance(data, ArrayBatches):
-        block = fitting(data, STEPS)
-        together = min(block if auto else steps, len(data))
+        block = fitting(data, len(data))
+        together = min(fitting(data, STEPS) if auto else steps, len(data))
     else:
         together = 1 if auto else steps
     if together == block == 1:

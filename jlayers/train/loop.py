@@ -145,7 +145,7 @@ class _Fit:
         self.callbacks = [_callback(c) for c in callbacks]
         self.steps_per_call: StepsPerCall = steps_per_call
         self.history: History = {}
-        self.begun: Calls | None = None  # the next epoch, if its data are at hand
+        self.begun: Calls | None = None  # the next epoch's, if its data are at hand
 
     def run(self, state: TrainState, epochs: int) -> tuple[TrainState, History]:
         start = int(state.epoch)
@@ -187,9 +187,9 @@ class _Fit:
         if logs is None:
             raise ValueError(f"the iterable has no batches after the first {done}, where the state stands")
         running = calls.state
-        state = running.at_next_epoch()  # on its way before the host waits for the logs, as is what follows
+        state = running.at_next_epoch()
         ahead = epoch + 1 < self.end and isinstance(self.data, ArrayBatches)
-        self.begun = self._begin(state, epoch + 1) if ahead else None
+        self.begun = self._begin(state, epoch + 1).ahead() if ahead else None  # before the host waits
         values = watch.read(count, logs)
         watch.need_a_batch(running, count)
         if self.validation is not None:

@@ -161,8 +161,7 @@ class TrainStep(_Step):
 
         Args:
             state: is donated.
-            blocks: on the device and of one shape, each with the number of its batches that count: all but
-                in the last one.
+            blocks: of one shape, each with the number of its batches that count: all but in the last one.
         """
         blocks = iter(blocks)
         for head in itertools.islice(blocks, 1):
@@ -173,6 +172,7 @@ class TrainStep(_Step):
         (key, impl), first = self._key(state), jnp.copy(state.step)
         nth = self._nth(form, impl)
         for batches, count in blocks:
+            batches = jax.device_put(batches)
             for _ in range(count):
                 leaves, logs = nth(leaves, key, batches, first)
                 yield logs, 1
