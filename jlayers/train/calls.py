@@ -87,18 +87,18 @@ class Call:
 
 
 class Calls:
-    """Calls that are made while one iterates: each gives the logs, and how many steps it was.
-
-    Attributes:
-        state: that of now, once all calls are made.
-    """
+    """Calls that are made while one iterates; each gives how many steps it was."""
 
     def __init__(self, call: Call, state: TrainState, batches: Iterable[tuple[Batch, int]]):
-        self.call = call
-        self.state = state
-        self._made = self._make(batches)
+        self._now = lambda: state
+        self._made = self._make(call, state, batches)
 
-    def __iter__(self) -> Iterator[tuple[dict[str, jax.Array], int]]:
+    @property
+    def state(self) -> TrainState:
+        """That after the last call, until the next one is made."""
+        return self._now()
+
+    def __iter__(self) -> Iterator[int]:
         return self._made
 
     def ahead(self) -> Calls:
@@ -106,17 +106,18 @@ class Calls:
         self._made = itertools.chain(list(itertools.islice(self._made, 1)), self._made)
         return self
 
-    def _make(self, batches: Iterable[tuple[Batch, int]]) -> Iterator[tuple[dict[str, jax.Array], int]]:
-        call, step = self.call, self.call.step
+    def _make(self, call: Call, state: TrainState, batches: Iterable[tuple[Batch, int]]) -> Iterator[int]:
         if call.steps == 1 and call.block > 1:
-            self.state = yield from step.each(self.state, batches)
+            for self._now in call.step.each(state, batches):
+                yield 1
             return
+        self._now = lambda: state
         for block, count in batches:
             if call.steps > 1:
-                self.state, logs = step.run(self.state, block, count, unroll=call.unroll)
+                state, _ = call.step.run(state, block, count, unroll=call.unroll)
             else:
-                self.state, logs = step(self.state, block)
-            yield logs, count
+                state, _ = call.step(state, block)
+            yield count
 
 
 def call_of(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Source) -> Call:

@@ -178,16 +178,16 @@ class _Fit:
             callback.on_epoch_begin(epoch)
         done = int(state.position) if first else 0
         watch = _Watch(self, state, epoch, done)
-        count, logs = done, None
         calls = self.begun or self._begin(state, epoch, done, first)
-        for logs, steps in calls:
+        count = done
+        for steps in calls:
             count += steps
             if time.monotonic() >= watch.due:
-                watch.look(count, logs)
-        if logs is None:
+                watch.look(count, self._logs(calls.state))
+        if count == done:
             raise ValueError(f"the iterable has no batches after the first {done}, where the state stands")
         running = calls.state
-        state = running.at_next_epoch()
+        state, logs = running.at_next_epoch(), self._logs(running)
         ahead = epoch + 1 < self.end and isinstance(self.data, ArrayBatches)
         self.begun = self._begin(state, epoch + 1).ahead() if ahead else None  # before the host waits
         values = watch.read(count, logs)
@@ -197,6 +197,10 @@ class _Fit:
             held_out = _evaluate(self.trainer, state, self.validation, review, self.call.looped)
             values |= {f"val_{key}": value for key, value in held_out.items()}
         return state, {key: values[key] for key in self.history}
+
+    def _logs(self, state: TrainState) -> dict[str, jax.Array]:
+        """From one program however many steps a call makes, so that the same state gives the same bits."""
+        return self.trainer.train_step.logs(state, self.review.plan)
 
     def _begin(self, state: TrainState, epoch: int, done: int = 0, first: bool = False) -> Calls:
         """The calls of an epoch, of which none is made yet."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -18,8 +18,8 @@ from jlayers import optimizers
 from jlayers.core import Layer
 from jlayers.data.batches import Batch
 from jlayers.train.augment import augmented, check_augment
-from jlayers.train.objective import Objective
-from jlayers.train.scaling import LossScaleLike, chosen, held, scale_of, scaled, unscaled
+from jlayers.train.objective import Objective, Plan
+from jlayers.train.scaling import LossScale, LossScaleLike, chosen, held, scale_of, scaled, unscaled
 from jlayers.train.state import Moved, TrainState, inputs_of, merge, moved, split
 
 __all__ = ["EvalStep", "TrainStep", "make_eval_step", "make_predict_step", "make_train_step"]
@@ -57,6 +57,10 @@ def _one_of(batches: Batch) -> Batch:
 def _cut(batches: Batch, i: Any) -> Batch:
     """Number `i` of the stacked batches."""
     return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), batches)
+
+
+def _scale_in_logs(scale: LossScale | None) -> dict[str, jax.Array]:
+    return {} if scale is None else {"loss_scale": scale.scale}
 
 
 def _counted(batches: Batch, count: int | None) -> int:
@@ -99,6 +103,7 @@ class TrainStep(_Step):
         self.looped = jax.jit(self._looped, donate_argnums=0, static_argnums=2)
         self.unrolled = jax.jit(self._unrolled, donate_argnums=0, static_argnums=(2, 4))
         self.nths: dict[Any, Any] = {}
+        self._logs: Any = None
         self._bits: tuple[Any, jax.Array, Any] = (None, jnp.zeros(0), None)
 
     def _programs(self) -> Iterable[Any]:
@@ -153,15 +158,18 @@ class TrainStep(_Step):
 
     def each(
         self, state: TrainState, blocks: Iterable[tuple[Batch, int]]
-    ) -> Generator[tuple[dict[str, jax.Array], int], None, TrainState]:
-        """The steps over blocks of stacked batches, a dispatch for each; gives their logs, returns the state.
+    ) -> Iterator[Callable[[], TrainState]]:
+        """The steps over blocks of stacked batches, a dispatch for each; gives the state when called for.
 
-        The dispatches of a block are given the same arrays, so that the host neither cuts nor moves a batch;
-        and what a step moves stays a flat list, for dicts among the results cost time, too.
+        The dispatches of a block are given the same arrays, so that the host neither cuts nor moves a batch.
+        What a step moves stays a flat list, and there are no logs: dicts among the results cost time, too.
 
         Args:
             state: is donated.
             blocks: of one shape, each with the number of its batches that count: all but in the last one.
+
+        Yields:
+            after each step a function that makes the state after it, until the next step is taken.
         """
         blocks = iter(blocks)
         for head in itertools.islice(blocks, 1):
@@ -171,12 +179,22 @@ class TrainStep(_Step):
         leaves, form = jax.tree.flatten(moved(state))
         (key, impl), first = self._key(state), jnp.copy(state.step)
         nth = self._nth(form, impl)
+
+        def now() -> TrainState:
+            return state.after(jax.tree.unflatten(form, leaves))
+
         for batches, count in blocks:
             batches = jax.device_put(batches)
             for _ in range(count):
-                leaves, logs = nth(leaves, key, batches, first)
-                yield logs, 1
-        return state.after(jax.tree.unflatten(form, leaves))
+                leaves = nth(leaves, key, batches, first)
+                yield now
+
+    def logs(self, state: TrainState, plan: Plan) -> dict[str, jax.Array]:
+        """The logs that a step to this state has given, from its accumulators."""
+        if self._logs is None:
+            result = self.objective.result
+            self._logs = jax.jit(lambda metrics, scale: result(plan, metrics) | _scale_in_logs(scale))
+        return self._logs(state.metrics, state.loss_scale)
 
     def _key(self, state: TrainState) -> tuple[jax.Array, Any]:
         """The bits of the state's key, and its kind. No step moves the key, so one look serves a run."""
@@ -205,8 +223,8 @@ class TrainStep(_Step):
         def nth(leaves: list[Any], key: jax.Array, batches: Batch, first: jax.Array) -> Any:
             values: Moved = jax.tree.unflatten(form, leaves)
             i = (values[3] - first) % jax.tree.leaves(batches.x)[0].shape[0]
-            values, logs = self._step(values, key, impl, _cut(batches, i))
-            return jax.tree.leaves(values), logs
+            values, _ = self._step(values, key, impl, _cut(batches, i))
+            return jax.tree.leaves(values)
 
         if (form, impl) not in self.nths:
             self.nths[form, impl] = jax.jit(nth, donate_argnums=0)
@@ -332,10 +350,9 @@ def make_train_step(
             step=state.step + 1,
             metrics=accumulators,
         )
-        if not dynamic:
-            return new, objective.result(plan, new.metrics)
-        new = held(state, new, gradients, parts["loss"])
-        return new, {**objective.result(plan, new.metrics), "loss_scale": new.loss_scale.scale}
+        if dynamic:
+            new = held(state, new, gradients, parts["loss"])
+        return new, objective.result(plan, new.metrics) | _scale_in_logs(new.loss_scale)
 
     return TrainStep(jax.jit(step, donate_argnums=0), objective)
 
