@@ -127,6 +127,24 @@ def test_a_loop_of_ones_own_can_make_many_steps_at_once(shared):
     assert int(new.step) == 3 + STEPS
 
 
+def test_calls_of_one_step_find_their_batches_in_blocks(shared, monkeypatch):
+    whole, history = fit(shared, 1, epochs=2)
+    monkeypatch.setattr(calls, "BYTES", 3 * 8 * (6 + 1 + 1) * 4)
+    other, logs = fit(shared, 1, epochs=2)
+    same_bits(whole, other)
+    assert logs == history
+
+
+def test_logs_are_made_of_a_state(shared):
+    state, _ = fit(shared, 1, epochs=0)
+    key = state.key
+    for batch in ArrayBatches(X, LABELS, batch_size=8).epoch():
+        state, logs = shared.train_step(state, batch)
+    plan, _ = shared.plan(state, X[:8])
+    same_bits(shared.train_step.logs(state, plan), logs)
+    assert state.key is key  # what no step moves passes through no dispatch
+
+
 # ---------------------------------------------------------------------------------------- once compiled
 
 
