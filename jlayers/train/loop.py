@@ -19,7 +19,7 @@ from jlayers.core import Layer
 from jlayers.data.batches import ArrayBatches
 from jlayers.train.callbacks import Callback, Run
 from jlayers.train.calls import Calls, StepsPerCall, call_of
-from jlayers.train.checks import as_arrays, check_finite, whole_number
+from jlayers.train.checks import as_arrays, check_carried, check_finite, whole_number
 from jlayers.train.ids import check_ids, lookups
 from jlayers.train.scaling import FLOOR
 from jlayers.train.sources import (
@@ -94,7 +94,8 @@ def fit(
 
     Raises:
         ValueError: data that do not go together or with the model, empty or not finite; labels, or
-            numbers that go into an `Embedding`, out of range.
+            numbers that go into an `Embedding`, out of range; samples that are shuffled, or do not fill
+            the last batch, where a layer is `stateful`.
         FloatingPointError: the loss became NaN or infinite. Its `state` and `history` are those of the last
             healthy epoch.
 
@@ -117,6 +118,8 @@ def fit(
     parts, validation_data = hold_out(parts, validation_data, validation_split)
     data = source(x, parts, class_weight, batch_size, shuffle, seed)
     refuse_generator("x", data, epochs)
+    if isinstance(data, ArrayBatches):
+        check_carried(trainer.model, data)
     validation = validation_source(validation_data, batch_size, epochs)
     if state is None:
         state = trainer.init(jax.random.key(seed), data.first().x)
