@@ -55,7 +55,8 @@ SMALL_ELSEWHERE = 10**10
 class Call:
     """So many steps of `step` in each dispatch, in a loop or written out.
 
-    Calls of one step find `block` batches on the device, if the data are arrays in memory.
+    Calls of one step find `block` batches on the device, if the data are arrays in memory; calls of several
+    are given theirs as they were cut, for `device_put` costs more than it saves where they are used once.
     """
 
     step: TrainStep
@@ -91,7 +92,7 @@ class Calls:
 
     def __init__(self, call: Call, state: TrainState, batches: Iterable[tuple[Batch, int]]):
         self._now = lambda: state
-        self._made = self._make(call, state, batches)
+        self._made = _made(call, state, batches)
 
     @property
     def state(self) -> TrainState:
@@ -99,25 +100,33 @@ class Calls:
         return self._now()
 
     def __iter__(self) -> Iterator[int]:
-        return self._made
+        for now, count in self._made:
+            self._now = now
+            yield count
 
     def ahead(self) -> Calls:
         """Makes the first call at once, so that the device has work while the host does other things."""
         self._made = itertools.chain(list(itertools.islice(self._made, 1)), self._made)
         return self
 
-    def _make(self, call: Call, state: TrainState, batches: Iterable[tuple[Batch, int]]) -> Iterator[int]:
-        if call.steps == 1 and call.block > 1:
-            for self._now in call.step.each(state, batches):
-                yield 1
-            return
-        self._now = lambda: state
-        for block, count in batches:
-            if call.steps > 1:
-                state, _ = call.step.run(state, block, count, unroll=call.unroll)
-            else:
-                state, _ = call.step(state, block)
-            yield count
+
+def _made(
+    call: Call, state: TrainState, batches: Iterable[tuple[Batch, int]]
+) -> Iterator[tuple[Callable[[], TrainState], int]]:
+    """Makes the calls, and gives after each what tells the state, and how many steps it was."""
+    if call.steps == 1 and call.block > 1:
+        yield from zip(call.step.each(state, batches), itertools.repeat(1))
+        return
+
+    def now() -> TrainState:
+        return state
+
+    for block, count in batches:
+        if call.steps > 1:
+            state, _ = call.step.run(state, block, count, unroll=call.unroll)
+        else:
+            state, _ = call.step(state, block)
+        yield now, count
 
 
 def call_of(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Source) -> Call:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from jlayers import optimizers
 from jlayers.core import Layer
@@ -104,7 +105,7 @@ class TrainStep(_Step):
         self.unrolled = jax.jit(self._unrolled, donate_argnums=0, static_argnums=(2, 4))
         self.nths: dict[Any, Any] = {}
         self._logs: Any = None
-        self._bits: tuple[Any, jax.Array, Any] = (None, jnp.zeros(0), None)
+        self._bits: tuple[Any, Any, Any] = (None, None, None)
 
     def _programs(self) -> Iterable[Any]:
         return [self.jitted, self.once, self.looped, self.unrolled, *self.nths.values()]
@@ -118,7 +119,7 @@ class TrainStep(_Step):
             batch = Batch(*batch)
         if not state.metrics:
             state = self.prepare(state, batch)
-        if isinstance(state.key, jax.core.Tracer):  # inside of a caller's own compiled loop
+        if isinstance(state.key, Tracer):  # inside of a caller's own compiled loop
             return self.jitted(state, batch)
         values, logs = self.once(moved(state), *self._key(state), batch)
         return state.after(values), logs
@@ -152,8 +153,8 @@ class TrainStep(_Step):
         count = _counted(batches, count)
         if not state.metrics:
             state = self.prepare(state, _one_of(batches))
-        program, count = (self.unrolled, count) if unroll else (self.looped, np.int32(count))
-        values, logs = program(moved(state), *self._key(state), batches, count)
+        call = (moved(state), *self._key(state), batches)
+        values, logs = self.unrolled(*call, count) if unroll else self.looped(*call, np.int32(count))
         return state.after(values), logs
 
     def each(
@@ -203,9 +204,10 @@ class TrainStep(_Step):
         return self._bits[1:]
 
     def _step(self, values: Moved, key: jax.Array, impl: Any, batch: Batch) -> tuple[Moved, dict[str, Any]]:
-        unread = jnp.zeros((), jnp.int32)
-        still = TrainState(*[None] * 4, jax.random.wrap_key_data(key, impl=impl), unread, unread, None)
-        state, logs = self.jitted(still.after(values), batch)
+        params, state, opt_state, number, metrics, scale = values
+        key, unread = jax.random.wrap_key_data(key, impl=impl), jnp.zeros((), jnp.int32)
+        whole = TrainState(params, state, opt_state, number, key, unread, unread, metrics, scale)
+        state, logs = self.jitted(whole, batch)
         return moved(state), logs
 
     def _looped(self, values: Moved, key: jax.Array, impl: Any, batches: Batch, count: jax.Array) -> Any:
