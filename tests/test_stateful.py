@@ -131,3 +131,16 @@ def test_wrong_use_is_refused(key):
         rnn.init(key, jax.ShapeDtypeStruct(export.symbolic_shape("batch, 3, 4"), jnp.float32))
     with pytest.raises(ValueError, match="the same stateful, received layer with stateful=True"):
         jl.Bidirectional(rnn, backward_layer=jl.LSTM(3, go_backwards=True))
+
+
+@pytest.mark.parametrize(
+    ("rows", "shuffle", "text"),
+    [(4, True, "shuffle=False"), (3, False, "3 samples and batch_size=2; leave 1")],
+)
+def test_fit_refuses_to_carry_to_other_samples(rows, shuffle, text):
+    model = jl.Sequential(jl.Bidirectional(jl.LSTM(3, stateful=True, **CHEAP)), jl.Dense(1))
+    x, y = np.zeros((rows, 2, 2), np.float32), np.zeros((rows, 1), np.float32)
+    options = {"batch_size": 2, "shuffle": shuffle, "epochs": 0}
+    with pytest.raises(ValueError, match=f"layer 'bidirectional.*stateful.*{text}"):
+        jl.fit(jl.compile(model, "sgd", "mse"), x, y, **options)
+    jl.fit(jl.compile(jl.freeze(model, "bidirectional"), "sgd", "mse"), x, y, **options)  # carries nothing

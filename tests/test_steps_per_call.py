@@ -69,12 +69,12 @@ def test_with_mixed_samples_a_dynamic_loss_scale_and_recurrent_state():
     trainer = jl.compile(
         model, "sgd", "categorical_crossentropy", ["accuracy"], augment=jl.MixUp(), loss_scale="dynamic"
     )
-    images = X.reshape(75, 3, 2, 1)
-    state, history = fit(trainer, 1, images, targets, epochs=2)
-    other, logs = fit(trainer, 4, images, targets, epochs=2)
+    options = {"x": X[:72].reshape(72, 3, 2, 1), "y": targets[:72], "epochs": 2, "shuffle": False}
+    state, history = fit(trainer, 1, **options)
+    other, logs = fit(trainer, 4, **options)
     same_bits(state, other)
     assert logs == history
-    assert int(other.loss_scale.good_steps) == 2 * STEPS
+    assert int(other.loss_scale.good_steps) == 2 * 9
 
 
 def test_batches_from_an_iterable(shared):
@@ -125,6 +125,24 @@ def test_a_loop_of_ones_own_can_make_many_steps_at_once(shared):
     same_bits((expected, logs), (new, last))
     new, _ = shared.train_step.run(new, block)
     assert int(new.step) == 3 + STEPS
+
+
+def test_calls_of_one_step_find_their_batches_in_blocks(shared, monkeypatch):
+    whole, history = fit(shared, 1, epochs=2)
+    monkeypatch.setattr(calls, "BYTES", 3 * 8 * (6 + 1 + 1) * 4)
+    other, logs = fit(shared, 1, epochs=2)
+    same_bits(whole, other)
+    assert logs == history
+
+
+def test_logs_are_made_of_a_state(shared):
+    state, _ = fit(shared, 1, epochs=0)
+    key = state.key
+    for batch in ArrayBatches(X, LABELS, batch_size=8).epoch():
+        state, logs = shared.train_step(state, batch)
+    plan, _ = shared.plan(state, X[:8])
+    same_bits(shared.train_step.logs(state, plan), logs)
+    assert state.key is key  # what no step moves passes through no dispatch
 
 
 # ---------------------------------------------------------------------------------------- once compiled

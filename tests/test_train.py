@@ -307,7 +307,7 @@ def test_data_of_other_kinds():
     assert fit(trainer, [(X[:32], Y[:32]), (X[32:64], Y[32:64]), (X[64:], Y[64:])], epochs=2)[1]["loss"]
     once = ((X[i : i + 25], Y[i : i + 25]) for i in (0, 25, 50))
     assert len(fit(trainer, once, validation_data=[(X, Y)])[1]["val_loss"]) == 1
-    assert trainer.train_step.jitted._cache_size() == 2
+    assert trainer.train_step.once._cache_size() == 2
     assert evaluate(trainer, state, [(X, Y)]) == evaluate(trainer, state, X, Y, batch_size=75)
 
 
@@ -559,7 +559,7 @@ def test_shapes_of_targets_are_checked_before_any_work():
     trainer = regressor()
     with pytest.raises(ValueError, match=r"\(32,\).*\(32, 1\).*y\[\.\.\., None\]"):
         fit(trainer, X, Y[:, 0])
-    assert trainer.train_step.jitted._cache_size() == trainer.train_step.looped._cache_size() == 0
+    assert trainer.train_step.compilations == 0
 
 
 def test_a_state_of_another_optimizer_is_refused_and_adopted():

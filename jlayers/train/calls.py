@@ -55,7 +55,8 @@ SMALL_ELSEWHERE = 10**10
 class Call:
     """So many steps of `step` in each dispatch, in a loop or written out.
 
-    Calls of one step find `block` batches on the device, if the data are arrays in memory.
+    Calls of one step find `block` batches on the device, if the data are arrays in memory; calls of several
+    are given theirs as they were cut, for `device_put` costs more than it saves where they are used once.
     """
 
     step: TrainStep
@@ -87,28 +88,45 @@ class Call:
 
 
 class Calls:
-    """Calls that are made while one iterates: each gives the logs, and how many steps it was.
-
-    Attributes:
-        state: that of now, once all calls are made.
-    """
+    """Calls that are made while one iterates; each gives how many steps it was."""
 
     def __init__(self, call: Call, state: TrainState, batches: Iterable[tuple[Batch, int]]):
-        self.call = call
-        self.state = state
-        self.batches = batches
+        self._now = lambda: state
+        self._made = _made(call, state, batches)
 
-    def __iter__(self) -> Iterator[tuple[dict[str, jax.Array], int]]:
-        call, step = self.call, self.call.step
-        for batches, count in self.batches:
-            if call.steps > 1:
-                self.state, logs = step.run(self.state, batches, count, unroll=call.unroll)
-                yield logs, count
-            elif call.block > 1:
-                self.state = yield from step.each(self.state, batches, count)
-            else:
-                self.state, logs = step(self.state, batches)
-                yield logs, 1
+    @property
+    def state(self) -> TrainState:
+        """That after the last call, until the next one is made."""
+        return self._now()
+
+    def __iter__(self) -> Iterator[int]:
+        for now, count in self._made:
+            self._now = now
+            yield count
+
+    def ahead(self) -> Calls:
+        """Makes the first call at once, so that the device has work while the host does other things."""
+        self._made = itertools.chain(list(itertools.islice(self._made, 1)), self._made)
+        return self
+
+
+def _made(
+    call: Call, state: TrainState, batches: Iterable[tuple[Batch, int]]
+) -> Iterator[tuple[Callable[[], TrainState], int]]:
+    """Makes the calls, and gives after each what tells the state, and how many steps it was."""
+    if call.steps == 1 and call.block > 1:
+        yield from zip(call.step.each(state, batches), itertools.repeat(1))
+        return
+
+    def now() -> TrainState:
+        return state
+
+    for block, count in batches:
+        if call.steps > 1:
+            state, _ = call.step.run(state, block, count, unroll=call.unroll)
+        else:
+            state, _ = call.step(state, block)
+        yield now, count
 
 
 def call_of(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Source) -> Call:
@@ -146,7 +164,7 @@ def call_of(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Sourc
 
 
 def fitting(data: ArrayBatches, most: int) -> int:
-    """How many batches may be on the device at a time, `most` or fewer."""
+    """How many batches may be in a block, `most` or fewer."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(data.first()))
     return max(1, min(most, len(data), BYTES // size))
 

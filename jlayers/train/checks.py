@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jlayers.data.batches import as_data, leaves, map_arrays
+from jlayers.core import Layer
+from jlayers.data.batches import ArrayBatches, as_data, leaves, map_arrays
 
-__all__ = ["as_arrays", "check_finite", "class_weights", "whole_number"]
+__all__ = ["as_arrays", "check_carried", "check_finite", "class_weights", "whole_number"]
 
 
 def whole_number(name: str, value: Any, least: int, otherwise: str = "") -> int:
@@ -41,6 +42,31 @@ def as_arrays(name: str, value: Any) -> Any:
         return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
 
     return map_arrays(leaf, as_data(value))
+
+
+def check_carried(model: Layer, data: ArrayBatches) -> None:
+    """Refuse batches in which a layer that carries its state on would carry it to other samples.
+
+    >>> import jlayers as jl
+    >>> model = jl.Sequential(jl.LSTM(4, stateful=True), jl.Dense(1))
+    >>> check_carried(model, ArrayBatches(np.zeros((8, 3, 2)), batch_size=4, shuffle=True))
+    Traceback (most recent call last):
+    ValueError: layer 'lstm' carries its state from batch to batch (stateful=True): expected ...
+    """
+    carries = (path for path, layer in model.walk() if layer.spec.arguments.get("stateful") is True)
+    path = next((path for path in carries if path not in model.frozen), None)
+    if path is None or not (data.shuffle or data.rows % data.batch_size):
+        return
+    received = (
+        "shuffle=True; pass shuffle=False"
+        if data.shuffle
+        else f"{data.rows} samples and batch_size={data.batch_size}; leave {data.rows % data.batch_size} "
+        f"samples out, or choose a batch size that divides"
+    )
+    raise ValueError(
+        f"layer {path!r} carries its state from batch to batch (stateful=True): expected whole batches in "
+        f"their order, received {received}"
+    )
 
 
 def check_finite(**trees: Any) -> None:

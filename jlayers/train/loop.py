@@ -18,8 +18,8 @@ import numpy as np
 from jlayers.core import Layer
 from jlayers.data.batches import ArrayBatches
 from jlayers.train.callbacks import Callback, Run
-from jlayers.train.calls import StepsPerCall, call_of
-from jlayers.train.checks import as_arrays, check_finite, whole_number
+from jlayers.train.calls import Calls, StepsPerCall, call_of
+from jlayers.train.checks import as_arrays, check_carried, check_finite, whole_number
 from jlayers.train.ids import check_ids, lookups
 from jlayers.train.scaling import FLOOR
 from jlayers.train.sources import (
@@ -94,7 +94,8 @@ def fit(
 
     Raises:
         ValueError: data that do not go together or with the model, empty or not finite; labels, or
-            numbers that go into an `Embedding`, out of range.
+            numbers that go into an `Embedding`, out of range; samples that are shuffled, or do not fill
+            the last batch, where a layer is `stateful`.
         FloatingPointError: the loss became NaN or infinite. Its `state` and `history` are those of the last
             healthy epoch.
 
@@ -117,6 +118,8 @@ def fit(
     parts, validation_data = hold_out(parts, validation_data, validation_split)
     data = source(x, parts, class_weight, batch_size, shuffle, seed)
     refuse_generator("x", data, epochs)
+    if isinstance(data, ArrayBatches):
+        check_carried(trainer.model, data)
     validation = validation_source(validation_data, batch_size, epochs)
     if state is None:
         state = trainer.init(jax.random.key(seed), data.first().x)
@@ -145,9 +148,11 @@ class _Fit:
         self.callbacks = [_callback(c) for c in callbacks]
         self.steps_per_call: StepsPerCall = steps_per_call
         self.history: History = {}
+        self.begun: Calls | None = None  # the next epoch's, if its data are at hand
 
     def run(self, state: TrainState, epochs: int) -> tuple[TrainState, History]:
         start = int(state.epoch)
+        self.end = start + epochs
         if epochs:
             self.call = call_of(self.steps_per_call, self.trainer.train_step, state, self.data)
         self.history = {key: [] for key in self._directions()}
@@ -155,7 +160,7 @@ class _Fit:
         for callback in self.callbacks:
             callback.on_fit_begin(run)
         try:
-            for epoch in range(start, start + epochs):
+            for epoch in range(start, self.end):
                 state, logs = self._epoch(state, epoch, first=epoch == start)
                 for key, value in logs.items():
                     self.history[key].append(value)
@@ -175,21 +180,19 @@ class _Fit:
         for callback in self.callbacks:
             callback.on_epoch_begin(epoch)
         done = int(state.position) if first else 0
-        running = copied(state)
-        if done == 0:
-            running = running.replace(metrics={})
         watch = _Watch(self, state, epoch, done)
-        count, logs = done, None
-        check = self.review.checked if first and self.review.streamed else None
-        calls = self.call.epoch(running, self.data, epoch, done, check)
-        for logs, steps in calls:
+        calls = self.begun or self._begin(state, epoch, done, first)
+        count = done
+        for steps in calls:
             count += steps
             if time.monotonic() >= watch.due:
-                watch.look(count, logs)
-        if logs is None:
+                watch.look(count, self._logs(calls.state))
+        if count == done:
             raise ValueError(f"the iterable has no batches after the first {done}, where the state stands")
         running = calls.state
-        state = running.at_next_epoch()  # on its way before the host waits for the logs
+        state, logs = running.at_next_epoch(), self._logs(running)
+        ahead = epoch + 1 < self.end and isinstance(self.data, ArrayBatches)
+        self.begun = self._begin(state, epoch + 1).ahead() if ahead else None  # before the host waits
         values = watch.read(count, logs)
         watch.need_a_batch(running, count)
         if self.validation is not None:
@@ -197,6 +200,16 @@ class _Fit:
             held_out = _evaluate(self.trainer, state, self.validation, review, self.call.looped)
             values |= {f"val_{key}": value for key, value in held_out.items()}
         return state, {key: values[key] for key in self.history}
+
+    def _logs(self, state: TrainState) -> dict[str, jax.Array]:
+        """From one program however many steps a call makes, so that the same state gives the same bits."""
+        return self.trainer.train_step.logs(state, self.review.plan)
+
+    def _begin(self, state: TrainState, epoch: int, done: int = 0, first: bool = False) -> Calls:
+        """The calls of an epoch, of which none is made yet."""
+        running = copied(state if done else state.replace(metrics={}))
+        check = self.review.checked if first and self.review.streamed else None
+        return self.call.epoch(running, self.data, epoch, done, check)
 
 
 class _Watch:

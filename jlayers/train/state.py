@@ -17,7 +17,9 @@ from jlayers.shapes import as_spec, is_shape
 from jlayers.train.scaling import LossScale, LossScaleLike, begun
 from jlayers.tree import flatten, unflatten
 
-__all__ = ["TrainState", "copied", "inputs_of", "merge", "split"]
+__all__ = ["Moved", "TrainState", "copied", "inputs_of", "merge", "moved", "split"]
+
+Moved = tuple[Any, Any, Any, jax.Array, Any, LossScale | None]  # params to loss_scale, but what stays
 
 
 def inputs_of(x: Any) -> tuple[Any, ...]:
@@ -167,6 +169,17 @@ class TrainState:
     def replace(self, **changes: Any) -> TrainState:
         """The state with some values changed."""
         return dataclasses.replace(self, **changes)
+
+    def after(self, values: Moved) -> TrainState:
+        """The state with what a step moves changed; see `moved`."""
+        params, state, opt_state, step, metrics, loss_scale = values
+        key, epoch, epoch_start = self.key, self.epoch, self.epoch_start
+        return TrainState(params, state, opt_state, step, key, epoch, epoch_start, metrics, loss_scale)
+
+
+def moved(state: TrainState) -> Moved:
+    """What a step moves; the rest, the typed key above all, need not pass through each dispatch."""
+    return state.params, state.state, state.opt_state, state.step, state.metrics, state.loss_scale
 
 
 @jax.jit

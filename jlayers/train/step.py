@@ -5,28 +5,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from jlayers import optimizers
 from jlayers.core import Layer
 from jlayers.data.batches import Batch
 from jlayers.train.augment import augmented, check_augment
-from jlayers.train.objective import Objective
-from jlayers.train.scaling import LossScaleLike, chosen, held, scale_of, scaled, unscaled
-from jlayers.train.state import TrainState, inputs_of, merge, split
+from jlayers.train.objective import Objective, Plan
+from jlayers.train.scaling import LossScale, LossScaleLike, chosen, held, scale_of, scaled, unscaled
+from jlayers.train.state import Moved, TrainState, inputs_of, merge, moved, split
 
 __all__ = ["EvalStep", "TrainStep", "make_eval_step", "make_predict_step", "make_train_step"]
-
-
-def _moving(state: TrainState) -> TrainState:
-    """What a step moves: a state without the rest."""
-    return state.replace(key=None, epoch=None, epoch_start=None)
 
 
 class _Step:
@@ -63,6 +60,10 @@ def _cut(batches: Batch, i: Any) -> Batch:
     return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), batches)
 
 
+def _scale_in_logs(scale: LossScale | None) -> dict[str, jax.Array]:
+    return {} if scale is None else {"loss_scale": scale.scale}
+
+
 def _counted(batches: Batch, count: int | None) -> int:
     steps: int = jax.tree.leaves(batches.x)[0].shape[0]
     count = steps if count is None else count
@@ -85,21 +86,29 @@ def _loop(step: Callable[[Any, Batch], tuple[Any, Any]], carry: Any, batches: Ba
 class TrainStep(_Step):
     """`step(state, batch) -> (state, logs)`; see `make_train_step`.
 
+    What passes through a dispatch costs a small step a good part of its time. So the compiled programs take
+    and give what a step moves alone, and the bits of the key: a typed key takes JAX's slow way in.
+
     Attributes:
-        jitted: the compiled function inside; it wants a state whose accumulators are in place (`prepare`).
-        looped: the same over stacked batches, in a loop.
+        jitted: the step as a function of the whole state, which wants accumulators in place (`prepare`);
+            the programs call it, and a caller's own compiled loop may.
+        once: the compiled program of one step.
+        looped: that of steps over stacked batches, in a loop.
         unrolled: the same, written out.
         objective: the losses and metrics.
     """
 
     def __init__(self, jitted: Any, objective: Objective):
         super().__init__(jitted, objective)
+        self.once = jax.jit(self._step, donate_argnums=0, static_argnums=2)
+        self.looped = jax.jit(self._looped, donate_argnums=0, static_argnums=2)
+        self.unrolled = jax.jit(self._unrolled, donate_argnums=0, static_argnums=(2, 4))
         self.nths: dict[Any, Any] = {}
-        self.looped = jax.jit(self._looped, donate_argnums=0)
-        self.unrolled = jax.jit(self._unrolled, donate_argnums=0, static_argnums=2)
+        self._logs: Any = None
+        self._bits: tuple[Any, Any, Any] = (None, None, None)
 
     def _programs(self) -> Iterable[Any]:
-        return [self.jitted, self.looped, self.unrolled, *self.nths.values()]
+        return [self.jitted, self.once, self.looped, self.unrolled, *self.nths.values()]
 
     def prepare(self, state: TrainState, batch: Any) -> TrainState:
         """The state with accumulators at zero; what a `lax.scan` over steps starts from."""
@@ -110,7 +119,10 @@ class TrainStep(_Step):
             batch = Batch(*batch)
         if not state.metrics:
             state = self.prepare(state, batch)
-        return self.jitted(state, batch)
+        if isinstance(state.key, Tracer):  # inside of a caller's own compiled loop
+            return self.jitted(state, batch)
+        values, logs = self.once(moved(state), *self._key(state), batch)
+        return state.after(values), logs
 
     def run(
         self, state: TrainState, batches: Any, count: int | None = None, *, unroll: bool = False
@@ -141,54 +153,84 @@ class TrainStep(_Step):
         count = _counted(batches, count)
         if not state.metrics:
             state = self.prepare(state, _one_of(batches))
-        return (
-            self.unrolled(state, batches, count) if unroll else self.looped(state, batches, np.int32(count))
-        )
+        call = (moved(state), *self._key(state), batches)
+        values, logs = self.unrolled(*call, count) if unroll else self.looped(*call, np.int32(count))
+        return state.after(values), logs
 
     def each(
-        self, state: TrainState, batches: Batch, count: int
-    ) -> Generator[tuple[dict[str, jax.Array], int], None, TrainState]:
-        """Takes `count` steps over stacked batches, a dispatch for each; gives their logs, returns the state.
+        self, state: TrainState, blocks: Iterable[tuple[Batch, int]]
+    ) -> Iterator[Callable[[], TrainState]]:
+        """The steps over blocks of stacked batches, a dispatch for each; gives the state when called for.
 
-        Each dispatch is given the same arrays, so that the host neither cuts nor moves a batch.
+        The dispatches of a block are given the same arrays, so that the host neither cuts nor moves a batch.
+        What a step moves stays a flat list, and there are no logs: dicts among the results cost time, too.
+
+        Args:
+            state: is donated.
+            blocks: of one shape, each with the number of its batches that count: all but in the last one.
+
+        Yields:
+            after each step a function that makes the state after it, until the next step is taken.
         """
-        if not state.metrics:
-            state = self.prepare(state, _one_of(batches))
-        batches, first = jax.device_put(batches), jnp.copy(state.step)
-        leaves, form = jax.tree.flatten(_moving(state))
-        key, nth = jax.random.key_data(state.key), self._nth(form, jax.random.key_impl(state.key))
-        for _ in range(count):
-            leaves, logs = nth(leaves, key, batches, first)
-            yield logs, 1
-        moved: TrainState = jax.tree.unflatten(form, leaves)
-        return moved.replace(key=state.key, epoch=state.epoch, epoch_start=state.epoch_start)
+        blocks = iter(blocks)
+        for head in itertools.islice(blocks, 1):
+            if not state.metrics:
+                state = self.prepare(state, _one_of(head[0]))
+            blocks = itertools.chain([head], blocks)
+        leaves, form = jax.tree.flatten(moved(state))
+        (key, impl), first = self._key(state), jnp.copy(state.step)
+        nth = self._nth(form, impl)
+
+        def now() -> TrainState:
+            return state.after(jax.tree.unflatten(form, leaves))
+
+        for batches, count in blocks:
+            batches = jax.device_put(batches)
+            for _ in range(count):
+                leaves = nth(leaves, key, batches, first)
+                yield now
+
+    def logs(self, state: TrainState, plan: Plan) -> dict[str, jax.Array]:
+        """The logs that a step to this state has given, from its accumulators."""
+        if self._logs is None:
+            result = self.objective.result
+            self._logs = jax.jit(lambda metrics, scale: result(plan, metrics) | _scale_in_logs(scale))
+        return self._logs(state.metrics, state.loss_scale)
+
+    def _key(self, state: TrainState) -> tuple[jax.Array, Any]:
+        """The bits of the state's key, and its kind. No step moves the key, so one look serves a run."""
+        if self._bits[0] is not state.key:
+            self._bits = state.key, jax.random.key_data(state.key), jax.random.key_impl(state.key)
+        return self._bits[1:]
+
+    def _step(self, values: Moved, key: jax.Array, impl: Any, batch: Batch) -> tuple[Moved, dict[str, Any]]:
+        params, state, opt_state, number, metrics, scale = values
+        key, unread = jax.random.wrap_key_data(key, impl=impl), jnp.zeros((), jnp.int32)
+        whole = TrainState(params, state, opt_state, number, key, unread, unread, metrics, scale)
+        state, logs = self.jitted(whole, batch)
+        return moved(state), logs
+
+    def _looped(self, values: Moved, key: jax.Array, impl: Any, batches: Batch, count: jax.Array) -> Any:
+        return _loop(lambda values, batch: self._step(values, key, impl, batch), values, batches, count)
+
+    def _unrolled(self, values: Moved, key: jax.Array, impl: Any, batches: Batch, count: int) -> Any:
+        logs: dict[str, jax.Array] = {}
+        for i in range(count):
+            values, logs = self._step(values, key, impl, jax.tree.map(lambda a, i=i: a[i], batches))
+        return values, logs
 
     def _nth(self, form: Any, impl: Any) -> Any:
-        """The compiled step on that one of stacked batches which follows from the steps done.
-
-        It takes and gives a flat list of what a step moves: dicts, a dataclass and a typed key among the
-        results of each dispatch cost a small step a good part of its time.
-        """
+        """The compiled step on that one of stacked batches which follows from the steps done."""
 
         def nth(leaves: list[Any], key: jax.Array, batches: Batch, first: jax.Array) -> Any:
-            moving: TrainState = jax.tree.unflatten(form, leaves)
-            key, unread = jax.random.wrap_key_data(key, impl=impl), jnp.zeros((), jnp.int32)
-            state = moving.replace(key=key, epoch=unread, epoch_start=unread)
-            state, logs = self.jitted(state, _cut(batches, state.step - first))
-            return jax.tree.leaves(_moving(state)), logs
+            values: Moved = jax.tree.unflatten(form, leaves)
+            i = (values[3] - first) % jax.tree.leaves(batches.x)[0].shape[0]
+            values, _ = self._step(values, key, impl, _cut(batches, i))
+            return jax.tree.leaves(values)
 
         if (form, impl) not in self.nths:
             self.nths[form, impl] = jax.jit(nth, donate_argnums=0)
         return self.nths[form, impl]
-
-    def _looped(self, state: TrainState, batches: Batch, count: jax.Array) -> Any:
-        return _loop(self.jitted, state, batches, count)
-
-    def _unrolled(self, state: TrainState, batches: Batch, count: int) -> Any:
-        logs: dict[str, jax.Array] = {}
-        for i in range(count):
-            state, logs = self.jitted(state, jax.tree.map(lambda a, i=i: a[i], batches))
-        return state, logs
 
     def lower(self, state: TrainState, batch: Any) -> Any:
         """As `jax.jit(step).lower`: for cost analysis and the compiled text."""
@@ -310,10 +352,9 @@ def make_train_step(
             step=state.step + 1,
             metrics=accumulators,
         )
-        if not dynamic:
-            return new, objective.result(plan, new.metrics)
-        new = held(state, new, gradients, parts["loss"])
-        return new, {**objective.result(plan, new.metrics), "loss_scale": new.loss_scale.scale}
+        if dynamic:
+            new = held(state, new, gradients, parts["loss"])
+        return new, objective.result(plan, new.metrics) | _scale_in_logs(new.loss_scale)
 
     return TrainStep(jax.jit(step, donate_argnums=0), objective)
 
