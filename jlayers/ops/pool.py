@@ -113,8 +113,8 @@ def _real_cells(
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _greatest(x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...]) -> jax.Array:
-    # Without a gradient XLA puts `reduce_window` into one kernel with the convolution before it, in 0.6 of the
-    # time that both take otherwise; where windows overlap, it takes twice as long as the cells.
+    # Without a gradient XLA puts `reduce_window` into one kernel with the convolution before it, in 0.6 of
+    # the time that both take otherwise; where windows overlap, it takes twice as long as the cells.
     if window == strides:
         return max_pool_lax(x, window, strides, "valid")
     return _greatest_by_cells(x, window, strides)
