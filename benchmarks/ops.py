@@ -27,7 +27,17 @@ import jlayers as jl
 from benchmarks.goals import median, ratio
 from benchmarks.peers import hand
 from benchmarks.report import number, seconds, table
-from jlayers.ops import attention, conv, conv_transpose, cross_entropy, depthwise, pool
+from jlayers.ops import (
+    attention,
+    conv,
+    conv_transpose,
+    cross_entropy,
+    depthwise,
+    normalization,
+    pool,
+    product,
+)
+from jlayers.ops.linear_recurrence import linear_recurrence, linear_recurrence_by_steps
 
 ROOT = pathlib.Path(__file__).parent
 SLICE = 0.03  # seconds of one turn
@@ -97,6 +107,9 @@ DEPTHWISE = (depthwise.depthwise_conv, depthwise.depthwise_conv_lax)
 CONV = conv.conv, conv.conv_lax
 TRANSPOSE = conv_transpose.conv_transpose, conv_transpose.conv_transpose_lax
 CROSS_ENTROPY = tuple(map(of_classes, (cross_entropy.log_softmax_at, cross_entropy.log_softmax_at_plain)))
+PRODUCT = (product.product, product.product_plain)
+NORMALIZED = (normalization.normalized, normalization.normalized_plain)
+LINEAR_RECURRENCE = (linear_recurrence, linear_recurrence_by_steps)
 ATTENTION = (attention.dot_product_attention, attention.dot_product_attention_plain)
 
 CASES = (
@@ -151,6 +164,10 @@ CASES = (
     case("GRU", *GRU, (8, 50, 64), (64, 384), (128, 384), (2, 384)),
     case("SimpleRNN", *RNN, (32, 100, 64), (64, 128), (128, 128), (128,)),
     case("SimpleRNN", *RNN, (8, 50, 64), (64, 256), (256, 256), (256,)),
+    case("linear recurrence", *LINEAR_RECURRENCE, *[(8, 512, 64)] * 2),
+    case("product, 3 axes", *PRODUCT, (16, 128, 128), (128, 512)),
+    case("product, 3 axes", *PRODUCT, (16, 128, 512), (512, 128)),
+    case("layer normalisation", *NORMALIZED, (16, 128, 128), axes=(2,), epsilon=1e-3),
     case("cross-entropy", *CROSS_ENTROPY, (128, 10)),
     case("cross-entropy", *CROSS_ENTROPY, (2048, 1000)),
     case("attention", *ATTENTION, *[(16, 128, 4, 32)] * 3),
