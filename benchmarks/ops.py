@@ -37,7 +37,7 @@ from jlayers.ops import (
     pool,
     product,
 )
-from jlayers.ops.linear_recurrence import linear_recurrence, linear_recurrence_by_steps
+from jlayers.ops.linear_recurrence import linear_recurrence, linear_recurrence_in_parallel
 
 ROOT = pathlib.Path(__file__).parent
 SLICE = 0.03  # seconds of one turn
@@ -109,7 +109,7 @@ TRANSPOSE = conv_transpose.conv_transpose, conv_transpose.conv_transpose_lax
 CROSS_ENTROPY = tuple(map(of_classes, (cross_entropy.log_softmax_at, cross_entropy.log_softmax_at_plain)))
 PRODUCT = (product.product, product.product_plain)
 NORMALIZED = (normalization.normalized, normalization.normalized_plain)
-LINEAR_RECURRENCE = (linear_recurrence, linear_recurrence_by_steps)
+LINEAR_RECURRENCE = (linear_recurrence, linear_recurrence_in_parallel)
 ATTENTION = (attention.dot_product_attention, attention.dot_product_attention_plain)
 
 CASES = (

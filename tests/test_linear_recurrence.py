@@ -9,7 +9,7 @@ import pytest
 from keras_parity import data
 
 import jlayers as jl
-from jlayers.ops.linear_recurrence import linear_recurrence, linear_recurrence_by_steps
+from jlayers.ops.linear_recurrence import linear_recurrence_by_steps, linear_recurrence_in_parallel
 
 
 def sigmoid(x):
@@ -123,17 +123,18 @@ def test_the_parallel_form_equals_its_plain_twin():
     for given in (None, start):
         fast, plain = (
             jax.tree.leaves(jax.jit(functools.partial(all_of, form))(a, b, given))
-            for form in (linear_recurrence, linear_recurrence_by_steps)
+            for form in (linear_recurrence_in_parallel, linear_recurrence_by_steps)
         )
         for received, expected in zip(fast, plain, strict=True):
             np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-4)
     half = [x.astype(jnp.bfloat16) for x in (a, b)]
     fast, plain = (
-        form(*half).astype(jnp.float32) for form in (linear_recurrence, linear_recurrence_by_steps)
+        form(*half).astype(jnp.float32)
+        for form in (linear_recurrence_in_parallel, linear_recurrence_by_steps)
     )
     np.testing.assert_allclose(fast, plain, rtol=5e-2, atol=5e-2)
     broken = b.at[0, 3, 0].set(jnp.nan).at[1, 4, 1].set(jnp.inf)
-    fast, plain = (form(a, broken) for form in (linear_recurrence, linear_recurrence_by_steps))
+    fast, plain = (form(a, broken) for form in (linear_recurrence_in_parallel, linear_recurrence_by_steps))
     np.testing.assert_array_equal(jnp.isfinite(fast), jnp.isfinite(plain))
 
 

@@ -1,4 +1,4 @@
-"""Recurrent layers whose state moves linearly, so that all steps of a sequence are computed in parallel."""
+"""Recurrent layers whose state moves linearly, so that its steps can be computed in parallel."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def MinGRU(
 
     The state follows `h_t = (1 - z_t) * h_(t-1) + z_t * candidate_t`, where gate and candidate come from the
     input alone: `z = recurrent_activation(x @ kernel_z + bias_z)`, `candidate = activation(x @ kernel_h +
-    bias_h)`. So all steps are computed in parallel, in `O(log(time))` depth, in float32 or wider. The paper
-    goes by logarithms, which its cumulative sums need; joining steps in pairs divides by nothing and is
-    stable without, for candidates of either sign.
+    bias_h)`. So all steps can be computed in parallel, in `O(log(time))` depth, and are on accelerators, in
+    float32 or wider. The paper goes by logarithms, which its cumulative sums need; joining steps in pairs
+    divides by nothing and is stable without, for candidates of either sign.
 
     Takes sequences `(batch, time, features)`, float, and optionally the initial state `h`,
     `(batch, units)`. Gives the last output `(batch, units)`, or all of them `(batch, time, units)`; with
@@ -125,9 +125,9 @@ def LRU(
     """A linear recurrent unit, of complex diagonal state (Orvieto et al., 2023, https://arxiv.org/abs/2303.06349).
 
     The state follows `h_t = l * h_(t-1) + gamma * (B @ x_t)` with the stable `l = exp(-exp(nu_log) +
-    i * exp(theta_log))`, and the output is `Re(C @ h_t) + D @ x_t`. All steps are computed in parallel, in
-    `O(log(time))` depth, in float32 or wider. What is not linear stands around it, such as an
-    `activation="gelu"` of a `Dense`.
+    i * exp(theta_log))`, and the output is `Re(C @ h_t) + D @ x_t`. All steps can be computed in
+    parallel, in `O(log(time))` depth, and are on accelerators, in float32 or wider. What is not linear stands
+    around it, such as an `activation="gelu"` of a `Dense`.
 
     Takes sequences `(batch, time, features)`, float, and optionally the initial state, `(batch, 2 *
     state_units)`: real parts, then imaginary ones. Gives the last output `(batch, units)`, or all of them
