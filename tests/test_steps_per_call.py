@@ -145,6 +145,20 @@ def test_logs_are_made_of_a_state(shared):
     assert state.key is key  # what no step moves passes through no dispatch
 
 
+def test_inside_of_a_trace_of_ones_own_nothing_of_it_is_kept():
+    model = jl.Sequential(jl.Dropout(0.5), jl.Dense(3))
+    step = jl.make_train_step(model, "mse", "sgd")
+    state = jl.TrainState.create(model, jl.optimizers.get("sgd"), jax.random.key(0), X[:8])
+    batch = jl.Batch(X[:8], np.zeros((8, 3), np.float32))
+    jax.eval_shape(lambda batch: step(state, batch), batch)  # the key is known, all else is traced
+    stacked = jax.tree.map(lambda a: np.stack([a, a]), batch)
+    with jax.checking_leaks():
+        looped, _ = jax.jit(lambda state: step.run(state, stacked))(state)
+    for _ in range(2):
+        state, _ = step(state, batch)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), looped.params, state.params)
+
+
 # ---------------------------------------------------------------------------------------- once compiled
 
 

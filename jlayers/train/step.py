@@ -119,8 +119,6 @@ class TrainStep(_Step):
             batch = Batch(*batch)
         if not state.metrics:
             state = self.prepare(state, batch)
-        if isinstance(state.key, Tracer):  # inside of a caller's own compiled loop
-            return self.jitted(state, batch)
         values, logs = self.once(moved(state), *self._key(state), batch)
         return state.after(values), logs
 
@@ -192,16 +190,19 @@ class TrainStep(_Step):
 
     def logs(self, state: TrainState, plan: Plan) -> dict[str, jax.Array]:
         """The logs that a step to this state has given, from its accumulators."""
-        if self._logs is None:
+        if self._logs is None:  # the plan is a fact of the model
             result = self.objective.result
             self._logs = jax.jit(lambda metrics, scale: result(plan, metrics) | _scale_in_logs(scale))
         return self._logs(state.metrics, state.loss_scale)
 
     def _key(self, state: TrainState) -> tuple[jax.Array, Any]:
         """The bits of the state's key, and its kind. No step moves the key, so one look serves a run."""
-        if self._bits[0] is not state.key:
-            self._bits = state.key, jax.random.key_data(state.key), jax.random.key_impl(state.key)
-        return self._bits[1:]
+        key, *bits = self._bits
+        if key is not state.key:
+            bits = jax.random.key_data(state.key), jax.random.key_impl(state.key)
+            if not isinstance(bits[0], Tracer):  # of a caller's own trace, which ends
+                self._bits = state.key, *bits
+        return bits[0], bits[1]
 
     def _step(self, values: Moved, key: jax.Array, impl: Any, batch: Batch) -> tuple[Moved, dict[str, Any]]:
         params, state, opt_state, number, metrics, scale = values
