@@ -90,6 +90,7 @@ def measured(step, program=2**20, parameters=100):
     return {
         "train": [step, 2 * step, 3 * step],
         "predict": [step / 2] * 3,
+        "fresh": [step],
         "first_step": [2.0],
         "import": [1.0],
         "init": [0.5],

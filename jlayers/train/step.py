@@ -21,7 +21,7 @@ from jlayers.data.batches import Batch
 from jlayers.train.augment import augmented, check_augment
 from jlayers.train.objective import Objective, Plan
 from jlayers.train.scaling import LossScale, LossScaleLike, chosen, held, scale_of, scaled, unscaled
-from jlayers.train.state import Moved, TrainState, inputs_of, merge, moved, split
+from jlayers.train.state import Moved, TrainState, copied, inputs_of, merge, moved, split
 
 __all__ = ["EvalStep", "TrainStep", "make_eval_step", "make_predict_step", "make_train_step"]
 
@@ -176,7 +176,7 @@ class TrainStep(_Step):
                 state = self.prepare(state, _one_of(head[0]))
             blocks = itertools.chain([head], blocks)
         leaves, form = jax.tree.flatten(moved(state))
-        (key, impl), first = self._key(state), jnp.copy(state.step)
+        (key, impl), first = self._key(state), copied(state.step)
         nth = self._nth(form, impl)
 
         def now() -> TrainState:
