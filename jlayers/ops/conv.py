@@ -2,6 +2,7 @@
 
 - A window of one cell is a product of two matrices, and so are its gradients: XLA's convolution takes twice
   as long, and five times as long what it makes of the kernel's gradient where the batch has several axes.
+  With strides the cells that they hit are cut out once more for the kernel's gradient, and not kept.
 - XLA runs the gradients of grouped convolutions as dense ones with a mask: 6 times as long for 2 groups, 80
   times for 32. Split into one convolution per group they cost what their arithmetic costs. The kernel's
   gradient takes all groups in one product: a loop for each made the compiler take a quarter of a minute.
