@@ -2,6 +2,7 @@
 
 - A window of one cell is a product of two matrices, and so are its gradients: XLA's convolution takes twice
   as long, and five times as long what it makes of the kernel's gradient where the batch has several axes.
+  With strides the cells that they hit are cut out once more for the kernel's gradient, and not kept.
 - XLA runs the gradients of grouped convolutions as dense ones with a mask: 6 times as long for 2 groups, 80
   times for 32. Split into one convolution per group they cost what their arithmetic costs. The kernel's
   gradient takes all groups in one product: a loop for each made the compiler take a quarter of a minute.
@@ -82,8 +83,8 @@ def conv(
     if not known or groups > _MOST_GROUPS or math.prod(window) > _MOST_CELLS:
         return conv_lax(x, kernel, **options, groups=groups)
     pads = options["padding"] = pads_of(x.shape[1:-1], window, **options)
-    if groups == 1 and all(size == 1 for size in window) and not any(map(any, pads)):
-        fast: Callable[..., Any] = functools.partial(conv_product, strides=strides)
+    if groups == max(*window, *strides) == 1 and not any(map(any, pads)):
+        fast: Callable[..., Any] = conv_product
     else:
         fast = functools.partial(conv_fast, groups=groups, **options)
     plain = functools.partial(conv_lax, groups=groups, **options)
@@ -110,10 +111,9 @@ def conv_lax(
     )
 
 
-def conv_product(x: jax.Array, kernel: jax.Array, strides: Sequence[int]) -> jax.Array:
-    """`conv` of a window of one cell without padding: a product with the cells that the strides hit."""
-    hit = x[(slice(None), *(slice(None, None, step) for step in strides))]
-    return product_flat(hit, kernel.reshape(kernel.shape[-2:]))
+def conv_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`conv` of a window of one cell without strides and padding."""
+    return product_flat(x, kernel.reshape(kernel.shape[-2:]))
 
 
 def conv_cells(
@@ -158,8 +158,9 @@ def conv_fast(
     groups: int,
 ) -> jax.Array:
     """`conv` whose gradients are written for CPUs: as transposes of the tangents below."""
-    form = functools.partial(conv_wider, strides=strides, padding=padding, dilation=dilation)
-    return _by_group(form, x, kernel, groups)
+    form = conv_wider if math.prod(kernel.shape[:-2]) > 1 else conv_cells
+    options: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
+    return _by_group(functools.partial(form, **options), x, kernel, groups)
 
 
 @conv_fast.defjvp

@@ -67,18 +67,21 @@ def cells(
 def sum_over_batch(term: Callable[..., jax.Array], arrays: Sequence[jax.Array], most: int) -> jax.Array:
     """`term` of parts of the batch, added up: as many examples at a time as divide the batch, at most `most`.
 
-    What `term` makes on the way then stays in the cache. There are two parts at least: in a loop XLA computes
-    again what it would otherwise share with the forward pass and keep until then.
+    What `term` makes on the way then stays in the cache. It may be ten times what it is made of: of an eighth
+    of a large batch, that is about as much as the whole batch. There are two parts at least: in a loop XLA
+    computes again what it would otherwise share with the forward pass and keep until then.
     """
     batch = arrays[0].shape[0]
-    if not isinstance(batch, int) or batch == 1:
+    if not isinstance(batch, int) or batch < 2:
         return term(*arrays)
-    together = next(n for n in range(max(1, min(batch // 2, most)), 0, -1) if batch % n == 0)
-    parts = [a.reshape(batch // together, together, *a.shape[1:]) for a in arrays]
+    most = max(1, min(most, batch // 2, max(8, batch // 8)))
+    together = next(n for n in range(most, 0, -1) if batch % n == 0)
 
+    # Parts are cut out inside the loop: of an array that two loops take in parts of different sizes, XLA
+    # would keep a copy in each shape.
     @functools.partial(jax.checkpoint, prevent_cse=False)  # else differentiation keeps what `term` makes
-    def add(total: jax.Array, part: Sequence[jax.Array]) -> tuple[jax.Array, None]:
-        return total + term(*part), None
+    def add(total: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
+        return total + term(*(lax.dynamic_slice_in_dim(a, first, together) for a in arrays)), None
 
     start = jax.eval_shape(term, *(a[:together] for a in arrays))
-    return lax.scan(add, jnp.zeros(start.shape, start.dtype), parts)[0]
+    return lax.scan(add, jnp.zeros(start.shape, start.dtype), jnp.arange(0, batch, together))[0]
