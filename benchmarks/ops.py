@@ -114,6 +114,15 @@ def rnn_cell(p: Any, carry: Any, x: jax.Array) -> Any:
     return (jnp.tanh(x @ p["w"] + h @ p["u"] + p["b"]),), None
 
 
+def reset_before_cell(p: Any, carry: Any, x: jax.Array) -> Any:
+    (h,) = carry
+    z = x @ p["w"] + p["b"]
+    gates, own = jnp.split(p["u"], [2 * h.shape[1]], axis=1)
+    keep, reset = jnp.split(jax.nn.sigmoid(z[:, : gates.shape[1]] + h @ gates), 2, axis=1)
+    candidate = jnp.tanh(z[:, gates.shape[1] :] + (reset * h) @ own)
+    return (keep * h + (1 - keep) * candidate,), None
+
+
 def of_classes(form: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """A log-probability as a function of the logits alone; the classes are fixed."""
     return lambda logits: form(logits, jnp.arange(len(logits)) * 7 % logits.shape[-1])
@@ -132,6 +141,7 @@ def dropped(mask: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 RNN = (layer(jl.SimpleRNN), scanned(rnn_cell, 1))
 LSTM = (layer(jl.LSTM), scanned(hand.lstm_cell, 2))
 GRU = (layer(jl.GRU), scanned(hand.gru_cell, 1))
+GRU_RESET_BEFORE = (layer(functools.partial(jl.GRU, reset_after=False)), scanned(reset_before_cell, 1))
 MAX = (pool.max_pool, pool.max_pool_lax)
 AVG = (pool.avg_pool, pool.avg_pool_lax)
 DEPTHWISE = (depthwise.depthwise_conv, depthwise.depthwise_conv_lax)
@@ -194,6 +204,8 @@ CASES = (
     case("LSTM", *LSTM, (32, 20, 128), (128, 2048), (512, 2048), (2048,)),
     case("GRU", *GRU, (32, 100, 64), (64, 384), (128, 384), (2, 384)),
     case("GRU", *GRU, (8, 50, 64), (64, 384), (128, 384), (2, 384)),
+    case("GRU, reset before", *GRU_RESET_BEFORE, (32, 100, 64), (64, 384), (128, 384), (384,)),
+    case("GRU, reset before", *GRU_RESET_BEFORE, (8, 50, 64), (64, 384), (128, 384), (384,)),
     case("SimpleRNN", *RNN, (32, 100, 64), (64, 128), (128, 128), (128,)),
     case("SimpleRNN", *RNN, (8, 50, 64), (64, 256), (256, 256), (256,)),
     case("linear recurrence", *LINEAR_RECURRENCE, *[(8, 512, 64)] * 2),

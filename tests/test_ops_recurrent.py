@@ -19,6 +19,7 @@ KINDS = {
     "SimpleRNN": (recurrent_cpu.RNN, 1, 1),
     "LSTM": (recurrent_cpu.LSTM, 4, 2),
     "GRU": (recurrent_cpu.GRU, 3, 1),
+    "GRU, reset before": (recurrent_cpu.GRU_RESET_BEFORE, 3, 1),
 }
 
 
@@ -36,7 +37,11 @@ def plain(kind, weights, x, start, mask=None, **order):
         z = add_bias(x_t @ kernel, bias[0])
         return (gru_step(z, state[0], recurrent_kernel, bias[1], reset_after=True, **USUAL),)
 
-    step = {"SimpleRNN": simple_rnn, "LSTM": lstm, "GRU": gru}[kind]
+    def gru_reset_before(state, x_t):
+        z = add_bias(x_t @ kernel, bias)
+        return (gru_step(z, state[0], recurrent_kernel, reset_after=False, **USUAL),)
+
+    step = dict(zip(KINDS, (simple_rnn, lstm, gru, gru_reset_before), strict=True))[kind]
     return scan_time(step, start, x, unroll=False, mask=mask, **order)
 
 

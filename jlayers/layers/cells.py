@@ -111,14 +111,14 @@ def gru(
         return step
 
     bias_shape = (2, 3 * units) if reset_after else (3 * units,)
-    fits = reset_after and usual(activation, recurrent_activation)
+    fast = recurrent_cpu.GRU if reset_after else recurrent_cpu.GRU_RESET_BEFORE
     return Recurrence(
         type_name,
         units,
         cell,
         bias_shape if use_bias else None,
         gates=3,
-        fast=recurrent_cpu.GRU if fits else None,
+        fast=fast if usual(activation, recurrent_activation) else None,
         **weights,
     )
 

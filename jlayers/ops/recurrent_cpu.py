@@ -25,7 +25,7 @@ from jax import lax
 
 from jlayers.ops.platform import by_platform
 
-__all__ = ["GRU", "LSTM", "RNN", "Cell", "Weights", "over_steps", "run"]
+__all__ = ["GRU", "GRU_RESET_BEFORE", "LSTM", "RNN", "Cell", "Weights", "over_steps", "run"]
 
 Plain = Callable[..., Any]
 State = tuple[jax.Array, ...]
@@ -51,11 +51,12 @@ class Cell(NamedTuple):
 
     Attributes:
         turn: the weights as `forward` wants them, made once before the loop.
-        forward: `(turned, state, x_t) -> (state, factors)`, all with the batch last.
+        forward: `(turned, state, x_t) -> (state, seen, factors)`, all with the batch last; `seen` is what the
+            recurrent kernel is multiplied by.
         backward: `(weights, d_state, factors) -> (d_state, d_gates)`, linear in `d_state`: what arrives at
             the state before the step, and at its gates, the latter as a tuple.
-        gather: `(weights, x, h, d_gates) -> (d_weights, d_x)`, over the rows of all steps, `h` those before
-            each step; linear in `d_gates`.
+        gather: `(weights, x, seen, d_gates) -> (d_weights, d_x)`, over the rows of all steps; linear in
+            `d_gates`.
         biases: the leading axes of the bias, whose last one is that of the gates.
     """
 
@@ -82,7 +83,7 @@ def joint_gather(weights: Any, x: Any, h: Any, d_gates: Any) -> Any:
 def rnn_forward(turned: Any, state: Any, x: Any) -> Any:
     kernel, bias = turned
     new = jnp.tanh(kernel @ jnp.concatenate([x, *state]) + bias)
-    return (new,), 1 - new * new
+    return (new,), state[0], 1 - new * new
 
 
 def rnn_backward(weights: Any, d_state: Any, factor: Any) -> Any:
@@ -101,7 +102,7 @@ def lstm_forward(turned: Any, state: Any, x: Any) -> Any:
     new = f * c + i * g
     seen = jnp.tanh(new)
     to_gates = g * i * (1 - i), c * f * (1 - f), i * (1 - g * g), seen * o * (1 - o)
-    return (o * seen, new), (*to_gates, f, o * (1 - seen * seen))
+    return (o * seen, new), h, (*to_gates, f, o * (1 - seen * seen))
 
 
 def lstm_backward(weights: Any, d_state: Any, factors: Any) -> Any:
@@ -132,7 +133,7 @@ def gru_forward(turned: Any, state: Any, x: Any) -> Any:
     to_keep = (h - candidate) * keep * (1 - keep)
     to_candidate = (1 - keep) * (1 - candidate * candidate)
     to_reset = to_candidate * h_candidate * reset * (1 - reset)
-    return (new,), (to_keep, to_reset, to_candidate * reset, to_candidate, keep)
+    return (new,), h, (to_keep, to_reset, to_candidate * reset, to_candidate, keep)
 
 
 def gru_backward(weights: Any, d_state: Any, factors: Any) -> Any:
@@ -157,6 +158,52 @@ def gru_gather(weights: Any, x: Any, h: Any, d_gates: Any) -> Any:
 GRU = Cell(gru_turn, gru_forward, gru_backward, gru_gather, biases=(2,))
 
 
+def reset_before_turn(weights: Any) -> Any:
+    kernel, recurrent_kernel, bias = weights
+    gates, own = _gates_and_candidate(recurrent_kernel)
+    return kernel.T, gates.T, own.T, bias[:, None]
+
+
+def reset_before_forward(turned: Any, state: Any, x: Any) -> Any:
+    kernel, gates, own, bias = turned
+    (h,) = state
+    x_keep, x_reset, x_candidate = jnp.split(kernel @ x + bias, 3)
+    h_keep, h_reset = jnp.split(gates @ h, 2)
+    keep, reset = jax.nn.sigmoid(x_keep + h_keep), jax.nn.sigmoid(x_reset + h_reset)
+    left = reset * h
+    candidate = jnp.tanh(x_candidate + own @ left)
+    to_keep = (h - candidate) * keep * (1 - keep)
+    to_candidate = (1 - keep) * (1 - candidate * candidate)
+    new = keep * h + (1 - keep) * candidate
+    return (new,), (h, left), (to_keep, left * (1 - reset), to_candidate, reset, keep)
+
+
+def reset_before_backward(weights: Any, d_state: Any, factors: Any) -> Any:
+    to_keep, to_reset, to_candidate, reset, keep = factors
+    gates, own = _gates_and_candidate(weights.recurrent_kernel)
+    (d_h,) = d_state
+    d_candidate = d_h * to_candidate
+    d_left = own @ d_candidate
+    d_gates = jnp.concatenate([d_h * to_keep, d_left * to_reset])
+    d_before = gates @ d_gates + d_h * keep + d_left * reset
+    return (d_before,), (jnp.concatenate([d_gates, d_candidate]),)
+
+
+def reset_before_gather(weights: Any, x: Any, seen: Any, d_gates: Any) -> Any:
+    (h, left), (d_z,) = seen, d_gates
+    d_shared, d_candidate = _gates_and_candidate(d_z)
+    d_recurrent = jnp.concatenate([h.T @ d_shared, left.T @ d_candidate], axis=1)
+    return Weights(x.T @ d_z, d_recurrent, d_z.sum(0)), d_z @ weights.kernel.T
+
+
+def _gates_and_candidate(z: Any) -> tuple[Any, Any]:
+    gates, candidate = jnp.split(z, [2 * z.shape[1] // 3], axis=1)
+    return gates, candidate
+
+
+GRU_RESET_BEFORE = Cell(reset_before_turn, reset_before_forward, reset_before_backward, reset_before_gather)
+
+
 def over_steps(
     cell: Cell,
     plain: Plain,
@@ -171,7 +218,7 @@ def over_steps(
     """What `plain(weights, x, start, mask)` gives, on CPUs by `run` where its gradient is the faster one.
 
     Args:
-        cell: `RNN`, `LSTM` or `GRU`.
+        cell: `RNN`, `LSTM`, `GRU` or `GRU_RESET_BEFORE`.
         plain: the same by `scan_time`.
         weights: without a bias, one of zeros is added, which costs nothing.
         x: sequences, `(batch, time, features)`.
@@ -214,14 +261,14 @@ def run(
 def _forward(
     cell: Cell, sequences: bool, backwards: bool, weights: Weights, x: jax.Array, start: State, mask: Any
 ) -> tuple[Any, Any]:
-    """The result of `run`; and what the way back needs of each step: the state before, and the factors."""
+    """The result of `run`; and what the way back needs of each step: what was seen, and the factors."""
     turned = cell.turn(weights)
 
     def step(state: Any, each: Any) -> Any:
         x_t, real = each
-        new, factors = cell.forward(turned, state, x_t)
+        new, seen, factors = cell.forward(turned, state, x_t)
         new = _where(real, new, state)
-        return new, (new[0].T if sequences else None, state[0].T, factors)
+        return new, (new[0].T if sequences else None, jax.tree.map(jnp.transpose, seen), factors)
 
     steps = jnp.moveaxis(x, 0, 2), _of_steps(mask)
     last, (outputs, *kept) = lax.scan(step, tuple(s.T for s in start), steps, reverse=backwards)
@@ -236,7 +283,7 @@ def _run_jvp(
     cell: Cell, plain: Plain, sequences: bool, backwards: bool, primals: Any, tangents: Any
 ) -> tuple[Any, Any]:
     weights, x, _, mask = primals
-    result, (before, factors) = _forward(cell, sequences, backwards, *primals)
+    result, (seen, factors) = _forward(cell, sequences, backwards, *primals)
 
     def rows(each: jax.Array) -> jax.Array:
         return each.reshape(-1, each.shape[2])
@@ -256,7 +303,7 @@ def _run_jvp(
 
         d_start, d_gates = lax.scan(step, tuple(d.T for d in d_state), each, reverse=not backwards)
         of_steps = jnp.swapaxes(x, 0, 1)
-        d_weights, d_x = cell.gather(weights, rows(of_steps), rows(before), tuple(map(rows, d_gates)))
+        d_weights, d_x = cell.gather(weights, *jax.tree.map(rows, (of_steps, seen, d_gates)))
         return d_weights, jnp.swapaxes(d_x.reshape(of_steps.shape), 0, 1), tuple(d.T for d in d_start)
 
     return result, jax.linear_transpose(pullback, *result)(tangents[:3])
