@@ -136,7 +136,7 @@ def test_where_it_is_taken():
         return "name=run" in str(jax.make_jaxpr(run)(shapes, {}, x))  # of `recurrent_cpu`
 
     x = jax.ShapeDtypeStruct((32, 3, 8), jnp.float32)
-    for layer in (jl.LSTM(32), jl.GRU(32, use_bias=False), jl.SimpleRNN(32)):
+    for layer in (jl.LSTM(32), jl.GRU(32, use_bias=False), jl.GRU(32, reset_after=False), jl.SimpleRNN(32)):
         assert taken(layer, x)
     assert taken(jl.GRU(32, go_backwards=True, return_sequences=True, dropout=0.5), x)
     masked = jl.Masked(x, jax.ShapeDtypeStruct((32, 3), bool))
@@ -149,7 +149,6 @@ def test_where_it_is_taken():
         jl.SimpleRNN(32, activation="relu"),
         jl.LSTM(32, unroll=True),
         jl.LSTM(32, recurrent_dropout=0.5),
-        jl.GRU(32, reset_after=False),
     ):
         assert not taken(layer, x)
     for shape, dtype in [((32, 3, 8), jnp.bfloat16), ((0, 3, 8), jnp.float32), ((32, 0, 8), jnp.float32)]:
