@@ -169,6 +169,7 @@ CASES = (
     ),
     case("max_pool 3, stride 2, 1D", *MAX, (32, 400, 64), window=(3,), strides=(2,), padding="same"),
     case("avg_pool 2x2", *AVG, (128, 26, 26, 32), **square(2, 2, "valid")),
+    case("avg_pool 8x8", *AVG, (32, 32, 32, 64), **square(8, 8)),
     case("avg_pool 3x3, stride 2", *AVG, (32, 56, 56, 64), **square(3, 2)),
     case("avg_pool 3x3, stride 1", *AVG, (32, 28, 28, 64), **square(3, 1)),
     case("avg_pool 3, stride 2, 1D", *AVG, (32, 400, 64), window=(3,), strides=(2,), padding="same"),
