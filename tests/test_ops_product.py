@@ -26,7 +26,9 @@ def test_two_matrices_equal_one_contraction(shape, kernel, axes, dtype):
 
         gradient = jax.grad(loss, (0, 1))
         mapped = jax.vmap(gradient, (0, None))(jnp.stack([x, -x]), w)
-        return form(x, w, axes), gradient(x, w), jax.jvp(gradient, (x, w), (x, w)), mapped
+        kept = jax.grad(jax.checkpoint(loss), (0, 1))(x, w)
+        not_finite = form(jnp.where(x > 1, jnp.inf, jnp.where(x < -1, jnp.nan, x)), w, axes)
+        return form(x, w, axes), gradient(x, w), jax.jvp(gradient, (x, w), (x, w)), mapped, kept, not_finite
 
     plain, *others = (jax.tree.leaves(all_of(form, x, w)) for form in (product_plain, product_flat, product))
     tolerance = 1e-5 if dtype == jnp.float32 else 0.1
