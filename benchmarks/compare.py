@@ -19,7 +19,6 @@ import math
 import os
 import pathlib
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ import time
 from typing import Any
 
 from benchmarks import report
+from benchmarks.goals import median
 from benchmarks.loops import LOOPS
 from benchmarks.peers import HAND, LIBRARIES, OURS, package
 from benchmarks.workloads import CLASSES, WORKLOADS, expected_parameters, sizes
@@ -161,14 +161,14 @@ class Comparison:
     def start_again(self, name: str, measured: dict[str, Any]) -> None:
         """A fresh pair of those two: their start, and the median of their steps, as `fresh`."""
         pair, built = {}, {}
-        for library in measured.keys() & {OURS, HAND}:
+        for library in [each for each in (OURS, HAND) if each in measured]:
             pair[library] = Worker(library)
             built[library] = pair[library].build(name)
         times = self.take_turns(pair, "train")
         for library, worker in pair.items():
             for part in ("first_step", "import", "init", "first"):
                 measured[library][part].append(built[library][part])
-            measured[library].setdefault("fresh", []).append(statistics.median(times[library]))
+            measured[library].setdefault("fresh", []).append(median(times[library]))
             worker.close()
 
     def loops(self) -> dict[str, list[float]]:

@@ -100,9 +100,9 @@ def lstm_forward(turned: Any, state: Any, x: Any) -> Any:
     i, f, g, o = jnp.split(kernel @ jnp.concatenate([x, h]) + bias, 4)
     i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
     new = f * c + i * g
-    seen = jnp.tanh(new)
-    to_gates = g * i * (1 - i), c * f * (1 - f), i * (1 - g * g), seen * o * (1 - o)
-    return (o * seen, new), h, (*to_gates, f, o * (1 - seen * seen))
+    squashed = jnp.tanh(new)
+    to_gates = g * i * (1 - i), c * f * (1 - f), i * (1 - g * g), squashed * o * (1 - o)
+    return (o * squashed, new), h, (*to_gates, f, o * (1 - squashed * squashed))
 
 
 def lstm_backward(weights: Any, d_state: Any, factors: Any) -> Any:
