@@ -30,7 +30,7 @@ if made := "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it 
 import jax
 import pytest
 
-from jlayers.registry import Registry
+from jlayers.core.registry import Registry
 
 
 def pytest_unconfigure():

@@ -152,7 +152,7 @@ ABSENT = {
         "STFTSpectrogram": AUDIO + "the initialiser `stft` makes a `Conv1D` compute one side of it",
         "TFSMLayer": OTHER_FRAMEWORK,
         "TorchModuleWrapper": OTHER_FRAMEWORK,
-        "Wrapper": NO_CLASS + "`jlayers.wiring.routed` makes a layer of other layers",
+        "Wrapper": NO_CLASS + "`jlayers.core.wiring.routed` makes a layer of other layers",
     },
     "initializer": {"Initializer": NO_CLASS + "a function `f(key, shape, dtype)`"},
     "regularizer": {"Regularizer": NO_CLASS + "a function of the parameter"},

@@ -22,7 +22,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import keras
 
 import jlayers  # noqa: F401  fills the registries
-from jlayers.registry import Registry
+from jlayers.core.registry import Registry
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "keras.md"

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 import jlayers as jl
-from jlayers.registry import to_data
+from jlayers.core.registry import to_data
 from jlayers.runs import load_weights, save_weights
 
 FIELDS = (

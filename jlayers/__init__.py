@@ -14,23 +14,23 @@ from jlayers import (
     testing,
     train,
 )
-from jlayers.adapt import adapt
-from jlayers.carry import reset_state
-from jlayers.compose import Remat, Repeat, Residual, Sequential
-from jlayers.core import Layer, MissingKeyError, layer, need_key, no_params
-from jlayers.draw import draw
-from jlayers.flops import flops
-from jlayers.freeze import freeze, trainable_mask, unfreeze
-from jlayers.graph import Graph, Input, Model, Node, graph
+from jlayers.core.adapt import adapt
+from jlayers.core.carry import reset_state
+from jlayers.core.compose import Remat, Repeat, Residual, Sequential
+from jlayers.core.graph import Graph, Input, Model, Node, graph
+from jlayers.core.layer import Layer, MissingKeyError, layer, need_key, no_params
+from jlayers.core.masks import Masked, keeps_mask
+from jlayers.core.node_table import InputLayer
+from jlayers.core.precision import Policy, with_precision
+from jlayers.inspect.draw import draw
+from jlayers.inspect.flops import flops
+from jlayers.inspect.summary import Summary, summary
 from jlayers.layers import *
-from jlayers.lora import LoRA, merge_lora
-from jlayers.masks import Masked, keeps_mask
-from jlayers.node_table import InputLayer
-from jlayers.precision import Policy, with_precision
 from jlayers.preprocessing import HashedCrossing, Hashing, IntegerLookup, StringLookup, TextVectorization
 from jlayers.regularizers import l1, l1_l2, l2
-from jlayers.summary import Summary, summary
 from jlayers.train import *
+from jlayers.transform.freeze import freeze, trainable_mask, unfreeze
+from jlayers.transform.lora import LoRA, merge_lora
 
 __version__ = "0.1.0"
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers.registry import Registry
-from jlayers.shapes import wide_dtype
+from jlayers.core.registry import Registry
+from jlayers.core.shapes import wide_dtype
 
 __all__ = [
     "celu",

@@ -112,8 +112,8 @@ def _console(stderr: bool = False) -> Any:
 
 def _train(given: argparse.Namespace) -> None:
     from jlayers.config import load
+    from jlayers.inspect.summary import summary
     from jlayers.runs import Run, train_run
-    from jlayers.summary import summary
     from jlayers.train.progress import ProgressBar
 
     overrides = [*given.set, *([f"training.epochs={given.epochs}"] if given.epochs is not None else [])]
@@ -201,7 +201,7 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 
 def _predict(given: argparse.Namespace) -> None:
-    from jlayers.precision import widened
+    from jlayers.core.precision import widened
     from jlayers.runs import Run, predict_run
 
     run = Run.open(given.run)
@@ -278,7 +278,7 @@ def _print_outputs(outputs: Any, class_names: Sequence[str] | None) -> None:
 
 def _summary(given: argparse.Namespace) -> None:
     from jlayers.config import load
-    from jlayers.summary import summary
+    from jlayers.inspect.summary import summary
 
     experiment = load(given.file, given.set)
     with experiment.located_layer():
@@ -287,7 +287,7 @@ def _summary(given: argparse.Namespace) -> None:
 
 def _list(given: argparse.Namespace) -> None:
     from jlayers.config.signatures import KINDS, documentation, registry_of, shown
-    from jlayers.registry import nearest
+    from jlayers.core.registry import nearest
 
     registries = {registry.plural: registry for kind in KINDS if (registry := registry_of(kind)) is not None}
     wanted = next((p for p, r in registries.items() if given.kind in (p, r.kind)), None)

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlayers.registry import Registry
-from jlayers.shapes import wide_dtype
+from jlayers.core.registry import Registry
+from jlayers.core.shapes import wide_dtype
 
 __all__ = [
     "MaxNorm",

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jlayers.registry import Registry
-from jlayers.shapes import wide_dtype
+from jlayers.core.registry import Registry
+from jlayers.core.shapes import wide_dtype
 
 __all__ = [
     "constant",

@@ -30,7 +30,7 @@ from typing import Annotated, Any
 import jax
 import optax
 
-from jlayers.registry import Configured, Kind, Registry, Spec, nearest
+from jlayers.core.registry import Configured, Kind, Registry, Spec, nearest
 
 __all__ = [
     "Optimizer",

@@ -9,8 +9,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from jlayers.registry import Registry
-from jlayers.shapes import wide_dtype
+from jlayers.core.registry import Registry
+from jlayers.core.shapes import wide_dtype
 
 __all__ = ["L1", "L1L2", "L2", "get", "l1", "l1_l2", "l2", "orthogonal_regularizer", "register"]
 

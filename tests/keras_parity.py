@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 import jlayers as jl
-from jlayers.core import layers
+from jlayers.core.layer import layers
 
 
 def relaxed():

@@ -13,7 +13,7 @@ from jax.test_util import check_grads
 from scipy import special
 
 from jlayers import activations
-from jlayers.registry import to_data
+from jlayers.core.registry import to_data
 
 X = np.concatenate([np.linspace(-8, 8, 61), [-3.0, -0.5, 0.0, 0.5, 3.0, 6.0, 1e3, -1e3]]).astype("float32")
 X = X[:-1].reshape(4, 17)

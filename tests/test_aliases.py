@@ -4,7 +4,7 @@ import keras
 import pytest
 
 import jlayers as jl
-from jlayers.core import layers
+from jlayers.core.layer import layers
 from jlayers.layers import _aliases
 
 CLASSES = {name: value.__name__ for name, value in vars(keras.layers).items() if isinstance(value, type)}

@@ -15,7 +15,7 @@ import pytest
 from keras_parity import _merge, _weighted, _with_gradients, data, relaxed
 
 import jlayers as jl
-from jlayers.core import MissingKeyError, layers
+from jlayers.core.layer import MissingKeyError, layers
 from jlayers.ops.attention import (
     attention_weights,
     dot_product_attention,

@@ -21,7 +21,7 @@ from jlayers.config.derive import derived
 from jlayers.config.reader import read_text
 from jlayers.config.signatures import KINDS, arguments, documentation, registry_of, shown
 from jlayers.config.types import adapter
-from jlayers.registry import Kind, to_data
+from jlayers.core.registry import Kind, to_data
 
 BASE = """\
 data: digits

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jlayers as jl
-from jlayers.core import layers, no_params
+from jlayers.core.layer import layers, no_params
 from jlayers.testing import check_layer
 from jlayers.testing.properties import PROPERTIES
 

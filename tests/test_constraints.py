@@ -16,7 +16,7 @@ import pytest
 
 import jlayers as jl
 from jlayers import constraints
-from jlayers.core import layers
+from jlayers.core.layer import layers
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(4, 3)).astype("float32")

@@ -7,7 +7,7 @@ import pytest
 from jax import export
 
 import jlayers as jl
-from jlayers.tree import flatten
+from jlayers.core.tree import flatten
 
 BATCH, LENGTH, SIZE, ROOM = 2, 6, 8, 8
 X = np.random.default_rng(0).normal(size=(BATCH, LENGTH, SIZE)).astype("float32")

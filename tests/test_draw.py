@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import jlayers as jl
-from jlayers.draw import draw
-from jlayers.draw.diagram import diagram
-from jlayers.draw.layout import layout
-from jlayers.draw.picture import png, svg
+from jlayers.inspect.draw import draw
+from jlayers.inspect.draw.diagram import diagram
+from jlayers.inspect.draw.layout import layout
+from jlayers.inspect.draw.picture import png, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jlayers as jl
-from jlayers.core import MissingKeyError
+from jlayers.core.layer import MissingKeyError
 
 
 def init(layer, *inputs):

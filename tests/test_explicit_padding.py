@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jlayers as jl
-from jlayers.core import layers
+from jlayers.core.layer import layers
 
 LAYERS = {
     "Conv1D": {"filters": 2, "kernel_size": 3, "dilation_rate": 2},

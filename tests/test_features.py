@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jlayers as jl
-from jlayers.core import layers
+from jlayers.core.layer import layers
 
 RNG = np.random.default_rng(0)
 

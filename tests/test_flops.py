@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jlayers.flops import FlopCount, flop_count, flops
+from jlayers.inspect.flops import FlopCount, flop_count, flops
 
 
 def compiled_flops(function, *args):

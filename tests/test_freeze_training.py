@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import jlayers as jl
+from jlayers.core.tree import flatten
 from jlayers.train import Batch, TrainState, compile, fit, make_train_step
 from jlayers.train.state import split
-from jlayers.tree import flatten
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 4, 4)).astype(np.float32)

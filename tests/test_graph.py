@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jlayers as jl
-from jlayers.core import layers
+from jlayers.core.layer import layers
 
 
 def shapes(tree):
@@ -219,7 +219,7 @@ def test_wrong_graphs_are_refused_with_the_reason(act, error, text):
 
 
 def test_a_cycle_made_by_hand_is_refused():
-    from jlayers.graph import Node
+    from jlayers.core.graph import Node
 
     x = jl.Input((4,), name="x")
     first = jl.Add()(x, x)

@@ -14,10 +14,10 @@ import pytest
 from keras_parity import relaxed
 
 import jlayers as jl
-from jlayers.layers._colours import contrast, hsv, rgb, smooth
-from jlayers.layers._sampling import affine
-from jlayers.layers.rand_augment import augmentations
-from jlayers.registry import snake_case
+from jlayers.core.registry import snake_case
+from jlayers.layers.image._colors import contrast, hsv, rgb, smooth
+from jlayers.layers.image._sampling import affine
+from jlayers.layers.image.rand_augment import augmentations
 from jlayers.testing.case import jitted
 from jlayers.train import Batch, TrainState, compile, fit, make_train_step
 

@@ -7,7 +7,7 @@ import pytest
 from keras_arguments import ADDED, EVERYWHERE, LEFT_OUT, OTHER_DEFAULT
 
 import jlayers as jl
-from jlayers.core import layers
+from jlayers.core.layer import layers
 from jlayers.preprocessing import registry as preprocessors
 
 OPTIONS = ("name", "trainable", "frozen", "precision")  # of every layer

@@ -10,8 +10,8 @@ from keras_parity import relaxed
 from test_activity import CASES as PENALISED
 
 import jlayers as jl
-from jlayers.core import layers
-from jlayers.tree import flatten
+from jlayers.core.layer import layers
+from jlayers.core.tree import flatten
 
 CELLS = ("SimpleRNNCell", "LSTMCell", "GRUCell")
 CASES = {

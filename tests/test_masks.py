@@ -11,8 +11,8 @@ import pytest
 from keras_parity import data, relaxed
 
 import jlayers as jl
-from jlayers.core import layers, no_params
-from jlayers.masks import combine, expand, joint, mask_of, values_of, with_mask
+from jlayers.core.layer import layers, no_params
+from jlayers.core.masks import combine, expand, joint, mask_of, values_of, with_mask
 from jlayers.testing import check_layer
 from jlayers.testing.properties import PROPERTIES
 

@@ -8,7 +8,7 @@ import pytest
 from keras_parity import data, parity, relaxed
 
 import jlayers as jl
-from jlayers.wiring import observe
+from jlayers.core.wiring import observe
 
 VOLUME = (2, 3, 4, 5, 2)
 

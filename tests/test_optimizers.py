@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from jlayers import optimizers
-from jlayers.registry import Kind
+from jlayers.core.registry import Kind
 
 PARAMS = {"dense": {"kernel": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "bias": jnp.ones(3)}}
 GRADS = jax.tree.map(lambda p: 0.1 * p + 0.01, PARAMS)

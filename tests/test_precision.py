@@ -15,10 +15,10 @@ from keras_parity import data, relaxed
 
 import jlayers as jl
 from jlayers import config
-from jlayers.core import layers
-from jlayers.precision import NAMES, computes_in, get
-from jlayers.shapes import as_spec
-from jlayers.tree import flatten, nbytes
+from jlayers.core.layer import layers
+from jlayers.core.precision import NAMES, computes_in, get
+from jlayers.core.shapes import as_spec
+from jlayers.core.tree import flatten, nbytes
 
 HALF = ("bfloat16", "float16")
 

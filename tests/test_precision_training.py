@@ -10,9 +10,9 @@ import pytest
 
 import jlayers as jl
 from jlayers.config import loads
+from jlayers.core.tree import flatten
 from jlayers.runs import Run, evaluate_run, predict_run, train_run
 from jlayers.train.scaling import FLOOR, LossScale, chosen
-from jlayers.tree import flatten
 
 RNG = np.random.default_rng(0)
 Y = (np.arange(96) % 3).astype(np.int32)

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from jlayers.core import MissingKeyError
-from jlayers.graph import Input
-from jlayers.layers._recurrence import drop
-from jlayers.layers.recurrent import GRU, LSTM, SimpleRNN
+from jlayers.core.graph import Input
+from jlayers.core.layer import MissingKeyError
+from jlayers.layers.recurrent._recurrence import drop
+from jlayers.layers.recurrent.recurrent import GRU, LSTM, SimpleRNN
 
 LAYERS = [SimpleRNN, LSTM, GRU]
 STATES = {SimpleRNN: 1, LSTM: 2, GRU: 1}

@@ -12,8 +12,8 @@ from keras_parity import data
 from test_sequence_wrappers import CHEAP, made, parity, quick
 
 import jlayers as jl
-from jlayers.core import layers
-from jlayers.wiring import child_key
+from jlayers.core.layer import layers
+from jlayers.core.wiring import child_key
 
 KINDS = ["SimpleRNN", "LSTM", "GRU"]
 STATES = {"SimpleRNN": 1, "LSTM": 2, "GRU": 1}

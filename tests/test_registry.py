@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from jlayers.registry import Registry, nearest, snake_case, to_data
+from jlayers.core.registry import Registry, nearest, snake_case, to_data
 
 
 @pytest.fixture

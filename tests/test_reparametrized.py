@@ -10,7 +10,7 @@ import pytest
 from keras_parity import data, relaxed
 
 import jlayers as jl
-from jlayers.core import layers
+from jlayers.core.layer import layers
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from keras_parity import data, relaxed
 
 import jlayers as jl
-from jlayers.core import layers
-from jlayers.tree import flatten, unflatten
+from jlayers.core.layer import layers
+from jlayers.core.tree import flatten, unflatten
 
 CHEAP = {"recurrent_initializer": "glorot_uniform"}  # the QR factorisation takes seconds to compile
 

@@ -9,7 +9,7 @@ from jax import export
 from keras_parity import data, relaxed
 
 import jlayers as jl
-from jlayers.tree import flatten, unflatten
+from jlayers.core.tree import flatten, unflatten
 
 CHEAP = {"recurrent_initializer": "glorot_uniform"}  # the QR factorisation takes seconds to compile
 SEQUENCES = (2, 3, 4)

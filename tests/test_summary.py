@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import pytest
 
 import jlayers as jl
-from jlayers.flops import flops
-from jlayers.observed import given_inputs
-from jlayers.summary import summary
-from jlayers.wiring import routed
+from jlayers.core.wiring import routed
+from jlayers.inspect.flops import flops
+from jlayers.inspect.observed import given_inputs
+from jlayers.inspect.summary import summary
 
 
 def classifier():

@@ -9,7 +9,7 @@ import pytest
 from keras_parity import data
 
 import jlayers as jl
-from jlayers.core import MissingKeyError
+from jlayers.core.layer import MissingKeyError
 
 X = data((2, 5, 4))
 MASK = np.array([5, 3])[:, None, None] > np.arange(5)[None, None, :]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jlayers import tree
+from jlayers.core import tree
 
 PATHS = ["", "base", "base/conv", "base/conv/inner", "head", "block1/conv", "block2/conv", "block2/bn"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from jlayers.config.derive import Call
 from jlayers.config.errors import ConfigError, Path, Problem
 from jlayers.config.reader import Document
-from jlayers.core import Layer
+from jlayers.core.layer import Layer
 
 __all__ = ["Builder"]
 

@@ -20,8 +20,8 @@ from pydantic_core import PydanticCustomError
 
 from jlayers.config.signatures import Argument, arguments, documentation, registry_of
 from jlayers.config.types import Derived, FilePathType, Marker, Nothing, OneOf, Unknown, Whole, adapter, wrong
-from jlayers.core import Layer
-from jlayers.registry import Kind, nearest, to_data
+from jlayers.core.layer import Layer
+from jlayers.core.registry import Kind, nearest, to_data
 
 __all__ = ["Call", "Choice", "Record", "arguments_model", "derived", "section_of"]
 

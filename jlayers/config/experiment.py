@@ -15,10 +15,10 @@ from jlayers.config.overrides import override
 from jlayers.config.reader import Document, read_file, read_text
 from jlayers.config.schema import Settings, Training
 from jlayers.config.validate import validate
-from jlayers.core import Layer
+from jlayers.core.layer import Layer
+from jlayers.core.precision import with_precision
 from jlayers.data import Dataset, hold_out, learn, transform
-from jlayers.freeze import freeze
-from jlayers.precision import with_precision
+from jlayers.transform.freeze import freeze
 
 __all__ = ["Experiment", "load", "loads"]
 

@@ -8,7 +8,7 @@ from jlayers.config.derive import arguments_model, derived
 from jlayers.config.schema import Settings
 from jlayers.config.signatures import KINDS, arguments, documentation, registry_of
 from jlayers.config.types import adapter
-from jlayers.registry import Registry
+from jlayers.core.registry import Registry
 
 __all__ = ["json_schema"]
 

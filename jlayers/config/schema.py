@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 from jlayers.config.derive import Record
 from jlayers.config.signatures import precise
-from jlayers.core import LayerLike
+from jlayers.core.layer import LayerLike
+from jlayers.core.precision import PrecisionLike
 from jlayers.data.dataset import DatasetLike
 from jlayers.losses import LossLike
 from jlayers.metrics import MetricLike
 from jlayers.optimizers import OptimizerLike
-from jlayers.precision import PrecisionLike
 from jlayers.preprocessing import PreprocessorLike
 from jlayers.train.callbacks import EarlyStopping
 from jlayers.train.calls import StepsPerCall

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jlayers.registry import Registry
+from jlayers.core.registry import Registry
 
 __all__ = ["KINDS", "Argument", "arguments", "documentation", "precise", "registry_of", "shown"]
 
@@ -27,7 +27,7 @@ KINDS = {
     "metric": "jlayers.metrics",
     "optimizer": "jlayers.optimizers",
     "schedule": "jlayers.optimizers",
-    "policy": "jlayers.precision",
+    "policy": "jlayers.core.precision",
     "dataset": "jlayers.data",
     "preprocessor": "jlayers.preprocessing",
 }

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.shapes import describe
 from jlayers.data.batches import Batch, order, pad, rows_of
-from jlayers.shapes import describe
 
 __all__ = ["BucketBatches", "bucket_lengths"]
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 
-from jlayers.registry import Kind, Registry
-from jlayers.shapes import describe
+from jlayers.core.registry import Kind, Registry
+from jlayers.core.shapes import describe
 
 __all__ = [
     "Dataset",

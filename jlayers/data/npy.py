@@ -13,8 +13,8 @@ from typing import IO
 
 import numpy as np
 
+from jlayers.core.registry import nearest
 from jlayers.data.idx import MAX_BYTES, read_bytes
-from jlayers.registry import nearest
 
 __all__ = ["read_npy", "read_npz"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jlayers.adapt import adapt, awaits
-from jlayers.core import Layer
-from jlayers.registry import nearest
-from jlayers.shapes import describe
+from jlayers.core.adapt import adapt, awaits
+from jlayers.core.layer import Layer
+from jlayers.core.registry import nearest
+from jlayers.core.shapes import describe
 
 __all__ = ["learn", "transform"]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.registry import nearest
 from jlayers.data.dataset import Dataset, FilePath, hold_out, register
 from jlayers.data.idx import MAX_BYTES
-from jlayers.registry import nearest
 
 __all__ = ["csv", "read_columns", "read_csv", "read_numbers"]
 

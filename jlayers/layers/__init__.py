@@ -1,138 +1,30 @@
-"""The layers, one module per family; every name here is a constructor registered for configurations."""
+"""The layers by family. Every name is a constructor that a configuration can use."""
 
-from jlayers.layers import (
-    _aliases,
-    activation,
-    adaptive_pooling,
-    attention,
-    attention_heads,
-    cache,
-    categories,
-    cells,
-    conv_recurrent,
-    convolution,
-    core,
-    depthwise,
-    einsum,
-    embedding,
-    experts,
-    features,
-    gated,
-    global_pooling,
-    image_affine,
-    image_augmentation,
-    image_colour,
-    image_geometry,
-    image_mixing,
-    image_tone,
-    linear_recurrence,
-    masking,
-    merging,
-    normalization,
-    pooling,
-    position,
-    rand_augment,
-    recurrent,
-    regularization,
-    reshaping,
-    resizing,
-    reversible,
-    rnn,
-    separable,
-    sequence_wrappers,
-    transformer,
-    transposed,
-    unit_norm,
-    vision,
-    weight_norm,
-)
-from jlayers.layers._aliases import *
-from jlayers.layers.activation import *
-from jlayers.layers.adaptive_pooling import *
-from jlayers.layers.attention import *
-from jlayers.layers.attention_heads import *
-from jlayers.layers.cache import *
-from jlayers.layers.categories import *
-from jlayers.layers.cells import *
-from jlayers.layers.conv_recurrent import *
-from jlayers.layers.convolution import *
-from jlayers.layers.core import *
-from jlayers.layers.depthwise import *
-from jlayers.layers.einsum import *
-from jlayers.layers.embedding import *
-from jlayers.layers.experts import *
-from jlayers.layers.features import *
-from jlayers.layers.gated import *
-from jlayers.layers.global_pooling import *
-from jlayers.layers.image_affine import *
-from jlayers.layers.image_augmentation import *
-from jlayers.layers.image_colour import *
-from jlayers.layers.image_geometry import *
-from jlayers.layers.image_mixing import *
-from jlayers.layers.image_tone import *
-from jlayers.layers.linear_recurrence import *
-from jlayers.layers.masking import *
-from jlayers.layers.merging import *
-from jlayers.layers.normalization import *
-from jlayers.layers.pooling import *
-from jlayers.layers.position import *
-from jlayers.layers.rand_augment import *
-from jlayers.layers.recurrent import *
-from jlayers.layers.regularization import *
-from jlayers.layers.reshaping import *
-from jlayers.layers.resizing import *
-from jlayers.layers.reversible import *
-from jlayers.layers.rnn import *
-from jlayers.layers.separable import *
-from jlayers.layers.sequence_wrappers import *
-from jlayers.layers.transformer import *
-from jlayers.layers.transposed import *
-from jlayers.layers.unit_norm import *
-from jlayers.layers.vision import *
-from jlayers.layers.weight_norm import *
+from ._aliases import *
+from .attention import *
+from .convolution import *
+from .core import *
+from .features import *
+from .image import *
+from .merging import *
+from .normalization import *
+from .pooling import *
+from .recurrent import *
+from .regularization import *
+from .reshaping import *
+from .vision import *
 
 __all__: list[str] = []
 __all__ += _aliases.__all__
-__all__ += activation.__all__
-__all__ += adaptive_pooling.__all__
 __all__ += attention.__all__
-__all__ += attention_heads.__all__
-__all__ += categories.__all__
-__all__ += cache.__all__
-__all__ += cells.__all__
-__all__ += conv_recurrent.__all__
 __all__ += convolution.__all__
 __all__ += core.__all__
-__all__ += depthwise.__all__
-__all__ += einsum.__all__
-__all__ += embedding.__all__
-__all__ += experts.__all__
-__all__ += gated.__all__
 __all__ += features.__all__
-__all__ += global_pooling.__all__
-__all__ += masking.__all__
-__all__ += linear_recurrence.__all__
-__all__ += image_affine.__all__
-__all__ += image_augmentation.__all__
-__all__ += image_colour.__all__
-__all__ += image_geometry.__all__
-__all__ += image_mixing.__all__
-__all__ += image_tone.__all__
+__all__ += image.__all__
 __all__ += merging.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
-__all__ += position.__all__
-__all__ += rand_augment.__all__
 __all__ += recurrent.__all__
 __all__ += regularization.__all__
 __all__ += reshaping.__all__
-__all__ += resizing.__all__
-__all__ += reversible.__all__
-__all__ += rnn.__all__
-__all__ += separable.__all__
-__all__ += sequence_wrappers.__all__
-__all__ += transformer.__all__
-__all__ += transposed.__all__
-__all__ += unit_norm.__all__
 __all__ += vision.__all__
-__all__ += weight_norm.__all__

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from jlayers.core import layers
-from jlayers.layers.convolution import Conv1D, Conv2D, Conv3D
-from jlayers.layers.global_pooling import (
+from jlayers.core.layer import layers
+from jlayers.layers.convolution.convolution import Conv1D, Conv2D, Conv3D
+from jlayers.layers.convolution.separable import SeparableConv1D, SeparableConv2D
+from jlayers.layers.convolution.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
+from jlayers.layers.pooling.global_pooling import (
     GlobalAveragePooling1D,
     GlobalAveragePooling2D,
     GlobalAveragePooling3D,
@@ -12,7 +14,7 @@ from jlayers.layers.global_pooling import (
     GlobalMaxPooling2D,
     GlobalMaxPooling3D,
 )
-from jlayers.layers.pooling import (
+from jlayers.layers.pooling.pooling import (
     AveragePooling1D,
     AveragePooling2D,
     AveragePooling3D,
@@ -20,8 +22,6 @@ from jlayers.layers.pooling import (
     MaxPooling2D,
     MaxPooling3D,
 )
-from jlayers.layers.separable import SeparableConv1D, SeparableConv2D
-from jlayers.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 
 __all__ = [
     "AvgPool1D",

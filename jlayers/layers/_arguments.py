@@ -8,8 +8,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jlayers.registry import nearest
-from jlayers.shapes import describe
+from jlayers.core.registry import nearest
+from jlayers.core.shapes import describe
 
 __all__ = [
     "DataFormat",

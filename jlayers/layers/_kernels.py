@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 
-from jlayers.core import Layer, join
-from jlayers.lifting import lift
-from jlayers.precision import precise_in
+from jlayers.core.layer import Layer, join
+from jlayers.core.lifting import lift
+from jlayers.core.precision import precise_in
 
 __all__ = ["find_kernels", "halted", "is_kernel", "standing"]
 

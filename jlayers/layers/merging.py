@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jlayers.core import layer
+from jlayers.core.layer import layer
+from jlayers.core.masks import expand, joint, with_mask
+from jlayers.core.shapes import describe
 from jlayers.layers._arguments import axis_of, need_floating
-from jlayers.masks import expand, joint, with_mask
-from jlayers.shapes import describe
 
 __all__ = ["Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"]
 

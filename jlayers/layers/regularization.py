@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers.core import layer, need_key, no_params
+from jlayers.core.layer import layer, need_key, no_params
+from jlayers.core.lifting import activity_loss
+from jlayers.core.masks import keeps_mask, with_mask
+from jlayers.core.shapes import describe
 from jlayers.layers._arguments import (
     DataFormat,
     channels_at_edge,
@@ -19,11 +22,8 @@ from jlayers.layers._arguments import (
     need_rank,
     spatial_shape,
 )
-from jlayers.lifting import activity_loss
-from jlayers.masks import keeps_mask, with_mask
 from jlayers.ops.dropout import keep_mask
 from jlayers.regularizers import l1_l2
-from jlayers.shapes import describe
 
 __all__ = [
     "ActivityRegularization",

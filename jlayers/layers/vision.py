@@ -10,7 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import activations, constraints, initializers, regularizers
-from jlayers.core import layer, need_key
+from jlayers.core.layer import layer, need_key
+from jlayers.core.masks import keeps_mask
+from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
+from jlayers.core.shapes import describe, param_dtype, wide_dtype
 from jlayers.layers._arguments import (
     DataFormat,
     axis_of,
@@ -24,9 +27,6 @@ from jlayers.layers._arguments import (
     reshaped_to,
     spatial_shape,
 )
-from jlayers.masks import keeps_mask
-from jlayers.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
-from jlayers.shapes import describe, param_dtype, wide_dtype
 
 __all__ = ["DropPath", "LayerScale", "PatchEmbedding", "SqueezeExcite"]
 

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers.registry import Kind, Registry
-from jlayers.shapes import describe, shape_text
+from jlayers.core.registry import Kind, Registry
+from jlayers.core.shapes import describe, shape_text
 
 __all__ = [
     "EPSILON",

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.shapes import describe
 from jlayers.losses.base import Loss, Values, joint, registry, wide
-from jlayers.shapes import describe
 
 __all__ = ["Circle"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jlayers.core.shapes import describe
 from jlayers.losses.base import EPSILON, Loss, Values, aligned, joint, registry
-from jlayers.shapes import describe
 
 __all__ = ["Dice", "Tversky"]
 

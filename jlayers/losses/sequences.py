@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
+from jlayers.core.shapes import describe
 from jlayers.losses.base import Loss, Values, registry, wide
-from jlayers.shapes import describe
 
 __all__ = ["CTC"]
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jlayers.registry import Kind, Registry, Spec, snake_case
-from jlayers.shapes import describe
+from jlayers.core.registry import Kind, Registry, Spec, snake_case
+from jlayers.core.shapes import describe
 
 __all__ = [
     "Metric",

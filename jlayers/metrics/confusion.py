@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.shapes import describe
 from jlayers.losses.base import aligned
 from jlayers.metrics.base import Metric, ratio, registry, spread
-from jlayers.shapes import describe
 
 __all__ = [
     "FalseNegatives",

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.shapes import describe
 from jlayers.losses.base import EPSILON, aligned
 from jlayers.metrics.base import Metric, ratio, registry, spread
-from jlayers.shapes import describe
 
 __all__ = ["AUC"]
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.shapes import describe
 from jlayers.losses.base import EPSILON, aligned
 from jlayers.metrics.base import Metric, registry, spread
-from jlayers.shapes import describe
 
 __all__ = ["F1Score", "FBetaScore"]
 

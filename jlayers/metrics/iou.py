@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.shapes import describe
 from jlayers.metrics.base import Metric, ratio, registry, spread
-from jlayers.shapes import describe
 
 __all__ = ["BinaryIoU", "IoU", "MeanIoU", "OneHotIoU", "OneHotMeanIoU"]
 

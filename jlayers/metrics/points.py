@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.shapes import describe
 from jlayers.losses.base import aligned
 from jlayers.metrics.base import Metric, registry, spread
 from jlayers.metrics.curves import Counts, curve_of, evenly
-from jlayers.shapes import describe
 
 __all__ = [
     "PrecisionAtRecall",

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from jlayers import losses
+from jlayers.core.shapes import describe
 from jlayers.losses.base import EPSILON, aligned
 from jlayers.metrics.base import Metric, mean_of, ratio, registry, spread
-from jlayers.shapes import describe
 
 __all__ = ["ConcordanceCorrelation", "PearsonCorrelation", "Perplexity", "R2Score"]
 

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from jlayers.core.shapes import wide_dtype
 from jlayers.ops.stored import stored
-from jlayers.shapes import wide_dtype
 
 __all__ = [
     "attention_weights",

@@ -30,11 +30,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jlayers.core.shapes import wide_dtype
 from jlayers.ops.depthwise import depthwise_conv
 from jlayers.ops.platform import by_platform
 from jlayers.ops.product import product_flat
 from jlayers.ops.windows import Padding, Pads, cells, padded, pads_of, sum_over_batch
-from jlayers.shapes import wide_dtype
 
 __all__ = [
     "MOST_PATCHES",

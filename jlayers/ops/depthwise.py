@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jlayers.core.shapes import wide_dtype
 from jlayers.ops.platform import by_platform
 from jlayers.ops.windows import Padding, Pads, cells, padded, pads_of
-from jlayers.shapes import wide_dtype
 
 __all__ = ["depthwise_conv", "depthwise_conv_lax", "depthwise_conv_shifted"]
 

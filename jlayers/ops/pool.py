@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jlayers.core.shapes import wide_dtype
 from jlayers.ops.platform import by_platform
 from jlayers.ops.stored import stored
 from jlayers.ops.windows import Pads, cells, padded, pads_of
-from jlayers.shapes import wide_dtype
 
 __all__ = ["avg_pool", "avg_pool_lax", "max_pool", "max_pool_lax"]
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jlayers.masks import expand
+from jlayers.core.masks import expand
 
 __all__ = ["add_bias", "gate_product", "gru_step", "lstm_step", "scan_time"]
 

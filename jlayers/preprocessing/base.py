@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from jlayers.registry import Kind, Registry
-from jlayers.shapes import describe
+from jlayers.core.registry import Kind, Registry
+from jlayers.core.shapes import describe
 
 __all__ = [
     "MODES",

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jlayers.core.shapes import describe
 from jlayers.preprocessing.base import as_integers, as_texts, check_mode, encoded, register
 from jlayers.preprocessing.fingerprint import combined, farmhash, siphash
-from jlayers.shapes import describe
 
 __all__ = ["HashedCrossing", "Hashing", "Salt", "salt_key"]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jlayers.adapt import batches, learns
+from jlayers.core.adapt import batches, learns
 from jlayers.preprocessing.base import as_integers, as_texts, register, registry
 from jlayers.preprocessing.fingerprint import farmhash, siphash
 from jlayers.preprocessing.hashing import Salt, salt_key

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jlayers.adapt import batches, learns
+from jlayers.core.adapt import batches, learns
 from jlayers.preprocessing.base import as_texts, check_mode, register
 from jlayers.preprocessing.lookup import StringLookup, unlearned
 from jlayers.preprocessing.vocabulary import Lookup, learned

@@ -13,10 +13,10 @@ import jax
 import numpy as np
 
 from jlayers.config.writer import to_yaml
-from jlayers.core import layers
+from jlayers.core.layer import layers
+from jlayers.core.registry import to_data
 from jlayers.data import Dataset
 from jlayers.preprocessing import registry as preprocessors
-from jlayers.registry import to_data
 from jlayers.runs.curves import draw_curves
 from jlayers.runs.environment import environment
 from jlayers.runs.weights import load_weights, save_weights, write_atomically

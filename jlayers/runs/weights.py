@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jlayers.registry import nearest
-from jlayers.shapes import describe
-from jlayers.tree import flatten, map_with_path
+from jlayers.core.registry import nearest
+from jlayers.core.shapes import describe
+from jlayers.core.tree import flatten, map_with_path
 
 __all__ = ["load_weights", "save_weights", "write_atomically"]
 

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jlayers.core import Layer
-from jlayers.registry import nearest
-from jlayers.shapes import describe, is_shape
+from jlayers.core.layer import Layer
+from jlayers.core.registry import nearest
+from jlayers.core.shapes import describe, is_shape
 from jlayers.testing.case import Case
 from jlayers.testing.properties import PROPERTIES
 
@@ -62,7 +62,7 @@ def check_layer(
         ValueError: an unknown property in `skip`, or one without a reason.
 
     >>> import jax.numpy as jnp, jlayers as jl
-    >>> from jlayers.core import no_params
+    >>> from jlayers.core.layer import no_params
     >>> from jlayers.testing import check_layer
     >>> check_layer(jl.Dense(3), (2, 4))
     >>> @jl.layer

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jlayers.core import Layer
-from jlayers.shapes import describe
+from jlayers.core.layer import Layer
+from jlayers.core.shapes import describe
 
 __all__ = ["Case", "agree", "agree_in_form", "dot", "equal", "is_float", "jitted", "program"]
 

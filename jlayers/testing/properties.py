@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from jlayers.carry import CARRY, is_carry, reset_state
-from jlayers.core import Layer, MissingKeyError, layers
-from jlayers.freeze import freeze, trainable_mask
-from jlayers.masks import Masked, expand, is_masked, values_of, with_mask
-from jlayers.precision import with_precision
-from jlayers.shapes import as_spec
+from jlayers.core.carry import CARRY, is_carry, reset_state
+from jlayers.core.layer import Layer, MissingKeyError, layers
+from jlayers.core.masks import Masked, expand, is_masked, values_of, with_mask
+from jlayers.core.precision import with_precision
+from jlayers.core.shapes import as_spec
+from jlayers.core.tree import flatten
 from jlayers.testing.case import Case, agree, agree_in_form, dot, equal, is_float, jitted, program
-from jlayers.tree import flatten
+from jlayers.transform.freeze import freeze, trainable_mask
 
 __all__ = ["PROPERTIES"]
 

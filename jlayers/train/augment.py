@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
-from jlayers.core import Layer
+from jlayers.core.layer import Layer
+from jlayers.core.shapes import as_spec, describe
+from jlayers.core.wiring import child_key, noted
 from jlayers.data.batches import Batch
-from jlayers.shapes import as_spec, describe
-from jlayers.wiring import child_key, noted
 
 __all__ = ["augmented", "check_augment"]
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from jlayers.registry import nearest
+from jlayers.core.registry import nearest
 from jlayers.train.state import TrainState
 
 __all__ = ["Callback", "EarlyStopping", "Run"]

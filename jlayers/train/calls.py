@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers.data.batches import ArrayBatches, Batch
-from jlayers.flops import count_jaxpr, primitives
+from jlayers.inspect.flops import count_jaxpr, primitives
 from jlayers.train.sources import Source
 from jlayers.train.state import TrainState
 from jlayers.train.step import TrainStep

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jlayers.core import Layer
+from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches, as_data, leaves, map_arrays
 
 __all__ = ["as_arrays", "check_carried", "check_finite", "class_weights", "whole_number"]

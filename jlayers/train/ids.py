@@ -12,12 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jlayers.core import Layer
+from jlayers.core.layer import Layer
+from jlayers.core.registry import Spec
+from jlayers.core.shapes import as_spec
+from jlayers.core.wiring import observe
 from jlayers.data.batches import leaves
-from jlayers.registry import Spec
-from jlayers.shapes import as_spec
 from jlayers.train.state import inputs_of
-from jlayers.wiring import observe
 
 __all__ = ["Lookup", "check_ids", "lookups"]
 

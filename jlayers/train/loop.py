@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jlayers.core import Layer
+from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches
 from jlayers.train.callbacks import Callback, Run
 from jlayers.train.calls import Calls, StepsPerCall, call_of

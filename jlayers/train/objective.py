@@ -15,17 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers import losses, metrics
-from jlayers.core import Layer
+from jlayers.core.layer import Layer
+from jlayers.core.masks import Masked, mask_of, values_of
+from jlayers.core.precision import widened
+from jlayers.core.registry import Registry, nearest
+from jlayers.core.shapes import as_spec, describe
+from jlayers.core.tree import flatten
 from jlayers.data.batches import Batch
-from jlayers.freeze import trainable_mask
 from jlayers.losses.base import wide
-from jlayers.masks import Masked, mask_of, values_of
 from jlayers.metrics.base import name_of, ratio, spread, start
-from jlayers.precision import widened
-from jlayers.registry import Registry, nearest
-from jlayers.shapes import as_spec, describe
 from jlayers.train.state import inputs_of
-from jlayers.tree import flatten
+from jlayers.transform.freeze import trainable_mask
 
 __all__ = ["Objective", "Plan"]
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jlayers.core import Layer
-from jlayers.precision import computes_in
-from jlayers.shapes import wide_dtype
+from jlayers.core.layer import Layer
+from jlayers.core.precision import computes_in
+from jlayers.core.shapes import wide_dtype
 
 __all__ = ["FLOOR", "LossScale", "LossScaleLike", "begun", "chosen", "held", "scale_of", "scaled", "unscaled"]
 

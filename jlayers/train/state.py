@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import optax
 
 from jlayers import optimizers
-from jlayers.core import Layer
-from jlayers.freeze import trainable_mask
-from jlayers.shapes import as_spec, is_shape
+from jlayers.core.layer import Layer
+from jlayers.core.shapes import as_spec, is_shape
+from jlayers.core.tree import flatten, unflatten
 from jlayers.train.scaling import LossScale, LossScaleLike, begun
-from jlayers.tree import flatten, unflatten
+from jlayers.transform.freeze import trainable_mask
 
 __all__ = ["Moved", "TrainState", "copied", "inputs_of", "merge", "moved", "split"]
 

@@ -16,7 +16,7 @@ import optax
 from jax.core import Tracer
 
 from jlayers import optimizers
-from jlayers.core import Layer
+from jlayers.core.layer import Layer
 from jlayers.data.batches import Batch
 from jlayers.train.augment import augmented, check_augment
 from jlayers.train.objective import Objective, Plan

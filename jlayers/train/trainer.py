@@ -11,7 +11,7 @@ import jax
 import optax
 
 from jlayers import optimizers
-from jlayers.core import Layer
+from jlayers.core.layer import Layer
 from jlayers.losses import LossLike
 from jlayers.metrics import MetricLike
 from jlayers.optimizers import OptimizerLike

@@ -1,0 +1,45 @@
+"""What one call hands to the next: the arrays under `carry` in a layer's state, which begin at zero.
+
+A layer that goes on where its last call ended, such as a recurrent one with `stateful=True` or attention
+with `cache_length`, keeps what it needs under this name. It is the one part of a state that inference moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from jlayers.core.tree import map_with_path
+
+__all__ = ["CARRY", "is_carry", "reset_state"]
+
+CARRY = "carry"
+
+
+def is_carry(path: str) -> bool:
+    """Whether the array at this path of a state is handed from call to call."""
+    return CARRY in path.split("/")
+
+
+def reset_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a model that has seen nothing yet: carries at zero, all else as it is.
+
+    Call it where a new sequence begins: between texts that are generated, between epochs of consecutive
+    batches. What is learned, such as the running statistics of `BatchNormalization`, stays.
+
+    Args:
+        state: of any layer or model.
+
+    >>> import jax, jlayers as jl
+    >>> rnn = jl.SimpleRNN(2, stateful=True)
+    >>> x = jax.numpy.ones((1, 3, 4))
+    >>> params, state = rnn.init(jax.random.key(0), x)
+    >>> y, moved = rnn.apply(params, state, x)
+    >>> bool((moved["carry"]["h"] == y).all())
+    True
+    >>> jl.reset_state(moved)
+    {'carry': {'h': Array([[0., 0.]], dtype=float32)}}
+    """
+    return map_with_path(lambda path, leaf: jnp.zeros_like(leaf) if is_carry(path) else leaf, state)

@@ -1,0 +1,200 @@
+"""Layers made of layers: one after the other, around, repeated, recomputed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.core.layer import Layer, LayerLike, Wiring, layer
+from jlayers.core.masks import combine, values_of
+from jlayers.core.precision import PrecisionLike
+from jlayers.core.shapes import describe
+from jlayers.core.wiring import as_layer, child_key, noted, routed, unique_names
+
+__all__ = ["Remat", "Repeat", "Residual", "Sequential"]
+
+
+def Sequential(
+    *layers: Layer | Iterable[Layer],
+    name: str | None = None,
+    trainable: bool = True,
+    frozen: list[str] | None = None,
+    precision: PrecisionLike | None = None,
+) -> Layer:
+    """Layers in order, each on the output of the one before; itself a layer. As in Keras.
+
+    Args:
+        *layers: layers, or one list of them. An `Input` may stand first: the shape of the data is then
+            checked against it. A layer that appears twice shares its weights.
+        name: name in the parent.
+        trainable: False freezes every layer inside.
+        frozen: relative paths of the layers inside that are frozen; what `freeze` writes.
+        precision: dtypes of the layers inside; what `with_precision` takes.
+
+    Raises:
+        TypeError: something else than a layer among the layers.
+        ValueError: two layers of one name.
+
+    >>> import jax, jlayers as jl
+    >>> model = jl.Sequential([jl.Dense(8, activation="relu"), jl.Dense(2)])
+    >>> params, state = model.init(jax.random.key(0), (1, 4))
+    >>> list(params)
+    ['dense', 'dense_1']
+    """
+    flat: list[Any] = []
+    for item in layers:
+        flat.extend(item if isinstance(item, (list, tuple)) else [item])
+    members = [
+        as_layer(item.as_layer() if hasattr(item, "as_layer") else item, f"Sequential, position {i}")
+        for i, item in enumerate(flat)
+    ]
+    return _sequential(members, name=name, trainable=trainable, frozen=frozen, precision=precision)
+
+
+def _sequential_wiring(layers: Sequence[Layer]) -> Wiring:
+    members = [as_layer(item, f"Sequential, position {i}") for i, item in enumerate(layers)]
+    if not members:
+        raise ValueError("Sequential: expected at least one layer, received none")
+    children = unique_names(members, "Sequential")
+    name_of = {member: name for name, member in children.items()}
+    order = [name_of[member] for member in members]
+
+    def route(call: Any, *inputs: Any) -> Any:
+        first, *rest = order
+        x = call(first, *inputs)
+        for name in rest:
+            x = call(name, x)
+        return x
+
+    return routed(children, route, autocast=False)
+
+
+_sequential = layer(_sequential_wiring, "Sequential")
+
+
+@layer
+def Residual(layer: LayerLike):
+    """`x + layer(x)`: a skip connection around a layer (He et al. 2016, https://arxiv.org/abs/1512.03385).
+
+    Shapes: the layer must give back the shape it was given. Parameters: those of the layer, under `layer`.
+
+    Args:
+        layer: what to go around; a `Sequential` for several.
+
+    Raises:
+        ValueError: the layer changes the shape.
+
+    >>> import jax, jlayers as jl
+    >>> block = jl.Residual(jl.Sequential(jl.Dense(8, activation="relu"), jl.Dense(4)))
+    >>> params, state = block.init(jax.random.key(0), (2, 4))
+    >>> list(params["layer"])
+    ['dense', 'dense_1']
+    """
+
+    def route(call: Any, x: Any) -> Any:
+        y = call("layer", x)
+        _same("Residual", values_of(x), values_of(y))
+        return combine(jnp.add, x, y)
+
+    return routed({"layer": as_layer(layer, "Residual")}, route)
+
+
+@layer
+def Repeat(layer: LayerLike, times: int):
+    """A layer applied `times` times with weights of its own each time, compiled once: `lax.scan` over depth.
+
+    Shapes: the layer must give back the shape and dtype it was given. Parameters and state: those of the
+    layer, under `layer`, each with a leading axis of length `times`. Compile time does not grow with depth.
+
+    Args:
+        layer: the block to repeat.
+        times: how often.
+
+    Raises:
+        ValueError: `times` below 1, or a layer that changes shape or dtype.
+
+    >>> import jax, jlayers as jl
+    >>> tower = jl.Repeat(jl.Residual(jl.Dense(4)), times=12)
+    >>> params, state = tower.init(jax.random.key(0), (2, 4))
+    >>> params["layer"]["layer"]["kernel"].shape
+    (12, 4, 4)
+    """
+    if not isinstance(times, int) or isinstance(times, bool) or times < 1:
+        raise ValueError(f"Repeat: expected times to be a positive whole number, received times={times!r}")
+
+    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+        block = children["layer"]
+
+        def init(key: Any, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+            with noted("layer", block, (x,)):
+                keys = jax.random.split(child_key(key, "layer"), times)
+                params, state = jax.vmap(lambda key: block.init(key, x))(keys)
+            return {"layer": params} if params else {}, {"layer": state} if state else {}
+
+        def apply(params: Any, x: Any, *, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
+            keys = None
+            if block.draws and key is not None:
+                keys = jax.random.split(child_key(key, "layer"), times)
+
+            def step(x: Any, each: Any) -> tuple[Any, Any]:
+                params, state, key = each
+                with noted("layer", block, (x,)), jax.named_scope("layer"):
+                    y, state = block.apply(params, state, x, key=key, train=train)
+                _same("Repeat", x, y)
+                return y, state
+
+            each = (params.get("layer", {}), state.get("layer", {}), keys)
+            x, moved = jax.lax.scan(step, x, each, length=times)
+            return x, {"layer": moved} if moved else {}
+
+        apply.draws = block.draws  # type: ignore[attr-defined]
+        return init, apply
+
+    return Wiring({"layer": as_layer(layer, "Repeat")}, wire, stacked=True)
+
+
+@layer
+def Remat(layer: LayerLike):
+    """A layer whose activations are computed again in the backward pass instead of kept (`jax.checkpoint`).
+
+    Saves memory for time; values and gradients stay the same. Parameters: those of the layer, under `layer`.
+
+    Args:
+        layer: what to recompute.
+
+    >>> import jax, jlayers as jl
+    >>> model = jl.Sequential(jl.Remat(jl.Dense(512, activation="gelu")), jl.Dense(2))
+    >>> list(model.init(jax.random.key(0), (2, 4))[0])
+    ['remat', 'dense']
+    """
+
+    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+        inner_init, inner_apply = routed(children, lambda call, *xs: call("layer", *xs)).wire(children)
+
+        def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
+            def run(params: Any, state: Any, key: Any, *inputs: Any) -> tuple[Any, Any]:
+                return inner_apply(params, *inputs, state=state, key=key, train=train)
+
+            return jax.checkpoint(run)(params, state, key, *inputs)
+
+        apply.draws = inner_apply.draws  # type: ignore[attr-defined]
+        apply.autocast = False  # type: ignore[attr-defined]
+        return inner_init, apply
+
+    return Wiring({"layer": as_layer(layer, "Remat")}, wire)
+
+
+def _same(where: str, x: Any, y: Any) -> None:
+    if _form(x) != _form(y):
+        raise ValueError(
+            f"{where}: expected the layer to give back what it was given, {describe(x)}, received "
+            f"{describe(y)}; add a layer that brings it to that shape"
+        )
+
+
+def _form(x: Any) -> Any:
+    leaves, structure = jax.tree.flatten(x)
+    return structure, [(getattr(leaf, "shape", None), getattr(leaf, "dtype", None)) for leaf in leaves]

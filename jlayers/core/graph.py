@@ -1,0 +1,340 @@
+"""The functional form: `Input` makes a node, calling a layer on nodes makes nodes, `Model` makes a layer.
+
+Nodes are immutable values; nothing is registered anywhere until `Model` reads the graph off its outputs
+and writes it down as a table of named nodes, which is also what YAML holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from jlayers.core.layer import Layer
+from jlayers.core.masks import is_masked, leaves, values_of
+from jlayers.core.node_table import InputLayer, find, in_order, model_from_table, read_table
+from jlayers.core.precision import PrecisionLike
+from jlayers.core.registry import UnknownNameError, nearest, snake_case
+from jlayers.core.shapes import describe, shape_text
+from jlayers.core.wiring import noted, unique_names
+
+__all__ = ["Graph", "Input", "Model", "Node", "graph"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Call:
+    """One use of a layer (or, without a layer, an input of the graph)."""
+
+    layer: Layer | None
+    inputs: tuple[Any, ...]
+    spec: Any
+    name: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Node:
+    """One value of a graph: output number `index` of a call. Made by `Input` and by calling layers.
+
+    Its `spec` is a `Masked` of specs where the value has a mask; shape and dtype are those of the values.
+    """
+
+    call: _Call
+    index: int = 0
+
+    @property
+    def spec(self) -> Any:
+        return leaves(self.call.spec)[self.index]
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """The shape, with None for dimensions that are not fixed; the batch comes first."""
+        return tuple(d if isinstance(d, int) else None for d in values_of(self.spec).shape)
+
+    @property
+    def dtype(self) -> Any:
+        return values_of(self.spec).dtype
+
+    def __repr__(self) -> str:
+        made_by = "Input" if self.call.layer is None else repr(self.call.layer)
+        return f"<Node {self.dtype}{shape_text(values_of(self.spec).shape)} of {self.call.name or made_by}>"
+
+    def _no_arithmetic(self, other: Any) -> Any:
+        raise TypeError(
+            f"expected layers on nodes, received arithmetic of {self!r} and {other!r}; write jl.Add()(a, b), "
+            f"jl.Subtract(), jl.Multiply(), or jl.Lambda(function)(a, b) for anything else"
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __matmul__ = _no_arithmetic
+
+    def feed(self, layer: Layer, inputs: tuple[Any, ...]) -> Any:
+        """Connect `layer` to `inputs`; a single list or tuple stands for several inputs, as in Keras."""
+        return _connect(layer, inputs, None)
+
+    def as_layer(self) -> Layer:
+        """For an input at the head of a `Sequential`: the layer that checks its shape."""
+        if self.call.layer is not None:
+            raise TypeError(f"Sequential takes layers and, at its head, an Input; received {self!r}")
+        return InputLayer(self.shape[1:], dtype=str(self.dtype), name=self.call.name)
+
+
+@functools.cache
+def _scope() -> Any:
+    return export.SymbolicScope()
+
+
+def _symbolic(shape: Sequence[int | None]) -> tuple[Any, ...]:
+    """The shape with a batch in front; None becomes a symbol of its axis."""
+    names = ["batch", *(str(d) if d is not None else f"d{i + 1}" for i, d in enumerate(shape))]
+    return tuple(export.symbolic_shape(", ".join(names), scope=_scope()))
+
+
+def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None = None) -> Node:
+    """An input of a graph, as in Keras.
+
+    Args:
+        shape: without the batch dimension; None for a dimension that may vary.
+        dtype: of the data.
+        name: by which named data find this input.
+
+    >>> import jlayers as jl
+    >>> image = jl.Input((28, 28, 1))
+    >>> jl.Flatten()(image).shape
+    (None, 784)
+    """
+    if isinstance(shape, int) or not all(d is None or (isinstance(d, int) and d >= 0) for d in shape):
+        raise ValueError(
+            f"Input: expected a shape without the batch dimension, such as (28, 28, 1), "
+            f"received shape={shape!r}"
+        )
+    spec = jax.ShapeDtypeStruct(_symbolic(shape), jax.dtypes.canonicalize_dtype(dtype))
+    return Node(_Call(None, (), spec, name))
+
+
+def _connect(layer: Layer, inputs: tuple[Any, ...], name: str | None) -> Any:
+    if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)):
+        inputs = tuple(inputs[0])
+    for leaf in jax.tree.leaves(inputs):
+        if not isinstance(leaf, Node):
+            raise TypeError(
+                f"{layer!r}: expected every input to be a node, received {describe(leaf)}; "
+                f"make constants inside a jl.Lambda"
+            )
+    specs = jax.tree.map(lambda node: node.spec, inputs)
+    with noted(name or layer.name or snake_case(layer.spec.name), layer, specs):
+        params, state = jax.eval_shape(lambda key: layer.init(key, *specs), jax.random.key(0))
+        output, _ = jax.eval_shape(layer.apply, params, state, *specs)
+    call = _Call(layer, inputs, output, name)
+    values, tree = jax.tree.flatten(output, is_leaf=is_masked)
+    return jax.tree.unflatten(tree, [Node(call, i) for i in range(len(values))])
+
+
+def Model(
+    inputs: Any,
+    outputs: Any,
+    name: str | None = None,
+    trainable: bool = True,
+    frozen: list[str] | None = None,
+    precision: PrecisionLike | None = None,
+) -> Layer:
+    """A layer from a graph: what leads from `inputs` to `outputs`.
+
+    Args:
+        inputs: nodes in any pytree. A list gives a layer of several inputs, `apply(params, state, a, b)`;
+            a dict one of named inputs, `apply(params, state, {"a": a, "b": b})`, matched exactly. An inner
+            node may serve as an input: the graph is cut there.
+        outputs: nodes in any pytree; the layer's output has the same structure. Any inner node may be one.
+        name: name in the parent.
+        trainable: False freezes every layer inside.
+        frozen: relative paths of the layers inside that are frozen; what `freeze` writes.
+        precision: dtypes of the layers inside; what `with_precision` takes.
+
+    Raises:
+        ValueError: an input that the outputs need and that is not listed, a listed input that they do not
+            need, or two layers of one name.
+
+    >>> import jax, jlayers as jl
+    >>> a, b = jl.Input((4,), name="a"), jl.Input((4,), name="b")
+    >>> encode = jl.Dense(8)
+    >>> model = jl.Model([a, b], jl.Concatenate()(encode(a), encode(b)))
+    >>> params, state = model.init(jax.random.key(0), (2, 4), (2, 4))
+    >>> y, state = model.apply(params, state, jax.numpy.ones((2, 4)), jax.numpy.ones((2, 4)))
+    >>> list(params), y.shape
+    (['dense'], (2, 16))
+    """
+    listed = _nodes_of(inputs, "inputs")
+    targets = _nodes_of(outputs, "outputs")
+    if duplicates := [n for i, n in enumerate(listed) if n in listed[:i]]:
+        raise ValueError(f"Model: the input {duplicates[0]!r} is listed twice")
+    calls = _reachable(targets, listed)
+    names = _name_calls(calls, listed)
+
+    def ref(node: Node) -> str:
+        if node in listed:
+            return names[node]
+        several = len(leaves(node.call.spec)) > 1
+        return names[node.call] + (f"[{node.index}]" if several else "")
+
+    table: dict[str, Any] = {
+        names[node]: {
+            "input": list(node.shape[1:]),
+            **({} if node.dtype == jnp.float32 else {"dtype": str(node.dtype)}),
+        }
+        for node in listed
+    }
+    first: dict[Layer, str] = {}
+    for call in calls:
+        assert call.layer is not None
+        shared = first.get(call.layer)
+        made = {"layer": call.layer} if shared is None else {"shared": shared}
+        first.setdefault(call.layer, names[call])
+        table[names[call]] = {**made, "inputs": jax.tree.map(ref, list(call.inputs))}
+    return model_from_table(
+        jax.tree.map(ref, inputs),
+        table,
+        jax.tree.map(ref, outputs),
+        name=name,
+        trainable=trainable,
+        frozen=frozen,
+        precision=precision,
+    )
+
+
+def _nodes_of(tree: Any, role: str) -> list[Node]:
+    nodes = jax.tree.leaves(tree)
+    for leaf in nodes:
+        if not isinstance(leaf, Node):
+            raise TypeError(
+                f"Model: expected nodes as {role}, received {leaf!r}; an input is made by jl.Input(shape)"
+            )
+    if not nodes:
+        raise ValueError(f"Model: expected at least one node among the {role}, received {tree!r}")
+    return nodes
+
+
+def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
+    """The calls that the targets need, each after those it depends on."""
+    order: dict[_Call, None] = {}
+    used: set[Node] = set()
+    active: set[_Call] = set()
+    stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(targets)]
+    while stack:
+        node, done = stack.pop()
+        call = node.call
+        if done:
+            active.discard(call)
+            order.setdefault(call)
+        elif node in listed:
+            used.add(node)
+        elif call.layer is None:
+            raise ValueError(
+                f"Model: the outputs need {node!r}, which is not among the inputs; list it, or take an "
+                f"output that does not depend on it"
+            )
+        elif call in active:
+            raise ValueError(f"Model: the graph has a cycle through {call.layer!r}")
+        elif call not in order:
+            active.add(call)
+            stack.append((node, True))
+            stack.extend((n, False) for n in reversed(jax.tree.leaves(call.inputs)))
+    for node in listed:
+        if node not in used:
+            raise ValueError(f"Model: the outputs do not depend on the input {node!r}; remove it")
+    return list(order)
+
+
+def _name_calls(calls: Sequence[_Call], listed: Sequence[Node]) -> dict[Any, str]:
+    """A name for each input node and each call; further calls of one layer are `dense@1`, `dense@2`."""
+    given = {call.layer: call.name for call in reversed(calls) if call.layer and call.name}
+    children = unique_names([call.layer for call in calls if call.layer], "Model", given)
+    name_of = {member: name for name, member in children.items()}
+    names: dict[Any, str] = {}
+    uses: dict[str, int] = {}
+    for call in calls:
+        name = name_of[call.layer]  # type: ignore[index]
+        uses[name] = uses.get(name, -1) + 1
+        names[call] = f"{name}@{uses[name]}" if uses[name] else name
+    taken = set(names.values())
+    for node in listed:
+        name = node.call.name or (
+            "input" if node.call.layer is None else snake_case(node.call.layer.spec.name)
+        )
+        stem, number = name, 0
+        while name in taken:
+            if node.call.name and node.call.layer is None:
+                raise ValueError(f"Model: two parts of the graph are named {name!r}; rename one")
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name)
+        names[node] = name
+    return names
+
+
+# --------------------------------------------------------------------------------------------- surgery
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """The nodes of a model, to take it apart: `inputs` and `outputs` in their structure, others by name."""
+
+    inputs: Any
+    outputs: Any
+    nodes: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.nodes:
+            raise UnknownNameError(f"the graph has no node {name!r}: {nearest(name, self.nodes)}")
+        return self.nodes[name]
+
+
+def graph(model: Layer) -> Graph:
+    """The graph inside a `Model`, or a `Sequential` that starts with an `Input`: for surgery.
+
+    Nodes keep the names that their layers have in the model, so that its weights fit whatever is built
+    from them.
+
+    Raises:
+        TypeError: the layer is neither.
+
+    >>> import jlayers as jl
+    >>> base = jl.Sequential(jl.Input((4,)), jl.Dense(8), jl.Dense(2, name="top"))
+    >>> inner = jl.graph(base)
+    >>> head = jl.Model(inner.inputs, jl.Dense(5, name="new")(inner["dense"]))
+    >>> list(head.children)
+    ['dense', 'new']
+    """
+    arguments = model.spec.arguments
+    nodes: dict[str, Any] = {}
+    children = dict(model.children)
+    if model.spec.name == "Sequential":
+        (name, head), *rest = children.items()
+        if head.spec.name != "InputLayer":
+            raise TypeError(
+                f"graph: expected a Sequential that starts with jl.Input(shape), received {model!r}"
+            )
+        shape, dtype = head.spec.arguments["shape"], head.spec.arguments["dtype"]
+        source = x = nodes[name] = Input(shape, dtype, name)
+        by_layer = {m.made or m: n for n, m in rest}
+        for member in arguments["layers"][1:]:
+            child = by_layer[member.made or member]
+            x = nodes[child] = _connect(children[child], (x,), child)
+        return Graph(source, x, nodes)
+    if model.spec.name != "Model":
+        raise TypeError(f"graph: expected a Model or a Sequential, received {model!r}")
+    table = read_table(arguments["nodes"])
+
+    def node(ref: str) -> Node:
+        return find(nodes, ref)
+
+    for name in in_order(table, arguments["outputs"]):
+        if "input" in table[name]:
+            nodes[name] = Input(table[name]["input"], table[name].get("dtype", "float32"), name)
+        else:
+            child = table[name].get("shared", name)
+            inputs = jax.tree.map(node, tuple(table[name]["inputs"]))
+            nodes[name] = _connect(children[child], inputs, child)
+    return Graph(jax.tree.map(node, arguments["inputs"]), jax.tree.map(node, arguments["outputs"]), nodes)

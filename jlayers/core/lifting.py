@@ -1,0 +1,176 @@
+"""From the short pair that authors write to the canonical one: `state`, `key`, `train` and `mask` on request.
+
+A short `apply` names what it needs as keyword-only arguments; the canonical one takes the first three and
+always returns the state. Masks come with the inputs, as `Masked` values, and none is lost silently.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.core.masks import expand, is_masked, leaves, mask_of, refusal, split, values_of, with_mask
+from jlayers.core.registry import nearest
+from jlayers.core.shapes import as_spec, describe, pluralize
+
+__all__ = [
+    "MissingKeyError",
+    "activity_loss",
+    "frozen_in",
+    "lift",
+    "need_key",
+    "no_params",
+    "penalised",
+]
+
+KEYWORDS = ("state", "key", "train", "mask")
+
+Init = Callable[..., Any]
+Apply = Callable[..., Any]
+
+
+class MissingKeyError(ValueError):
+    """A layer had to draw random numbers and no PRNG key was given."""
+
+
+def no_params(key: Any, *inputs: Any) -> dict[str, Any]:
+    """The `init` of a layer without parameters."""
+    return {}
+
+
+def need_key(key: Any) -> Any:
+    """`key`, or an error that says how to give one."""
+    if key is None:
+        raise MissingKeyError(
+            "this layer draws random numbers here and was given none to draw from: expected a PRNG key, "
+            "received key=None; pass key=jax.random.key(seed) to apply"
+        )
+    return key
+
+
+def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> tuple[Init, Apply]:
+    """The canonical pair from the short one; that of a container is given `Masked` inputs as they are."""
+    parameters = inspect.signature(apply).parameters.values()
+    keywords = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        raise TypeError(f"{type_name}: apply takes {', '.join(KEYWORDS)} by name; replace its **")
+    for keyword in sorted(keywords - set(KEYWORDS)):
+        raise TypeError(
+            f"{type_name}: apply asks for {keyword!r}, expected only keywords out of "
+            f"{', '.join(KEYWORDS)}: {nearest(keyword, KEYWORDS)}"
+        )
+    if lost := sorted({p.name for p in parameters if p.kind is not p.KEYWORD_ONLY} & set(KEYWORDS)):
+        raise TypeError(f"{type_name}: apply must take {lost[0]!r} by keyword only: put it after a '*'")
+    stateful = "state" in keywords
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    most = None if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(positional) - 1
+    least = sum(p.default is p.empty for p in positional) - 1
+    masks_pass = container and "mask" not in keywords
+    mixes = getattr(apply, "keeps_mask", None)
+
+    def count(inputs: tuple[Any, ...]) -> None:
+        if len(inputs) < least or (most is not None and len(inputs) > most):
+            takes = pluralize(least, "input") if least == most else f"{least} to {most or 'any'} inputs"
+            raise TypeError(
+                f"{type_name} takes {takes}, received {len(inputs)}: {describe(inputs) or 'none'}"
+            )
+
+    def kept_mask(inputs: tuple[Any, ...]) -> Any:
+        """The mask that the output has, too; an error if the layer would lose it."""
+        x, *others = inputs
+        if mixes is None or not is_masked(x) or any(map(is_masked, leaves(others))):
+            raise refusal(type_name, inputs)
+        if any(axis % x.values.ndim < x.mask.ndim for axis in mixes):
+            raise refusal(type_name, inputs, f"and mixes axes {mixes} under the mask")
+        return x.mask
+
+    def lifted_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not hasattr(key, "shape"):
+            raise TypeError(
+                f"{type_name}.init: expected a PRNG key first, received key={key!r}; "
+                f"pass jax.random.key(seed)"
+            )
+        specs = tuple(map(as_spec, inputs))
+        count(specs)
+        made = init(key, *(specs if masks_pass else split(type_name, specs)[0]))
+        if stateful and not (isinstance(made, tuple) and len(made) == 2):
+            raise TypeError(
+                f"{type_name}: apply asks for state, so init must return (params, state), "
+                f"received {type(made).__name__}"
+            )
+        params, state = made if stateful else (made, {})
+        if not isinstance(params, dict) or not isinstance(state, dict):
+            raise TypeError(
+                f"{type_name}: params and state are dicts of arrays by name, received "
+                f"{type(params).__name__} and {type(state).__name__}"
+            )
+        return params, state
+
+    def lifted_apply(
+        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
+    ) -> tuple[Any, Any]:
+        count(inputs)
+        given = {"state": state, "key": key, "train": train}
+        kept = None
+        if "mask" in keywords:
+            inputs, masks = split(type_name, inputs)
+            given["mask"] = masks[0] if most == 1 else masks
+        elif not container and any(map(is_masked, leaves(inputs))):
+            kept = kept_mask(inputs)
+            inputs, _ = split(type_name, inputs)
+        out = apply(params, *inputs, **{k: given[k] for k in keywords})
+        output, state = out if stateful else (out, state)
+        return with_mask(output, kept), state
+
+    lifted_apply.draws = getattr(apply, "draws", "key" in keywords)  # type: ignore[attr-defined]
+    lifted_apply.autocast = getattr(apply, "autocast", True)  # type: ignore[attr-defined]
+    return lifted_init, lifted_apply
+
+
+def frozen_in(apply: Apply) -> Apply:
+    """Inference mode, no gradient, and in training no movement of the state."""
+
+    def frozen_apply(
+        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
+    ) -> tuple[Any, Any]:
+        output, moved = apply(jax.lax.stop_gradient(params), state, *inputs, key=key, train=False)
+        return output, state if train else moved
+
+    return frozen_apply
+
+
+def penalised(init: Init, apply: Apply, regularizer: Callable[[jax.Array], jax.Array]) -> tuple[Init, Apply]:
+    """The pair that leaves the penalty of its outputs in the state, as `aux_loss`, beside one of its own."""
+
+    def penalised_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        params, state = init(key, *inputs)
+        return params, {**state, "aux_loss": jnp.zeros((), jnp.float32)}
+
+    def penalised_apply(
+        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
+    ) -> tuple[Any, Any]:
+        held = {name: value for name, value in state.items() if name != "aux_loss"}
+        output, moved = apply(params, held, *inputs, key=key, train=train)
+        loss = activity_loss(regularizer, output)
+        return output, {**moved, "aux_loss": moved["aux_loss"] + loss if "aux_loss" in moved else loss}
+
+    penalised_apply.draws = getattr(apply, "draws", False)  # type: ignore[attr-defined]
+    return penalised_init, penalised_apply
+
+
+def activity_loss(regularizer: Callable[[jax.Array], jax.Array], output: Any) -> jax.Array:
+    """The penalty of all floating arrays of an output, padding aside, over the rows of the batch: float32."""
+    total = jnp.zeros((), jnp.float32)
+    for leaf in leaves(output):
+        y, mask = values_of(leaf), mask_of(leaf)
+        if not jnp.issubdtype(y.dtype, jnp.floating):
+            continue
+        if mask is not None:
+            y = jnp.where(expand(mask, y.ndim), y, 0)
+        rows = max(y.shape[0], 1) if y.ndim else 1
+        total = total + regularizer(y).astype(jnp.float32) / rows
+    return total

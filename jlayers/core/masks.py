@@ -1,0 +1,156 @@
+"""Masks as values: an array beside the mask that says which of its positions are real.
+
+A mask is never an attribute that an operation could lose: a layer transforms it, consumes it, or raises.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Shaped
+
+from jlayers.core.shapes import describe
+
+__all__ = [
+    "Masked",
+    "combine",
+    "expand",
+    "is_masked",
+    "joint",
+    "keeps_mask",
+    "leaves",
+    "mask_of",
+    "refusal",
+    "split",
+    "values_of",
+    "with_mask",
+]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masked:
+    """Values, and a mask over their leading axes: True where a position is real, False where it is padding.
+
+    A pytree like any other: it goes through `jit`, `grad` and `vmap`, and from layer to layer. `Embedding`
+    with `mask_zero=True`, `Masking` and `AttachMask` make one. What stands in padding has no meaning.
+
+    Attributes:
+        values: such as `(batch, time, features)`.
+        mask: boolean, of the leading axes of the values, such as `(batch, time)`.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> x = jl.Masked(jnp.array([[[1.0], [3.0], [9.0]]]), jnp.array([[True, True, False]]))
+    >>> jl.GlobalAveragePooling1D().apply({}, {}, x)[0].tolist()
+    [[2.0]]
+    """
+
+    values: Shaped[Array, ...]
+    mask: Bool[Array, ...]
+
+    def __describe__(self) -> str:
+        return f"{describe(self.values)} with mask {describe(self.mask)}"
+
+
+def is_masked(value: Any) -> bool:
+    return isinstance(value, Masked)
+
+
+def values_of(value: Any) -> Any:
+    """The values without their mask; what has no mask as it is."""
+    return value.values if isinstance(value, Masked) else value
+
+
+def mask_of(value: Any) -> Any:
+    """The mask, or None."""
+    return value.mask if isinstance(value, Masked) else None
+
+
+def with_mask(values: Any, mask: Any) -> Any:
+    """The values as `Masked`, or as they are if the mask is None."""
+    return values if mask is None else Masked(values, mask)
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The leaves of a pytree in which a `Masked` counts as one."""
+    return jax.tree.leaves(tree, is_leaf=is_masked)
+
+
+def keeps_mask(apply: Any = None, *, mixes: Sequence[int] = ()) -> Any:
+    """Mark a short `apply` that works on each position alone: its output has the mask of its first input.
+
+    Args:
+        apply: the function; None to give `mixes` first, as a decorator with arguments.
+        mixes: axes along which elements are mixed. A mask over one of them is refused.
+
+    >>> import jlayers as jl
+    >>> from jlayers.core.layer import no_params
+    >>> @jl.layer
+    ... def Negated():
+    ...     @jl.keeps_mask
+    ...     def apply(params, x):
+    ...         return -x
+    ...     return no_params, apply
+    """
+    if apply is None:
+        return lambda apply: keeps_mask(apply, mixes=mixes)
+    apply.keeps_mask = tuple(mixes)
+    return apply
+
+
+def refusal(type_name: str, inputs: Any, reason: str = "which it neither keeps nor uses") -> TypeError:
+    """The error of a layer that would lose a mask."""
+    return TypeError(
+        f"{type_name}: received {describe(inputs)}, {reason}, so padding would mix with what is real; put "
+        f"jl.DropMask() before it to do without the mask, pool over time before it, or, if it is a layer of "
+        f"yours, let its apply name mask as a keyword or mark it with jl.keeps_mask"
+    )
+
+
+def split(type_name: str, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The plain values, and for each the mask or None, in the same structure."""
+    for value in leaves(inputs):
+        if not isinstance(value, Masked):
+            continue
+        shape = tuple(value.mask.shape)
+        if value.mask.dtype != jnp.bool_ or not shape or shape != tuple(value.values.shape[: len(shape)]):
+            raise ValueError(
+                f"{type_name}: expected a boolean mask over the leading axes of its values, such as "
+                f"(batch, time), received {describe(value)}"
+            )
+    return (
+        jax.tree.map(values_of, inputs, is_leaf=is_masked),
+        jax.tree.map(mask_of, inputs, is_leaf=is_masked),
+    )
+
+
+def expand(mask: Any, rank: int) -> Any:
+    """The mask with axes of size 1 at its end: ready to broadcast against values of that rank."""
+    return mask.reshape(mask.shape + (1,) * (rank - mask.ndim))
+
+
+def joint(*masks: Any) -> Any:
+    """True where all masks are, each of the leading axes of the longest; None is True everywhere."""
+    given = [mask for mask in masks if mask is not None]
+    if not given:
+        return None
+    rank = max(mask.ndim for mask in given)
+    total = expand(given[0], rank)
+    for mask in given[1:]:
+        total = total & expand(mask, rank)
+    return total
+
+
+def combine(function: Callable[..., Any], *inputs: Any) -> Any:
+    """`function` of the values, real where all inputs are: for values of one shape, in a container.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> x = jl.Masked(jnp.ones((1, 2)), jnp.array([[True, False]]))
+    >>> combine(jnp.add, x, jnp.ones((1, 2))).mask.tolist()
+    [[True, False]]
+    """
+    return with_mask(function(*map(values_of, inputs)), joint(*map(mask_of, inputs)))

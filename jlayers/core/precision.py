@@ -1,0 +1,303 @@
+"""Precision: in which dtypes a layer keeps its parameters, computes and answers, as a static fact of a model.
+
+A policy belongs to a layer and to all layers inside it; nothing is global. `jl.with_precision` sets it, and
+the casts at a layer's edges here are all that it does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.core.registry import Kind, Registry, Spec, nearest
+from jlayers.core.shapes import as_spec
+from jlayers.core.tree import match
+
+if TYPE_CHECKING:
+    from jlayers.core.layer import Layer
+
+__all__ = [
+    "NAMES",
+    "Policy",
+    "PrecisionLike",
+    "assigned",
+    "computes_in",
+    "get",
+    "precise_in",
+    "registry",
+    "widened",
+    "with_precision",
+    "written",
+]
+
+DType = Literal["float16", "bfloat16", "float32", "float64"]
+DTYPES = DType.__args__  # type: ignore[attr-defined]
+
+registry = Registry("policy", "policies")
+
+# Keras's names: where parameters are kept, and where is computed.
+NAMES: Mapping[str, tuple[DType, DType]] = {
+    "float16": ("float16", "float16"),
+    "bfloat16": ("bfloat16", "bfloat16"),
+    "float32": ("float32", "float32"),
+    "float64": ("float64", "float64"),
+    "mixed_float16": ("float32", "float16"),
+    "mixed_bfloat16": ("float32", "bfloat16"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """The dtypes of a layer's parameters, of its computation and of its output.
+
+    Keras's policies have Keras's names: "float32", "float64", "bfloat16", "float16", "mixed_bfloat16" and
+    "mixed_float16"; the mixed ones keep parameters in float32 and compute in 16 bits.
+
+    Attributes:
+        param: of the parameters, and so of their gradients and of the optimizer's memory of them.
+        compute: to which parameters and floating inputs are cast. Statistics of normalisations and softmax
+            stay float32 or wider all the same.
+        output: to which floating outputs of the layer that bears the policy are cast; the layers inside it
+            answer in `compute`. None for `compute`, in a container for whatever its layers answer.
+
+    Raises:
+        ValueError: another dtype.
+
+    >>> import jlayers as jl
+    >>> jl.Policy("float32", "bfloat16", output="float32")
+    Policy(param='float32', compute='bfloat16', output='float32')
+    >>> jl.Policy("float32", "half")
+    Traceback (most recent call last):
+    ValueError: Policy: expected one of float16, bfloat16, float32, float64, received compute='half'
+    """
+
+    param: DType = "float32"
+    compute: DType = "float32"
+    output: DType | None = None
+
+    def __post_init__(self) -> None:
+        for name, dtype in dataclasses.asdict(self).items():
+            if dtype not in DTYPES and (name != "output" or dtype is not None):
+                raise ValueError(f"Policy: expected one of {', '.join(DTYPES)}, received {name}={dtype!r}")
+
+    @property
+    def inside(self) -> Policy:
+        """What the layers inside the one that bears this policy bear."""
+        return dataclasses.replace(self, output=None)
+
+    @property
+    def spec(self) -> Spec:
+        """The shortest call that makes the policy, as it is written down."""
+        for name, dtypes in NAMES.items():
+            if self == Policy(*dtypes):
+                return Spec("policy", name, {})
+        return Spec("policy", "Policy", dataclasses.asdict(self))
+
+
+def _register(name: str, param: DType, compute: DType) -> None:
+    def make() -> Policy:
+        return Policy(param, compute)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = f"Parameters in {param}, computation in {compute}."
+    registry.register(name, make)
+
+
+registry.register("Policy", Policy)
+for _name, _dtypes in NAMES.items():
+    _register(_name, *_dtypes)
+
+PolicyLike = Annotated[str | Mapping[str, Any] | Policy, Kind("policy")]
+PrecisionLike = dict[str, PolicyLike | None] | PolicyLike
+
+
+def get(value: Any) -> Policy | None:
+    """A policy from its name, from `{"Policy": arguments}`, or from itself; None stays None."""
+    if value is None or isinstance(value, Policy):
+        return value
+    if isinstance(value, (str, Mapping)):
+        return registry.get(value)
+    raise TypeError(
+        f"expected a policy by name, such as 'mixed_bfloat16', or a jl.Policy, received precision={value!r}"
+    )
+
+
+def with_precision(model: Layer, precision: PrecisionLike) -> Layer:
+    """The model with other dtypes, for all of it or by paths; the one that was given stays as it is.
+
+    Args:
+        model: any layer.
+        precision: a policy, by name or as `jl.Policy`, for the whole model; or a mapping from patterns of
+            paths to policies, with `*` within one name and `**` for any number of names. A policy holds for
+            what its pattern matches and all inside; later patterns override earlier ones. None takes a
+            policy away: a layer without one follows the dtypes of its inputs.
+
+    Raises:
+        ValueError: a pattern that matches no layer.
+        KeyError: an unknown policy.
+
+    >>> import jax, jlayers as jl
+    >>> model = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head"))
+    >>> half = jl.with_precision(model, {"**": "mixed_bfloat16", "head": "float32"})
+    >>> params, state = half.init(jax.random.key(0), (1, 4))
+    >>> y, _ = half.apply(params, state, jax.numpy.ones((1, 4)))
+    >>> str(params["base"]["kernel"].dtype), str(y.dtype)
+    ('float32', 'float32')
+    >>> jl.with_precision(model, "mixed_bfloat16")
+    Sequential([Dense(8, name='base'), Dense(2, name='head')], precision='mixed_bfloat16')
+    """
+    return model.with_precision(precision)
+
+
+def computes_in(model: Layer, dtype: DType) -> bool:
+    """True if a layer of the model bears a policy that computes in this dtype."""
+    return any(policy.compute == dtype for policy in model.precision.values())
+
+
+# ------------------------------------------------------------------------------ which layer bears which
+
+
+def assigned(
+    paths: Sequence[str], current: Mapping[str, Policy], precision: PrecisionLike
+) -> dict[str, Policy]:
+    """The policies by path once `precision`, as `with_precision` takes it, lies over the `current` ones."""
+    policies = dict(current)
+    for pattern, policy in _entries(precision):
+        matched = set(match(pattern, paths))
+        if not matched:
+            raise ValueError(
+                f"the pattern {pattern!r} matches no layer of the model: "
+                f"{nearest(pattern, filter(None, paths))}"
+            )
+        for path in paths:
+            within = any(above in matched for above in _above(path))
+            if not within and path not in matched:
+                continue
+            if policy is None:
+                policies.pop(path, None)
+            else:
+                policies[path] = policy.inside if within else policy
+    return policies
+
+
+def written(paths: Sequence[str], made: Mapping[str, Policy], policies: Mapping[str, Policy]) -> Any:
+    """The shortest plain data that `assigned` makes `policies` of, from the ones a layer was `made` with.
+
+    >>> policies = {"": Policy(), "head": Policy()}
+    >>> written(["", "head"], {}, policies), written(["", "head"], policies, policies)
+    ('float32', None)
+    """
+    data: dict[str, Any] = {}
+    current = dict(made)
+    for path in paths:
+        policy = policies.get(path)
+        if current.get(path) != policy:
+            pattern = path or "**"
+            data[pattern] = None if policy is None else policy.spec.to_data()
+            current = assigned(paths, current, {pattern: policy})
+    if list(data) == ["**"] and data["**"] is not None:
+        return data["**"]
+    return data or None
+
+
+def _entries(precision: Any) -> Iterator[tuple[str, Policy | None]]:
+    if not isinstance(precision, Mapping) or _is_policy(precision):
+        precision = {"**": precision}
+    for pattern, policy in precision.items():
+        yield pattern, get(policy)
+
+
+def _is_policy(value: Mapping[str, Any]) -> bool:
+    return len(value) == 1 and all(name in registry and isinstance(v, Mapping) for name, v in value.items())
+
+
+def _above(path: str) -> Iterable[str]:
+    """The paths of the layers around the one at `path`."""
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+# ----------------------------------------------------------------------------------- what a policy does
+
+
+def precise_in(
+    init: Callable[..., Any], apply: Callable[..., Any], policy: Policy, children: Collection[str] = ()
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The canonical pair under a policy; parameters and outputs of `children` are their own affair.
+
+    An `apply` marked `autocast = False` is given its inputs as they are: it does nothing but hand them on.
+    """
+    autocast = getattr(apply, "autocast", True)
+    answer = policy.output or (policy.compute if autocast and not children else None)
+
+    def own(params: Mapping[str, Any], dtype: DType) -> dict[str, Any]:
+        return {name: value if name in children else _cast(value, dtype) for name, value in params.items()}
+
+    def precise_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], Any]:
+        _need_x64(policy)
+        specs = tuple(map(as_spec, inputs))
+        if autocast:  # parameters are drawn in their own dtype; what reaches children is computed
+            specs = _cast(specs, policy.compute if children else policy.param)
+        params, state = init(key, *specs)
+        return own(params, policy.param), state
+
+    def precise_apply(
+        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
+    ) -> tuple[Any, Any]:
+        _need_x64(policy)
+        if autocast:
+            inputs = _cast(inputs, policy.compute)
+        params = own(params, policy.compute)
+        output, moved = apply(params, state, *inputs, key=key, train=train)
+        return (output if answer is None else _cast(output, answer)), _in_dtypes_of(state, moved)
+
+    precise_apply.draws = getattr(apply, "draws", False)  # type: ignore[attr-defined]
+    return precise_init, precise_apply
+
+
+def widened(tree: Any) -> Any:
+    """Arrays and specs in 16 bits as float32; all else as it is."""
+
+    def leaf(x: Any) -> Any:
+        return _cast(x, "float32") if _is_floating(x) and jnp.finfo(x.dtype).bits < 32 else x
+
+    return jax.tree.map(leaf, tree)
+
+
+def _is_floating(x: Any) -> bool:
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _cast(tree: Any, dtype: Any) -> Any:
+    """Floating arrays and specs in this dtype; all else as it is."""
+
+    def leaf(x: Any) -> Any:
+        if not _is_floating(x):
+            return x
+        return (
+            jax.ShapeDtypeStruct(x.shape, dtype) if isinstance(x, jax.ShapeDtypeStruct) else x.astype(dtype)
+        )
+
+    return jax.tree.map(leaf, tree)
+
+
+def _in_dtypes_of(before: Any, after: Any) -> Any:
+    """A layer's state keeps its dtypes, whatever the layer computes in."""
+    if isinstance(after, Mapping):
+        return {k: _in_dtypes_of(before[k], v) if k in before else v for k, v in after.items()}
+    return after.astype(before.dtype) if _is_floating(before) else after
+
+
+def _need_x64(policy: Policy) -> None:
+    wide = "float64" in (policy.param, policy.compute, policy.output)
+    if wide and jax.dtypes.canonicalize_dtype("float64") != jnp.float64:
+        raise ValueError(
+            f"expected 64 bits to be enabled for precision={policy.spec.to_data()!r}, received "
+            f"jax_enable_x64=False; set the environment variable JAX_ENABLE_X64=1, write "
+            f"jax.config.update('jax_enable_x64', True) first, or run within jax.enable_x64(True)"
+        )

@@ -1,0 +1,279 @@
+"""How a container runs its children: names, keys, parameters, and notes on errors that pass through.
+
+`routed(children, route)` makes a container from named layers and one function that says which runs on
+what; `init` is read off a trace of that function.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from jlayers.core.layer import Layer, Wiring, join, layers
+from jlayers.core.registry import snake_case
+from jlayers.core.shapes import as_spec, describe
+
+__all__ = ["as_layer", "child_key", "noted", "observe", "routed", "unique_names"]
+
+Call = Callable[..., Any]
+
+
+def child_key(key: Any, name: str) -> Any:
+    """The key of the child called `name`: it depends on the name alone, not on the siblings."""
+    return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def as_layer(value: Any, where: str) -> Layer:
+    """A layer from itself or from its data form; anything else is an error that says what to do."""
+    if isinstance(value, Layer):
+        return value
+    if isinstance(value, (str, Mapping)):
+        return layers.get(value)
+    if callable(value) and hasattr(value, "__wrapped__"):
+        raise TypeError(f"{where}: received the constructor {value.__name__}; call it: {value.__name__}(...)")
+    spec = getattr(value, "spec", None)
+    if getattr(spec, "kind", None) == "preprocessor":
+        raise TypeError(
+            f"{where}: expected a layer, received the preprocessor {value!r}: it works on the host, so call "
+            f"it on the data before the model"
+        )
+    raise TypeError(f"{where}: expected a layer, received {value!r}; wrap a function in jl.Lambda")
+
+
+def unique_names(
+    members: Sequence[Layer], where: str, given: Mapping[Layer, str] = MappingProxyType({})
+) -> dict[str, Layer]:
+    """Children by name: the given ones, else `dense`, `dense_1`, ...; a layer used twice counts once.
+
+    Args:
+        members: the layers in order.
+        where: whose children they are, for the error.
+        given: names that stand before the layers' own.
+
+    Raises:
+        ValueError: two different layers bear one name.
+    """
+    distinct = list(dict.fromkeys(members))
+    taken: dict[str, Layer] = {}
+    explicit = {m: name for m in distinct if (name := given.get(m, m.name)) is not None}
+    for member, name in explicit.items():
+        if name in taken:
+            raise ValueError(
+                f"{where}: two layers are named {name!r}: {taken[name]!r} and {member!r}; "
+                f"rename one, or use the same layer object twice to share its weights"
+            )
+        taken[name] = member
+    names: dict[Layer, str] = {}
+    for member in distinct:
+        name = explicit.get(member)
+        if name is None:
+            stem, number = snake_case(member.spec.name), 0
+            name = stem
+            while name in taken:
+                number += 1
+                name = f"{stem}_{number}"
+            taken[name] = member
+        names[member] = name
+    return {names[member]: member for member in distinct}
+
+
+def routed(children: Mapping[str, Layer], route: Callable[..., Any], *, autocast: bool = True) -> Wiring:
+    """A container of `children` in which `route(call, *inputs)` says what runs on what.
+
+    `call(name, *inputs)` runs the child of that name and returns its output. A child called twice shares
+    its weights; each call has its own key. A route that only hands arrays on says `autocast=False`: no
+    precision policy then casts them before they reach the children. Return the result from the constructor
+    of a `@layer`:
+
+    >>> import jax, jlayers as jl
+    >>> from jlayers.core.wiring import routed
+    >>> @jl.layer
+    ... def Twice(layer: jl.Layer):
+    ...     def route(call, x):
+    ...         return call("layer", call("layer", x)) + x
+    ...     return routed({"layer": layer}, route)
+    >>> params, state = Twice(jl.Dense(4)).init(jax.random.key(0), (1, 4))
+    >>> jax.tree.map(lambda p: p.shape, params)
+    {'layer': {'bias': (4,), 'kernel': (4, 4)}}
+    """
+
+    def wire(children: Mapping[str, Layer]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+            with _shared_memo() as memo:
+                leaves, structure = jax.tree.flatten(inputs)
+                site = (id(children), tuple(leaves), structure)
+                if isinstance(key, Tracer):
+                    params, state, memo[site] = _trace_init(children, route, key, inputs)
+                else:
+                    if site not in memo:
+                        jax.eval_shape(lambda key: init(key, *inputs), key)
+                    params, state = _init_children(children, key, memo[site])
+            _refuse_split_sharing(children, params)
+            return _without_empty(params), _without_empty(state)
+
+        def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
+            state = dict(state)
+            calls: Counter[str] = Counter()
+
+            def call(name: str, *xs: Any) -> Any:
+                child = children[name]
+                site = f"{name}@{calls[name]}" if calls[name] else name
+                calls[name] += 1
+                with noted(name, child, xs), jax.named_scope(name):
+                    output, moved = child.apply(
+                        params.get(name, {}),
+                        state.get(name, {}),
+                        *xs,
+                        key=child_key(key, site) if child.draws else None,
+                        train=train,
+                    )
+                if moved:
+                    state[name] = moved
+                _report(name, child, params.get(name, {}), state.get(name, {}), xs, output)
+                return output
+
+            return route(call, *inputs), state
+
+        apply.draws = any(child.draws for child in children.values())  # type: ignore[attr-defined]
+        apply.autocast = autocast  # type: ignore[attr-defined]
+        return init, apply
+
+    return Wiring(dict(children), wire)
+
+
+# The inputs that a trace of `init` found for each child of a container, kept while the outermost `init` runs,
+# so that a nest of containers is traced once and not once per level.
+_memo: contextvars.ContextVar[dict[Any, dict[str, Any]] | None] = contextvars.ContextVar("memo", default=None)
+
+
+@contextlib.contextmanager
+def _shared_memo() -> Iterator[dict[Any, dict[str, Any]]]:
+    memo = _memo.get()
+    token = _memo.set(memo := {} if memo is None else memo)
+    try:
+        yield memo
+    finally:
+        _memo.reset(token)
+
+
+def _trace_init(
+    children: Mapping[str, Layer], route: Callable[..., Any], key: Any, inputs: Any
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Params and state, both traced, and the specs of what each child is first called on."""
+    params: dict[str, Any] = {}
+    state: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
+
+    def call(name: str, *xs: Any) -> Any:
+        child = children[name]
+        with noted(name, child, xs):
+            if name not in seen:
+                seen[name] = tuple(as_spec(x) for x in xs)
+                params[name], state[name] = child.init(child_key(key, name), *seen[name])
+            output, _ = child.apply(params[name], state[name], *xs)
+        return output
+
+    route(call, *jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), inputs))
+    if idle := [name for name in children if name not in seen]:
+        raise ValueError(f"the child {idle[0]!r} is never called: remove it or call it")
+    return params, state, seen
+
+
+def _init_children(
+    children: Mapping[str, Layer], key: Any, seen: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    params: dict[str, Any] = {}
+    state: dict[str, Any] = {}
+    for name, child in children.items():
+        with noted(name, child, seen[name]):
+            params[name], state[name] = child.init(child_key(key, name), *seen[name])
+    return params, state
+
+
+def _without_empty(tree: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in tree.items() if value}
+
+
+def _refuse_split_sharing(children: Mapping[str, Layer], params: Mapping[str, Any]) -> None:
+    """One layer object inside two different children would get two sets of weights: refuse, don't fool."""
+    places: dict[Layer, str] = {}
+    for name, child in children.items():
+        if not params[name]:
+            continue
+        for path, inner in child.walk(name):
+            original = inner.made or inner
+            known = places.setdefault(original, path)
+            if known != path and not inner.children and _holds(params, path):
+                raise ValueError(
+                    f"the layer {inner!r} is at {known!r} and at {path!r}, where its weights would not be "
+                    f"shared: call it in one graph to share them, or make two layers"
+                )
+
+
+def _holds(params: Any, path: str) -> bool:
+    for name in path.split("/"):
+        if not isinstance(params, Mapping) or name not in params:
+            return False
+        params = params[name]
+    return bool(params)
+
+
+# ------------------------------------------------------------------------------------------- notes
+
+_NOTE = "in layer "
+
+
+@contextlib.contextmanager
+def noted(name: str, child: Layer, inputs: Any) -> Iterator[None]:
+    """Let an error keep its type and gain a note with the layer's path, repr and inputs on its way out."""
+    observed = _path.get()
+    token = _path.set(join(observed, name))
+    try:
+        yield
+    except Exception as error:
+        notes = getattr(error, "__notes__", [])
+        place = next((i for i, note in enumerate(notes) if note.startswith(_NOTE)), None)
+        if place is None:
+            error.add_note(f"{_NOTE}{name!r}: {_short(child)}, inputs {describe(inputs) or 'none'}")
+        else:
+            notes[place] = f"{_NOTE}'{name}/" + notes[place].removeprefix(_NOTE)[1:]
+        raise
+    finally:
+        _path.reset(token)
+
+
+def _short(child: Layer, width: int = 200) -> str:
+    text = repr(child)
+    return text if len(text) <= width else text[: width - 4] + "...)"
+
+
+# ------------------------------------------------------------------------------------------ observer
+
+_path: contextvars.ContextVar[str] = contextvars.ContextVar("path", default="")
+_observer: contextvars.ContextVar[Callable[..., None] | None] = contextvars.ContextVar(
+    "observer", default=None
+)
+
+
+@contextlib.contextmanager
+def observe(observer: Callable[..., None]) -> Iterator[None]:
+    """Call `observer(path, layer, params, state, inputs, output)` after each child has run."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
+def _report(name: str, child: Layer, params: Any, state: Any, inputs: Any, output: Any) -> None:
+    if observer := _observer.get():
+        observer(join(_path.get(), name), child, params, state, inputs, output)

@@ -1,0 +1,1 @@
+"""What a model is and costs: observed inputs, FLOPs, tables, pictures."""

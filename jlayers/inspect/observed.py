@@ -1,0 +1,108 @@
+"""What a model says it takes, and what its layers are seen to do when it is traced on shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.core.layer import Layer
+from jlayers.core.shapes import as_spec, is_shape, shape_text
+from jlayers.core.wiring import observe
+from jlayers.inspect.table import shorten
+
+__all__ = ["Declaration", "Run", "declarations", "given_inputs", "observed_runs"]
+
+
+def given_inputs(model: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Specs of `inputs`, or, if there are none, of those that the model declares, with a batch of 1."""
+    return as_spec(_typed(model, inputs)) if inputs else _declared_inputs(model)
+
+
+def _declared_inputs(model: Layer) -> tuple[Any, ...]:
+    found = declarations(model)
+    if found is None:
+        raise TypeError(
+            f"{shorten(repr(model), 80)} does not say what it takes: expected its inputs, as arrays or as "
+            f"shapes with the batch, such as (32, 28, 28, 1); received none"
+        )
+    for declared in jax.tree.leaves(found):
+        if None in declared.shape:
+            shape = shape_text((None, *declared.shape))
+            raise TypeError(
+                f"{shorten(repr(model), 80)} takes an input of shape {shape}, which "
+                f"is not fixed: expected its inputs, as arrays or as shapes; received none"
+            )
+    return jax.tree.map(lambda d: jax.ShapeDtypeStruct((1, *d.shape), d.dtype), found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """What a model says of one input: its shape without the batch, None where it may vary, and dtype."""
+
+    shape: tuple[int | None, ...]
+    dtype: Any
+
+
+def declarations(model: Layer) -> tuple[Any, ...] | None:
+    """A `Declaration` for each input, in the structure of the call; None if the model declares nothing."""
+    arguments = model.spec.arguments
+    if model.spec.name == "InputLayer":
+        return (Declaration(tuple(arguments["shape"]), jnp.dtype(arguments["dtype"])),)
+    if model.spec.name == "Sequential":
+        return declarations(next(iter(model.children.values())))
+    if model.spec.name in ("LoRA", "Remat", "Residual"):  # which hand their inputs on
+        return declarations(model.children["layer"])
+    if model.spec.name != "Model":
+        return None
+    nodes, inputs = arguments["nodes"], arguments["inputs"]
+
+    def declaration(name: str) -> Any:
+        return Declaration(tuple(nodes[name]["input"]), jnp.dtype(nodes[name].get("dtype", "float32")))
+
+    listed = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
+    return jax.tree.map(declaration, listed)
+
+
+def _typed(model: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Bare shapes get the dtype that the model declares for that input, where it declares one."""
+    declared = declarations(model)
+    if declared is None or not all(map(is_shape, inputs)) or len(inputs) != len(declared):
+        return inputs
+    return tuple(
+        jax.ShapeDtypeStruct(tuple(shape), d.dtype) if isinstance(d, Declaration) else shape
+        for shape, d in zip(inputs, declared, strict=True)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of a layer in a trace: what it was given and what it gave, as specs."""
+
+    layer: Layer
+    params: Any
+    state: Any
+    inputs: tuple[Any, ...]
+    output: Any
+
+
+def observed_runs(model: Layer, specs: tuple[Any, ...]) -> dict[str, list[Run]]:
+    """The runs of every layer in one forward pass of `model`, by path; '' is the model itself."""
+    seen: dict[str, list[Run]] = {}
+
+    def observer(path: str, layer: Layer, *values: Any) -> None:
+        seen.setdefault(path, []).append(Run(layer, *jax.tree.map(_spec_of, values)))
+
+    def forward(params: Any, state: Any, *inputs: Any) -> Any:
+        return model.apply(params, state, *inputs)[0]
+
+    params, state = jax.eval_shape(lambda key: model.init(key, *specs), jax.random.key(0))
+    with observe(observer):
+        output = jax.eval_shape(forward, params, state, *specs)
+    return {"": [Run(model, params, state, specs, output)], **seen}
+
+
+def _spec_of(value: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(value.shape, value.dtype)

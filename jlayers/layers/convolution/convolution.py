@@ -1,0 +1,360 @@
+"""Convolutions over one, two and three spatial axes: one function of the rank under three constructors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jlayers import activations, constraints, initializers, regularizers
+from jlayers.core.layer import layer
+from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
+from jlayers.core.shapes import describe, param_dtype
+from jlayers.layers._arguments import (
+    DataFormat,
+    choice,
+    need_features,
+    need_floating,
+    need_rank,
+    per_axis,
+    positive,
+    reshaped_to,
+    spatial_shape,
+)
+from jlayers.ops.conv import conv
+
+__all__ = ["Conv1D", "Conv2D", "Conv3D"]
+
+# Cells of padding: as many all around, or for each axis as many on both sides or (before, after).
+Pads = int | tuple[int | tuple[int, int], ...]
+
+_AXES = {1: "W", 2: "HW", 3: "DHW"}
+
+
+def dimension_numbers(rank: int, data_format: str | None) -> tuple[str, str, str]:
+    """How `lax` is told the layouts of data, kernel and result: `("NHWC", "HWIO", "NHWC")`."""
+    axes = _AXES[rank]
+    data = f"NC{axes}" if data_format == "channels_first" else f"N{axes}C"
+    return data, f"{axes}IO", data
+
+
+def spatial_sizes(x: Any, data_format: str | None) -> tuple[Any, ...]:
+    return x.shape[2:] if data_format == "channels_first" else x.shape[1:-1]
+
+
+def need_room(type_name: str, x: Any, data_format: str | None, extent: Sequence[int], padding: Any) -> None:
+    """A window larger than the data with its padding would leave nothing."""
+    if padding in ("same", "causal"):
+        return
+    added = [0] * len(extent) if padding == "valid" else map(sum, padding)
+    sizes = zip(spatial_sizes(x, data_format), added, extent, strict=True)
+    if any(isinstance(size, int) and size + more < most for size, more, most in sizes):
+        raise ValueError(
+            f"{type_name}: the window {tuple(extent)} is larger than the input {describe(x)}: expected a "
+            f"larger input, a smaller window, or padding='same', received padding={padding!r}"
+        )
+
+
+def geometry(
+    type_name: str,
+    rank: int,
+    kernel_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    dilation_rate: int | Sequence[int],
+    data_format: str | None,
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Window, strides and dilation, one number per axis, after all checks that need no data."""
+    window = per_axis(type_name, "kernel_size", kernel_size, rank)
+    steps = per_axis(type_name, "strides", strides, rank)
+    dilation = per_axis(type_name, "dilation_rate", dilation_rate, rank)
+    choice(type_name, "data_format", data_format or "channels_last", ("channels_last", "channels_first"))
+    if max(steps) > 1 and max(dilation) > 1:
+        raise ValueError(
+            f"{type_name}: expected strides or dilation_rate to be 1, "
+            f"received strides={strides!r}, dilation_rate={dilation_rate!r}"
+        )
+    return window, steps, dilation
+
+
+def pads_of(
+    type_name: str, rank: int, padding: Any, paddings: Sequence[str] = ("valid", "same")
+) -> str | tuple[tuple[int, int], ...]:
+    """The padding by name, or as cells before and after per axis."""
+    if isinstance(padding, str):
+        return choice(type_name, "padding", padding, paddings)
+    entries = (padding,) * rank if _is_count(padding) else padding
+    if isinstance(entries, (tuple, list)) and len(entries) == rank:
+        pairs = [(e, e) if _is_count(e) else e for e in entries]
+        if all(isinstance(p, (tuple, list)) and len(p) == 2 and all(map(_is_count, p)) for p in pairs):
+            return tuple((before, after) for before, after in pairs)
+    raise ValueError(
+        f"{type_name}: expected padding out of {', '.join(map(repr, paddings))}, or a whole number of cells, "
+        f"or for each of {rank} axes one or a pair (before, after), such as {((1, 2),) * rank}, received "
+        f"padding={padding!r}"
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def reach(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
+    """How many positions the window spans, its gaps included."""
+    return tuple((w - 1) * d + 1 for w, d in zip(window, dilation, strict=True))
+
+
+def finished(y: jax.Array, params: Any, channel_axis: int, activate: Any) -> jax.Array:
+    """The bias added, if there is one, and the activation applied."""
+    if "bias" in params:
+        y = y + reshaped_to(y, params["bias"], [channel_axis])
+    return activate(y) if activate else y
+
+
+def _conv(
+    type_name: str,
+    rank: int,
+    filters: int,
+    kernel_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: Any,
+    data_format: str | None,
+    dilation_rate: int | Sequence[int],
+    groups: int,
+    activation: Any,
+    use_bias: bool,
+    kernel_initializer: Any,
+    bias_initializer: Any,
+    regularized: Sequence[Any],
+) -> Any:
+    positive(type_name, "filters", filters)
+    positive(type_name, "groups", groups)
+    paddings = ("valid", "same", "causal") if rank == 1 else ("valid", "same")
+    padding = pads_of(type_name, rank, padding, paddings)
+    window, steps, dilation = geometry(type_name, rank, kernel_size, strides, dilation_rate, data_format)
+    if filters % groups:
+        raise ValueError(
+            f"{type_name}: expected filters to be a multiple of groups, "
+            f"received filters={filters!r}, groups={groups!r}"
+        )
+    activate = activations.get(activation)
+    make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
+    for regularizer in regularized:
+        regularizers.get(regularizer)
+    channel_axis = 1 if data_format == "channels_first" else -1
+    extent = reach(window, dilation)
+    pads: Any = ((extent[0] - 1, 0),) if padding == "causal" else padding
+
+    def check(x: Any) -> None:
+        need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
+        need_floating(type_name, x)
+        need_room(type_name, x, data_format, extent, padding)
+
+    def init(key: Any, x: Any) -> dict[str, Any]:
+        check(x)
+        channels = x.shape[channel_axis]
+        if channels % groups:
+            raise ValueError(
+                f"{type_name}: expected the channels of the input to be a multiple of groups, "
+                f"received groups={groups!r}, {describe(x)}"
+            )
+        kernel_key, bias_key = jax.random.split(key)
+        shape = (*window, channels // groups, filters)
+        params = {"kernel": make_kernel(kernel_key, shape, param_dtype(x))}
+        if use_bias:
+            params["bias"] = make_bias(bias_key, (filters,), param_dtype(x))
+        return params
+
+    def apply(params: Any, x: jax.Array) -> jax.Array:
+        check(x)
+        kernel = params["kernel"].astype(x.dtype)
+        need_features(type_name, x, channel_axis, kernel.shape[-2] * groups, "channels")
+        last = jnp.moveaxis(x, channel_axis, -1)
+        y = jnp.moveaxis(conv(last, kernel, steps, pads, dilation, groups), -1, channel_axis)
+        return finished(y, params, channel_axis, activate)
+
+    return init, apply
+
+
+@layer
+def Conv1D(
+    filters: int,
+    kernel_size: int | tuple[int],
+    strides: int | tuple[int] = 1,
+    padding: Literal["valid", "same", "causal"] | Pads = "valid",
+    data_format: DataFormat | None = None,
+    dilation_rate: int | tuple[int] = 1,
+    groups: int = 1,
+    activation: ActivationLike | None = None,
+    use_bias: bool = True,
+    kernel_initializer: InitializerLike = "glorot_uniform",
+    bias_initializer: InitializerLike = "zeros",
+    kernel_regularizer: RegularizerLike | None = None,
+    bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
+):
+    """A convolution along a sequence. As in Keras.
+
+    Shapes: `(batch, steps, channels)` to `(batch, new_steps, filters)`. Parameters: `kernel`
+    `(kernel_size, channels / groups, filters)`, `bias` `(filters,)`.
+
+    Args:
+        filters: channels of the output.
+        kernel_size: length of the window.
+        strides: steps between windows.
+        padding: "valid" for none; "same" for `ceil(steps / strides)` outputs; "causal" to see the past only;
+            or cells of zeros, one number or ((before, after),): Keras takes no such.
+        data_format: "channels_last", which is the default, or "channels_first".
+        dilation_rate: distance between the cells of the window.
+        groups: the channels are split into so many parts, each with its own filters.
+        activation: applied to the result; None for none.
+        use_bias: whether to add a bias.
+        kernel_initializer: first values of the kernel.
+        bias_initializer: first values of the bias.
+        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
+        bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
+        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what the bias is held to.
+
+    Raises:
+        ValueError: sizes below 1, unknown padding, strides with dilation, groups that do not divide the
+            channels, a window larger than the input, or an input of another rank.
+        TypeError: whole numbers as input.
+
+    >>> import jax, jlayers as jl
+    >>> conv = jl.Conv1D(8, 3, padding="causal")
+    >>> params, state = conv.init(jax.random.key(0), (2, 10, 4))
+    >>> conv.apply(params, state, jax.numpy.ones((2, 10, 4)))[0].shape
+    (2, 10, 8)
+    """
+    constraints.check(kernel_constraint, bias_constraint)
+    return _conv(
+        "Conv1D", 1, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
+        use_bias, kernel_initializer, bias_initializer, (kernel_regularizer, bias_regularizer),
+    )  # fmt: skip
+
+
+@layer
+def Conv2D(
+    filters: int,
+    kernel_size: int | tuple[int, int],
+    strides: int | tuple[int, int] = (1, 1),
+    padding: Literal["valid", "same"] | Pads = "valid",
+    data_format: DataFormat | None = None,
+    dilation_rate: int | tuple[int, int] = (1, 1),
+    groups: int = 1,
+    activation: ActivationLike | None = None,
+    use_bias: bool = True,
+    kernel_initializer: InitializerLike = "glorot_uniform",
+    bias_initializer: InitializerLike = "zeros",
+    kernel_regularizer: RegularizerLike | None = None,
+    bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
+):
+    """A convolution over images. As in Keras.
+
+    Shapes: `(batch, height, width, channels)` to `(batch, new_height, new_width, filters)`. Parameters:
+    `kernel` `(*kernel_size, channels / groups, filters)`, `bias` `(filters,)`.
+
+    Args:
+        filters: channels of the output.
+        kernel_size: height and width of the window, or one number for both.
+        strides: steps between windows.
+        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
+            or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
+        data_format: "channels_last", which is the default, or "channels_first".
+        dilation_rate: distance between the cells of the window.
+        groups: the channels are split into so many parts, each with its own filters.
+        activation: applied to the result; None for none.
+        use_bias: whether to add a bias.
+        kernel_initializer: first values of the kernel.
+        bias_initializer: first values of the bias.
+        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
+        bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
+        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what the bias is held to.
+
+    Raises:
+        ValueError: sizes below 1, unknown padding, strides with dilation, groups that do not divide the
+            channels, a window larger than the input, or an input of another rank.
+        TypeError: whole numbers as input.
+
+    >>> import jax, jlayers as jl
+    >>> conv = jl.Conv2D(32, (3, 3), activation="relu")
+    >>> params, state = conv.init(jax.random.key(0), (2, 28, 28, 1))
+    >>> conv.apply(params, state, jax.numpy.ones((2, 28, 28, 1)))[0].shape
+    (2, 26, 26, 32)
+    """
+    constraints.check(kernel_constraint, bias_constraint)
+    return _conv(
+        "Conv2D", 2, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
+        use_bias, kernel_initializer, bias_initializer, (kernel_regularizer, bias_regularizer),
+    )  # fmt: skip
+
+
+@layer
+def Conv3D(
+    filters: int,
+    kernel_size: int | tuple[int, int, int],
+    strides: int | tuple[int, int, int] = (1, 1, 1),
+    padding: Literal["valid", "same"] | Pads = "valid",
+    data_format: DataFormat | None = None,
+    dilation_rate: int | tuple[int, int, int] = (1, 1, 1),
+    groups: int = 1,
+    activation: ActivationLike | None = None,
+    use_bias: bool = True,
+    kernel_initializer: InitializerLike = "glorot_uniform",
+    bias_initializer: InitializerLike = "zeros",
+    kernel_regularizer: RegularizerLike | None = None,
+    bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
+):
+    """A convolution over volumes. As in Keras.
+
+    Shapes: `(batch, depth, height, width, channels)` to the same with new sizes and `filters` channels.
+    Parameters: `kernel` `(*kernel_size, channels / groups, filters)`, `bias` `(filters,)`.
+
+    Args:
+        filters: channels of the output.
+        kernel_size: depth, height and width of the window, or one number for all.
+        strides: steps between windows.
+        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
+            or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
+        data_format: "channels_last", which is the default, or "channels_first".
+        dilation_rate: distance between the cells of the window.
+        groups: the channels are split into so many parts, each with its own filters.
+        activation: applied to the result; None for none.
+        use_bias: whether to add a bias.
+        kernel_initializer: first values of the kernel.
+        bias_initializer: first values of the bias.
+        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
+        bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
+        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what the bias is held to.
+
+    Raises:
+        ValueError: sizes below 1, unknown padding, strides with dilation, groups that do not divide the
+            channels, a window larger than the input, or an input of another rank.
+        TypeError: whole numbers as input.
+
+    >>> import jax, jlayers as jl
+    >>> conv = jl.Conv3D(2, 3, padding="same")
+    >>> params, state = conv.init(jax.random.key(0), (1, 4, 4, 4, 1))
+    >>> conv.apply(params, state, jax.numpy.ones((1, 4, 4, 4, 1)))[0].shape
+    (1, 4, 4, 4, 2)
+    """
+    constraints.check(kernel_constraint, bias_constraint)
+    return _conv(
+        "Conv3D", 3, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
+        use_bias, kernel_initializer, bias_initializer, (kernel_regularizer, bias_regularizer),
+    )  # fmt: skip

@@ -1,0 +1,300 @@
+"""Transposed convolutions: the gradient of a convolution with respect to its input, as a layer.
+
+An image grows by its strides. The kernel is turned over, and its last two axes are (out, in): read
+backwards, it is that of the convolution from output to input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jlayers import activations, constraints, initializers, regularizers
+from jlayers.core.layer import layer
+from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
+from jlayers.core.shapes import param_dtype
+from jlayers.layers._arguments import (
+    DataFormat,
+    choice,
+    need_features,
+    need_floating,
+    need_rank,
+    per_axis,
+    positive,
+    spatial_shape,
+)
+from jlayers.layers.convolution.convolution import finished, geometry, reach
+from jlayers.ops.conv_transpose import conv_transpose
+
+__all__ = ["Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"]
+
+
+def _pads(extent: int, stride: int, padding: str, extra: int | None) -> tuple[int, int]:
+    """Zeros before and after the input, which has been spread by the stride, for Keras's output length.
+
+    That is, of `n` positions: "valid" `(n - 1) * stride + max(extent, stride)`, "same" `n * stride`; with
+    `output_padding` "valid" `(n - 1) * stride + extent + extra`, "same" with the parity of `extent` in its
+    place.
+    """
+    if padding == "valid":
+        after = max(stride - extent, 0) if extra is None else extra
+        return extent - 1, extent - 1 + after
+    total = extent + stride - 2 if extra is None else extent + extent % 2 - 2 + extra
+    before = min((total + 1) // 2, extent - 1)
+    return before, total - before
+
+
+def _transposed(
+    type_name: str,
+    rank: int,
+    filters: int,
+    kernel_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str,
+    output_padding: int | Sequence[int] | None,
+    data_format: str | None,
+    dilation_rate: int | Sequence[int],
+    activation: Any,
+    use_bias: bool,
+    kernel_initializer: Any,
+    bias_initializer: Any,
+    regularized: Sequence[Any],
+    constrained: Sequence[Any],
+) -> Any:
+    positive(type_name, "filters", filters)
+    choice(type_name, "padding", padding, ("valid", "same"))
+    window, steps, dilation = geometry(type_name, rank, kernel_size, strides, dilation_rate, data_format)
+    extra: Sequence[int | None] = (None,) * rank
+    if output_padding is not None:
+        extra = sizes = per_axis(type_name, "output_padding", output_padding, rank, least=0)
+        if any(size >= step for size, step in zip(sizes, steps, strict=True)):
+            raise ValueError(
+                f"{type_name}: expected output_padding below strides, "
+                f"received output_padding={output_padding!r}, strides={strides!r}"
+            )
+    activate = activations.get(activation)
+    make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
+    for regularizer in regularized:
+        regularizers.get(regularizer)
+    constraints.check(*constrained)
+    channel_axis = 1 if data_format == "channels_first" else -1
+    sides = zip(reach(window, dilation), steps, extra, strict=True)
+    pads = [_pads(extent, step, padding, more) for extent, step, more in sides]
+
+    def check(x: Any) -> None:
+        need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
+        need_floating(type_name, x)
+
+    def init(key: Any, x: Any) -> dict[str, Any]:
+        check(x)
+        kernel_key, bias_key = jax.random.split(key)
+        shape = (*window, filters, x.shape[channel_axis])
+        params = {"kernel": make_kernel(kernel_key, shape, param_dtype(x))}
+        if use_bias:
+            params["bias"] = make_bias(bias_key, (filters,), param_dtype(x))
+        return params
+
+    def apply(params: Any, x: jax.Array) -> jax.Array:
+        check(x)
+        kernel = params["kernel"].astype(x.dtype)
+        need_features(type_name, x, channel_axis, kernel.shape[-1], "channels")
+        last = jnp.moveaxis(x, channel_axis, -1)
+        y = jnp.moveaxis(conv_transpose(last, kernel, steps, pads, dilation), -1, channel_axis)
+        return finished(y, params, channel_axis, activate)
+
+    return init, apply
+
+
+@layer
+def Conv1DTranspose(
+    filters: int,
+    kernel_size: int | tuple[int],
+    strides: int | tuple[int] = 1,
+    padding: Literal["valid", "same"] = "valid",
+    output_padding: int | tuple[int] | None = None,
+    data_format: DataFormat | None = None,
+    dilation_rate: int | tuple[int] = 1,
+    activation: ActivationLike | None = None,
+    use_bias: bool = True,
+    kernel_initializer: InitializerLike = "glorot_uniform",
+    bias_initializer: InitializerLike = "zeros",
+    kernel_regularizer: RegularizerLike | None = None,
+    bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
+):
+    """A transposed convolution along a sequence, which makes it longer. As in Keras.
+
+    Shapes: `(batch, steps, channels)` to `(batch, new_steps, filters)`. Parameters: `kernel`
+    `(*kernel_size, filters, channels)`, `bias` `(filters,)`. For initialisers that read the kernel as
+    (in, out), inputs and outputs are thus exchanged, as in Keras.
+
+    Args:
+        filters: channels of the output.
+        kernel_size: length of the window.
+        strides: factor by which the sequence grows.
+        padding: "valid" for the whole result; "same" for `size * strides` outputs.
+        output_padding: positions added at the end, fewer than the strides; None for Keras's lengths:
+            `(size - 1) * strides + max(window, strides)` if "valid". Given, even as 0, the length is
+            `(size - 1) * strides + window + output_padding`; if "same", with `window % 2` for the window.
+        data_format: "channels_last", which is the default, or "channels_first".
+        dilation_rate: distance between the cells of the window.
+        activation: applied to the result; None for none.
+        use_bias: whether to add a bias.
+        kernel_initializer: first values of the kernel.
+        bias_initializer: first values of the bias.
+        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
+        bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
+        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what the bias is held to.
+
+    Raises:
+        ValueError: sizes below 1, unknown padding, strides with dilation, output padding of the strides or
+            more, or an input of another rank.
+        TypeError: whole numbers as input.
+
+    >>> import jax, jlayers as jl
+    >>> conv = jl.Conv1DTranspose(2, 3, strides=2, padding="same")
+    >>> params, state = conv.init(jax.random.key(0), (1, 5, 4))
+    >>> conv.apply(params, state, jax.numpy.ones((1, 5, 4)))[0].shape
+    (1, 10, 2)
+    """
+    return _transposed(
+        "Conv1DTranspose", 1, filters, kernel_size, strides, padding, output_padding, data_format,
+        dilation_rate, activation, use_bias, kernel_initializer, bias_initializer,
+        (kernel_regularizer, bias_regularizer), (kernel_constraint, bias_constraint),
+    )  # fmt: skip
+
+
+@layer
+def Conv2DTranspose(
+    filters: int,
+    kernel_size: int | tuple[int, int],
+    strides: int | tuple[int, int] = (1, 1),
+    padding: Literal["valid", "same"] = "valid",
+    output_padding: int | tuple[int, int] | None = None,
+    data_format: DataFormat | None = None,
+    dilation_rate: int | tuple[int, int] = (1, 1),
+    activation: ActivationLike | None = None,
+    use_bias: bool = True,
+    kernel_initializer: InitializerLike = "glorot_uniform",
+    bias_initializer: InitializerLike = "zeros",
+    kernel_regularizer: RegularizerLike | None = None,
+    bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
+):
+    """A transposed convolution over images, which makes them larger. As in Keras.
+
+    Shapes: `(batch, height, width, channels)` to
+    `(batch, new_height, new_width, filters)`. Parameters: `kernel`
+    `(*kernel_size, filters, channels)`, `bias` `(filters,)`. For initialisers that read the kernel as
+    (in, out), inputs and outputs are thus exchanged, as in Keras.
+
+    Args:
+        filters: channels of the output.
+        kernel_size: height and width of the window, or one number for both.
+        strides: factors by which height and width grow.
+        padding: "valid" for the whole result; "same" for `size * strides` outputs.
+        output_padding: positions added at the end, fewer than the strides; None for Keras's lengths:
+            `(size - 1) * strides + max(window, strides)` if "valid". Given, even as 0, the length is
+            `(size - 1) * strides + window + output_padding`; if "same", with `window % 2` for the window.
+        data_format: "channels_last", which is the default, or "channels_first".
+        dilation_rate: distance between the cells of the window.
+        activation: applied to the result; None for none.
+        use_bias: whether to add a bias.
+        kernel_initializer: first values of the kernel.
+        bias_initializer: first values of the bias.
+        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
+        bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
+        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what the bias is held to.
+
+    Raises:
+        ValueError: sizes below 1, unknown padding, strides with dilation, output padding of the strides or
+            more, or an input of another rank.
+        TypeError: whole numbers as input.
+
+    >>> import jax, jlayers as jl
+    >>> conv = jl.Conv2DTranspose(8, 3, strides=2, padding="same")
+    >>> params, state = conv.init(jax.random.key(0), (1, 7, 7, 4))
+    >>> conv.apply(params, state, jax.numpy.ones((1, 7, 7, 4)))[0].shape
+    (1, 14, 14, 8)
+    """
+    return _transposed(
+        "Conv2DTranspose", 2, filters, kernel_size, strides, padding, output_padding, data_format,
+        dilation_rate, activation, use_bias, kernel_initializer, bias_initializer,
+        (kernel_regularizer, bias_regularizer), (kernel_constraint, bias_constraint),
+    )  # fmt: skip
+
+
+@layer
+def Conv3DTranspose(
+    filters: int,
+    kernel_size: int | tuple[int, int, int],
+    strides: int | tuple[int, int, int] = (1, 1, 1),
+    padding: Literal["valid", "same"] = "valid",
+    data_format: DataFormat | None = None,
+    output_padding: int | tuple[int, int, int] | None = None,
+    dilation_rate: int | tuple[int, int, int] = (1, 1, 1),
+    activation: ActivationLike | None = None,
+    use_bias: bool = True,
+    kernel_initializer: InitializerLike = "glorot_uniform",
+    bias_initializer: InitializerLike = "zeros",
+    kernel_regularizer: RegularizerLike | None = None,
+    bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
+):
+    """A transposed convolution over volumes, which makes them larger. As in Keras.
+
+    Shapes: `(batch, depth, height, width, channels)` to the same with new sizes and
+    `filters` channels. Parameters: `kernel`
+    `(*kernel_size, filters, channels)`, `bias` `(filters,)`. For initialisers that read the kernel as
+    (in, out), inputs and outputs are thus exchanged, as in Keras. As there,
+    `output_padding` comes after `data_format` here.
+
+    Args:
+        filters: channels of the output.
+        kernel_size: depth, height and width of the window, or one number for all.
+        strides: factors by which depth, height and width grow.
+        padding: "valid" for the whole result; "same" for `size * strides` outputs.
+        output_padding: positions added at the end, fewer than the strides; None for Keras's lengths:
+            `(size - 1) * strides + max(window, strides)` if "valid". Given, even as 0, the length is
+            `(size - 1) * strides + window + output_padding`; if "same", with `window % 2` for the window.
+        data_format: "channels_last", which is the default, or "channels_first".
+        dilation_rate: distance between the cells of the window.
+        activation: applied to the result; None for none.
+        use_bias: whether to add a bias.
+        kernel_initializer: first values of the kernel.
+        bias_initializer: first values of the bias.
+        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
+        bias_regularizer: penalty on the bias.
+        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
+        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
+        bias_constraint: what the bias is held to.
+
+    Raises:
+        ValueError: sizes below 1, unknown padding, strides with dilation, output padding of the strides or
+            more, or an input of another rank.
+        TypeError: whole numbers as input.
+
+    >>> import jax, jlayers as jl
+    >>> conv = jl.Conv3DTranspose(2, 2, strides=2)
+    >>> params, state = conv.init(jax.random.key(0), (1, 2, 2, 2, 1))
+    >>> conv.apply(params, state, jax.numpy.ones((1, 2, 2, 2, 1)))[0].shape
+    (1, 4, 4, 4, 2)
+    """
+    return _transposed(
+        "Conv3DTranspose", 3, filters, kernel_size, strides, padding, output_padding, data_format,
+        dilation_rate, activation, use_bias, kernel_initializer, bias_initializer,
+        (kernel_regularizer, bias_regularizer), (kernel_constraint, bias_constraint),
+    )  # fmt: skip

@@ -1,0 +1,159 @@
+"""Numeric features shifted and scaled by statistics that are known before training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Num
+
+from jlayers.core.adapt import batches, learns, numbers
+from jlayers.core.layer import layer
+from jlayers.core.masks import keeps_mask
+from jlayers.core.shapes import describe, param_dtype, wide_dtype
+
+__all__ = ["Normalization"]
+
+_LEAST_DEVIATION = 1e-7  # Keras's epsilon: a constant feature is divided by this
+
+Numbers = Num[Array, "batch *rest"]
+
+
+@layer
+def Normalization(
+    axis: int | tuple[int, ...] | None = -1,
+    mean: float | Sequence[Any] | None = None,
+    variance: float | Sequence[Any] | None = None,
+    invert: bool = False,
+):
+    """Features shifted and scaled to mean 0 and variance 1, by statistics known before training. As in Keras.
+
+    The output is `(x - mean) / max(sqrt(variance), 1e-7)`. Whole numbers become float32. Without statistics
+    the layer is an error, where Keras passes its input through: `jl.adapt(layer, data)` takes them from data,
+    with the biased variance. The statistics are arguments, not weights.
+
+    Shapes: any of at least one axis, kept; so is a mask.
+
+    Args:
+        axis: axes that keep statistics of their own, counted with the batch; None has one mean for all.
+        mean: a number, or one per place along `axis`.
+        variance: as `mean`.
+        invert: go back from normalised values.
+
+    Raises:
+        ValueError: one of mean and variance without the other, of different shapes, not finite or negative;
+            an axis that the input lacks, or that is its batch; no statistics when the layer is used.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> layer = jl.adapt(jl.Normalization(), jnp.array([[0.0, 7.0], [4.0, 9.0]]))
+    >>> layer
+    Normalization(mean=[2.0, 8.0], variance=[4.0, 1.0])
+    >>> layer.apply({}, {}, jnp.array([[4.0, 8.0]]))[0].tolist()
+    [[1.0, 0.0]]
+    """
+    axes = _axes(axis)
+    _check_statistics(mean, variance, axes)
+    center = np.asarray(0.0 if mean is None else mean, np.float64)
+    deviation = np.maximum(
+        np.sqrt(np.asarray(0.0 if variance is None else variance, np.float64)), _LEAST_DEVIATION
+    )
+
+    def check(x: Any) -> None:
+        kept = _kept(axes, x)
+        if mean is None:
+            raise ValueError(
+                "Normalization: expected statistics, received mean=None: take them from the training data "
+                "with jl.adapt(layer, data), or pass mean and variance"
+            )
+        for size, place in zip(reversed(center.shape), reversed(kept), strict=False):
+            if size not in (1, x.shape[place]):
+                raise ValueError(
+                    f"Normalization: expected {size} features (axis {place}), for which the statistics are, "
+                    f"received {describe(x)}"
+                )
+
+    def init(key: Any, x: Any) -> dict[str, Any]:
+        check(x)
+        return {}
+
+    @keeps_mask
+    def apply(params: Any, x: Numbers) -> Numbers:
+        check(x)
+        shape = [1] * x.ndim
+        for size, place in zip(reversed(center.shape), reversed(_kept(axes, x)), strict=False):
+            shape[place] = size
+        dtype = wide_dtype(param_dtype(x))
+        shift, scale = (jnp.asarray(v.reshape(shape), dtype) for v in (center, deviation))
+        wide = x.astype(dtype)
+        return (wide * scale + shift if invert else (wide - shift) / scale).astype(param_dtype(x))
+
+    return init, apply
+
+
+def _axes(axis: Any) -> tuple[int, ...]:
+    axes = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    if not all(isinstance(a, int) and not isinstance(a, bool) for a in axes):
+        raise ValueError(f"Normalization: expected axis to be whole numbers or None, received axis={axis!r}")
+    return axes
+
+
+def _kept(axes: tuple[int, ...], x: Any) -> list[int]:
+    """The axes with statistics of their own, counted from the front, in order."""
+    rank = len(x.shape)
+    if any(not -rank <= a < rank for a in axes):
+        raise ValueError(f"Normalization: the input has no such axis: received axis={axes}, {describe(x)}")
+    kept = sorted({a % rank for a in axes})
+    if 0 in kept:
+        raise ValueError(
+            f"Normalization: expected an axis of the features, received axis={axes}, which is the batch of "
+            f"{describe(x)}: pass axis=None for one mean over all values"
+        )
+    return kept
+
+
+def _check_statistics(mean: Any, variance: Any, axes: tuple[int, ...]) -> None:
+    if mean is None and variance is None:
+        return
+    if mean is None or variance is None:
+        raise ValueError(f"Normalization: expected mean and variance together, received {mean=}, {variance=}")
+    shape = np.shape(mean)
+    if shape != np.shape(variance) or len(shape) > len(axes):
+        raise ValueError(
+            f"Normalization: expected mean and variance of one shape, with at most one axis for each of "
+            f"axis={axes}, received the shapes {shape} and {np.shape(variance)}"
+        )
+    low, wide = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
+    if not (np.isfinite(low).all() and np.isfinite(wide).all() and (wide >= 0).all()):
+        raise ValueError(
+            f"Normalization: expected a finite mean and a finite variance of at least 0, received "
+            f"{mean=}, {variance=}"
+        )
+
+
+@learns("layer", "Normalization", "mean")
+def _statistics(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
+    """Mean and variance, merged batch by batch so that no large numbers cancel (Chan, Golub and LeVeque)."""
+    axes = _axes(arguments["axis"])
+    count, mean, squares, features = 0, np.zeros(()), np.zeros(()), None
+    for index, batch in enumerate(batches(data)):
+        x = numbers(batch, "Normalization", index)
+        kept = _kept(axes, x)
+        sizes = (x.ndim, [x.shape[a] for a in kept])
+        if features is not None and features != sizes:
+            raise ValueError(
+                f"Normalization: expected batches of one shape, received {describe(x)} as batch {index}, "
+                f"unlike those before"
+            )
+        features = sizes
+        rest = tuple(a for a in range(x.ndim) if a not in kept)
+        new = math.prod(x.shape[a] for a in rest)
+        change = x.mean(rest) - mean
+        count += new
+        mean = mean + change * new / count
+        squares = squares + x.var(rest) * new + change**2 * new * (count - new) / count
+    if features is None:
+        raise ValueError("Normalization: expected batches to adapt to, received none")
+    return {"mean": mean.tolist(), "variance": (squares / count).tolist()}

@@ -1,0 +1,18 @@
+"""Image preprocessing and augmentation."""
+
+from .affine import *
+from .augmentation import *
+from .color import *
+from .geometry import *
+from .mixing import *
+from .rand_augment import *
+from .tone import *
+
+__all__: list[str] = []
+__all__ += affine.__all__
+__all__ += augmentation.__all__
+__all__ += color.__all__
+__all__ += geometry.__all__
+__all__ += mixing.__all__
+__all__ += rand_augment.__all__
+__all__ += tone.__all__

@@ -1,0 +1,133 @@
+"""What the image layers share: checks, whole numbers as floats, a key for each image.
+
+Layers of Keras that draw take a `seed`; none here does, for the key of `apply` says what is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jlayers.core.layer import need_key
+from jlayers.core.shapes import describe, param_dtype, wide_dtype
+from jlayers.layers._arguments import channels_at_edge, need_rank, spatial_shape
+
+__all__ = [
+    "Augment",
+    "Image",
+    "factor_range",
+    "fixed_on_images",
+    "image_keys",
+    "need_rgb",
+    "number_pair",
+    "random_on_images",
+    "uniform",
+]
+
+Image = Float[Array, "height width channels"]
+Augment = Callable[[Any, Image], Image]
+
+
+# ------------------------------------------------------------------------------------- arguments
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def number_pair(layer: str, name: str, value: Any) -> tuple[float, float]:
+    """Two numbers, the first below the second."""
+    if (
+        not isinstance(value, (tuple, list))
+        or len(value) != 2
+        or not all(map(_is_number, value))
+        or not value[0] < value[1]
+    ):
+        raise ValueError(
+            f"{layer}: expected {name} as two numbers (low, high), low below high, received {name}={value!r}"
+        )
+    return value[0], value[1]
+
+
+def factor_range(
+    layer: str, name: str, value: Any, least: float, most: float, symmetric: bool = False
+) -> tuple[float, float]:
+    """Between what a factor is drawn: two numbers, or one for 0 (or its negative, if symmetric) to it."""
+    pair = value if isinstance(value, (tuple, list)) else (-value if symmetric else 0, value)  # type: ignore[operator]
+    if len(pair) != 2 or not all(_is_number(v) and least <= v <= most for v in pair):
+        raise ValueError(
+            f"{layer}: expected {name} as a number, or two of them (low, high), from {least} to {most}, "
+            f"received {name}={value!r}"
+        )
+    low, high = sorted(pair)
+    return low, high
+
+
+def need_rgb(layer: str, image: Any, or_grey: bool = False) -> None:
+    if image.shape[-1] not in ((1, 3) if or_grey else (3,)):
+        raise ValueError(
+            f"{layer}: expected images of 3 channels (red, green, blue){' or of 1' if or_grey else ''}, "
+            f"received {image.shape[-1]} channels in {describe(image)}"
+        )
+
+
+# --------------------------------------------------------------------------------- pairs of layers
+
+
+def fixed_on_images(layer: str, data_format: str | None, transform: Callable[[Any], Any]) -> Any:
+    """The pair of a layer that does the same to all images: `transform` of a floating channels-last batch."""
+    return _on_images(layer, data_format, lambda x, key, train: transform(x))[:2]
+
+
+def random_on_images(
+    layer: str, data_format: str | None, augment: Augment, infer: Callable[[Any], Any] = lambda x: x
+) -> Any:
+    """The pair of a layer that changes each image by draws of its own in training.
+
+    `augment(key, image)` changes one floating image (height, width, channels), and `infer` the batch
+    otherwise. An image's draws follow from the key and its place in the batch alone.
+    """
+    each = jax.jit(
+        jax.vmap(augment), inline=True
+    )  # one program outside of jit, too, and not one per operation
+
+    def transform(x: Any, key: Any, train: bool) -> Any:
+        return each(image_keys(need_key(key), x.shape[0]), x) if train else infer(x)
+
+    init, _, apply = _on_images(layer, data_format, transform)
+    return init, apply
+
+
+def _on_images(layer: str, data_format: str | None, transform: Callable[..., Any]) -> Any:
+    last, first = channels_at_edge(layer, data_format)
+
+    def checked(x: Any) -> Any:
+        need_rank(layer, x, 4, spatial_shape(2, data_format))
+        return last(x)
+
+    def init(key: Any, x: Any) -> dict[str, Any]:
+        checked(x)
+        return {}
+
+    def random(params: Any, x: Any, *, key: Any, train: bool) -> Any:
+        wide = checked(x).astype(wide_dtype(x.dtype))
+        return first(transform(wide, key, train).astype(param_dtype(x)))
+
+    def fixed(params: Any, x: Any) -> Any:
+        return random(params, x, key=None, train=False)
+
+    return init, fixed, random
+
+
+def image_keys(key: Any, count: int) -> Any:
+    """A key for each image, which does not depend on how many there are."""
+    return jax.vmap(lambda place: jax.random.fold_in(key, place))(jnp.arange(count))
+
+
+def uniform(key: Any, low: float, high: float, dtype: Any, shape: tuple[int, ...] = ()) -> jax.Array:
+    """Uniform draws in `[low, high)`; exactly `low` where both are equal."""
+    return low + (high - low) * jax.random.uniform(key, shape, dtype)

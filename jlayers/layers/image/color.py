@@ -1,0 +1,311 @@
+"""Random brightness, contrast, saturation and hue of images in training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.core.layer import layer
+from jlayers.layers._arguments import DataFormat
+from jlayers.layers.image._colors import blend, contrast, grey, hsv, rgb, to_range
+from jlayers.layers.image._images import Image, factor_range, need_rgb, number_pair, random_on_images, uniform
+
+__all__ = [
+    "RandomBrightness",
+    "RandomColorDegeneration",
+    "RandomColorJitter",
+    "RandomContrast",
+    "RandomGrayscale",
+    "RandomHue",
+    "RandomSaturation",
+]
+
+_UNIT = (0.0, 1.0)
+
+
+@layer
+def RandomBrightness(
+    factor: float | tuple[float, float],
+    value_range: tuple[float, float] = (0, 255),
+    data_format: DataFormat | None = None,
+):
+    """Adds a random number to each image in training. As in Keras.
+
+    In inference images pass unchanged. Whole numbers become float32.
+
+    Shapes: `(batch, height, width, channels)`, kept.
+
+    Args:
+        factor: how much at most, to both sides, as a part of the value range; or two numbers (low, high).
+        value_range: the lowest and the highest value of a pixel; the result is clipped to it.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a factor outside [-1, 1], a range that is none, or an input that is not a batch of images.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> brighter = jl.RandomBrightness((0.2, 0.2), value_range=(0, 10))
+    >>> y, _ = brighter.apply({}, {}, jnp.full((1, 1, 2, 1), 5.0), key=jax.random.key(0), train=True)
+    >>> y.ravel().round().tolist()
+    [7.0, 7.0]
+    """
+    low, high = factor_range("RandomBrightness", "factor", factor, -1, 1, symmetric=True)
+    limits = number_pair("RandomBrightness", "value_range", value_range)
+
+    def augment(key: Any, image: Image) -> Image:
+        return jnp.clip(image + (limits[1] - limits[0]) * uniform(key, low, high, image.dtype), *limits)
+
+    return random_on_images("RandomBrightness", data_format, augment)
+
+
+@layer
+def RandomContrast(
+    factor: float | tuple[float, float],
+    value_range: tuple[float, float] = (0, 255),
+    data_format: DataFormat | None = None,
+):
+    """Scales each channel's distances to its mean by a random factor in training.
+
+    As Keras documents it: from `1 - factor` to `1 + factor`. Keras 3.15 itself never lowers the contrast for
+    a single number, and sorts two. In inference images pass unchanged. Whole numbers become float32.
+
+    Shapes: `(batch, height, width, channels)`, kept.
+
+    Args:
+        factor: how far the factor may be from 1; or two numbers (lower, upper) for a factor between
+            `1 - lower` and `1 + upper`.
+        value_range: the lowest and the highest value of a pixel; the result is clipped to it.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> x = jnp.array([100.0, 140.0]).reshape(1, 1, 2, 1)
+    >>> y, _ = jl.RandomContrast(0.5).apply({}, {}, x, key=jax.random.key(0), train=True)
+    >>> round(float(y.mean()), 3), 20 <= float(y.max() - y.min()) <= 60
+    (120.0, True)
+    """
+    factor_range("RandomContrast", "factor", factor, 0, 1)
+    lower, upper = factor if isinstance(factor, (tuple, list)) else (factor, factor)
+    limits = number_pair("RandomContrast", "value_range", value_range)
+
+    def augment(key: Any, image: Image) -> Image:
+        return contrast(image, uniform(key, 1 - lower, 1 + upper, image.dtype), limits)
+
+    return random_on_images("RandomContrast", data_format, augment)
+
+
+@layer
+def RandomColorDegeneration(
+    factor: float | tuple[float, float],
+    value_range: tuple[float, float] = (0, 255),
+    data_format: DataFormat | None = None,
+):
+    """Takes colour out of each image by a random amount in training.
+
+    As Keras documents it; Keras 3.15 itself draws from (-factor, factor) for a single number. In inference
+    images pass unchanged. Whole numbers become float32.
+
+    Shapes: `(batch, height, width, channels)`, kept, of 3 channels, or of 1, which stays as it is.
+
+    Args:
+        factor: 0 leaves an image as it is, 1 makes it grey; two numbers (low, high), or one for (0, number).
+        value_range: the lowest and the highest value of a pixel; the result is clipped to it.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> x = jnp.array([255.0, 0.0, 0.0]).reshape(1, 1, 1, 3)
+    >>> grey = jl.RandomColorDegeneration((1.0, 1.0))
+    >>> y, _ = grey.apply({}, {}, x, key=jax.random.key(0), train=True)
+    >>> y.ravel().round().tolist()
+    [76.0, 76.0, 76.0]
+    """
+    name = "RandomColorDegeneration"
+    low, high = factor_range(name, "factor", factor, 0, 1)
+    limits = number_pair(name, "value_range", value_range)
+
+    def augment(key: Any, image: Image) -> Image:
+        need_rgb(name, image, or_grey=True)
+        return blend(image, grey(image), uniform(key, low, high, image.dtype), limits)
+
+    return random_on_images(name, data_format, augment)
+
+
+@layer
+def RandomGrayscale(factor: float = 0.5, data_format: DataFormat | None = None):
+    """Makes images grey at random in training; they keep their channels. As in Keras.
+
+    In inference images pass unchanged. Whole numbers become float32.
+
+    Shapes: `(batch, height, width, channels)`, kept, of 3 channels, or of 1, which stays as it is.
+
+    Args:
+        factor: the probability, for each image.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a factor outside [0, 1], or an input that is not a batch of images.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> x = jnp.array([255.0, 0.0, 0.0]).reshape(1, 1, 1, 3)
+    >>> y, _ = jl.RandomGrayscale(1.0).apply({}, {}, x, key=jax.random.key(0), train=True)
+    >>> y.ravel().round().tolist()
+    [76.0, 76.0, 76.0]
+    """
+    _, chance = factor_range("RandomGrayscale", "factor", factor, 0, 1)
+
+    def augment(key: Any, image: Image) -> Image:
+        need_rgb("RandomGrayscale", image, or_grey=True)
+        return jnp.where(jax.random.bernoulli(key, chance), grey(image), image)
+
+    return random_on_images("RandomGrayscale", data_format, augment)
+
+
+@layer
+def RandomSaturation(
+    factor: float | tuple[float, float],
+    value_range: tuple[float, float] = (0, 255),
+    data_format: DataFormat | None = None,
+):
+    """Multiplies the saturation of each image by a random factor in training.
+
+    As Keras documents it. Keras 3.15 itself draws from (-factor, factor) for a single number, and does not
+    hold the saturation of images to at most 1, so that colours leave their range. In inference images pass
+    unchanged. Whole numbers become float32.
+
+    Shapes: `(batch, height, width, 3)`, kept.
+
+    Args:
+        factor: the saturation is multiplied by `f / (1 - f)`: 0 makes an image grey, 0.5 leaves it, 1 gives
+            full colours; two numbers (low, high), or one for (0, number).
+        value_range: the lowest and the highest value of a pixel.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a factor outside [0, 1], a range that is none, other channels than 3, or an input that is
+            not a batch of images.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> x = jnp.array([200.0, 100.0, 100.0]).reshape(1, 1, 1, 3)
+    >>> full = jl.RandomSaturation((1.0, 1.0))
+    >>> full.apply({}, {}, x, key=jax.random.key(0), train=True)[0].ravel().round().tolist()
+    [200.0, 0.0, 0.0]
+    """
+    low, high = factor_range("RandomSaturation", "factor", factor, 0, 1)
+    limits = number_pair("RandomSaturation", "value_range", value_range)
+
+    def augment(key: Any, image: Image) -> Image:
+        need_rgb("RandomSaturation", image)
+        drawn = uniform(key, low, high, image.dtype)
+        hue, saturation, value = hsv(to_range(image, limits, _UNIT))
+        saturation = jnp.clip(saturation * drawn / (1 - drawn + 1e-7), 0, 1)
+        return to_range(rgb(hue, saturation, value), _UNIT, limits)
+
+    return random_on_images("RandomSaturation", data_format, augment)
+
+
+@layer
+def RandomHue(
+    factor: float | tuple[float, float],
+    value_range: tuple[float, float] = (0, 255),
+    data_format: DataFormat | None = None,
+):
+    """Turns the colours of each image along the colour circle, by a random angle in training. As in Keras.
+
+    In inference images pass unchanged. Whole numbers become float32.
+
+    Shapes: `(batch, height, width, 3)`, kept.
+
+    Args:
+        factor: the angle as a part of half a turn, to either side; two numbers (low, high), or one for
+            (0, number).
+        value_range: the lowest and the highest value of a pixel; the result is clipped to it.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a factor outside [0, 1], a range that is none, other channels than 3, or an input that is
+            not a batch of images.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> x = jnp.array([1.0, 0.0, 0.0]).reshape(1, 1, 1, 3)
+    >>> opposite = jl.RandomHue((1.0, 1.0), value_range=(0, 1))
+    >>> opposite.apply({}, {}, x, key=jax.random.key(0), train=True)[0].ravel().tolist()
+    [0.0, 1.0, 1.0]
+    """
+    low, high = factor_range("RandomHue", "factor", factor, 0, 1)
+    limits = number_pair("RandomHue", "value_range", value_range)
+
+    def augment(key: Any, image: Image) -> Image:
+        need_rgb("RandomHue", image)
+        sign_key, factor_key = jax.random.split(key)
+        sign = jax.random.rademacher(sign_key, (), image.dtype)
+        hue, saturation, value = hsv(to_range(image, limits, _UNIT))
+        turned = rgb(hue + sign * uniform(factor_key, low, high, image.dtype) / 2, saturation, value)
+        return to_range(jnp.clip(turned, 0, 1), _UNIT, limits)
+
+    return random_on_images("RandomHue", data_format, augment)
+
+
+@layer
+def RandomColorJitter(
+    value_range: tuple[float, float] = (0, 255),
+    brightness_factor: float | tuple[float, float] | None = None,
+    contrast_factor: float | tuple[float, float] | None = None,
+    saturation_factor: float | tuple[float, float] | None = None,
+    hue_factor: float | tuple[float, float] | None = None,
+    data_format: DataFormat | None = None,
+):
+    """Random brightness, contrast, saturation and hue in training, in this order. As in Keras.
+
+    In inference images pass unchanged. Whole numbers become float32.
+
+    Shapes: `(batch, height, width, 3)`, kept.
+
+    Args:
+        value_range: the lowest and the highest value of a pixel.
+        brightness_factor: see `RandomBrightness`; None to leave it.
+        contrast_factor: see `RandomContrast`.
+        saturation_factor: see `RandomSaturation`.
+        hue_factor: see `RandomHue`.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: no factor at all, or what those layers raise.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> jitter = jl.RandomColorJitter((0, 1), brightness_factor=0.2, hue_factor=0.1)
+    >>> jitter.apply({}, {}, jnp.ones((2, 4, 4, 3)), key=jax.random.key(0), train=True)[0].shape
+    (2, 4, 4, 3)
+    """
+    given = (
+        (RandomBrightness, brightness_factor),
+        (RandomContrast, contrast_factor),
+        (RandomSaturation, saturation_factor),
+        (RandomHue, hue_factor),
+    )
+    parts = [make(factor, value_range) for make, factor in given if factor is not None]
+    if not parts:
+        raise ValueError(
+            "RandomColorJitter: expected at least one of brightness_factor, contrast_factor, "
+            "saturation_factor and hue_factor, received none"
+        )
+
+    def augment(key: Any, image: Image) -> Image:
+        for part, part_key in zip(parts, jax.random.split(key, len(parts)), strict=True):
+            image = part.apply({}, {}, image[None], key=part_key, train=True)[0][0]
+        return image
+
+    return random_on_images("RandomColorJitter", data_format, augment)

@@ -1,0 +1,254 @@
+"""The distribution of an image's values: inverted, cut down, stretched, levelled, sharpened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.core.layer import layer
+from jlayers.layers._arguments import DataFormat, positive
+from jlayers.layers.image._colors import blend, equalize, smooth, stretch, to_range
+from jlayers.layers.image._images import (
+    Image,
+    factor_range,
+    fixed_on_images,
+    number_pair,
+    random_on_images,
+    uniform,
+)
+
+__all__ = [
+    "AutoContrast",
+    "Equalization",
+    "RandomInvert",
+    "RandomPosterization",
+    "RandomSharpness",
+    "Solarization",
+]
+
+_BYTE = (0, 255)
+
+
+@layer
+def AutoContrast(value_range: tuple[float, float] = (0, 255), data_format: DataFormat | None = None):
+    """Stretches each channel of each image to the whole range, in training and in inference. As in Keras.
+
+    A channel of one value stays. Whole numbers become float32.
+
+    Shapes: `(batch, height, width, channels)`, kept.
+
+    Args:
+        value_range: the lowest and the highest value of a pixel.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a range that is none, or an input that is not a batch of images.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> x = jnp.array([100.0, 110.0, 120.0]).reshape(1, 1, 3, 1)
+    >>> jl.AutoContrast().apply({}, {}, x)[0].ravel().tolist()
+    [0.0, 127.5, 255.0]
+    """
+    limits = number_pair("AutoContrast", "value_range", value_range)
+    return fixed_on_images("AutoContrast", data_format, jax.vmap(lambda image: stretch(image, limits)))
+
+
+@layer
+def Equalization(
+    value_range: tuple[float, float] = (0, 255), bins: int = 256, data_format: DataFormat | None = None
+):
+    """Levels the histogram of each channel of each image, in training and in inference.
+
+    As Keras documents it; Keras 3.15 itself takes one histogram over the batch, and none in inference. A
+    channel of one value stays. Whole numbers become float32.
+
+    Shapes: `(batch, height, width, channels)`, kept.
+
+    Args:
+        value_range: the lowest and the highest value of a pixel.
+        bins: of the histogram.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a range that is none, no bins, or an input that is not a batch of images.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> x = jnp.array([100.0, 101.0, 102.0, 103.0]).reshape(1, 1, 4, 1)
+    >>> jl.Equalization().apply({}, {}, x)[0].ravel().tolist()
+    [0.0, 85.0, 170.0, 255.0]
+    """
+    limits = number_pair("Equalization", "value_range", value_range)
+    positive("Equalization", "bins", bins)
+
+    def one(image: Image) -> Image:
+        return to_range(equalize(to_range(image, limits, _BYTE), bins), _BYTE, limits)
+
+    return fixed_on_images("Equalization", data_format, jax.vmap(one))
+
+
+@layer
+def RandomInvert(
+    factor: float | tuple[float, float] = 1.0,
+    value_range: tuple[float, float] = (0, 255),
+    data_format: DataFormat | None = None,
+):
+    """Turns images into their negatives at random in training.
+
+    As in Keras, which forgets the low end of the range. In inference images pass unchanged. Whole numbers
+    become float32.
+
+    Shapes: `(batch, height, width, channels)`, kept.
+
+    Args:
+        factor: between what the probability is drawn for an image, (low, high), or one number for
+            (0, number).
+        value_range: the lowest and the highest value of a pixel.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> x = jnp.array([0.0, 50.0]).reshape(1, 1, 2, 1)
+    >>> jl.RandomInvert((1.0, 1.0)).apply({}, {}, x, key=jax.random.key(0), train=True)[0].ravel().tolist()
+    [255.0, 205.0]
+    """
+    low, high = factor_range("RandomInvert", "factor", factor, 0, 1)
+    limits = number_pair("RandomInvert", "value_range", value_range)
+
+    def augment(key: Any, image: Image) -> Image:
+        chance_key, invert_key = jax.random.split(key)
+        inverted = jax.random.bernoulli(invert_key, uniform(chance_key, low, high, image.dtype))
+        return jnp.where(inverted, limits[0] + limits[1] - image, image)
+
+    return random_on_images("RandomInvert", data_format, augment)
+
+
+@layer
+def RandomPosterization(
+    factor: int | tuple[int, int],
+    value_range: tuple[float, float] = (0, 255),
+    data_format: DataFormat | None = None,
+):
+    """Keeps a random number of the eight bits of each image's values in training.
+
+    As in Keras, but for the upper bound, which counts here. In inference images pass unchanged. Whole numbers
+    become float32.
+
+    Shapes: `(batch, height, width, channels)`, kept.
+
+    Args:
+        factor: between how many bits are kept, (low, high), or one number for (1, number).
+        value_range: the lowest and the highest value of a pixel.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: other numbers of bits than 1 to 8, a range that is none, or an input that is not a batch
+            of images.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> x = jnp.array([63.0, 64.0, 200.0]).reshape(1, 1, 3, 1)
+    >>> two = jl.RandomPosterization((2, 2))
+    >>> two.apply({}, {}, x, key=jax.random.key(0), train=True)[0].ravel().tolist()
+    [0.0, 64.0, 192.0]
+    """
+    pair = factor if isinstance(factor, (tuple, list)) else (1, factor)
+    low, high = factor_range("RandomPosterization", "factor", pair, 1, 8)
+    limits = number_pair("RandomPosterization", "value_range", value_range)
+    if not (isinstance(low, int) and isinstance(high, int)):
+        raise ValueError(
+            f"RandomPosterization: expected factor in whole numbers of bits, received factor={factor!r}"
+        )
+
+    def augment(key: Any, image: Image) -> Image:
+        step = 2.0 ** (8 - jax.random.randint(key, (), low, high + 1)).astype(image.dtype)
+        levels = jnp.clip(to_range(image, limits, _BYTE), *_BYTE)
+        return to_range(jnp.floor(levels / step) * step, _BYTE, limits)
+
+    return random_on_images("RandomPosterization", data_format, augment)
+
+
+@layer
+def RandomSharpness(
+    factor: float | tuple[float, float],
+    value_range: tuple[float, float] = (0, 255),
+    data_format: DataFormat | None = None,
+):
+    """Blurs or sharpens each image by a random amount in training.
+
+    As in Keras, but at the border, which is repeated outwards; Keras puts zeros there. In inference images
+    pass unchanged. Whole numbers become float32.
+
+    Shapes: `(batch, height, width, channels)`, kept.
+
+    Args:
+        factor: 0 blurs, 0.5 leaves an image as it is, 1 sharpens; two numbers (low, high), or one for
+            (0, number).
+        value_range: the lowest and the highest value of a pixel; the result is clipped to it.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> x = jnp.zeros((1, 3, 3, 1)).at[0, 1, 1, 0].set(130.0)
+    >>> blurred, _ = jl.RandomSharpness((0.0, 0.0)).apply({}, {}, x, key=jax.random.key(0), train=True)
+    >>> blurred[0, 1, :, 0].round().tolist()
+    [10.0, 50.0, 10.0]
+    """
+    low, high = factor_range("RandomSharpness", "factor", factor, 0, 1)
+    limits = number_pair("RandomSharpness", "value_range", value_range)
+
+    def augment(key: Any, image: Image) -> Image:
+        return blend(smooth(image), image, 2 * uniform(key, low, high, image.dtype), limits)
+
+    return random_on_images("RandomSharpness", data_format, augment)
+
+
+@layer
+def Solarization(
+    addition_factor: float | tuple[float, float] = 0.0,
+    threshold_factor: float | tuple[float, float] = 0.0,
+    value_range: tuple[float, float] = (0, 255),
+    data_format: DataFormat | None = None,
+):
+    """Adds a random number to each image, then inverts what is not below a random threshold, in training.
+
+    As in Keras, which takes the low ends of its factors for pixel values. In inference images pass unchanged.
+    Whole numbers become float32.
+
+    Shapes: `(batch, height, width, channels)`, kept.
+
+    Args:
+        addition_factor: what to add as a part of the value range, (low, high), or one number for (0, number).
+        threshold_factor: the threshold likewise; with 0 all is inverted.
+        value_range: the lowest and the highest value of a pixel.
+        data_format: "channels_last", which is the default, or "channels_first".
+
+    Raises:
+        ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
+        MissingKeyError: training without a key.
+
+    >>> import jax, jlayers as jl, jax.numpy as jnp
+    >>> x = jnp.array([10.0, 100.0, 200.0]).reshape(1, 1, 3, 1)
+    >>> half = jl.Solarization(threshold_factor=(0.5, 0.5))
+    >>> half.apply({}, {}, x, key=jax.random.key(0), train=True)[0].ravel().tolist()
+    [10.0, 100.0, 55.0]
+    """
+    additions = factor_range("Solarization", "addition_factor", addition_factor, 0, 1)
+    thresholds = factor_range("Solarization", "threshold_factor", threshold_factor, 0, 1)
+    low, high = number_pair("Solarization", "value_range", value_range)
+
+    def augment(key: Any, image: Image) -> Image:
+        addition_key, threshold_key = jax.random.split(key)
+        addition = (high - low) * uniform(addition_key, *additions, image.dtype)
+        threshold = low + (high - low) * uniform(threshold_key, *thresholds, image.dtype)
+        moved = jnp.clip(image + addition, low, high)
+        return jnp.where(moved < threshold, moved, low + high - moved)
+
+    return random_on_images("Solarization", data_format, augment)

@@ -1,0 +1,95 @@
+"""Normalisation of kernels: direction and length of the weights of each output learned apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jlayers.core.layer import Layer, LayerLike, Wiring, layer
+from jlayers.core.shapes import wide_dtype
+from jlayers.core.tree import flatten, unflatten
+from jlayers.core.wiring import as_layer, routed
+from jlayers.layers._kernels import find_kernels, halted, standing
+
+__all__ = ["WeightNormalization"]
+
+
+@layer
+def WeightNormalization(layer: LayerLike):
+    """A layer whose kernels act as `g * kernel / ||kernel||`, a norm and a `g` for each output feature.
+
+    Weight normalisation (Salimans and Kingma, 2016, https://arxiv.org/abs/1602.07868). The kernels are all
+    parameters of two or more dimensions called `kernel` or `embeddings`, or ending with `_kernel`; the last
+    axis counts the outputs. `g` starts as the norm, so that the layer starts as it was. Norms are taken in
+    float32 or wider; of a kernel column of zeros the quotient is zero.
+
+    Shapes: those of the layer. Parameters: those of the layer, under `layer`, which give directions alone;
+    and under `g`, by the path of each kernel, `(outputs,)`. A `Repeat` gives them its leading axis.
+
+    Args:
+        layer: any layer with kernels, or several in a container.
+
+    Raises:
+        ValueError: a layer without kernels.
+
+    >>> import jax, jlayers as jl
+    >>> dense = jl.WeightNormalization(jl.Dense(2, use_bias=False))
+    >>> params, state = dense.init(jax.random.key(0), (1, 2))
+    >>> params["layer"]["kernel"] = jax.numpy.array([[3.0, 0.0], [4.0, 9.0]])
+    >>> params["g"]["kernel"] = jax.numpy.array([10.0, 1.0])
+    >>> [round(v, 3) for v in dense.apply(params, state, jax.numpy.ones((1, 2)))[0][0].tolist()]
+    [14.0, 1.0]
+    """
+    inner = as_layer(layer, "WeightNormalization")
+
+    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+        held = children["layer"]
+        open_to_g = {"layer": standing(held)}
+        inner_init, inner_apply = routed(open_to_g, lambda call, *xs: call("layer", *xs)).wire(open_to_g)
+
+        def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+            params, state = inner_init(key, *inputs)
+            g = {}
+            for path, kernel, stacked in find_kernels(held, params.get("layer", {})):
+                norm = jnp.sqrt(_square(kernel, stacked))
+                g[path] = jnp.squeeze(norm, _summed(kernel, stacked)).astype(kernel.dtype)
+            if not g:
+                raise ValueError(
+                    f"WeightNormalization: expected a layer with parameters named kernel, embeddings or "
+                    f"..._kernel, of two or more dimensions, received layer={inner!r} with the parameters "
+                    f"{sorted(flatten(params.get('layer', {})))}"
+                )
+            return {**params, "g": unflatten(g)}, state
+
+        def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
+            fixed = halted(held, params["layer"])
+            flat, g = flatten(fixed), flatten(params["g"])
+            for path, kernel, stacked in find_kernels(held, fixed):
+                length = jnp.expand_dims(g[path], _summed(kernel, stacked)).astype(wide_dtype(kernel.dtype))
+                flat[path] = (kernel.astype(length.dtype) * length * _inverse_norm(kernel, stacked)).astype(
+                    kernel.dtype
+                )
+            return inner_apply({"layer": unflatten(flat)}, *inputs, state=state, key=key, train=train)
+
+        apply.draws = inner_apply.draws  # type: ignore[attr-defined]
+        return init, apply
+
+    return Wiring({"layer": inner}, wire)
+
+
+def _summed(kernel: Any, stacked: int) -> tuple[int, ...]:
+    return tuple(range(stacked, kernel.ndim - 1))
+
+
+def _square(kernel: Float[Array, "*stack_and_rows outputs"], stacked: int) -> Array:
+    wide = kernel.astype(wide_dtype(kernel.dtype))
+    return jnp.sum(jnp.square(wide), axis=_summed(kernel, stacked), keepdims=True)
+
+
+def _inverse_norm(kernel: Array, stacked: int) -> Array:
+    square = _square(kernel, stacked)
+    return jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)

@@ -1,0 +1,183 @@
+"""Global pooling: the greatest or the mean over all positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.core.layer import layer
+from jlayers.core.masks import Masked, expand, refusal
+from jlayers.layers._arguments import DataFormat, choice, need_floating, need_rank, spatial_shape
+
+__all__ = [
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalAveragePooling3D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
+    "GlobalMaxPooling3D",
+]
+
+
+def _global_pooling(
+    type_name: str, reduce: Callable[..., jax.Array], rank: int, data_format: str | None, keepdims: bool
+) -> Any:
+    choice(type_name, "data_format", data_format or "channels_last", ("channels_last", "channels_first"))
+    start = 2 if data_format == "channels_first" else 1
+    axes = tuple(range(start, start + rank))
+
+    def check(x: Any) -> None:
+        need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
+        if reduce is jnp.mean:
+            need_floating(type_name, x)
+
+    def init(key: Any, x: Any) -> dict[str, Any]:
+        check(x)
+        return {}
+
+    def apply(params: Any, x: jax.Array, *, mask: Any) -> jax.Array:
+        check(x)
+        if mask is None:
+            return reduce(x, axis=axes, keepdims=keepdims)
+        if start == 2 or not 1 < mask.ndim <= rank + 1:
+            raise refusal(type_name, Masked(x, mask), "but takes a mask of positions before the channels")
+        real = jnp.broadcast_to(expand(mask, x.ndim), x.shape)
+        some = jnp.any(real, axis=axes, keepdims=keepdims)
+        lowest = {} if reduce is jnp.mean else {"initial": _lowest(x.dtype)}
+        # Without a real position all count, so that nothing is divided by zero, and the result is replaced.
+        counted = real | ~jnp.any(real, axis=axes, keepdims=True)
+        return jnp.where(some, reduce(x, axis=axes, keepdims=keepdims, where=counted, **lowest), 0)
+
+    return init, apply
+
+
+def _lowest(dtype: Any) -> Any:
+    return -jnp.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min
+
+
+@layer
+def GlobalMaxPooling1D(data_format: DataFormat | None = None, keepdims: bool = False):
+    """The greatest over all steps of a sequence, per channel. As in Keras.
+
+    Shapes: `(batch, steps, channels)` to `(batch, channels)`. Under a mask the real steps alone count, unlike
+    in Keras, which drops the mask; where none is real the result is 0.
+
+    Args:
+        data_format: "channels_last", which is the default, or "channels_first".
+        keepdims: keep the reduced axes, of size 1.
+
+    Raises:
+        ValueError: an input of another rank.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.GlobalMaxPooling1D().apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
+    (2, 3)
+    """
+    return _global_pooling("GlobalMaxPooling1D", jnp.max, 1, data_format, keepdims)
+
+
+@layer
+def GlobalMaxPooling2D(data_format: DataFormat | None = None, keepdims: bool = False):
+    """The greatest over all positions of an image, per channel. As in Keras.
+
+    Shapes: `(batch, height, width, channels)` to `(batch, channels)`.
+
+    Args:
+        data_format: "channels_last", which is the default, or "channels_first".
+        keepdims: keep the reduced axes, of size 1.
+
+    Raises:
+        ValueError: an input of another rank.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.GlobalMaxPooling2D().apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
+    (2, 3)
+    """
+    return _global_pooling("GlobalMaxPooling2D", jnp.max, 2, data_format, keepdims)
+
+
+@layer
+def GlobalMaxPooling3D(data_format: DataFormat | None = None, keepdims: bool = False):
+    """The greatest over all positions of a volume, per channel. As in Keras.
+
+    Shapes: `(batch, depth, height, width, channels)` to `(batch, channels)`.
+
+    Args:
+        data_format: "channels_last", which is the default, or "channels_first".
+        keepdims: keep the reduced axes, of size 1.
+
+    Raises:
+        ValueError: an input of another rank.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.GlobalMaxPooling3D().apply({}, {}, jnp.ones((2, 4, 4, 4, 3)))[0].shape
+    (2, 3)
+    """
+    return _global_pooling("GlobalMaxPooling3D", jnp.max, 3, data_format, keepdims)
+
+
+@layer
+def GlobalAveragePooling1D(data_format: DataFormat | None = None, keepdims: bool = False):
+    """The mean over all steps of a sequence, per channel. As in Keras.
+
+    Shapes: `(batch, steps, channels)` to `(batch, channels)`. Under a mask the real steps alone count; where
+    none is real the result is 0, in Keras NaN.
+
+    Args:
+        data_format: "channels_last", which is the default, or "channels_first".
+        keepdims: keep the reduced axes, of size 1.
+
+    Raises:
+        ValueError: an input of another rank.
+        TypeError: whole numbers as input.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.GlobalAveragePooling1D().apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
+    (2, 3)
+    """
+    return _global_pooling("GlobalAveragePooling1D", jnp.mean, 1, data_format, keepdims)
+
+
+@layer
+def GlobalAveragePooling2D(data_format: DataFormat | None = None, keepdims: bool = False):
+    """The mean over all positions of an image, per channel. As in Keras.
+
+    Shapes: `(batch, height, width, channels)` to `(batch, channels)`.
+
+    Args:
+        data_format: "channels_last", which is the default, or "channels_first".
+        keepdims: keep the reduced axes, of size 1.
+
+    Raises:
+        ValueError: an input of another rank.
+        TypeError: whole numbers as input.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.GlobalAveragePooling2D().apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
+    (2, 3)
+    """
+    return _global_pooling("GlobalAveragePooling2D", jnp.mean, 2, data_format, keepdims)
+
+
+@layer
+def GlobalAveragePooling3D(data_format: DataFormat | None = None, keepdims: bool = False):
+    """The mean over all positions of a volume, per channel. As in Keras.
+
+    Shapes: `(batch, depth, height, width, channels)` to `(batch, channels)`.
+
+    Args:
+        data_format: "channels_last", which is the default, or "channels_first".
+        keepdims: keep the reduced axes, of size 1.
+
+    Raises:
+        ValueError: an input of another rank.
+        TypeError: whole numbers as input.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.GlobalAveragePooling3D().apply({}, {}, jnp.ones((2, 4, 4, 4, 3)))[0].shape
+    (2, 3)
+    """
+    return _global_pooling("GlobalAveragePooling3D", jnp.mean, 3, data_format, keepdims)

@@ -1,0 +1,174 @@
+"""A long short-term memory whose products are convolutions, over any number of spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jlayers import initializers, regularizers
+from jlayers.core.layer import Wiring, need_key
+from jlayers.core.shapes import describe, param_dtype, shape_text
+from jlayers.layers._arguments import (
+    choice,
+    fraction,
+    need_features,
+    need_floating,
+    need_rank,
+    per_axis,
+    positive,
+    reshaped_to,
+    spatial_shape,
+)
+from jlayers.layers.convolution.convolution import dimension_numbers, need_room
+from jlayers.layers.recurrent._recurrence import (
+    dropout_mask,
+    forgetting_bias,
+    function,
+    masked_steps,
+    step_mask,
+)
+from jlayers.layers.recurrent._stateful import carried
+from jlayers.ops.recurrent import lstm_step, scan_time
+
+__all__ = ["conv_lstm"]
+
+GATES = 4
+
+
+def conv_lstm(
+    rank: int,
+    filters: int,
+    kernel_size: int | Sequence[int],
+    *,
+    strides: int | Sequence[int],
+    padding: str,
+    data_format: str | None,
+    dilation_rate: int | Sequence[int],
+    activation: Any,
+    recurrent_activation: Any,
+    use_bias: bool,
+    unit_forget_bias: bool,
+    initial_values: tuple[Any, Any, Any],
+    penalties: tuple[Any, Any, Any],
+    rates: tuple[float, float],
+    sequences: bool,
+    return_state: bool,
+    backwards: bool,
+    stateful: bool,
+) -> tuple[Any, Any] | Wiring:
+    """The pair of `ConvLSTM1D`, `2D` or `3D`, whose arguments these are.
+
+    The convolution of the inputs does not wait for the state: it is one over all time steps. That of the
+    state keeps its size: no strides, padding "same", no dilation, as in Keras.
+    """
+    type_name = f"ConvLSTM{rank}D"
+    positive(type_name, "filters", filters)
+    window = per_axis(type_name, "kernel_size", kernel_size, rank)
+    steps = per_axis(type_name, "strides", strides, rank)
+    dilation = per_axis(type_name, "dilation_rate", dilation_rate, rank)
+    choice(type_name, "padding", padding, ("valid", "same"))
+    choice(type_name, "data_format", data_format or "channels_last", ("channels_last", "channels_first"))
+    if max(steps) > 1 and max(dilation) > 1:
+        raise ValueError(
+            f"{type_name}: expected strides or dilation_rate to be 1, "
+            f"received strides={strides!r}, dilation_rate={dilation_rate!r}"
+        )
+    for argument, rate in zip(("dropout", "recurrent_dropout"), rates, strict=True):
+        fraction(type_name, argument, rate)
+    for regularizer in penalties:
+        regularizers.get(regularizer)
+    make_kernel, make_recurrent, make_bias = map(initializers.get, initial_values)
+    if unit_forget_bias:
+        make_bias = forgetting_bias(make_bias)
+    activate, activate_gate = function(activation), function(recurrent_activation)
+    channel_axis = 1 if data_format == "channels_first" else -1
+    layout = dimension_numbers(rank, data_format)
+    extent = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
+
+    def convolve(x: Any, kernel: Any, masks: Any, **options: Any) -> Any:
+        """The convolution, in which each gate may see `x` under its own mask."""
+        if masks is None:
+            return lax.conv_general_dilated(x, kernel, dimension_numbers=layout, **options)
+        blocks = zip(masks, jnp.split(kernel, GATES, axis=-1), strict=True)
+        return jnp.concatenate(
+            [convolve(x * mask, block, None, **options) for mask, block in blocks], axis=channel_axis
+        )
+
+    def check(x: Any) -> None:
+        need_floating(type_name, x)
+        need_rank(
+            type_name, x, rank + 3, spatial_shape(rank, data_format).replace("(batch, ", "(batch, time, ")
+        )
+        frame = jax.ShapeDtypeStruct((x.shape[0], *x.shape[2:]), x.dtype)
+        need_room(type_name, frame, data_format, extent, padding)
+
+    def init(key: Any, x: Any, *initial: Any) -> dict[str, Any]:
+        check(x)
+        keys, dtype = jax.random.split(key, 3), param_dtype(x)
+        channels = x.shape[2 if data_format == "channels_first" else -1]
+        params = {
+            "kernel": make_kernel(keys[0], (*window, channels, GATES * filters), dtype),
+            "recurrent_kernel": make_recurrent(keys[1], (*window, filters, GATES * filters), dtype),
+        }
+        if use_bias:
+            params["bias"] = make_bias(keys[2], (GATES * filters,), dtype)
+        return params
+
+    def apply(params: Any, x: jax.Array, *initial: jax.Array, key: Any, train: bool, mask: Any) -> Any:
+        check(x)
+        real = step_mask(type_name, x, mask)
+        channels = params["kernel"].shape[-2]
+        need_features(type_name, x, 2 if data_format == "channels_first" else -1, channels, "channels")
+        params = jax.tree.map(lambda p: p.astype(x.dtype), params)
+        keys = jax.random.split(need_key(key)) if train and any(rates) else (None, None)
+        batch, time, *frame = x.shape
+
+        masks_x = None
+        if train and rates[0]:
+            masks_x = dropout_mask(keys[0], rates[0], (GATES, batch, 1, *frame), x.dtype)
+            masks_x = jnp.broadcast_to(masks_x, (GATES, *x.shape)).reshape(GATES, batch * time, *frame)
+        options = {"window_strides": steps, "padding": padding.upper(), "rhs_dilation": dilation}
+        z = convolve(x.reshape(batch * time, *frame), params["kernel"], masks_x, **options)
+        if use_bias:
+            z = z + reshaped_to(z, params["bias"], [channel_axis])
+        z = z.reshape(batch, time, *z.shape[1:])
+
+        shape = [batch, *z.shape[2:]]
+        shape[channel_axis] = filters
+        masks_h = None
+        if train and rates[1]:
+            masks_h = dropout_mask(keys[1], rates[1], (GATES, *shape), x.dtype)
+
+        def step(state: Any, z_t: Any) -> Any:
+            h, c = state
+            same = {"window_strides": (1,) * rank, "padding": "SAME"}
+            gates = z_t + convolve(h, params["recurrent_kernel"], masks_h, **same)
+            return lstm_step(
+                gates, c, activation=activate, recurrent_activation=activate_gate, axis=channel_axis
+            )
+
+        start = _start(type_name, tuple(shape), initial, x.dtype)
+        order = {"sequences": sequences, "backwards": backwards}
+        output, last = scan_time(step, start, z, unroll=False, mask=real, **order)
+        output = masked_steps(output, real, **order)
+        return (output, *last) if return_state or stateful else output
+
+    apply.draws = any(rates)  # type: ignore[attr-defined]
+    if stateful:
+        return carried(type_name, lambda _: (init, apply), return_state=return_state, names=("h", "c"))
+    return init, apply
+
+
+def _start(type_name: str, shape: tuple[Any, ...], initial: tuple[Any, ...], dtype: Any) -> Any:
+    if not initial:
+        return (jnp.zeros(shape, dtype),) * 2
+    if [tuple(s.shape) for s in initial] != [shape] * 2:
+        raise ValueError(
+            f"{type_name}: expected the initial state h, c, each of the shape of an output, "
+            f"{shape_text(shape)}, received {describe(initial)}"
+        )
+    return tuple(s.astype(dtype) for s in initial)

@@ -1,0 +1,90 @@
+"""Recurrent layers that go on where their last call ended: `stateful=True`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.core.carry import CARRY
+from jlayers.core.layer import Layer, Wiring
+from jlayers.core.lifting import lift
+from jlayers.core.shapes import describe, wide_dtype
+
+__all__ = ["carried"]
+
+Wire = Callable[[Mapping[str, Layer]], tuple[Any, Any]]
+
+
+def carried(
+    type_name: str,
+    wire: Wire,
+    *,
+    return_state: bool,
+    names: Sequence[str] | None = None,
+    children: Mapping[str, Layer] | None = None,
+) -> Wiring:
+    """A recurrent layer whose last states are the initial ones of the next call.
+
+    Args:
+        type_name: of the layer, for errors.
+        wire: from the children to the pair of the layer that gives its last states, too, and begins with
+            the states that follow its input.
+        return_state: give the last states, too.
+        names: of the states under `carry`; None to number them.
+        children: the layers inside.
+    """
+
+    def made(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+        inner_init, inner_apply = lift(*wire(children), type_name)
+
+        def init(key: Any, x: Any, *initial: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+            if not isinstance(_rows(x), int):
+                raise ValueError(
+                    f"{type_name}: expected a fixed batch size, for which to make the state that "
+                    f"stateful=True carries, received {describe(x)}; call init with an array or a shape"
+                )
+            params, state = inner_init(key, x, *initial)
+            (_, *states), _ = jax.eval_shape(inner_apply, params, state, x, *initial)
+            # As all state in float32 or wider, whatever a policy computes in.
+            zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, wide_dtype(s.dtype)), states)
+            return params, {**state, CARRY: _as_dict(zeros, names)}
+
+        def apply(
+            params: Any, x: Any, *initial: Any, state: Any, key: Any, train: bool
+        ) -> tuple[Any, dict[str, Any]]:
+            held, rest = state[CARRY], {name: s for name, s in state.items() if name != CARRY}
+            rows = jax.tree.leaves(held)[0].shape[0]
+            if _rows(x) != rows:
+                raise ValueError(
+                    f"{type_name}: expected {rows} rows, for which the state that stateful=True carries was "
+                    f"made, received {describe(x)}; row i goes on with row i of the batch before. Use one "
+                    f"batch size, or make a state for this one: _, state = init(key, x)"
+                )
+            before = initial or _as_tuple(held, names)
+            (output, *states), rest = inner_apply(params, rest, x, *before, key=key, train=train)
+            after = jax.tree.map(lambda new, old: new.astype(old.dtype), _as_dict(states, names), held)
+            return (output, *states) if return_state else output, {**rest, CARRY: after}
+
+        apply.draws = inner_apply.draws  # type: ignore[attr-defined]
+        return init, apply
+
+    return Wiring(children or {}, made)
+
+
+def _as_dict(states: Sequence[Any], names: Sequence[str] | None = None) -> dict[str, Any]:
+    """States, nested as a cell gives them, as a nested dict of arrays."""
+    keys = names or map(str, range(len(states)))
+    return {k: _as_dict(s) if isinstance(s, (tuple, list)) else s for k, s in zip(keys, states, strict=True)}
+
+
+def _as_tuple(held: Mapping[str, Any], names: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """The way back from `_as_dict`, whatever order the dict has come in."""
+    values = (held[name] for name in names or sorted(held, key=int))
+    return tuple(_as_tuple(value) if isinstance(value, Mapping) else value for value in values)
+
+
+def _rows(x: Any) -> Any:
+    return jax.tree.leaves(x)[0].shape[0]

@@ -1,0 +1,87 @@
+"""Freezing layers: a static fact of the model, read by the gradient, the optimizer and the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jlayers.core.layer import Layer
+from jlayers.core.registry import nearest
+from jlayers.core.tree import map_with_path, match
+
+__all__ = ["freeze", "trainable_mask", "unfreeze"]
+
+
+def freeze(model: Layer, *patterns: str) -> Layer:
+    """The model with the layers that the patterns match frozen, as `trainable=False` in Keras.
+
+    A frozen layer's parameters get no update of any kind (no weight decay, no momentum, no regulariser),
+    its state does not move, and it runs in inference mode (dropout off, batch normalisation by its running
+    statistics). Everything inside a matched layer is frozen with it. Without a pattern, all is frozen.
+
+    Args:
+        model: any layer.
+        *patterns: paths of layers, with `*` within one name and `**` for any number of names.
+
+    Raises:
+        ValueError: a pattern matches no layer.
+
+    >>> import jlayers as jl
+    >>> model = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head"))
+    >>> sorted(jl.freeze(model, "base").frozen)
+    ['base']
+    """
+    matched = {path for pattern in patterns or ("**",) for path in _matched(model, pattern)}
+    return model.with_frozen(model.frozen | {p for p in _paths(model) if _within(p, matched)})
+
+
+def unfreeze(model: Layer, *patterns: str) -> Layer:
+    """The model with the layers that the patterns match, and all inside them, trained again.
+
+    >>> import jlayers as jl
+    >>> model = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head"))
+    >>> sorted(jl.unfreeze(jl.freeze(model), "head").frozen)
+    ['base']
+    """
+    matched = {path for pattern in patterns or ("**",) for path in _matched(model, pattern)}
+    thawed = {p for p in _paths(model) if _within(p, matched)}
+    parents = {p for p in _paths(model) if any(t.startswith(p + "/") or p == "" for t in thawed)}
+    return model.with_frozen(model.frozen - thawed - parents)
+
+
+def trainable_mask(model: Layer, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Python bools in the structure of `params`: True where the parameter is trained.
+
+    >>> import jlayers as jl, jax
+    >>> model = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head"))
+    >>> params, state = model.init(jax.random.key(0), (1, 4))
+    >>> jl.trainable_mask(jl.freeze(model, "base"), params)["base"]
+    {'kernel': False, 'bias': False}
+    """
+    paths = set(_paths(model))
+
+    def trained(path: str, leaf: Any) -> bool:
+        owner = path
+        while owner and owner not in paths:
+            owner = owner.rpartition("/")[0]
+        return owner not in model.frozen
+
+    return map_with_path(trained, params)
+
+
+def _paths(model: Layer) -> list[str]:
+    return [path for path, _ in model.walk()]
+
+
+def _matched(model: Layer, pattern: str) -> list[str]:
+    paths = _paths(model)
+    found = match(pattern, paths)
+    if not found:
+        raise ValueError(
+            f"the pattern {pattern!r} matches no layer of the model: {nearest(pattern, filter(None, paths))}"
+        )
+    return found
+
+
+def _within(path: str, roots: set[str]) -> bool:
+    return any(path == root or root == "" or path.startswith(root + "/") for root in roots)
