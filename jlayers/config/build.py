@@ -76,7 +76,7 @@ class Builder:
             argument = details_of(error).argument
             if argument is None and (named := re.search(r"received (\w+)=", text)):
                 argument = named[1]
-            place = (*path, argument) if argument in arguments else path
+            place = (*path, argument) if argument and argument in arguments else path
             raise ConfigError([self.document.problem(text, place)]) from error
 
     @contextlib.contextmanager
