@@ -119,8 +119,8 @@ def _common(name: str) -> str:
         text = ROLES[role].format(_parameter(stem))
     if text is None:
         return ""
-    indents = {"initial_indent": "    ", "subsequent_indent": "        "}
-    return textwrap.fill(f"{name}: {text}", 106, break_long_words=False, **indents) + "\n"
+    lines = textwrap.wrap(f"{name}: {text}", 100, break_long_words=False)
+    return "    " + "\n        ".join(lines) + "\n"
 
 
 def _parameter(stem: str) -> str:
