@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import add_name
 from jlayers.core.habits import argument_error, call_error, missing_attribute
 from jlayers.core.lifting import (
     Apply,
@@ -376,9 +377,12 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
         _check_name(type_name, bound["name"])
         try:
             made = constructor(**{k: v for k, v in bound.items() if k != "name"})
+            built = _assemble(made, Spec("layer", type_name, bound))
         except UnknownNameError as error:  # what the user wrote is the outermost layer
             raise UnknownNameError(error.text, where=type_name) from None
-        built = _assemble(made, Spec("layer", type_name, bound))
+        except (TypeError, ValueError) as error:
+            add_name(error, type_name, bound)
+            raise
         if not trainable:
             built = built.with_frozen(path for path, _ in built.walk())
         elif frozen is not None:
