@@ -130,8 +130,10 @@ DIFFERS = {
         "CategoricalGeneralizedCrossEntropy": "a probability below 1e-7 counts as 1e-7",
         "Hinge": SIGNS,
         "SquaredHinge": SIGNS,
-        "Tversky": "`alpha` weighs false positives and `beta` false negatives, as in its paper; in Keras up to "
-        "3.15 the other way round",
+        "Tversky": (
+            "`alpha` weighs false positives and `beta` false negatives, as in its paper; in Keras up to 3.15 "
+            "the other way round"
+        ),
     },
     "metric": {
         "PearsonCorrelation": "values without variance give 0",
