@@ -12,15 +12,17 @@ import jax.numpy as jnp
 
 from jlayers.core.registry import Kind, Registry, Spec, snake_case
 from jlayers.core.shapes import describe
-from jlayers.losses.base import as_loss
+from jlayers.losses.base import Loss, as_loss, unchanged
 from jlayers.metrics.totals import add_sum, value_of, zero
 
 __all__ = [
+    "Link",
     "Metric",
     "MetricLike",
     "get",
     "mean_of",
     "name_of",
+    "of_probabilities",
     "ratio",
     "register",
     "registry",
@@ -28,6 +30,7 @@ __all__ = [
     "start",
 ]
 
+Link = Callable[[Any], Any]
 MetricLike = Annotated[str | Mapping[str, Any] | Callable[..., Any], Kind("metric")]
 
 
@@ -46,12 +49,17 @@ class Metric:
             values per sample.
         result: `result(acc) -> scalar`; in training it must be one, elsewhere it may be an array.
         direction: "max" if more is better, "min" if less is: what `EarlyStopping` goes by.
+        from_logits: True if predictions are logits, False if they are probabilities, None if either will do.
+        of_logits: `of_logits(link) -> Metric`: the same metric for a model whose predictions are logits, of
+            which `link` makes probabilities. Training calls it beside a loss with `from_logits=True`.
     """
 
     init: Callable[..., Any]
     update: Callable[..., Any]
     result: Callable[[Any], jax.Array]
     direction: str = "max"
+    from_logits: bool | None = None
+    of_logits: Callable[[Link], Metric] | None = None
 
     def __call__(self, y_true: Any, y_pred: Any, weight: Any = None) -> jax.Array:
         return self.result(self.update(start(self, y_pred), y_true, y_pred, weight))
@@ -125,6 +133,9 @@ def mean_of(
     """
     loss = as_loss(function)
 
+    def of_logits(link: Link) -> Metric:
+        return mean_of(_of_logits(function, loss, link), finish, direction)
+
     def init() -> dict[str, jax.Array]:
         return {"total": zero(), "count": zero()}
 
@@ -141,7 +152,27 @@ def mean_of(
     def result(acc: Any) -> jax.Array:
         return finish(ratio(value_of(acc["total"]), value_of(acc["count"])))
 
-    return Metric(init, update, result, direction)
+    takes = of_logits if loss.from_logits is False else None
+    return Metric(init, update, result, direction, loss.from_logits, takes)
+
+
+def _of_logits(function: Any, loss: Loss, link: Link) -> Any:
+    """The loss of probabilities as one of logits: with `from_logits=True` if it has that argument."""
+    spec = getattr(function, "spec", None)
+    if isinstance(spec, Spec) and "from_logits" in spec.arguments:
+        return Registry.of(spec.kind).build(spec.name, {**spec.arguments, "from_logits": True})
+
+    def linked(called: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        return called and (lambda y_true, y_pred, *mask: called(y_true, link(y_pred), *mask))
+
+    values: Any = linked(loss.values)
+    return dataclasses.replace(loss, values=values, counts=linked(loss.counts), from_logits=True)
+
+
+def of_probabilities(make: Callable[[Link], Metric], from_logits: bool) -> Metric:
+    """The metric that `make(link)` gives, where `link` makes probabilities of the predictions."""
+    metric = make(jax.nn.sigmoid if from_logits else unchanged)
+    return dataclasses.replace(metric, from_logits=from_logits, of_logits=make)
 
 
 def _rows(weight: Any) -> Any:
