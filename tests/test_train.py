@@ -200,7 +200,7 @@ def test_each_step_compiles_once():
             traces.append((x.shape, train))
             return x
 
-        return jl.core.no_params, apply
+        return jl.core.layer.no_params, apply
 
     trainer = compile(jl.Sequential(Counted(), jl.Dense(1)), "adam", "mse")
     state, _ = fit(trainer, X, Y, epochs=3, validation_split=0.2)
