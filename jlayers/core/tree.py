@@ -87,9 +87,7 @@ def _name_fits(pattern: str, name: str) -> bool:
     return pattern == name or _fits(pattern, name, "*", lambda p, c: p in ("?", c))
 
 
-def _fits(
-    pattern: Sequence[str], parts: Sequence[str], wild: str, fits: Callable[[str, str], bool]
-) -> bool:
+def _fits(pattern: Sequence[str], parts: Sequence[str], wild: str, fits: Callable[[str, str], bool]) -> bool:
     """Whether the parts are those of the pattern one by one, where `wild` stands for any number of them.
 
     Each `wild` first takes nothing, and one part more whenever what follows it does not fit. Only the last
