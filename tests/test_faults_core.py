@@ -1,4 +1,4 @@
-"""Small inputs that once made jlayers go wrong, hang or mislead, and what is right: names, patterns, graphs."""
+"""Small inputs that once went wrong, hung or misled, and what is right: names, patterns, graphs."""
 
 import time
 import zlib
@@ -118,7 +118,7 @@ def test_two_layers_never_share_one_path():
         "a": {"layer": inner, "inputs": "x"},
         "a/dense": {"layer": jl.Dense(4), "inputs": "a"},
     }
-    with pytest.raises(ValueError, match="letters, digits.*received name='a/dense'"):
+    with pytest.raises(ValueError, match=r"letters, digits.*received name='a/dense'"):
         layers.build("Model", {"inputs": "x", "nodes": nodes, "outputs": "a/dense"})
     with pytest.raises(ValueError, match="received name='a/b'"):
         jl.Model(x, jl.Dense(2, name="a/b")(x))
@@ -132,7 +132,7 @@ def test_two_arrays_never_share_one_path():
 
         return init, lambda params, x: x
 
-    with pytest.raises(ValueError, match="Slashed.*received a parameter named 'x/y'"):
+    with pytest.raises(ValueError, match=r"Slashed.*received a parameter named 'x/y'"):
         Slashed().init(jax.random.key(0), (1, 2))
     with pytest.raises(ValueError, match="two arrays stand under the path 'x/y'"):
         tree.flatten({"x/y": 1, "x": {"y": 2}})
@@ -180,7 +180,7 @@ def test_names_of_two_models_that_clash_in_a_third_are_refused():
     a, b = jl.Dense(3), jl.Dense(3)
     x = jl.Input((3,))
     jl.Model(x, a(x)), jl.Model(x, b(x))
-    with pytest.raises(ValueError, match="two layers are named 'dense'.*rename one"):
+    with pytest.raises(ValueError, match=r"two layers are named 'dense'.*rename one"):
         jl.Model(x, b(a(x)))
 
 

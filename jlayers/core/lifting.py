@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import add_name
 from jlayers.core.masks import expand, is_masked, leaves, mask_of, refusal, split, values_of, with_mask
 from jlayers.core.registry import nearest
 from jlayers.core.shapes import as_spec, describe, pluralize
@@ -96,7 +97,12 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
             )
         specs = tuple(map(as_spec, inputs))
         count(specs)
-        made = init(key, *(specs if masks_pass else split(type_name, specs)[0]))
+        given = specs if masks_pass else split(type_name, specs)[0]
+        try:
+            made = init(key, *given)
+        except (TypeError, ValueError) as error:
+            add_name(error, type_name)
+            raise
         if stateful and not (isinstance(made, tuple) and len(made) == 2):
             raise TypeError(
                 f"{type_name}: apply asks for state, so init must return (params, state), "
@@ -128,7 +134,11 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
         elif not container and any(map(is_masked, leaves(inputs))):
             kept = kept_mask(inputs)
             inputs, _ = split(type_name, inputs)
-        out = apply(params, *inputs, **{k: given[k] for k in keywords})
+        try:
+            out = apply(params, *inputs, **{k: given[k] for k in keywords})
+        except (TypeError, ValueError) as error:
+            add_name(error, type_name)
+            raise
         output, state = out if stateful else (out, state)
         return with_mask(output, kept), state
 

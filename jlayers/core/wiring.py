@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from jlayers.core.errors import details_of
 from jlayers.core.layer import Layer, Wiring, join, layers
 from jlayers.core.names import name_number
 from jlayers.core.shapes import as_spec, describe
@@ -190,23 +191,20 @@ def _holds(params: Any, path: str) -> bool:
 
 # ------------------------------------------------------------------------------------------- notes
 
-_NOTE = "in layer "
-
 
 @contextlib.contextmanager
 def noted(name: str, child: Layer, inputs: Any) -> Iterator[None]:
     """Let an error keep its type and gain a note with the layer's path, repr and inputs on its way out."""
-    observed = _path.get()
-    token = _path.set(join(observed, name))
+    outer = _path.get()
+    token = _path.set(join(outer, name))
     try:
         yield
     except Exception as error:
-        notes = getattr(error, "__notes__", [])
-        place = next((i for i, note in enumerate(notes) if note.startswith(_NOTE)), None)
-        if place is None:
-            error.add_note(f"{_NOTE}{name!r}: {_short(child)}, inputs {describe(inputs) or 'none'}")
-        else:
-            notes[place] = f"{_NOTE}'{name}/" + notes[place].removeprefix(_NOTE)[1:]
+        details = details_of(error)
+        if details.path is None:  # the innermost layer, which knows the whole path
+            details.path = join(outer, name)
+            details.note = f"in layer {details.path!r}: {_short(child)}, inputs {describe(inputs) or 'none'}"
+            error.add_note(details.note)
         raise
     finally:
         _path.reset(token)
