@@ -196,7 +196,8 @@ def written(paths: Sequence[str], made: Mapping[str, Policy], policies: Mapping[
     for path in paths:
         policy, current = policies.get(path), made.get(path)
         if (around := next((p for p in above(path) if p in changed), None)) is not None:
-            current = changed[around] and changed[around].inside
+            given = changed[around]
+            current = given and given.inside
         if current != policy:
             changed[path] = policy
             data[path or "**"] = None if policy is None else policy.spec.to_data()
