@@ -653,7 +653,7 @@ def text_of(call, kind):
 def test_layer(call, kind, text):
     assert text_of(call, kind) == text
     name, _, said = text.partition(": ")
-    assert name in jl.core.layers
+    assert name in jl.core.layer.layers
     if kind is KeyError:
         assert said.startswith("unknown ")
         assert "did you mean" in said or "valid: " in said

@@ -44,16 +44,16 @@ def test_trainable_false_is_freezing(key):
     assert dense.to_data() == {"Dense": {"units": 3, "trainable": False}}
     model = jl.Sequential(dense, jl.Dense(2))
     assert model.frozen == {"dense"}
-    assert model.to_data() == jl.core.layers.get(model.to_data()).to_data()
+    assert model.to_data() == jl.core.layer.layers.get(model.to_data()).to_data()
     assert jl.unfreeze(model).frozen == set()
-    assert jl.core.layers.get(jl.unfreeze(model).to_data()).frozen == set()
+    assert jl.core.layer.layers.get(jl.unfreeze(model).to_data()).frozen == set()
     assert dense.replace(units=4).frozen == {""}
     assert dense.replace(trainable=True).frozen == set()
 
 
 def test_a_frozen_model_round_trips_as_data(model):
     frozen = jl.freeze(model, "base/dense", "head")
-    assert jl.core.layers.get(frozen.to_data()).frozen == {"base/dense", "head"}
+    assert jl.core.layer.layers.get(frozen.to_data()).frozen == {"base/dense", "head"}
 
 
 def test_the_mask_follows_the_deepest_owner(model, key):
@@ -98,7 +98,7 @@ def test_what_a_constructor_returns_frozen_can_be_unfrozen(key):
 
     layer = Settled(2)
     assert layer.frozen == {""}
-    assert jl.core.layers.get(layer.to_data()).frozen == {""}
+    assert jl.core.layer.layers.get(layer.to_data()).frozen == {""}
     thawed = jl.unfreeze(layer)
     assert thawed.frozen == set()
     params, state = thawed.init(key, (3, 2))

@@ -65,7 +65,7 @@ def test_rotary_stands_in_attention(make):
     assert not np.allclose(weights, 1 / 5)  # without positions equal inputs are equal
     (_, weights), _ = with_scores.replace(position_embedding=None).apply(params, state, x)
     np.testing.assert_allclose(weights, 1 / 5, rtol=1e-6)
-    assert jl.core.layers.get(rotary.to_data()).spec == rotary.spec
+    assert jl.core.layer.layers.get(rotary.to_data()).spec == rotary.spec
 
 
 @pytest.mark.parametrize("size", [1, 6, 7])

@@ -171,7 +171,7 @@ def test_the_loop_is_compiled_once_for_whole_and_partial_calls():
             traces.append(train)
             return x
 
-        return jl.core.no_params, apply
+        return jl.core.layer.no_params, apply
 
     trainer = jl.compile(jl.Sequential(Traced(), jl.Dense(3)), "adam", "mse")
     y = np.eye(3, dtype=np.float32)[LABELS]

@@ -10,14 +10,13 @@ from typing import Any
 from jlayers.config.derive import Call
 from jlayers.config.errors import ConfigError, Path, Problem
 from jlayers.config.reader import Document
+from jlayers.core.errors import details_of
 from jlayers.core.layer import Layer
 
 __all__ = ["Builder"]
 
 # Kinds that stay names when they are written as names: whoever takes them looks them up, and shows the name.
 _BY_NAME = {"activation", "initializer", "regularizer", "constraint", "loss", "metric"}
-
-_NOTE = "in layer "  # how the note begins that an error gains on its way out of a layer
 
 
 class Builder:
@@ -74,8 +73,10 @@ class Builder:
             raise
         except (ValueError, TypeError, KeyError, ImportError, OSError) as error:
             text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-            named = re.search(r"received (\w+)=", text)
-            place = (*path, named[1]) if named and named[1] in arguments else path
+            argument = details_of(error).argument
+            if argument is None and (named := re.search(r"received (\w+)=", text)):
+                argument = named[1]
+            place = (*path, argument) if argument and argument in arguments else path
             raise ConfigError([self.document.problem(text, place)]) from error
 
     @contextlib.contextmanager
@@ -86,14 +87,8 @@ class Builder:
         except ConfigError:
             raise
         except (ValueError, TypeError) as error:
-            notes = [note for note in getattr(error, "__notes__", []) if note.startswith(_NOTE)]
-            layer = _raiser(model, notes)
+            details = details_of(error)
+            layer = None if details.path is None else dict(model.walk()).get(details.path)
             place = self.places.get(layer.made or layer, path) if layer else path
-            text = "\n  ".join([str(error), *notes])
+            text = "\n  ".join(filter(None, [str(error), details.note]))
             raise ConfigError([self.document.problem(text, place)]) from error
-
-
-def _raiser(model: Layer, notes: list[str]) -> Layer | None:
-    """The layer that an error's note `in layer 'encoder/dense': ...` names."""
-    named = [note.split("'")[1] for note in notes]
-    return dict(model.walk()).get(named[0]) if named else None

@@ -7,12 +7,13 @@ always returns the state. Masks come with the inputs, as `Masked` values, and no
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import add_name
 from jlayers.core.masks import expand, is_masked, leaves, mask_of, refusal, split, values_of, with_mask
 from jlayers.core.registry import nearest
 from jlayers.core.shapes import as_spec, describe, pluralize
@@ -96,7 +97,12 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
             )
         specs = tuple(map(as_spec, inputs))
         count(specs)
-        made = init(key, *(specs if masks_pass else split(type_name, specs)[0]))
+        given = specs if masks_pass else split(type_name, specs)[0]
+        try:
+            made = init(key, *given)
+        except (TypeError, ValueError) as error:
+            add_name(error, type_name)
+            raise
         if stateful and not (isinstance(made, tuple) and len(made) == 2):
             raise TypeError(
                 f"{type_name}: apply asks for state, so init must return (params, state), "
@@ -108,6 +114,12 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
                 f"{type_name}: params and state are dicts of arrays by name, received "
                 f"{type(params).__name__} and {type(state).__name__}"
             )
+        for tree, what in ((params, "parameter"), (state, "state")):
+            if (name := _wrong_name(tree, not container)) is not None:
+                raise ValueError(
+                    f"{type_name}.init: expected names without '/', which joins the names of a path, "
+                    f"received a {what} named {name!r}; nest dicts, or choose another name"
+                )
         return params, state
 
     def lifted_apply(
@@ -122,13 +134,27 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
         elif not container and any(map(is_masked, leaves(inputs))):
             kept = kept_mask(inputs)
             inputs, _ = split(type_name, inputs)
-        out = apply(params, *inputs, **{k: given[k] for k in keywords})
+        try:
+            out = apply(params, *inputs, **{k: given[k] for k in keywords})
+        except (TypeError, ValueError) as error:
+            add_name(error, type_name)
+            raise
         output, state = out if stateful else (out, state)
         return with_mask(output, kept), state
 
     lifted_apply.draws = getattr(apply, "draws", "key" in keywords)  # type: ignore[attr-defined]
     lifted_apply.autocast = getattr(apply, "autocast", True)  # type: ignore[attr-defined]
     return lifted_init, lifted_apply
+
+
+def _wrong_name(tree: Mapping[str, Any], below: bool) -> Any:
+    """A name in the tree that cannot be part of a path, or None."""
+    for name, value in tree.items():
+        if not isinstance(name, str) or "/" in name or not name:
+            return name
+        if below and isinstance(value, Mapping) and (found := _wrong_name(value, below)) is not None:
+            return found
+    return None
 
 
 def frozen_in(apply: Apply) -> Apply:

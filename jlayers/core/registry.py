@@ -18,6 +18,8 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from jlayers.core.errors import add_name
+
 __all__ = [
     "ActivationLike",
     "Configured",
@@ -150,7 +152,11 @@ class Configured:
         self.spec = spec
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
+        try:
+            return self.function(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            add_name(error, self.spec.name)
+            raise
 
     def __getattr__(self, name: str) -> Any:
         if name in ("function", "spec"):  # not yet set: copying and unpickling ask before __init__
@@ -224,7 +230,12 @@ class Registry:
             @functools.wraps(make)
             def constructor(*args: Any, **kwargs: Any) -> Configured:
                 bound = self.bind(name, signature, args, kwargs)
-                return Configured(make(**bound), Spec(self.kind, name, bound))
+                try:
+                    made = make(**bound)
+                except (TypeError, ValueError) as error:
+                    add_name(error, name, bound)
+                    raise
+                return Configured(made, Spec(self.kind, name, bound))
 
             self.register(name, constructor, *aliases)
             return constructor

@@ -15,6 +15,7 @@ from jlayers.config import ConfigError, Experiment, load
 from jlayers.core.carry import with_new_carries, without_carries
 from jlayers.core.layer import Layer
 from jlayers.data import Dataset, transform
+from jlayers.data.gate import like_training
 from jlayers.preprocessing.base import as_texts
 from jlayers.runs.folder import Run
 from jlayers.runs.weights import not_finite
@@ -150,14 +151,4 @@ def _cast(x: Any, spec: Any, where: str) -> np.ndarray:
         x = x.reshape(-1, *spec.shape[1:])  # rows of a CSV file are flat
     if x.shape[1:] != spec.shape[1:]:
         raise ValueError(f"{where}: expected samples of shape {spec.shape[1:]}, received shape {x.shape}")
-    if x.dtype.kind == "f" and np.dtype(spec.dtype).kind in "iu":
-        if not np.array_equal(x, np.round(x)):
-            raise ValueError(
-                f"{where}: expected whole numbers, {spec.dtype}, received {x.dtype} with fractions"
-            )
-    elif x.dtype.kind in "iu" and np.dtype(spec.dtype).kind == "f":
-        raise ValueError(
-            f"{where}: expected {spec.dtype} prepared as the training data were, received {x.dtype}; scale "
-            f"and convert it as they were"
-        )
-    return x.astype(spec.dtype)
+    return like_training(where, x, spec.dtype)

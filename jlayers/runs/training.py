@@ -10,7 +10,6 @@ from typing import Any
 from jlayers import train
 from jlayers.config import Experiment
 from jlayers.core.carry import without_carries
-from jlayers.data import hold_out
 from jlayers.runs.folder import Run
 from jlayers.runs.interruptions import Interruptions
 from jlayers.runs.restored import with_fresh_carries
@@ -97,10 +96,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         run.write_preprocess(experiment.preprocess)
         run.note(status="running")
     trainer = experiment.compile()
-    x, y = data.train
-    validation = None
-    if settings.validation:
-        (x, y), validation = hold_out(x, y, settings.validation, experiment.settings.seed)
+    (x, y), validation = experiment.parts
     stopping = settings.early_stopping
     # The recorder comes last: early stopping has judged an epoch when the recorder asks which one is best.
     listeners = [
@@ -108,7 +104,6 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         *([] if stopping is None else [stopping]),
         Recorder(run, stopping, interruptions),
     ]
-    factors = settings.class_weight
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "shuffle": settings.shuffle,
@@ -124,7 +119,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
             y,
             epochs=settings.epochs,
             validation_data=validation,
-            class_weight=None if factors is None else {int(label): w for label, w in factors.items()},
+            class_weight=experiment.class_weight,
             callbacks=listeners,
             steps_per_call=settings.steps_per_call,
             **options,
@@ -156,7 +151,5 @@ def _look_at(trainer: Any, given: Any, test: Any, options: Any) -> None:
     try:
         train.fit(trainer, *given, validation_data=test, epochs=0, **options)
     except (ValueError, TypeError) as error:
-        told = ValueError(f"the data held out: {error}")
-        for note in getattr(error, "__notes__", []):
-            told.add_note(note)
-        raise told from error
+        error.args = (f"the data held out: {error}", *error.args[1:])  # its record of layer and path stays
+        raise

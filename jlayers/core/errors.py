@@ -1,0 +1,101 @@
+"""What an error knows besides its text: what was refused, by which layer, and where in the model.
+
+Errors keep their builtin types. The `Details` beside the text are for programs, such as the configuration,
+which finds the line of an argument by its name instead of reading it out of a sentence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from jlayers.core.shapes import describe
+
+__all__ = ["Details", "add_name", "details_of", "refused"]
+
+Error = TypeVar("Error", bound=Exception)
+
+
+@dataclasses.dataclass
+class Details:
+    """The facts of an error.
+
+    Attributes:
+        text: the message without the name of what raised it; None for an error that `refused` did not make.
+        received: the arguments that were refused, by name.
+        raised_by: the type name of the layer, or of whatever else raised it; None until that is known.
+        path: of the layer that failed in a running model, such as `encoder/dense`; None outside of one.
+        note: what the error says of that layer below its text.
+    """
+
+    text: str | None = None
+    received: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    raised_by: str | None = None
+    path: str | None = None
+    note: str | None = None
+
+    @property
+    def argument(self) -> str | None:
+        """The name of the first argument that was refused."""
+        return next(iter(self.received), None)
+
+
+def details_of(error: BaseException) -> Details:
+    """The record of an error, which starts empty."""
+    return vars(error).setdefault("details", Details())
+
+
+def refused(
+    kind: type[Error],
+    expected: str,
+    /,
+    *inputs: Any,
+    instead: str = "",
+    raised_by: str | None = None,
+    **received: Any,
+) -> Error:
+    """An error to raise, with what was received and what to do about it.
+
+    Inside a layer leave `raised_by` out: `@layer` puts the layer's name before the text, whether the
+    constructor, `init` or `apply` raised it.
+
+    Args:
+        kind: the type of the error.
+        expected: the text up to what was received.
+        *inputs: arrays or specs that were received.
+        instead: what to do.
+        raised_by: the name of what raises it, where no layer does.
+        **received: arguments that were received, by name; the first is the one to look at.
+
+    >>> refused(ValueError, "expected units to be a positive whole number", units=-1)
+    ValueError('expected units to be a positive whole number, received units=-1')
+    >>> raise refused(TypeError, "expected a text", instead="write str(x)", raised_by="shout", x=3)
+    Traceback (most recent call last):
+    TypeError: shout: expected a text, received x=3; write str(x)
+    """
+    shown = [*(f"{name}={value!r}" for name, value in received.items()), *map(describe, inputs)]
+    text = expected + (f", received {', '.join(shown)}" if shown else "")
+    if instead:
+        text += f": {instead}" if instead.endswith("?") else f"; {instead}"  # as in "did you mean 'same'?"
+    error = kind(f"{raised_by}: {text}" if raised_by else text)
+    vars(error)["details"] = Details(text, received, raised_by)
+    return error
+
+
+def add_name(error: Exception, name: str, arguments: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Put the name of what raised a `refused` error before its text, unless a name stands there already.
+
+    If it was raised for an argument that came unchanged out of `arguments`, those of a call around it, the
+    name of the outer call takes the place of the inner one: it is what the user wrote.
+    """
+    details = details_of(error)
+    if details.text is None:
+        return
+    passed_on = any(
+        argument in arguments and arguments[argument] is value for argument, value in details.received.items()
+    )
+    if details.raised_by is None or passed_on:
+        details.raised_by = name
+        error.args = (f"{name}: {details.text}", *error.args[1:])

@@ -1,0 +1,127 @@
+"""What errors know besides their texts: the argument, the layer, and the path in the model."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jlayers as jl
+from jlayers.config import ConfigError, loads
+from jlayers.core.errors import add_name, details_of, refused
+
+
+@jl.layer
+def Plain(units: int = 1):
+    if units < 1:
+        raise refused(ValueError, "expected units >= 1", units=units)
+
+    def init(key, x):
+        if x.ndim != 2:
+            raise refused(ValueError, "expected rows of features", x, instead="flatten it")
+        return {}
+
+    def apply(params, x):
+        if x.shape[-1] != units:
+            raise refused(TypeError, "expected as many features as units", x, units=units)
+        return x
+
+    return init, apply
+
+
+@jl.layer
+def Around(units: int = 1):
+    return Plain(units)
+
+
+@jl.layer
+def Halves(size: int = 1):
+    return Plain(size // 2)
+
+
+def raised(call):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call()
+    return caught.value
+
+
+def test_constructor_adds_the_name_of_its_layer():
+    error = raised(lambda: Plain(0))
+    assert type(error) is ValueError
+    assert str(error) == "Plain: expected units >= 1, received units=0"
+    details = details_of(error)
+    assert (details.argument, details.received, details.raised_by) == ("units", {"units": 0}, "Plain")
+
+
+def test_an_argument_that_was_passed_on_is_of_the_outer_layer():
+    assert str(raised(lambda: Around(0))) == "Around: expected units >= 1, received units=0"
+    assert str(raised(lambda: Halves(1))) == "Plain: expected units >= 1, received units=0"
+
+
+def test_init_and_apply_add_the_name_and_the_input():
+    error = raised(lambda: Plain(2).init(jax.random.key(0), (1, 2, 3)))
+    assert str(error) == "Plain: expected rows of features, received float32(1, 2, 3); flatten it"
+    error = raised(lambda: Plain(2).apply({}, {}, jnp.ones((1, 3))))
+    assert type(error) is TypeError
+    assert str(error) == ("Plain: expected as many features as units, received units=2, float32(1, 3)")
+
+
+def test_container_adds_the_whole_path_once():
+    model = jl.Sequential(jl.Sequential(Plain(2), name="inner"), name="outer")
+    error = raised(lambda: jl.Sequential(model).init(jax.random.key(0), (1, 2, 3)))
+    details = details_of(error)
+    assert details.path == "outer/inner/plain"
+    assert details.note in error.__notes__
+    assert details.note == "in layer 'outer/inner/plain': Plain(units=2), inputs float32(1, 2, 3)"
+
+
+def test_errors_of_others_keep_their_text():
+    @jl.layer
+    def Foreign():
+        def apply(params, x):
+            raise ValueError("as it was")
+
+        return jl.no_params, apply
+
+    assert str(raised(lambda: Foreign().apply({}, {}, jnp.ones(2)))) == "as it was"
+
+
+def test_a_name_that_stands_there_stays():
+    error = refused(ValueError, "expected a shape", raised_by="Input", shape=3)
+    add_name(error, "Dense")
+    assert str(error) == "Input: expected a shape, received shape=3"
+
+
+def test_a_question_follows_a_colon():
+    error = refused(ValueError, "expected padding", instead="did you mean 'same'?", padding="sam")
+    assert str(error) == "expected padding, received padding='sam': did you mean 'same'?"
+
+
+def test_details_go_through_pickle():
+    error = pickle.loads(pickle.dumps(raised(lambda: Plain(0))))
+    assert details_of(error).argument == "units"
+
+
+def test_what_a_registry_makes_bears_its_name_when_made_and_when_called():
+    @jl.regularizers.register
+    def refusing(scale: float = 1.0):
+        if scale < 0:
+            raise refused(ValueError, "expected scale >= 0", scale=scale)
+
+        def penalty(x):
+            raise refused(TypeError, "expected a matrix", x)
+
+        return penalty
+
+    assert str(raised(lambda: refusing(-1.0))) == "refusing: expected scale >= 0, received scale=-1.0"
+    assert str(raised(lambda: refusing()(jnp.ones(2)))) == (
+        "refusing: expected a matrix, received float32(2,)"
+    )
+
+
+def test_configuration_finds_the_line_of_the_argument():
+    text = "data: digits\nloss: mse\nmodel:\n  Around:\n    units: 0\n"
+    with pytest.raises(ConfigError) as caught:
+        loads(text)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.path) == (5, ("model", "Around", "units"))
