@@ -218,7 +218,7 @@ def test_predict_from_npy_npz_and_csv(trained, capsys, tmp_path):
     ("name", "content", "message"),
     [
         ("x.npy", np.ones((2, 5), np.float32), r"expected samples of shape (4,), received shape (2, 5)"),
-        ("x.npy", np.ones((2, 4), np.int32), "prepared as the training data were"),
+        ("x.npy", np.ones((2, 4), np.int32), "as the training data were, received int32"),
         ("x.txt", None, "expected a .npy, .npz or .csv file"),
         ("none.npy", None, "No such file"),
     ],
