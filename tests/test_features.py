@@ -197,7 +197,11 @@ WRONG = [
     (lambda: jl.CategoryEncoding(0), ValueError, r"num_tokens=0"),
     (lambda: run(jl.CategoryEncoding(3), ONES), TypeError, r"expected whole numbers"),
     (lambda: run(jl.CategoryEncoding(3), IDS[0]), ValueError, r"x\[:, None\]"),
-    (lambda: run(jl.CategoryEncoding(3, "multi_hot"), IDS, ONES), ValueError, r"only with output_mode='count'"),
+    (
+        lambda: run(jl.CategoryEncoding(3, "multi_hot"), IDS, ONES),
+        ValueError,
+        r"only with output_mode='count'",
+    ),
 ]
 
 

@@ -7,7 +7,7 @@ always returns the state. Masks come with the inputs, as `Masked` values, and no
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -114,6 +114,12 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
                 f"{type_name}: params and state are dicts of arrays by name, received "
                 f"{type(params).__name__} and {type(state).__name__}"
             )
+        for tree, what in ((params, "parameter"), (state, "state")):
+            if (name := _wrong_name(tree, not container)) is not None:
+                raise ValueError(
+                    f"{type_name}.init: expected names without '/', which joins the names of a path, "
+                    f"received a {what} named {name!r}; nest dicts, or choose another name"
+                )
         return params, state
 
     def lifted_apply(
@@ -139,6 +145,16 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
     lifted_apply.draws = getattr(apply, "draws", "key" in keywords)  # type: ignore[attr-defined]
     lifted_apply.autocast = getattr(apply, "autocast", True)  # type: ignore[attr-defined]
     return lifted_init, lifted_apply
+
+
+def _wrong_name(tree: Mapping[str, Any], below: bool) -> Any:
+    """A name in the tree that cannot be part of a path, or None."""
+    for name, value in tree.items():
+        if not isinstance(name, str) or "/" in name or not name:
+            return name
+        if below and isinstance(value, Mapping) and (found := _wrong_name(value, below)) is not None:
+            return found
+    return None
 
 
 def frozen_in(apply: Apply) -> Apply:

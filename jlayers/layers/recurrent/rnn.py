@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import Masked, refusal
+from jlayers.core.names import numbered
 from jlayers.core.shapes import describe
-from jlayers.core.wiring import as_layer, child_key, noted, observe, routed, unique_names
+from jlayers.core.wiring import as_layer, child_key, noted, observe, routed
 from jlayers.layers.recurrent._recurrence import masked_steps, need_steps, step_mask
 from jlayers.layers.recurrent._stateful import carried
 from jlayers.layers.recurrent._steps import before_steps, between_steps
@@ -182,7 +183,7 @@ def StackedRNNCells(cells: list[LayerLike]):
     members = [as_layer(cell, f"StackedRNNCells, position {i}") for i, cell in enumerate(cells)]
     if not members:
         raise refused(ValueError, "expected at least one cell, received none")
-    children = unique_names(members, "StackedRNNCells")
+    children = numbered(members, "StackedRNNCells")
     name_of = {member: name for name, member in children.items()}
 
     def route(call: Any, x: Any, *states: Any) -> Any:
