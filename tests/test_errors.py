@@ -122,8 +122,7 @@ LAYERS = [
     (
         lambda: jl.Conv2D(4, 3, data_format="NHWC"),
         ValueError,
-        "Conv2D: expected data_format out of 'channels_last', 'channels_first', received "
-        "data_format='NHWC'",
+        "Conv2D: expected data_format out of 'channels_last', 'channels_first', received data_format='NHWC'",
     ),
     (
         lambda: jl.Conv2D(4, 3, strides=2, dilation_rate=2),
