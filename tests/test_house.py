@@ -22,7 +22,7 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 ORDER = [
     "core/shapes", "core/errors", "core/registry", "core/docstrings", "core/habits", "core/masks",
     "core/lifting", "core/tree",
-    "core/precision", "core/layer", "core/adapt", "core/carry",
+    "core/names", "core/precision", "core/layer", "core/adapt", "core/carry",
     "initializers", "activations", "regularizers", "constraints",
     "core/wiring", "core/compose", "core/node_table", "core/graph", "core/__init__",
     "ops", "layers", "transform", "inspect",
