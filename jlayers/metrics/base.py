@@ -19,6 +19,7 @@ __all__ = [
     "Link",
     "Metric",
     "MetricLike",
+    "beside",
     "get",
     "mean_of",
     "name_of",
@@ -97,6 +98,31 @@ def name_of(metric: Any, given: Any = None) -> str:
         if isinstance(spec := getattr(source, "spec", None), Spec):
             return spec.arguments.get("name") or snake_case(spec.name)
     return getattr(given, "__name__", "metric")
+
+
+def beside(loss: Loss | None, metric: Any) -> Any:
+    """The metric for the predictions that this loss takes: one of probabilities is given them from logits.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> from jlayers.losses.base import as_loss
+    >>> loss = as_loss(jl.losses.BinaryCrossentropy(from_logits=True))
+    >>> float(beside(loss, jl.metrics.Recall())(jnp.array([[1.0]]), jnp.array([[0.2]])))
+    1.0
+
+    Raises:
+        ValueError: a metric with `from_logits=True` beside a loss of probabilities.
+    """
+    if loss is None or loss.from_logits is None:
+        return metric
+    if loss.from_logits:
+        of_logits = getattr(metric, "of_logits", None)
+        return of_logits(loss.link) if of_logits else metric
+    if getattr(metric, "from_logits", None):
+        raise ValueError(
+            f"expected a metric of probabilities, which are what {loss.name} takes, received {metric!r}; "
+            f"write from_logits=True in both or in neither"
+        )
+    return metric
 
 
 # ---------------------------------------------------------------------------------------------- means

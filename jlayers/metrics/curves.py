@@ -77,26 +77,20 @@ def curve_of(
     """
     buckets = len(thresholds) + 1
 
-    def zeros(y_pred: Any) -> dict[str, jax.Array]:
-        columns = 1 if labels is None else labels(y_pred)
-        return {"positives": zero((buckets * columns,)), "negatives": zero((buckets * columns,))}
+    def zeros(y_pred: Any) -> jax.Array:
+        return zero(((1 if labels is None else labels(y_pred)) * 2 * buckets,))
 
     def of(link: Link) -> Metric:
         def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
             y, p, weight = prepare(y_true, link(y_pred.astype(wide(y_pred.dtype))), weight)
-            place = _buckets(p, thresholds)
+            place = _buckets(p, thresholds) + jnp.where(y != 0, 0, buckets)
             if labels is not None:
-                place += buckets * jnp.arange(p.shape[1], dtype=jnp.int32)[None, :]
-            place, weight = place.reshape(-1), weight.reshape(-1)
-            y = (y.reshape(-1) != 0).astype(jnp.float32)
-            return {
-                "positives": add_at(acc["positives"], place, y * weight),
-                "negatives": add_at(acc["negatives"], place, (1.0 - y) * weight),
-            }
+                place += 2 * buckets * jnp.arange(p.shape[1], dtype=jnp.int32)[None, :]
+            return add_at(acc, place.reshape(-1), weight.reshape(-1))
 
         def finish(acc: Any) -> jax.Array:
-            shape = (buckets,) if labels is None else (-1, buckets)
-            positives, negatives = (value_of(acc[k]).reshape(shape).T for k in ("positives", "negatives"))
+            shape = (2, buckets) if labels is None else (-1, 2, buckets)
+            positives, negatives = jnp.moveaxis(value_of(acc).reshape(shape), (-2, -1), (0, 1))
             return result(Counts(_above(positives), _above(negatives), _below(negatives), _below(positives)))
 
         return Metric((lambda: zeros(None)) if labels is None else zeros, update, finish)
