@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from jlayers.core.carry import CARRY, is_carry, reset_state
 from jlayers.core.layer import Layer, MissingKeyError, layers
 from jlayers.core.masks import Masked, expand, is_masked, values_of, with_mask
 from jlayers.core.precision import with_precision
 from jlayers.core.shapes import as_spec
+from jlayers.core.state import CARRY, is_carry, reset_state
 from jlayers.core.tree import flatten
 from jlayers.testing.case import Case, agree, agree_in_form, dot, equal, is_float, jitted, program
 from jlayers.transform.freeze import freeze, trainable_mask

@@ -140,10 +140,9 @@ class Objective:
             return [None]
         if isinstance(y_pred, dict):
             return list(y_pred)
-        if self.model.spec.name == "Model":  # the nodes' names, as Keras does
-            refs = jax.tree.leaves(self.model.spec.arguments["outputs"])
-            if len(set(refs)) == len(y_pred):
-                return [ref.replace("[", "_").rstrip("]") for ref in refs]
+        names = self.model.output_names
+        if names and len(names) == len(y_pred):
+            return [*names]
         return [f"output_{i}" for i in range(len(y_pred))]
 
     def init(self, plan: Plan) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from jax import lax
 
 from jlayers import initializers, regularizers
 from jlayers.core.layer import Wiring, need_key
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe, param_dtype, shape_text
 from jlayers.layers._arguments import (
     choice,
@@ -157,10 +158,10 @@ def conv_lstm(
         output = masked_steps(output, real, **order)
         return (output, *last) if return_state or stateful else output
 
-    apply.draws = any(rates)  # type: ignore[attr-defined]
+    pair = Pair(init, apply, draws=any(rates))
     if stateful:
-        return carried(type_name, lambda _: (init, apply), return_state=return_state, names=("h", "c"))
-    return init, apply
+        return carried(type_name, lambda _: pair, return_state=return_state, names=("h", "c"))
+    return pair
 
 
 def _start(type_name: str, shape: tuple[Any, ...], initial: tuple[Any, ...], dtype: Any) -> Any:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from jlayers import activations, initializers, regularizers
 from jlayers.core.layer import Wiring, need_key
 from jlayers.core.masks import Masked, refusal
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe, param_dtype, shape_text
 from jlayers.layers._arguments import fraction, need_floating, need_rank, positive
 from jlayers.layers.recurrent._stateful import carried
@@ -129,7 +130,7 @@ class Recurrence:
         return params, masks, start, x
 
 
-def one_step(recurrence: Recurrence) -> tuple[Any, Any]:
+def one_step(recurrence: Recurrence) -> Pair:
     """The pair of a cell: `apply(params, x, *states) -> (output, *new states)`; without states from zeros."""
 
     def init(key: Any, x: Any, *states: Any) -> dict[str, Any]:
@@ -148,8 +149,7 @@ def one_step(recurrence: Recurrence) -> tuple[Any, Any]:
         new = recurrence.cell(params, masks)(start, steps[:, 0])
         return (new[0], *new)
 
-    apply.draws = any(recurrence.rates)  # type: ignore[attr-defined]
-    return init, apply
+    return Pair(init, apply, draws=any(recurrence.rates))
 
 
 def over_time(
@@ -161,7 +161,7 @@ def over_time(
     unroll: bool,
     zeros: bool = False,
     stateful: bool = False,
-) -> tuple[Any, Any] | Wiring:
+) -> Pair | Wiring:
     """The pair of a layer that runs over sequences.
 
     Args:
@@ -206,11 +206,11 @@ def over_time(
         output = masked_steps(output, real, **options)
         return (output, *last) if return_state or stateful else output
 
-    apply.draws = any(recurrence.rates)  # type: ignore[attr-defined]
+    pair = Pair(init, apply, draws=any(recurrence.rates))
     if stateful:
         name, states = recurrence.type_name, recurrence.states
-        return carried(name, lambda _: (init, apply), return_state=return_state, names=states)
-    return init, apply
+        return carried(name, lambda _: pair, return_state=return_state, names=states)
+    return pair
 
 
 def step_mask(type_name: str, x: Any, masks: Any) -> Any:
