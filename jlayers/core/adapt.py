@@ -7,7 +7,7 @@ that `repr`, equality, pickle and configurations hold them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def learns(kind: str, name: str, argument: str) -> Callable[[Learner], Learner]:
 
 def awaits(thing: Any) -> bool:
     """True for what cannot be used before it has learned from data."""
-    spec = getattr(thing, "spec", None)
+    spec: Any = getattr(thing, "spec", None)
     known = _known(spec)
     return known is not None and spec.arguments[known[0]] is None
 
@@ -78,7 +78,7 @@ def adapt(thing: Thing, data: Any) -> Thing:
     _, learner = known
     learned = learner(dict(spec.arguments), data)
     if isinstance(thing, Layer):
-        return thing.replace(**learned)
+        return cast(Any, thing.replace(**learned))
     return Registry.of(spec.kind).build(spec.name, {**spec.arguments, **learned})
 
 

@@ -20,14 +20,16 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+
+from jlayers.data.gate import check_width, convert, leaves
 
 __all__ = [
     "ArrayBatches",
     "Batch",
     "StreamBatches",
     "as_data",
-    "leaves",
     "map_arrays",
     "order",
     "pad",
@@ -60,18 +62,6 @@ def map_arrays(function: Callable[[Any], Any], tree: Any) -> Any:
     if isinstance(tree, (list, tuple)):
         return tuple(map_arrays(function, value) for value in tree)
     return function(tree)
-
-
-def leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The arrays of a tree with their paths for messages, such as `x['image']`."""
-    if isinstance(tree, dict):
-        for name, value in tree.items():
-            yield from leaves(value, f"{path}[{name!r}]")
-    elif isinstance(tree, (list, tuple)):
-        for i, value in enumerate(tree):
-            yield from leaves(value, f"{path}[{i}]")
-    elif tree is not None:
-        yield path, tree
 
 
 def rows_of(**trees: Any) -> int:
@@ -260,15 +250,21 @@ class StreamBatches:
             )
 
     def _parse(self, item: Any, index: int) -> Batch:
-        if isinstance(item, Batch):
-            return item
+        mask = item.mask if isinstance(item, Batch) else None
+        item = item[:3] if isinstance(item, Batch) else item
         if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
             raise TypeError(
                 f"expected batches (x, y) or (x, y, sample_weight), received {type(item).__name__} as batch "
                 f"{index}; for arrays in memory pass x and y as two arguments"
             )
-        x, y, *weight = item
-        return Batch(*(map_arrays(_as_array, as_data(part)) for part in (x, y, *weight)))
+        named = dict(zip(("x", "y", "sample_weight"), item, strict=False))
+        try:
+            made = {n: map_arrays(lambda a, n=n: _as_array(n, a), as_data(v)) for n, v in named.items()}
+            check_width(**made)
+        except (ValueError, TypeError) as error:
+            error.add_note(f"in batch {index} of the iterable")
+            raise
+        return Batch(**{"weight" if n == "sample_weight" else n: v for n, v in made.items()}, mask=mask)
 
     def _fill(self, batch: Batch, index: int) -> Batch:
         rows = rows_of(x=batch.x, y=batch.y, sample_weight=batch.weight)
@@ -293,5 +289,5 @@ def as_data(value: Any) -> Any:
     return value
 
 
-def _as_array(value: Any) -> Any:
-    return value if hasattr(value, "shape") and hasattr(value, "dtype") else np.asarray(value)
+def _as_array(name: str, value: Any) -> Any:
+    return value if isinstance(value, jax.Array) else convert(name, value)

@@ -60,7 +60,7 @@ def conv_lstm(
     return_state: bool,
     backwards: bool,
     stateful: bool,
-) -> tuple[Any, Any] | Wiring:
+) -> Pair | Wiring:
     """The pair of `ConvLSTM1D`, `2D` or `3D`, whose arguments these are.
 
     The convolution of the inputs does not wait for the state: it is one over all time steps. That of the
