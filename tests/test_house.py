@@ -21,8 +21,8 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # fmt: off
 ORDER = [
     "core/shapes", "core/errors", "core/registry", "core/docstrings", "core/habits", "core/masks",
-    "core/pair", "core/tree", "core/state", "core/lifting", "core/precision", "core/structure", "core/layer",
-    "core/adapt",
+    "core/pair", "core/tree", "core/state", "core/lifting", "core/names", "core/precision", "core/structure",
+    "core/layer", "core/adapt",
     "initializers", "activations", "regularizers", "constraints",
     "core/wiring", "core/compose", "core/node_table", "core/graph", "core/__init__",
     "ops", "layers", "transform", "inspect",

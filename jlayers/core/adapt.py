@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from jlayers.core.errors import add_name
 from jlayers.core.layer import Layer
 from jlayers.core.registry import Registry, Spec, nearest
 from jlayers.core.shapes import describe
@@ -76,7 +77,11 @@ def adapt(thing: Thing, data: Any) -> Thing:
         near = nearest(spec.name, names) if isinstance(spec, Spec) else f"valid: {', '.join(names)}"
         raise TypeError(f"adapt: {thing!r} learns nothing from data; {near}")
     _, learner = known
-    learned = learner(dict(spec.arguments), data)
+    try:
+        learned = learner(dict(spec.arguments), data)
+    except (TypeError, ValueError) as error:
+        add_name(error, spec.name)
+        raise
     if isinstance(thing, Layer):
         return cast(Any, thing.replace(**learned))
     return Registry.of(spec.kind).build(spec.name, {**spec.arguments, **learned})

@@ -17,12 +17,13 @@ from jax import export
 
 from jlayers.core.layer import Layer
 from jlayers.core.masks import is_masked, leaves, values_of
+from jlayers.core.names import known_name, unique_names
 from jlayers.core.node_table import InputLayer, find, in_order, model_from_table
 from jlayers.core.precision import PrecisionLike
 from jlayers.core.registry import UnknownNameError, nearest, snake_case
 from jlayers.core.shapes import describe, shape_text
 from jlayers.core.structure import Chain, Source, Table
-from jlayers.core.wiring import noted, unique_names
+from jlayers.core.wiring import noted
 
 __all__ = ["Graph", "Input", "Model", "Node", "graph"]
 
@@ -156,7 +157,8 @@ def Model(
 
     Raises:
         ValueError: an input that the outputs need and that is not listed, a listed input that they do not
-            need, or two layers of one name.
+            need, or two layers of one name. An unnamed layer bears the name that it got in the first model it
+            became a part of.
 
     >>> import jax, jlayers as jl
     >>> a, b = jl.Input((4,), name="a"), jl.Input((4,), name="b")
@@ -169,13 +171,16 @@ def Model(
     """
     listed = _nodes_of(inputs, "inputs")
     targets = _nodes_of(outputs, "outputs")
-    if duplicates := [n for i, n in enumerate(listed) if n in listed[:i]]:
-        raise ValueError(f"Model: the input {duplicates[0]!r} is listed twice")
+    known: set[Node] = set()
+    for node in listed:
+        if node in known:
+            raise ValueError(f"Model: the input {node!r} is listed twice")
+        known.add(node)
     calls = _reachable(targets, listed)
     names = _name_calls(calls, listed)
 
     def ref(node: Node) -> str:
-        if node in listed:
+        if node in known:
             return names[node]
         several = len(leaves(node.call.spec)) > 1
         return names[node.call] + (f"[{node.index}]" if several else "")
@@ -220,6 +225,7 @@ def _nodes_of(tree: Any, role: str) -> list[Node]:
 def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
     """The calls that the targets need, each after those it depends on."""
     order: dict[_Call, None] = {}
+    heads = set(listed)
     used: set[Node] = set()
     active: set[_Call] = set()
     stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(targets)]
@@ -229,7 +235,7 @@ def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
         if done:
             active.discard(call)
             order.setdefault(call)
-        elif node in listed:
+        elif node in heads:
             used.add(node)
         elif call.layer is None:
             raise ValueError(
@@ -249,9 +255,17 @@ def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
 
 
 def _name_calls(calls: Sequence[_Call], listed: Sequence[Node]) -> dict[Any, str]:
-    """A name for each input node and each call; further calls of one layer are `dense@1`, `dense@2`."""
+    """A name for each input node and each call; further calls of one layer are `dense@1`, `dense@2`.
+
+    A layer without a name of its own keeps the one that it has in a model made before, so that weights fit
+    both. The table writes it down.
+    """
     given = {call.layer: call.name for call in reversed(calls) if call.layer and call.name}
-    children = unique_names([call.layer for call in calls if call.layer], "Model", given)
+    members = [call.layer for call in calls if call.layer]
+    for member in members:
+        if member.name is None and (known := known_name(member)):
+            given.setdefault(member, known)
+    children = unique_names(members, "Model", given)
     name_of = {member: name for name, member in children.items()}
     names: dict[Any, str] = {}
     uses: dict[str, int] = {}

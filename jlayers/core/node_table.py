@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jlayers.core.layer import Layer, Wiring, layer
 from jlayers.core.masks import is_masked, leaves, values_of
+from jlayers.core.names import remember
 from jlayers.core.pair import Pair
 from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe, shape_text
@@ -87,14 +88,15 @@ def _table_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: 
     """
     table, children = _read_table(inputs, nodes, outputs)
     sources, order = table.sources, list(in_order(table))
-    if unlisted := [n for n in order if n in sources and n not in jax.tree.leaves(inputs)]:
+    listed, needed = jax.tree.leaves(inputs), set(order)
+    if unlisted := sorted(needed & sources.keys() - set(listed), key=order.index):
         raise ValueError(f"Model: the outputs need {unlisted[0]!r}, which is not among the inputs; list it")
-    for name in jax.tree.leaves(inputs):
+    for name in listed:
         if name not in sources:
             raise ValueError(f"Model: {name!r} is listed as an input: {nearest(name, sources)}")
-        if name not in order:
+        if name not in needed:
             raise ValueError(f"Model: the outputs do not depend on the input {name!r}; remove it")
-    if unused := [name for name in table.nodes if name not in order]:
+    if unused := [name for name in table.nodes if name not in needed]:
         raise ValueError(f"Model: the outputs do not depend on the node {unused[0]!r}; remove it")
     for name, node in table.nodes.items():
         if isinstance(node, Use) and node.child not in children:
@@ -112,8 +114,9 @@ def _table_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: 
                 values[name] = call(node.child, *jax.tree.map(lambda r: find(values, r), node.inputs))
         return jax.tree.map(lambda r: find(values, r), outputs)
 
-    ordered = {name: children[name] for name in order if name in children}
-    return routed(ordered, route, autocast=False, structure=table)
+    children = {name: children[name] for name in order if name in children}
+    remember(children)
+    return routed(children, route, autocast=False, structure=table)
 
 
 model_from_table = layer(_table_wiring, "Model")
@@ -161,23 +164,31 @@ def find(values: Mapping[str, Any], ref: str) -> Any:
 def in_order(table: Table) -> Iterator[str]:
     """Names of the nodes that the outputs need, each after those it depends on, in the table's order."""
     done: set[str] = set()
+    trail: dict[str, Iterator[str]] = {}  # the nodes on the way, each with the reads that are left to follow
 
-    def visit(name: str, trail: tuple[str, ...]) -> Iterator[str]:
+    def follow(name: str) -> None:
         if name in trail:
             raise ValueError(f"Model: the graph has a cycle: {' -> '.join([*trail, name])}")
         if name not in table.nodes:
-            reader = f"node {trail[-1]!r} reads" if trail else "the outputs name"
+            reader = f"node {next(reversed(trail))!r} reads" if trail else "the outputs name"
             raise ValueError(f"Model: {reader} {name!r}, which is no node: {nearest(name, table.nodes)}")
-        if name in done:
-            return
         node = table.nodes[name]
-        for ref in jax.tree.leaves(node.inputs if isinstance(node, Use) else ()):
-            yield from visit(_parse(ref)[0], (*trail, name))
-        done.add(name)
-        yield name
+        reads = jax.tree.leaves(node.inputs if isinstance(node, Use) else ())
+        trail[name] = iter([_parse(ref)[0] for ref in reads])
 
-    for ref in jax.tree.leaves(table.outputs):
-        yield from visit(_parse(ref)[0], ())
+    for output in jax.tree.leaves(table.outputs):
+        name = _parse(output)[0]
+        if name not in done:
+            follow(name)
+        while trail:
+            name = next(reversed(trail))
+            read = next((read for read in trail[name] if read not in done), None)
+            if read is not None:
+                follow(read)
+            else:
+                del trail[name]
+                done.add(name)
+                yield name
 
 
 def by_name(table: Table, given: tuple[Any, ...]) -> dict[str, Any]:
