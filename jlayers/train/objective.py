@@ -20,6 +20,7 @@ from jlayers.core.masks import Masked, mask_of, values_of
 from jlayers.core.precision import widened
 from jlayers.core.registry import Registry, nearest
 from jlayers.core.shapes import as_spec, describe
+from jlayers.core.state import is_aux_loss
 from jlayers.core.tree import flatten
 from jlayers.data.batches import Batch
 from jlayers.losses.base import Loss, as_loss, match_axis, wide
@@ -177,7 +178,7 @@ class Objective:
         """What the loss gets besides: regularisers, and `aux_loss` leaves that layers left in their state."""
         total = self.model.penalty(params)
         flat = flatten(state)
-        found = [path for path in flat if path.split("/")[-1] == "aux_loss"]
+        found = list(filter(is_aux_loss, flat))
         trained = flatten(trainable_mask(self.model, state)) if found else {}
         for path in found:
             if trained[path]:
