@@ -84,9 +84,9 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
         """The mask that the output has, too; an error if the layer would lose it."""
         x, *others = inputs
         if mixes is None or not is_masked(x) or any(map(is_masked, leaves(others))):
-            raise refusal(type_name, inputs)
+            raise refusal(inputs)
         if any(axis % x.values.ndim < x.mask.ndim for axis in mixes):
-            raise refusal(type_name, inputs, f"and mixes axes {mixes} under the mask")
+            raise refusal(inputs, f"and mixes axes {mixes} under the mask")
         return x.mask
 
     def lifted_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -97,8 +97,8 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
             )
         specs = tuple(map(as_spec, inputs))
         count(specs)
-        given = specs if masks_pass else split(type_name, specs)[0]
         try:
+            given = specs if masks_pass else split(specs)[0]
             made = init(key, *given)
         except (TypeError, ValueError) as error:
             add_name(error, type_name)
@@ -128,13 +128,13 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
         count(inputs)
         given = {"state": state, "key": key, "train": train}
         kept = None
-        if "mask" in keywords:
-            inputs, masks = split(type_name, inputs)
-            given["mask"] = masks[0] if most == 1 else masks
-        elif not container and any(map(is_masked, leaves(inputs))):
-            kept = kept_mask(inputs)
-            inputs, _ = split(type_name, inputs)
         try:
+            if "mask" in keywords:
+                inputs, masks = split(inputs)
+                given["mask"] = masks[0] if most == 1 else masks
+            elif not container and any(map(is_masked, leaves(inputs))):
+                kept = kept_mask(inputs)
+                inputs, _ = split(inputs)
             out = apply(params, *inputs, **{k: given[k] for k in keywords})
         except (TypeError, ValueError) as error:
             add_name(error, type_name)

@@ -66,7 +66,7 @@ def LoRA(
     >>> mask["layer"]["dense"], mask["lora_b"]["dense"]
     ({'kernel': False, 'bias': False}, {'kernel': True})
     """
-    positive("LoRA", "rank", rank)
+    positive("rank", rank)
     base = as_layer(layer, "LoRA")
     if _is_adapted(base):
         raise ValueError(
