@@ -208,27 +208,31 @@ def _predict(given: argparse.Namespace) -> None:
     if given.output:
         _check_output(given.output)
     # NumPy's files know no bfloat16.
-    outputs = widened(predict_run(run, _read_input(given.input, not given.no_header, run.inputs())))
+    x, unused = _read_input(given.input, given.no_header, run.table())
+    if unused:
+        note = f"{given.input}: not used, for the run was not trained on it: {', '.join(unused)}"
+        _console(stderr=True).print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    outputs = widened(predict_run(run, x))
     if given.output:
         _write_output(given.output, outputs)
     else:
         _print_outputs(outputs, run.data().get("class_names"))
 
 
-def _read_input(path: str, header: bool, inputs: Any) -> Any:
+def _read_input(path: str, no_header: bool, table: Any) -> tuple[Any, list[str]]:
+    """The arrays of a file, and the columns that a run was not trained on."""
     from jlayers.data.npy import read_npy, read_npz
-    from jlayers.data.table import read_columns, read_numbers
+    from jlayers.data.table import read_like, read_numbers
 
     suffix = pathlib.Path(path).suffix.lower()
     if suffix == ".npy":
-        return read_npy(path)
+        return read_npy(path), []
     if suffix == ".npz":
-        return read_npz(path)
-    text = [n for n, spec in inputs.items() if spec.dtype == object] if isinstance(inputs, Mapping) else []
-    if suffix == ".csv" and text:
-        return read_columns(path, list(inputs), text, header=header)
+        return read_npz(path), []
+    if suffix == ".csv" and table is not None:
+        return read_like(path, table, False if no_header else None)
     if suffix == ".csv":
-        return read_numbers(path, header=header)
+        return read_numbers(path, not no_header), []
     raise ValueError(f"expected a .npy, .npz or .csv file, received {path}")
 
 

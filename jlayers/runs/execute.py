@@ -14,6 +14,7 @@ import numpy as np
 from jlayers import train
 from jlayers.config import Experiment, load
 from jlayers.data import Dataset, transform
+from jlayers.data.gate import check_names, like_training
 from jlayers.preprocessing.base import as_texts
 from jlayers.runs.folder import Run
 from jlayers.train.callbacks import Callback
@@ -127,11 +128,27 @@ def evaluate_run(run: Run) -> tuple[dict[str, float], Dataset]:
             f"{run.path}: nothing is held out: give the data a test set, or a test_fraction above 0, and "
             f"train again"
         )
+    _check_same(run, data)
     params, state = _restored(run, experiment)
     trainer = experiment.compile()
     state = trainer.init(jax.random.key(0), run.features(), params=params, state=state)
     batch_size = experiment.settings.training.batch_size
     return train.evaluate(trainer, state, *data.test, batch_size=batch_size), data
+
+
+def _check_same(run: Run, data: Dataset) -> None:
+    """Refuse data whose columns or classes are others, or stand in another order, than in training."""
+    table, names = run.table(), run.data().get("class_names")
+    if table is not None and data.table is not None and table.names != data.table.names:
+        raise ValueError(
+            f"{run.path} was trained on the columns {list(table.names)}, and the file has now "
+            f"{list(data.table.names)}; restore their order, or train again"
+        )
+    if names is not None and data.class_names is not None and tuple(names) != data.class_names:
+        raise ValueError(
+            f"{run.path} was trained on the classes {names}, and the data have now "
+            f"{list(data.class_names)}; train again"
+        )
 
 
 def predict_run(run: Run, x: Any, batch_size: int | None = None) -> Any:
@@ -157,9 +174,12 @@ def _fitting(x: Any, features: Any, run: Run) -> Any:
     if isinstance(features, dict) and len(features) == 1 and not isinstance(x, dict):
         x = {next(iter(features)): x}
     if isinstance(features, dict):
-        if not isinstance(x, dict) or set(x) != set(features):
-            given = sorted(x) if isinstance(x, dict) else "one array"
-            raise ValueError(f"{run.path} was trained on the inputs {sorted(features)}, received {given}")
+        if not isinstance(x, dict):
+            raise ValueError(f"{run.path} was trained on the inputs {sorted(features)}, received one array")
+        if unknown := check_names(str(run.path), x, list(features), "input"):
+            raise ValueError(
+                f"{run.path} was trained on the inputs {sorted(features)}, received {unknown} too"
+            )
         return {name: _cast(x[name], spec, f"input {name!r}") for name, spec in features.items()}
     if isinstance(x, dict):
         if len(x) != 1:
@@ -177,14 +197,4 @@ def _cast(x: Any, spec: Any, where: str) -> np.ndarray:
         x = x.reshape(-1, *spec.shape[1:])  # rows of a CSV file are flat
     if x.shape[1:] != spec.shape[1:]:
         raise ValueError(f"{where}: expected samples of shape {spec.shape[1:]}, received shape {x.shape}")
-    if x.dtype.kind == "f" and np.dtype(spec.dtype).kind in "iu":
-        if not np.array_equal(x, np.round(x)):
-            raise ValueError(
-                f"{where}: expected whole numbers, {spec.dtype}, received {x.dtype} with fractions"
-            )
-    elif x.dtype.kind in "iu" and np.dtype(spec.dtype).kind == "f":
-        raise ValueError(
-            f"{where}: expected {spec.dtype} prepared as the training data were, received {x.dtype}; scale "
-            f"and convert it as they were"
-        )
-    return x.astype(spec.dtype)
+    return like_training(where, x, spec.dtype)

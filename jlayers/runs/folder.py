@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from jlayers.config.writer import to_yaml
 from jlayers.core.layer import layers
 from jlayers.core.registry import to_data
 from jlayers.data import Dataset
+from jlayers.data.dataset import Table
 from jlayers.preprocessing import registry as preprocessors
 from jlayers.runs.curves import draw_curves
 from jlayers.runs.environment import environment
@@ -130,7 +132,8 @@ class Run:
         facts = {"name": data.name, "train": train, "test": test}
         parts = {"inputs": _facts(source.train[0]), "features": _facts(data.train[0])}
         known = {"class_names": data.class_names, "fingerprint": data.fingerprint()}
-        self.write_json(DATA, {**facts, **parts, **known})
+        table = {} if data.table is None else {"table": dataclasses.asdict(data.table)}
+        self.write_json(DATA, {**facts, **parts, **known, **table})
 
     def write_preprocess(self, preprocess: Mapping[str, Any]) -> None:
         """Keep preprocessors with what they learned; no file if there are none."""
@@ -160,6 +163,15 @@ class Run:
         """As `features`, before preprocessing; text is an array of objects."""
         data = self.data()
         return _specs(data.get("inputs", data["features"]))
+
+    def table(self) -> Table | None:
+        """How the CSV file of the training data was read; None for other data."""
+        found: dict[str, Any] | None = self.data().get("table")
+        if found is None:
+            return None
+        for name in ("names", "places", "targets", "text"):
+            found[name] = tuple(found[name])
+        return Table(**found)
 
     def save(self, params: Any, state: Any) -> None:
         """Keep these weights in place of earlier ones."""
