@@ -244,7 +244,7 @@ def run(tmp_path_factory):
         ("a;b\n2;1\n", 0, ""),
         ("b;a\n1;2\n", 0, ""),
         ("b;y;a\n1;7;2\n", 0, ""),
-        ("id;b;a\n7;1;2\n", 0, "not used, for the run was not trained on it: id"),
+        ("id;b;a\n7;1;2\n", 0, "columns that the run was not trained on are left out: id"),
         ("b;c\n1;2\n", 2, "'a' is missing; is it called 'c'?"),
         ("a\n1\n", 2, "'b' is missing"),
         ("a,b\n1,2\n", 2, "are missing"),

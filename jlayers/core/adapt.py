@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from jlayers.core.errors import add_name
 from jlayers.core.registry import Registry, Spec, nearest
 from jlayers.core.shapes import describe
 
@@ -71,7 +72,11 @@ def adapt(thing: Thing, data: Any) -> Thing:
         near = nearest(spec.name, known) if isinstance(spec, Spec) else f"valid: {', '.join(known)}"
         raise TypeError(f"adapt: {thing!r} learns nothing from data; {near}")
     _, learner = _LEARNERS[spec.kind, spec.name]
-    learned = learner(dict(spec.arguments), data)
+    try:
+        learned = learner(dict(spec.arguments), data)
+    except (TypeError, ValueError) as error:
+        add_name(error, spec.name)
+        raise
     if hasattr(thing, "replace"):
         return thing.replace(**learned)  # type: ignore[attr-defined]
     return Registry.of(spec.kind).build(spec.name, {**spec.arguments, **learned})

@@ -10,11 +10,14 @@ import jax.numpy as jnp
 
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import combine, values_of
+from jlayers.core.names import numbered
 from jlayers.core.precision import PrecisionLike
 from jlayers.core.shapes import describe
-from jlayers.core.wiring import as_layer, child_key, noted, routed, unique_names
+from jlayers.core.wiring import as_layer, child_key, noted, routed
 
 __all__ = ["Remat", "Repeat", "Residual", "Sequential"]
+
+_MOST_TIMES = 100_000  # more layers than any model has: a slip of a configuration, which would never end
 
 
 def Sequential(
@@ -36,7 +39,8 @@ def Sequential(
 
     Raises:
         TypeError: something else than a layer among the layers.
-        ValueError: two layers of one name.
+        ValueError: two layers of one name; or a layer without a name that stands under another number in a
+            model made before.
 
     >>> import jax, jlayers as jl
     >>> model = jl.Sequential([jl.Dense(8, activation="relu"), jl.Dense(2)])
@@ -58,7 +62,7 @@ def _sequential_wiring(layers: Sequence[Layer]) -> Wiring:
     members = [as_layer(item, f"Sequential, position {i}") for i, item in enumerate(layers)]
     if not members:
         raise ValueError("Sequential: expected at least one layer, received none")
-    children = unique_names(members, "Sequential")
+    children = numbered(members, "Sequential")
     name_of = {member: name for name, member in children.items()}
     order = [name_of[member] for member in members]
 
@@ -114,7 +118,7 @@ def Repeat(layer: LayerLike, times: int):
         times: how often.
 
     Raises:
-        ValueError: `times` below 1, or a layer that changes shape or dtype.
+        ValueError: `times` below 1 or above 100,000, or a layer that changes shape or dtype.
 
     >>> import jax, jlayers as jl
     >>> tower = jl.Repeat(jl.Residual(jl.Dense(4)), times=12)
@@ -122,8 +126,10 @@ def Repeat(layer: LayerLike, times: int):
     >>> params["layer"]["layer"]["kernel"].shape
     (12, 4, 4)
     """
-    if not isinstance(times, int) or isinstance(times, bool) or times < 1:
-        raise ValueError(f"Repeat: expected times to be a positive whole number, received times={times!r}")
+    if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= _MOST_TIMES:
+        raise ValueError(
+            f"Repeat: expected times to be a whole number from 1 to {_MOST_TIMES}, received times={times!r}"
+        )
 
     def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
         block = children["layer"]

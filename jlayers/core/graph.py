@@ -13,15 +13,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import export
 
 from jlayers.core.layer import Layer
 from jlayers.core.masks import is_masked, leaves, values_of
+from jlayers.core.names import known_name, unique_names
 from jlayers.core.node_table import InputLayer, find, in_order, model_from_table, read_table
 from jlayers.core.precision import PrecisionLike
 from jlayers.core.registry import UnknownNameError, nearest, snake_case
 from jlayers.core.shapes import describe, shape_text
-from jlayers.core.wiring import noted, unique_names
+from jlayers.core.sizes import infer, symbolic
+from jlayers.core.wiring import noted
 
 __all__ = ["Graph", "Input", "Model", "Node", "graph"]
 
@@ -82,17 +83,6 @@ class Node:
         return InputLayer(self.shape[1:], dtype=str(self.dtype), name=self.call.name)
 
 
-@functools.cache
-def _scope() -> Any:
-    return export.SymbolicScope()
-
-
-def _symbolic(shape: Sequence[int | None]) -> tuple[Any, ...]:
-    """The shape with a batch in front; None becomes a symbol of its axis."""
-    names = ["batch", *(str(d) if d is not None else f"d{i + 1}" for i, d in enumerate(shape))]
-    return tuple(export.symbolic_shape(", ".join(names), scope=_scope()))
-
-
 def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None = None) -> Node:
     """An input of a graph, as in Keras.
 
@@ -111,7 +101,7 @@ def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None 
             f"Input: expected a shape without the batch dimension, such as (28, 28, 1), "
             f"received shape={shape!r}"
         )
-    spec = jax.ShapeDtypeStruct(_symbolic(shape), jax.dtypes.canonicalize_dtype(dtype))
+    spec = jax.ShapeDtypeStruct(symbolic(shape), jax.dtypes.canonicalize_dtype(dtype))
     return Node(_Call(None, (), spec, name))
 
 
@@ -126,11 +116,16 @@ def _connect(layer: Layer, inputs: tuple[Any, ...], name: str | None) -> Any:
             )
     specs = jax.tree.map(lambda node: node.spec, inputs)
     with noted(name or layer.name or snake_case(layer.spec.name), layer, specs):
-        params, state = jax.eval_shape(lambda key: layer.init(key, *specs), jax.random.key(0))
-        output, _ = jax.eval_shape(layer.apply, params, state, *specs)
+        output = infer(functools.partial(_output, layer), *specs)
     call = _Call(layer, inputs, output, name)
     values, tree = jax.tree.flatten(output, is_leaf=is_masked)
     return jax.tree.unflatten(tree, [Node(call, i) for i in range(len(values))])
+
+
+def _output(layer: Layer, *specs: Any) -> Any:
+    """The spec of the output in inference."""
+    params, state = jax.eval_shape(lambda key: layer.init(key, *specs), jax.random.key(0))
+    return jax.eval_shape(layer.apply, params, state, *specs)[0]
 
 
 def Model(
@@ -155,7 +150,8 @@ def Model(
 
     Raises:
         ValueError: an input that the outputs need and that is not listed, a listed input that they do not
-            need, or two layers of one name.
+            need, or two layers of one name. An unnamed layer bears the name that it got in the first model it
+            became a part of.
 
     >>> import jax, jlayers as jl
     >>> a, b = jl.Input((4,), name="a"), jl.Input((4,), name="b")
@@ -168,13 +164,16 @@ def Model(
     """
     listed = _nodes_of(inputs, "inputs")
     targets = _nodes_of(outputs, "outputs")
-    if duplicates := [n for i, n in enumerate(listed) if n in listed[:i]]:
-        raise ValueError(f"Model: the input {duplicates[0]!r} is listed twice")
+    known: set[Node] = set()
+    for node in listed:
+        if node in known:
+            raise ValueError(f"Model: the input {node!r} is listed twice")
+        known.add(node)
     calls = _reachable(targets, listed)
     names = _name_calls(calls, listed)
 
     def ref(node: Node) -> str:
-        if node in listed:
+        if node in known:
             return names[node]
         several = len(leaves(node.call.spec)) > 1
         return names[node.call] + (f"[{node.index}]" if several else "")
@@ -219,6 +218,7 @@ def _nodes_of(tree: Any, role: str) -> list[Node]:
 def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
     """The calls that the targets need, each after those it depends on."""
     order: dict[_Call, None] = {}
+    heads = set(listed)
     used: set[Node] = set()
     active: set[_Call] = set()
     stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(targets)]
@@ -228,7 +228,7 @@ def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
         if done:
             active.discard(call)
             order.setdefault(call)
-        elif node in listed:
+        elif node in heads:
             used.add(node)
         elif call.layer is None:
             raise ValueError(
@@ -248,9 +248,17 @@ def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
 
 
 def _name_calls(calls: Sequence[_Call], listed: Sequence[Node]) -> dict[Any, str]:
-    """A name for each input node and each call; further calls of one layer are `dense@1`, `dense@2`."""
+    """A name for each input node and each call; further calls of one layer are `dense@1`, `dense@2`.
+
+    A layer without a name of its own keeps the one that it has in a model made before, so that weights fit
+    both. The table writes it down.
+    """
     given = {call.layer: call.name for call in reversed(calls) if call.layer and call.name}
-    children = unique_names([call.layer for call in calls if call.layer], "Model", given)
+    members = [call.layer for call in calls if call.layer]
+    for member in members:
+        if member.name is None and (known := known_name(member)):
+            given.setdefault(member, known)
+    children = unique_names(members, "Model", given)
     name_of = {member: name for name, member in children.items()}
     names: dict[Any, str] = {}
     uses: dict[str, int] = {}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, overload
 
@@ -33,6 +33,7 @@ from jlayers.core.lifting import (
     no_params,
     penalised,
 )
+from jlayers.core.names import check_name, check_names
 from jlayers.core.precision import Policy, PrecisionLike, assigned, precise_in, written
 from jlayers.core.registry import Kind, Registry, Spec, UnknownNameError, nearest
 from jlayers.core.shapes import describe
@@ -51,8 +52,8 @@ __all__ = [
 
 layers = Registry("layer")
 
+_MOST_LEVELS = 40  # each takes several frames of Python's stack, in a gradient through Remat over twenty
 _OPTIONS = ("name", "trainable", "frozen", "precision")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -184,6 +185,11 @@ class Layer:
             return {}
         return {"precision": written([path for path, _ in self.walk()], made, self.precision)}
 
+    @functools.cached_property
+    def depth(self) -> int:
+        """How many levels of layers are inside this one."""
+        return max((1 + child.depth for child in self.children.values()), default=0)
+
     def walk(self, path: str = "") -> Iterator[tuple[str, Layer]]:
         """This layer and all below it, each with its path, parents first; the root's path is ''."""
         yield path, self
@@ -210,8 +216,9 @@ class Layer:
             return made
         init, apply, children = made.init, made.apply, made.children
         if made.wire:
+            inside = _by_child(frozen, precision)
             children = {
-                name: child._remade(frozenset(_below(frozen, name)), _policies_below(precision, name))
+                name: child._remade(frozenset(inside[name][0]), inside[name][1])
                 for name, child in children.items()
             }
             init, apply = _pair(made.wire(children), made.spec, children)
@@ -299,14 +306,19 @@ def join(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
 
 
-def _below(paths: Iterable[str], name: str) -> list[str]:
-    """The paths at or under child `name`, relative to it."""
-    split = (path.partition("/") for path in paths if path)
-    return [rest for first, _, rest in split if first == name]
-
-
-def _policies_below(policies: Mapping[str, Policy], name: str) -> dict[str, Policy]:
-    return {path: policies[join(name, path).rstrip("/")] for path in _below(policies, name)}
+def _by_child(
+    frozen: Iterable[str], precision: Mapping[str, Policy]
+) -> Mapping[str, tuple[set[str], dict[str, Policy]]]:
+    """For each child the frozen paths and the policies at or under it, relative to it."""
+    inside: dict[str, tuple[set[str], dict[str, Policy]]] = defaultdict(lambda: (set(), {}))
+    for path in filter(None, frozen):
+        name, _, rest = path.partition("/")
+        inside[name][0].add(rest)
+    for path, policy in precision.items():
+        if path:
+            name, _, rest = path.partition("/")
+            inside[name][1][rest] = policy
+    return inside
 
 
 # ----------------------------------------------------------------------------------------- decorator
@@ -390,7 +402,8 @@ def layer(
             raise error
         bound = layers.bind(type_name, signature, args, kwargs)
         trainable, frozen, precision = (bound.pop(option) for option in ("trainable", "frozen", "precision"))
-        _check_name(type_name, bound["name"])
+        if bound["name"] is not None:
+            check_name(type_name, bound["name"])
         try:
             made = constructor(**{k: v for k, v in bound.items() if k != "name"})
             built = _assemble(made, Spec("layer", type_name, bound))
@@ -427,6 +440,12 @@ def _assemble(made: Any, spec: Spec) -> Layer:
         built = dataclasses.replace(thawed, spec=spec, made=None, adopted=(made.spec, *made.adopted))
         return built._remade(made.frozen, made.precision)
     if isinstance(made, Wiring):
+        check_names(spec.name, made.children)
+        if (depth := 1 + max((child.depth for child in made.children.values()), default=0)) > _MOST_LEVELS:
+            raise ValueError(
+                f"{spec.name}: expected at most {_MOST_LEVELS} levels of layers inside layers, "
+                f"received {depth}; put layers side by side in one Sequential, or repeat one with Repeat"
+            )
         frozen = {join(name, p) for name, child in made.children.items() for p in child.frozen}
         pair = _pair(made.wire(made.children), spec, made.children)
         paths = frozenset(p.rstrip("/") for p in frozen)
@@ -453,11 +472,3 @@ def _pair(
     if regularizer is None or children:
         return init, apply
     return penalised(init, apply, Registry.of("regularizer").get(regularizer))
-
-
-def _check_name(type_name: str, name: Any) -> None:
-    if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
-        raise ValueError(
-            f"{type_name}: expected a name of letters, digits, '_', '-' and '.' (it becomes part of paths "
-            f"such as 'encoder/dense'), received name={name!r}"
-        )

@@ -7,7 +7,7 @@ always returns the state. Masks come with the inputs, as `Masked` values, and no
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -84,9 +84,9 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
         """The mask that the output has, too; an error if the layer would lose it."""
         x, *others = inputs
         if mixes is None or not is_masked(x) or any(map(is_masked, leaves(others))):
-            raise refusal(type_name, inputs)
+            raise refusal(inputs)
         if any(axis % x.values.ndim < x.mask.ndim for axis in mixes):
-            raise refusal(type_name, inputs, f"and mixes axes {mixes} under the mask")
+            raise refusal(inputs, f"and mixes axes {mixes} under the mask")
         return x.mask
 
     def lifted_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -97,8 +97,8 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
             )
         specs = tuple(map(as_spec, inputs))
         count(specs)
-        given = specs if masks_pass else split(type_name, specs)[0]
         try:
+            given = specs if masks_pass else split(specs)[0]
             made = init(key, *given)
         except (TypeError, ValueError) as error:
             add_name(error, type_name)
@@ -114,6 +114,12 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
                 f"{type_name}: params and state are dicts of arrays by name, received "
                 f"{type(params).__name__} and {type(state).__name__}"
             )
+        for tree, what in ((params, "parameter"), (state, "state")):
+            if (name := _wrong_name(tree, not container)) is not None:
+                raise ValueError(
+                    f"{type_name}.init: expected names without '/', which joins the names of a path, "
+                    f"received a {what} named {name!r}; nest dicts, or choose another name"
+                )
         return params, state
 
     def lifted_apply(
@@ -122,13 +128,13 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
         count(inputs)
         given = {"state": state, "key": key, "train": train}
         kept = None
-        if "mask" in keywords:
-            inputs, masks = split(type_name, inputs)
-            given["mask"] = masks[0] if most == 1 else masks
-        elif not container and any(map(is_masked, leaves(inputs))):
-            kept = kept_mask(inputs)
-            inputs, _ = split(type_name, inputs)
         try:
+            if "mask" in keywords:
+                inputs, masks = split(inputs)
+                given["mask"] = masks[0] if most == 1 else masks
+            elif not container and any(map(is_masked, leaves(inputs))):
+                kept = kept_mask(inputs)
+                inputs, _ = split(inputs)
             out = apply(params, *inputs, **{k: given[k] for k in keywords})
         except (TypeError, ValueError) as error:
             add_name(error, type_name)
@@ -139,6 +145,16 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
     lifted_apply.draws = getattr(apply, "draws", "key" in keywords)  # type: ignore[attr-defined]
     lifted_apply.autocast = getattr(apply, "autocast", True)  # type: ignore[attr-defined]
     return lifted_init, lifted_apply
+
+
+def _wrong_name(tree: Mapping[str, Any], below: bool) -> Any:
+    """A name in the tree that cannot be part of a path, or None."""
+    for name, value in tree.items():
+        if not isinstance(name, str) or "/" in name or not name:
+            return name
+        if below and isinstance(value, Mapping) and (found := _wrong_name(value, below)) is not None:
+            return found
+    return None
 
 
 def frozen_in(apply: Apply) -> Apply:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Shaped
 
+from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
 
 __all__ = [
@@ -102,25 +103,27 @@ def keeps_mask(apply: Any = None, *, mixes: Sequence[int] = ()) -> Any:
     return apply
 
 
-def refusal(type_name: str, inputs: Any, reason: str = "which it neither keeps nor uses") -> TypeError:
+def refusal(inputs: Any, reason: str = "which it neither keeps nor uses") -> TypeError:
     """The error of a layer that would lose a mask."""
-    return TypeError(
-        f"{type_name}: received {describe(inputs)}, {reason}, so padding would mix with what is real; put "
-        f"jl.DropMask() before it to do without the mask, pool over time before it, or, if it is a layer of "
-        f"yours, let its apply name mask as a keyword or mark it with jl.keeps_mask"
+    return refused(
+        TypeError,
+        f"received {describe(inputs)}, {reason}, so padding would mix with what is real; put jl.DropMask() "
+        f"before it to do without the mask, pool over time before it, or, if it is a layer of yours, let its "
+        f"apply name mask as a keyword or mark it with jl.keeps_mask",
     )
 
 
-def split(type_name: str, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def split(inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """The plain values, and for each the mask or None, in the same structure."""
     for value in leaves(inputs):
         if not isinstance(value, Masked):
             continue
         shape = tuple(value.mask.shape)
         if value.mask.dtype != jnp.bool_ or not shape or shape != tuple(value.values.shape[: len(shape)]):
-            raise ValueError(
-                f"{type_name}: expected a boolean mask over the leading axes of its values, such as "
-                f"(batch, time), received {describe(value)}"
+            raise refused(
+                ValueError,
+                "expected a boolean mask over the leading axes of its values, such as (batch, time)",
+                value,
             )
     return (
         jax.tree.map(values_of, inputs, is_leaf=is_masked),

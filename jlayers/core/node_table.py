@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jlayers.core.layer import Layer, Wiring, layer
 from jlayers.core.masks import is_masked, keeps_mask, leaves, values_of
+from jlayers.core.names import remember
 from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe, shape_text
 from jlayers.core.wiring import as_layer, routed
@@ -87,19 +88,21 @@ def _table_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: 
     table = read_table(nodes)
     sources = {name: node for name, node in table.items() if "input" in node}
     order = list(in_order(table, outputs))
-    if unlisted := [n for n in order if n in sources and n not in jax.tree.leaves(inputs)]:
+    listed, needed = jax.tree.leaves(inputs), set(order)
+    if unlisted := sorted(needed & sources.keys() - set(listed), key=order.index):
         raise ValueError(f"Model: the outputs need {unlisted[0]!r}, which is not among the inputs; list it")
-    for name in jax.tree.leaves(inputs):
+    for name in listed:
         if name not in sources:
             raise ValueError(f"Model: {name!r} is listed as an input: {nearest(name, sources)}")
-        if name not in order:
+        if name not in needed:
             raise ValueError(f"Model: the outputs do not depend on the input {name!r}; remove it")
-    if unused := [name for name in table if name not in order]:
+    if unused := [name for name in table if name not in needed]:
         raise ValueError(f"Model: the outputs do not depend on the node {unused[0]!r}; remove it")
     children: dict[str, Layer] = {}
     for name in order:
         if "layer" in table[name]:
             children[name] = as_layer(table[name]["layer"], f"Model, node {name!r}")
+    remember(children)
     child_of = {name: table[name].get("shared", name) for name in order}
     for name, child in child_of.items():
         if name not in sources and child not in children:
@@ -159,23 +162,31 @@ def find(values: Mapping[str, Any], ref: str) -> Any:
 
 def in_order(table: Mapping[str, Mapping[str, Any]], outputs: Any) -> Iterator[str]:
     """Names of the nodes that the outputs need, each after those it depends on, in the table's order."""
-    needed: dict[str, bool] = {}
+    done: set[str] = set()
+    trail: dict[str, Iterator[str]] = {}  # the nodes on the way, each with the reads that are left to follow
 
-    def visit(name: str, trail: tuple[str, ...]) -> Iterator[str]:
+    def follow(name: str) -> None:
         if name in trail:
             raise ValueError(f"Model: the graph has a cycle: {' -> '.join([*trail, name])}")
         if name not in table:
-            reader = f"node {trail[-1]!r} reads" if trail else "the outputs name"
+            reader = f"node {next(reversed(trail))!r} reads" if trail else "the outputs name"
             raise ValueError(f"Model: {reader} {name!r}, which is no node: {nearest(name, table)}")
-        if name in needed:
-            return
-        for ref in jax.tree.leaves(table[name].get("inputs", [])):
-            yield from visit(_parse(ref)[0], (*trail, name))
-        needed[name] = True
-        yield name
+        reads = jax.tree.leaves(table[name].get("inputs", []))
+        trail[name] = iter([_parse(ref)[0] for ref in reads])
 
-    for ref in jax.tree.leaves(outputs):
-        yield from visit(_parse(ref)[0], ())
+    for output in jax.tree.leaves(outputs):
+        name = _parse(output)[0]
+        if name not in done:
+            follow(name)
+        while trail:
+            name = next(reversed(trail))
+            read = next((read for read in trail[name] if read not in done), None)
+            if read is not None:
+                follow(read)
+            else:
+                del trail[name]
+                done.add(name)
+                yield name
 
 
 def by_name(inputs: Any, given: tuple[Any, ...], sources: Mapping[str, Any]) -> dict[str, Any]:

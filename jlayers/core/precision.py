@@ -7,7 +7,7 @@ the casts at a layer's edges here are all that it does.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jlayers.core.registry import Kind, Registry, Spec, nearest
 from jlayers.core.shapes import as_spec
-from jlayers.core.tree import match
+from jlayers.core.tree import above, match
 
 if TYPE_CHECKING:
     from jlayers.core.layer import Layer
@@ -174,7 +174,7 @@ def assigned(
                 f"{nearest(pattern, filter(None, paths))}"
             )
         for path in paths:
-            within = any(above in matched for above in _above(path))
+            within = any(p in matched for p in above(path))
             if not within and path not in matched:
                 continue
             if policy is None:
@@ -192,13 +192,15 @@ def written(paths: Sequence[str], made: Mapping[str, Policy], policies: Mapping[
     ('float32', None)
     """
     data: dict[str, Any] = {}
-    current = dict(made)
+    changed: dict[str, Policy | None] = {}
     for path in paths:
-        policy = policies.get(path)
-        if current.get(path) != policy:
-            pattern = path or "**"
-            data[pattern] = None if policy is None else policy.spec.to_data()
-            current = assigned(paths, current, {pattern: policy})
+        policy, current = policies.get(path), made.get(path)
+        if (around := next((p for p in above(path) if p in changed), None)) is not None:
+            given = changed[around]
+            current = given and given.inside
+        if current != policy:
+            changed[path] = policy
+            data[path or "**"] = None if policy is None else policy.spec.to_data()
     if list(data) == ["**"] and data["**"] is not None:
         return data["**"]
     return data or None
@@ -213,13 +215,6 @@ def _entries(precision: Any) -> Iterator[tuple[str, Policy | None]]:
 
 def _is_policy(value: Mapping[str, Any]) -> bool:
     return len(value) == 1 and all(name in registry and isinstance(v, Mapping) for name, v in value.items())
-
-
-def _above(path: str) -> Iterable[str]:
-    """The paths of the layers around the one at `path`."""
-    while path:
-        path = path.rpartition("/")[0]
-        yield path
 
 
 # ----------------------------------------------------------------------------------- what a policy does

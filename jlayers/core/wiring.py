@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,17 +18,17 @@ from jax.core import Tracer
 
 from jlayers.core.errors import details_of
 from jlayers.core.layer import Layer, Wiring, join, layers
-from jlayers.core.registry import snake_case
+from jlayers.core.names import name_number
 from jlayers.core.shapes import as_spec, describe
 
-__all__ = ["as_layer", "child_key", "noted", "observe", "routed", "unique_names"]
+__all__ = ["as_layer", "child_key", "noted", "observe", "routed"]
 
 Call = Callable[..., Any]
 
 
 def child_key(key: Any, name: str) -> Any:
     """The key of the child called `name`: it depends on the name alone, not on the siblings."""
-    return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
+    return None if key is None else jax.random.fold_in(key, name_number(name))
 
 
 def as_layer(value: Any, where: str) -> Layer:
@@ -48,43 +46,6 @@ def as_layer(value: Any, where: str) -> Layer:
             f"it on the data before the model"
         )
     raise TypeError(f"{where}: expected a layer, received {value!r}; wrap a function in jl.Lambda")
-
-
-def unique_names(
-    members: Sequence[Layer], where: str, given: Mapping[Layer, str] = MappingProxyType({})
-) -> dict[str, Layer]:
-    """Children by name: the given ones, else `dense`, `dense_1`, ...; a layer used twice counts once.
-
-    Args:
-        members: the layers in order.
-        where: whose children they are, for the error.
-        given: names that stand before the layers' own.
-
-    Raises:
-        ValueError: two different layers bear one name.
-    """
-    distinct = list(dict.fromkeys(members))
-    taken: dict[str, Layer] = {}
-    explicit = {m: name for m in distinct if (name := given.get(m, m.name)) is not None}
-    for member, name in explicit.items():
-        if name in taken:
-            raise ValueError(
-                f"{where}: two layers are named {name!r}: {taken[name]!r} and {member!r}; "
-                f"rename one, or use the same layer object twice to share its weights"
-            )
-        taken[name] = member
-    names: dict[Layer, str] = {}
-    for member in distinct:
-        name = explicit.get(member)
-        if name is None:
-            stem, number = snake_case(member.spec.name), 0
-            name = stem
-            while name in taken:
-                number += 1
-                name = f"{stem}_{number}"
-            taken[name] = member
-        names[member] = name
-    return {names[member]: member for member in distinct}
 
 
 def routed(children: Mapping[str, Layer], route: Callable[..., Any], *, autocast: bool = True) -> Wiring:

@@ -69,6 +69,12 @@ class Table:
     header: bool
     delimiter: str
 
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Table:
+        """The same from plain data, in which tuples are lists."""
+        tuples = {name: tuple(facts[name]) for name in ("names", "places", "targets", "text")}
+        return cls(**{**facts, **tuples})
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:

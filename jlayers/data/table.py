@@ -182,7 +182,9 @@ def read_numbers(path: FilePath, header: bool = True, delimiter: str = ",") -> n
     return numbers.array()
 
 
-def read_like(path: FilePath, table: Table, header: bool | None = None) -> tuple[Any, list[str]]:
+def read_like(
+    path: FilePath, table: Table, header: bool | None = None, delimiter: str | None = None
+) -> tuple[Any, list[str]]:
     """The inputs in a further file like the one that a model was trained on, by the names of their columns.
 
     In a file without a header the columns are those of x in their order, or all those of the training file.
@@ -191,6 +193,7 @@ def read_like(path: FilePath, table: Table, header: bool | None = None) -> tuple
         path: of the file.
         table: how the training file was read.
         header: whether the first line holds names, if other than in the training file.
+        delimiter: between cells, if another than in the training file.
 
     Returns:
         x as in training, and the names of columns that are neither inputs nor targets, which are left out.
@@ -198,7 +201,7 @@ def read_like(path: FilePath, table: Table, header: bool | None = None) -> tuple
     Raises:
         ValueError: a column is missing, or as `read_numbers`.
     """
-    file = _File(path, table.header if header is None else header, table.delimiter)
+    file = _File(path, table.header if header is None else header, delimiter or table.delimiter)
     if file.header and table.header:
         try:
             others = check_names(file.path, file.names, table.names)

@@ -18,6 +18,7 @@ import numpy as np
 from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches
 from jlayers.data.gate import check_finite, check_width
+from jlayers.metrics.totals import value_of
 from jlayers.train.callbacks import Callback, Run
 from jlayers.train.calls import Calls, StepsPerCall, call_of
 from jlayers.train.checks import as_arrays, check_carried, whole_number
@@ -256,7 +257,7 @@ class _Watch:
 
     def need_a_batch(self, state: TrainState, step: int) -> None:
         """Under a dynamic loss scale a batch of infinite loss counts in no metric; not all may be such."""
-        if state.loss_scale is not None and not state.metrics["loss"]["count"] > 0:
+        if state.loss_scale is not None and not value_of(state.metrics["loss"]["count"]) > 0:
             raise self.failed("the loss was not finite in any batch", step, _HALF)
 
     def failed(self, what: str, step: int, fix: str) -> FloatingPointError:

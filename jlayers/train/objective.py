@@ -7,7 +7,7 @@ are given in the same structure, or by output name, as in Keras.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,8 +22,9 @@ from jlayers.core.registry import Registry, nearest
 from jlayers.core.shapes import as_spec, describe
 from jlayers.core.tree import flatten
 from jlayers.data.batches import Batch
-from jlayers.losses.base import wide
+from jlayers.losses.base import Loss, as_loss, match_axis, wide
 from jlayers.metrics.base import name_of, ratio, spread, start
+from jlayers.metrics.totals import add, value_of, zero
 from jlayers.train.state import inputs_of
 from jlayers.transform.freeze import trainable_mask
 
@@ -43,7 +44,7 @@ class Plan:
     """
 
     outputs: Sequence[str | None]
-    losses: Sequence[Callable[..., Any] | None]
+    losses: Sequence[Loss | None]
     weights: Sequence[float]
     metrics: Mapping[str, tuple[Any, int, bool]]
     specs: Sequence[Any]
@@ -126,7 +127,8 @@ class Objective:
                     key = name if names[i] is None else f"{names[i]}_{name}"
                     entries[_unused(key, entries, weighted)] = (metric, i, weighted)
         specs = [as_spec(values_of(value)) for value in _seen(y_pred)]
-        return Plan(names, chosen, [1.0 if f is None else float(f) for f in factors], entries, specs)
+        judges = [None if loss is None else as_loss(loss) for loss in chosen]
+        return Plan(names, judges, [1.0 if f is None else float(f) for f in factors], entries, specs)
 
     def _names(self, y_pred: Any) -> list[str | None]:
         if not isinstance(y_pred, (dict, list, tuple)):
@@ -148,12 +150,14 @@ class Objective:
 
     def init(self, plan: Plan) -> dict[str, Any]:
         """Accumulators of everything in the logs, at zero."""
-        zero = {key: _zero(plan.dtype) for key in ("loss", *plan.loss_keys.values())}
-        return zero | {key: start(metric, plan.specs[i]) for key, (metric, i, _) in plan.metrics.items()}
+        means = ("loss", *plan.loss_keys.values())
+        none = {key: {"total": zero((), plan.dtype), "count": zero((), plan.dtype)} for key in means}
+        return none | {key: start(metric, plan.specs[i]) for key, (metric, i, _) in plan.metrics.items()}
 
     def loss(self, plan: Plan, y_pred: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The weighted sum of the outputs' mean losses, and each by its name in the logs; scalars."""
-        outputs, targets = _seen(y_pred), _by_output(plan.outputs, batch.y, "y")
+        outputs = _seen(y_pred)
+        targets = _targets(plan, batch.y, outputs)
         weights = _weights(plan.outputs, batch.weight)
         total = jnp.zeros((), plan.dtype)
         parts = {}
@@ -183,12 +187,13 @@ class Objective:
 
     def update(self, plan: Plan, acc: Any, losses: Mapping[str, Any], y_pred: Any, batch: Batch) -> Any:
         """The accumulators with one more batch; `losses` are the batch's means by name in the logs."""
-        outputs, targets = _seen(y_pred), _by_output(plan.outputs, batch.y, "y")
+        outputs = _seen(y_pred)
+        targets = _targets(plan, batch.y, outputs)
         weights = _weights(plan.outputs, batch.weight)
         rows = jnp.float32(values_of(outputs[0]).shape[0]) if batch.mask is None else batch.mask.sum()
         rows = rows.astype(plan.dtype)
         new = {
-            key: {"total": acc[key]["total"] + value * rows, "count": acc[key]["count"] + rows}
+            key: {"total": add(acc[key]["total"], value * rows), "count": add(acc[key]["count"], rows)}
             for key, value in losses.items()
         }
         for key, (metric, i, weighted) in plan.metrics.items():
@@ -200,16 +205,17 @@ class Objective:
     def result(self, plan: Plan, acc: Any) -> dict[str, jax.Array]:
         """The logs: scalars by name."""
         means = ("loss", *plan.loss_keys.values())
-        logs = {key: ratio(acc[key]["total"], acc[key]["count"]) for key in means}
+        logs = {key: ratio(value_of(acc[key]["total"]), value_of(acc[key]["count"])) for key in means}
         results = {key: metric.result(acc[key]) for key, (metric, _, _) in plan.metrics.items()}
         return logs | {key: _scalar(key, value) for key, value in results.items()}
 
     def check(self, plan: Plan, y: Any, y_pred: Any) -> None:
         """Let each loss look over its targets on the host: label ranges and the like."""
-        outputs, targets = _seen(y_pred), _by_output(plan.outputs, y, "y")
+        outputs = _seen(y_pred)
+        targets = _targets(plan, y, outputs)
         for i, loss in enumerate(plan.losses):
-            if isinstance(targets[i], np.ndarray) and (check := getattr(loss, "check", None)):
-                check(targets[i], values_of(outputs[i]))
+            if isinstance(targets[i], np.ndarray) and loss is not None and loss.check is not None:
+                loss.check(targets[i], values_of(outputs[i]))
 
 
 # -------------------------------------------------------------------------------- names and structures
@@ -315,6 +321,12 @@ def _by_output(names: Sequence[str | None], value: Any, what: str) -> list[Any]:
     return values
 
 
+def _targets(plan: Plan, y: Any, outputs: Sequence[Any]) -> list[Any]:
+    """The targets of each output, in the shape of its predictions if only an axis of one entry differs."""
+    given = _by_output(plan.outputs, y, "y")
+    return [match_axis(target, values_of(output)) for target, output in zip(given, outputs, strict=True)]
+
+
 def _weights(names: Sequence[str | None], weight: Any) -> list[Any]:
     if weight is None or hasattr(weight, "shape"):
         return [weight] * len(names)
@@ -333,10 +345,6 @@ def _scalar(name: str, value: Any) -> jax.Array:
     return value
 
 
-def _zero(dtype: Any) -> dict[str, jax.Array]:
-    return {"total": jnp.zeros((), dtype), "count": jnp.zeros((), dtype)}
-
-
 def _product(a: Any, b: Any) -> Any:
     """The product of two weights, each per sample or per time step; either may be missing."""
     if a is None or b is None:
@@ -345,28 +353,27 @@ def _product(a: Any, b: Any) -> Any:
     return spread(short, long) * long.astype(jnp.float32)
 
 
-def _mean(loss: Callable[..., Any], y_true: Any, y_pred: Any, weight: Any, mask: Any) -> jax.Array:
+def _mean(loss: Loss, y_true: Any, y_pred: Any, weight: Any, mask: Any) -> jax.Array:
     """Keras's mean: the weighted sum over the number of real values, the weights not in the denominator.
 
     Of a `Masked` prediction the real positions alone count.
     """
     y_pred, real = values_of(y_pred), mask_of(y_pred)
-    seen = {"mask": mask} if getattr(loss, "joint", False) else {}
-    values = loss(y_true, y_pred, **seen)
+    values = loss(y_true, y_pred, mask)
     if values.ndim == 0:
-        raise ValueError(f"expected a loss with a value per sample, received a scalar from {loss!r}")
-    if real is not None and (seen or real.ndim > values.ndim):
+        raise ValueError(f"expected a loss with a value per sample, received a scalar from {loss.name}")
+    if real is not None and (loss.across_rows or real.ndim > values.ndim):
         raise ValueError(
             f"expected a loss with a value per position of the masked predictions "
-            f"{describe(Masked(y_pred, real))}, received {describe(values)} from {loss!r}; put jl.DropMask() "
-            f"at the model's end to do without the mask"
+            f"{describe(Masked(y_pred, real))}, received {describe(values)} from {loss.name}; put "
+            f"jl.DropMask() at the model's end to do without the mask"
         )
     values = values.astype(wide(values.dtype))
-    counts = getattr(loss, "counts", None)
+    counts = loss.counted(y_true, y_pred, mask)
     counted = _product(mask, real)
     counted = None if counted is None else spread(counted, values)
     if counts is not None:
-        counted = _product(counted, counts(y_true, y_pred, **seen).astype(jnp.float32))
+        counted = _product(counted, counts.astype(jnp.float32))
     if weight is not None:
         values = values * spread(weight, values).astype(values.dtype)
     if counted is None:

@@ -66,7 +66,7 @@ def LoRA(
     >>> mask["layer"]["dense"], mask["lora_b"]["dense"]
     ({'kernel': False, 'bias': False}, {'kernel': True})
     """
-    positive("LoRA", "rank", rank)
+    positive("rank", rank)
     base = as_layer(layer, "LoRA")
     if _is_adapted(base):
         raise ValueError(
@@ -203,10 +203,10 @@ def _product(
 def _plain(model: Layer, known: dict[Layer, Layer]) -> Layer:
     """The model built again with each `LoRA` replaced by its layer; a shared layer stays one."""
     made = model.made or model
-    if not _is_adapted(made):
-        return model
     if made not in known:
-        if made.spec.name == "LoRA":
+        if not _is_adapted(made):
+            known[made] = model.replace()  # a new one, since it may get another name
+        elif made.spec.name == "LoRA":
             known[made] = as_layer(made.spec.arguments["layer"], "LoRA")
         else:
             known[made] = layers.build(made.spec.name, _without_lora(dict(made.spec.arguments), known))

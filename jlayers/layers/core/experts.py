@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import is_masked, refusal
 from jlayers.core.registry import InitializerLike, RegularizerLike
@@ -78,27 +79,23 @@ def MoE(
     >>> y.shape, state["layer"]["aux_loss"].shape
     ((2, 10, 8), ())
     """
-    positive("MoE", "num_experts", num_experts)
-    if positive("MoE", "top_k", top_k) > num_experts:
-        raise ValueError(
-            f"MoE: expected top_k of at most num_experts={num_experts!r}, received top_k={top_k!r}"
-        )
+    positive("num_experts", num_experts)
+    if positive("top_k", top_k) > num_experts:
+        raise refused(ValueError, f"expected top_k of at most num_experts={num_experts!r}", top_k=top_k)
     if capacity_factor is not None and not 0 < capacity_factor < math.inf:
-        raise ValueError(
-            f"MoE: expected capacity_factor > 0, or None, received capacity_factor={capacity_factor!r}"
-        )
+        raise refused(ValueError, "expected capacity_factor > 0, or None", capacity_factor=capacity_factor)
     if aux_loss_weight < 0:
-        raise ValueError(f"MoE: expected aux_loss_weight >= 0, received aux_loss_weight={aux_loss_weight!r}")
+        raise refused(ValueError, "expected aux_loss_weight >= 0", aux_loss_weight=aux_loss_weight)
     make_router = initializers.get(router_initializer)
     regularizers.get(router_regularizer)
 
     def grouped(x: Any) -> tuple[Any, Any]:
         """The shape of the tokens of each example, and the places each expert has for them."""
         if is_masked(x):
-            raise refusal("MoE", x, "and would give places of its experts to padding")
-        need_floating("MoE", x)
+            raise refusal(x, "and would give places of its experts to padding")
+        need_floating(x)
         if len(x.shape) < 2:
-            raise ValueError(f"MoE: expected an input (batch, ..., features), received {describe(x)}")
+            raise refused(ValueError, "expected an input (batch, ..., features)", x)
         length = math.prod(x.shape[1:-1])
         return (x.shape[0], length, x.shape[-1]), _places(length, num_experts, top_k, capacity_factor)
 
@@ -128,9 +125,10 @@ def MoE(
             with noted("expert", inner, (jax.ShapeDtypeStruct(x.shape[1:], x.dtype),)):
                 y, moved = jax.vmap(one)(params.get("expert", {}), state.get("expert", {}), x, keys)
             if y.ndim != 4 or y.shape[:3] != x.shape[:3]:
-                raise ValueError(
-                    f"MoE: expected the expert to give (batch, places, units) for each place of "
-                    f"{describe(x[0])}, received {describe(y[0])}"
+                raise refused(
+                    ValueError,
+                    f"expected the expert to give (batch, places, units) for each place of {describe(x[0])}",
+                    y[0],
                 )
             return y, moved
 
@@ -138,7 +136,7 @@ def MoE(
             params: Any, x: Float[Array, "batch *rest features"], *, state: Any, key: Any, train: bool
         ) -> tuple[Float[Array, "batch *rest units"], Any]:
             shape, places = grouped(x)
-            need_features("MoE", x, len(x.shape) - 1, params["router_kernel"].shape[0], "features")
+            need_features(x, len(x.shape) - 1, params["router_kernel"].shape[0], "features")
             wide, tokens = wide_dtype(x.dtype), x.reshape(shape)
             logits = tokens.astype(wide) @ params["router_kernel"].astype(wide)
             probabilities = jax.nn.softmax(logits)

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import initializers
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer, no_params
 from jlayers.core.masks import keeps_mask
-from jlayers.core.shapes import describe, wide_dtype
+from jlayers.core.shapes import wide_dtype
 from jlayers.core.wiring import as_layer, child_key, routed
 from jlayers.layers._arguments import axis_of, need_floating, positive
 
@@ -46,13 +47,10 @@ def UnitNormalization(axis: int | tuple[int, ...] = -1):
 
     @keeps_mask(mixes=axes)
     def apply(params: Any, x: X) -> X:
-        need_floating("UnitNormalization", x)
-        over = {axis_of("UnitNormalization", x, a) for a in axes}
+        need_floating(x)
+        over = {axis_of(x, a) for a in axes}
         if not over or len(over) < len(axes):
-            raise ValueError(
-                f"UnitNormalization: expected distinct axes, at least one, received axis={axis!r}, "
-                f"{describe(x)}"
-            )
+            raise refused(ValueError, "expected distinct axes, at least one", x, axis=axis)
         wide = x.astype(wide_dtype(x.dtype))
         square = jnp.sum(jnp.square(wide), axis=tuple(sorted(over)), keepdims=True)
         return (wide * jax.lax.rsqrt(jnp.maximum(square, _LEAST_SQUARE))).astype(x.dtype)
@@ -110,16 +108,17 @@ def SpectralNormalization(layer: LayerLike, power_iterations: int = 1):
     >>> [round(v, 3) for v in y[0].tolist()]
     [1.0, 0.5]
     """
-    positive("SpectralNormalization", "power_iterations", power_iterations)
+    positive("power_iterations", power_iterations)
     inner = as_layer(layer, "SpectralNormalization")
 
     def kernel_name(params: Mapping[str, Any]) -> str:
         for name in _KERNELS:
             if hasattr(params.get(name), "shape"):
                 return name
-        raise ValueError(
-            f"SpectralNormalization: expected a layer with a parameter named {' or '.join(_KERNELS)}, "
-            f"received layer={inner!r} with the parameters {sorted(params)}; wrap the layers inside it"
+        raise refused(
+            ValueError,
+            f"expected a layer with a parameter named {' or '.join(_KERNELS)}, received layer={inner!r} with "
+            f"the parameters {sorted(params)}; wrap the layers inside it",
         )
 
     def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.shapes import wide_dtype
 from jlayers.core.tree import flatten, unflatten
@@ -58,10 +59,11 @@ def WeightNormalization(layer: LayerLike):
                 norm = jnp.sqrt(_square(kernel, stacked))
                 g[path] = jnp.squeeze(norm, _summed(kernel, stacked)).astype(kernel.dtype)
             if not g:
-                raise ValueError(
-                    f"WeightNormalization: expected a layer with parameters named kernel, embeddings or "
-                    f"..._kernel, of two or more dimensions, received layer={inner!r} with the parameters "
-                    f"{sorted(flatten(params.get('layer', {})))}"
+                raise refused(
+                    ValueError,
+                    f"expected a layer with parameters named kernel, embeddings or ..._kernel, of two or "
+                    f"more dimensions, received layer={inner!r} with the parameters "
+                    f"{sorted(flatten(params.get('layer', {})))}",
                 )
             return {**params, "g": unflatten(g)}, state
 
