@@ -1,15 +1,20 @@
 """Tests run under strict dtype and rank promotion, examples as users run them; Keras runs on JAX.
 
-Most of the time goes into compiling small programs: without LLVM's expensive passes, in one piece, and into a
-folder that the worker processes share. The oldest JAX that we support still has emitters that take half the
-time of those by MLIR, which the newer ones test.
+Most of the time goes into making small programs: they are compiled without LLVM's expensive passes, in one piece,
+and kept in a folder for all processes and later runs. The oldest JAX that we support still has emitters that take
+a third of the time of those by MLIR, which the newer ones test.
 """
 
+import gc
 import importlib.metadata
 import itertools
 import os
-import shutil
-import tempfile
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "tests"))
+
+import compile_cache
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -24,18 +29,26 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-if made := "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it from the first process
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jlayers-tests-")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it from the first process
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compile_cache.folder()
 
 import jax
 import pytest
 
 from jlayers.core.registry import Registry
 
+# Tracing makes many small objects that live on; looking through them again and again took a third of the time.
+gc.set_threshold(100_000, 20, 100)
 
-def pytest_unconfigure():
-    if made:
-        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        compile_cache.prune(compile_cache.root())
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +79,7 @@ def little_memory():
     yield
     if next(tests) % 100 == 0:
         jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
