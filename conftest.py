@@ -1,8 +1,8 @@
 """Tests run under strict dtype and rank promotion, examples as users run them; Keras runs on JAX.
 
-Most of the time goes into making small programs: they are compiled without LLVM's expensive passes, in one piece,
-and kept in a folder for all processes and later runs. The oldest JAX that we support still has emitters that take
-a third of the time of those by MLIR, which the newer ones test.
+Most of the time goes into making small programs: they are compiled without LLVM's expensive passes, in one
+piece, and kept in a folder for all processes and later runs. The oldest JAX that we support still has
+emitters that take a third of the time of those by MLIR, which the newer ones test.
 """
 
 import gc
@@ -37,7 +37,7 @@ import pytest
 
 from jlayers.core.registry import Registry
 
-# Tracing makes many small objects that live on; looking through them again and again took a third of the time.
+# Tracing makes many small objects that live on. Looking through them often takes a third of the time.
 gc.set_threshold(100_000, 20, 100)
 
 

@@ -12,7 +12,8 @@ def test_the_folder_lies_in_the_cache_of_the_user_and_depends_on_what_programs_d
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     first = compile_cache.folder()
-    assert first.startswith(str(tmp_path / "jlayers" / "tests")) and os.path.isdir(first)
+    assert first.startswith(str(tmp_path / "jlayers" / "tests"))
+    assert os.path.isdir(first)
     assert compile_cache.folder() == first
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_max_isa=AVX")
     second = compile_cache.folder()
@@ -40,7 +41,8 @@ def test_what_was_not_used_for_a_month_is_dropped(kept):
     compile_cache.prune(kept)
     assert names(kept) == ["b", "c"]
     compile_cache.prune(kept, now=time.time() + 90 * 86400)
-    assert names(kept) == [] and list(kept.iterdir()) == []
+    assert names(kept) == []
+    assert list(kept.iterdir()) == []
 
 
 def test_too_much_drops_what_was_used_longest_ago(kept, monkeypatch):
