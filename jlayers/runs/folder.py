@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from jlayers.core.carry import with_new_carries, without_carries
 from jlayers.core.layer import layers
 from jlayers.core.registry import to_data
 from jlayers.data import Dataset
+from jlayers.data.dataset import Table
 from jlayers.preprocessing import registry as preprocessors
 from jlayers.runs.curves import draw_curves
 from jlayers.runs.environment import environment
@@ -225,7 +227,8 @@ class Run:
         facts = {"name": data.name, "train": train, "test": test}
         parts = {"inputs": _facts(source.train[0]), "features": _facts(data.train[0])}
         known = {"class_names": data.class_names, "fingerprint": data.fingerprint()}
-        self.write_json(DATA, {**facts, **parts, **known})
+        table = {} if data.table is None else {"table": dataclasses.asdict(data.table)}
+        self.write_json(DATA, {**facts, **parts, **known, **table})
 
     def write_preprocess(self, preprocess: Mapping[str, Any]) -> None:
         """Keep preprocessors with what they learned; no file if there are none."""
@@ -254,6 +257,14 @@ class Run:
     def inputs(self) -> Any:
         """As `features`, before preprocessing; text is an array of objects."""
         return self._specs("inputs" if "inputs" in self.data() else "features")
+
+    def table(self) -> Table | None:
+        """How the CSV file of the training data was read; None for other data."""
+        found = self.data().get("table")
+        try:
+            return None if found is None else Table.of(found)
+        except (KeyError, TypeError) as error:
+            raise damaged(self.path / DATA, f"expected columns under 'table': {error}") from None
 
     def _specs(self, name: str) -> Any:
         try:
