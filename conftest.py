@@ -33,6 +33,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it from the
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compile_cache.folder()
 
 import jax
+import keras_values
 import pytest
 
 from jlayers.core.registry import Registry
@@ -41,9 +42,48 @@ from jlayers.core.registry import Registry
 gc.set_threshold(100_000, 20, 100)
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("jlayers")
+    group.addoption("--full", action="store_true", help="all conformance properties of all layers")
+    group.addoption(
+        "--record-keras", action="store_true", help="run Keras and write down what it gives (-n 0)"
+    )
+
+
 def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "live_keras: compares with Keras's values; selected, Keras itself runs"
+    )
+    if config.option.record_keras:
+        if config.option.numprocesses:
+            raise pytest.UsageError("--record-keras writes one file for each test file: add -n 0")
+        keras_values.mode = keras_values.RECORDING
+    elif "live_keras" in config.option.markexpr:
+        keras_values.mode = keras_values.LIVE
     if not hasattr(config, "workerinput"):
         compile_cache.prune(compile_cache.root())
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        names = vars(getattr(item, "module", None) or keras_values)
+        if "keras_values" in names or "parity" in names:
+            item.add_marker("live_keras")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if session.config.option.record_keras:
+        chosen = session.config.option.keyword or any("::" in a for a in session.config.args)
+        keras_values.write(whole=not chosen and exitstatus == pytest.ExitCode.OK)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed and keras_values.mode == keras_values.RECORDED and item.name in keras_values.asked:
+        text = f"if this row is new or changed, run: {keras_values.command(item.path.stem)}"
+        report.sections.append(("Keras's values were recorded", text))
+    return report
 
 
 def pytest_collection_finish():
