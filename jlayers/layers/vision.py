@@ -55,14 +55,6 @@ def PatchEmbedding(
     Args:
         patch_size: height and width of a patch, or one number for both; they divide those of the image.
         units: size of an embedding.
-        use_bias: whether to add a bias.
-        data_format: "channels_last", which is the default, or "channels_first".
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, an image that patches do not fill, or an input of another rank.
@@ -172,8 +164,6 @@ def LayerScale(
 
     Args:
         initial: first value of all factors.
-        gamma_regularizer: penalty on `gamma`; see `Layer.penalty`.
-        gamma_constraint: what `gamma` is held to after each update; see `Layer.constrain`.
 
     Raises:
         ValueError: other channels than those that the factors were made for.
@@ -227,13 +217,7 @@ def SqueezeExcite(
         reduction: how many times fewer units the first dense layer has.
         activation: of the first dense layer.
         gate_activation: of the second.
-        data_format: "channels_last", which is the default, or "channels_first".
         reduce_initializer: first values of the first kernel; biases begin at 0.
-        expand_initializer: first values of the second kernel.
-        reduce_regularizer: penalty on the first kernel; see `Layer.penalty`.
-        expand_regularizer: penalty on the second kernel.
-        reduce_constraint: what the first kernel is held to after each update; see `Layer.constrain`.
-        expand_constraint: what the second kernel is held to.
 
     Raises:
         ValueError: a reduction below 1, or an input of another rank.

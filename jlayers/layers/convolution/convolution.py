@@ -205,23 +205,11 @@ def Conv1D(
     `(kernel_size, channels / groups, filters)`, `bias` `(filters,)`.
 
     Args:
-        filters: channels of the output.
         kernel_size: length of the window.
         strides: steps between windows.
         padding: "valid" for none; "same" for `ceil(steps / strides)` outputs; "causal" to see the past only;
             or cells of zeros, one number or ((before, after),): Keras takes no such.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
         groups: the channels are split into so many parts, each with its own filters.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, groups that do not divide the
@@ -266,23 +254,11 @@ def Conv2D(
     `kernel` `(*kernel_size, channels / groups, filters)`, `bias` `(filters,)`.
 
     Args:
-        filters: channels of the output.
         kernel_size: height and width of the window, or one number for both.
         strides: steps between windows.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
             or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
         groups: the channels are split into so many parts, each with its own filters.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, groups that do not divide the
@@ -327,23 +303,11 @@ def Conv3D(
     Parameters: `kernel` `(*kernel_size, channels / groups, filters)`, `bias` `(filters,)`.
 
     Args:
-        filters: channels of the output.
         kernel_size: depth, height and width of the window, or one number for all.
         strides: steps between windows.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
             or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
         groups: the channels are split into so many parts, each with its own filters.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, groups that do not divide the

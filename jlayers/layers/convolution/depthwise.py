@@ -122,17 +122,6 @@ def DepthwiseConv1D(
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
             or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
         depth_multiplier: filters per channel.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        depthwise_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        depthwise_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        depthwise_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a window larger than the input, or
@@ -186,17 +175,6 @@ def DepthwiseConv2D(
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
             or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
         depth_multiplier: filters per channel.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        depthwise_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        depthwise_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        depthwise_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a window larger than the input, or

@@ -91,26 +91,11 @@ def SeparableConv1D(
     `(1, channels * depth_multiplier, filters)`, `bias` `(filters,)`.
 
     Args:
-        filters: channels of the output.
         kernel_size: length of the window.
         strides: steps between windows.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
             or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
         depth_multiplier: filters per channel in the first step.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        depthwise_initializer: first values of the first kernel.
-        pointwise_initializer: first values of the second kernel.
-        bias_initializer: first values of the bias.
-        depthwise_regularizer: penalty on the first kernel; see `Layer.penalty`.
-        pointwise_regularizer: penalty on the second kernel.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        depthwise_constraint: what the first kernel is held to after each update; see `Layer.constrain`.
-        pointwise_constraint: what the second kernel is held to.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a window larger than the input, or
@@ -166,26 +151,11 @@ def SeparableConv2D(
     `(1, 1, channels * depth_multiplier, filters)`, `bias` `(filters,)`.
 
     Args:
-        filters: channels of the output.
         kernel_size: height and width of the window, or one number for both.
         strides: steps between windows.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
             or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
         depth_multiplier: filters per channel in the first step.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        depthwise_initializer: first values of the first kernel.
-        pointwise_initializer: first values of the second kernel.
-        bias_initializer: first values of the bias.
-        depthwise_regularizer: penalty on the first kernel; see `Layer.penalty`.
-        pointwise_regularizer: penalty on the second kernel.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        depthwise_constraint: what the first kernel is held to after each update; see `Layer.constrain`.
-        pointwise_constraint: what the second kernel is held to.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a window larger than the input, or

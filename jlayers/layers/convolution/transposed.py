@@ -136,24 +136,12 @@ def Conv1DTranspose(
     (in, out), inputs and outputs are thus exchanged, as in Keras.
 
     Args:
-        filters: channels of the output.
         kernel_size: length of the window.
         strides: factor by which the sequence grows.
         padding: "valid" for the whole result; "same" for `size * strides` outputs.
         output_padding: positions added at the end, fewer than the strides; None for Keras's lengths:
             `(size - 1) * strides + max(window, strides)` if "valid". Given, even as 0, the length is
             `(size - 1) * strides + window + output_padding`; if "same", with `window % 2` for the window.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, output padding of the strides or
@@ -200,24 +188,12 @@ def Conv2DTranspose(
     (in, out), inputs and outputs are thus exchanged, as in Keras.
 
     Args:
-        filters: channels of the output.
         kernel_size: height and width of the window, or one number for both.
         strides: factors by which height and width grow.
         padding: "valid" for the whole result; "same" for `size * strides` outputs.
         output_padding: positions added at the end, fewer than the strides; None for Keras's lengths:
             `(size - 1) * strides + max(window, strides)` if "valid". Given, even as 0, the length is
             `(size - 1) * strides + window + output_padding`; if "same", with `window % 2` for the window.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, output padding of the strides or
@@ -265,24 +241,12 @@ def Conv3DTranspose(
     `output_padding` comes after `data_format` here.
 
     Args:
-        filters: channels of the output.
         kernel_size: depth, height and width of the window, or one number for all.
         strides: factors by which depth, height and width grow.
         padding: "valid" for the whole result; "same" for `size * strides` outputs.
         output_padding: positions added at the end, fewer than the strides; None for Keras's lengths:
             `(size - 1) * strides + max(window, strides)` if "valid". Given, even as 0, the length is
             `(size - 1) * strides + window + output_padding`; if "same", with `window % 2` for the window.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, output padding of the strides or

@@ -96,9 +96,6 @@ def PReLU(
     along `shared_axes`.
 
     Args:
-        alpha_initializer: first values of `alpha`.
-        alpha_regularizer: penalty on `alpha`; see `Layer.penalty`.
-        alpha_constraint: what `alpha` is held to after each update; see `Layer.constrain`.
         shared_axes: axes along which `alpha` is the same: (1, 2) for images gives one per channel.
 
     Raises:

@@ -40,15 +40,6 @@ def Dense(
 
     Args:
         units: size of the output.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: `units` below 1, or data without a features axis.

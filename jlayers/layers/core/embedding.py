@@ -49,7 +49,6 @@ def Embedding(
         embeddings_regularizer: penalty on all vectors; see `Layer.penalty`.
         embeddings_constraint: what the vectors are held to after each update; see `Layer.constrain`.
         mask_zero: 0 stands for padding: the output is `Masked`, real where the number is not 0.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
 
     Raises:
         ValueError: sizes below 1.

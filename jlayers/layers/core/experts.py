@@ -61,8 +61,6 @@ def MoE(
         capacity_factor: room in each expert, 1 being just enough if tokens were spread evenly; None for room
             for all.
         aux_loss_weight: factor of the loss that keeps the use even.
-        router_initializer: first values of `router_kernel`.
-        router_regularizer: penalty on `router_kernel`; see `Layer.penalty`.
 
     Raises:
         ValueError: numbers below 1, `top_k` above `num_experts`, a capacity factor of 0 or less, a negative

@@ -43,12 +43,6 @@ def GatedDense(
         units: width of the output.
         activation: of the gate; None for none.
         use_bias: add a bias to both.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: `units` below 1, an input without features, or of another number of them.

@@ -49,8 +49,6 @@ def ReversibleEmbedding(
         output_dim: size of the vectors.
         tie_weights: go back by the same table; if False, by one of its own.
         embeddings_initializer: first values of each table.
-        embeddings_regularizer: penalty on `embeddings`; see `Layer.penalty`.
-        embeddings_constraint: what `embeddings` are held to after each update; see `Layer.constrain`.
         mask_zero: 0 stands for padding: the vectors are `Masked`, real where the number is not 0, and so are
             the logits of masked vectors.
         reverse_dtype: in which to compute and give the logits, such as "float32"; that of the vectors if not

@@ -122,17 +122,6 @@ def BatchNormalization(
     Args:
         axis: of the channels.
         momentum: weight of the old running statistics.
-        epsilon: added to the variance.
-        center: whether to add `beta`.
-        scale: whether to multiply by `gamma`.
-        beta_initializer: first values of `beta`.
-        gamma_initializer: first values of `gamma`.
-        moving_mean_initializer: first values of the running mean.
-        moving_variance_initializer: first values of the running variance.
-        beta_regularizer: penalty on `beta`; see `Layer.penalty`.
-        gamma_regularizer: penalty on `gamma`.
-        beta_constraint: what `beta` is held to after each update; see `Layer.constrain`.
-        gamma_constraint: what `gamma` is held to.
         renorm: in training correct the batch's statistics towards running ones, with no gradient through the
             correction (Ioffe, 2017), for small batches. More state: `moving_stddev`, `renorm_mean`,
             `renorm_stddev`.
@@ -234,15 +223,6 @@ def LayerNormalization(
 
     Args:
         axis: the axis, or axes, to normalise over.
-        epsilon: added to the variance.
-        center: whether to add `beta`.
-        scale: whether to multiply by `gamma`.
-        beta_initializer: first values of `beta`.
-        gamma_initializer: first values of `gamma`.
-        beta_regularizer: penalty on `beta`; see `Layer.penalty`.
-        gamma_regularizer: penalty on `gamma`.
-        beta_constraint: what `beta` is held to after each update; see `Layer.constrain`.
-        gamma_constraint: what `gamma` is held to.
 
     Raises:
         ValueError: an epsilon of 0 or less, or an axis that the input lacks.
@@ -298,15 +278,6 @@ def GroupNormalization(
     Args:
         groups: number of groups; -1 for one per channel (instance normalisation).
         axis: of the channels.
-        epsilon: added to the variance.
-        center: whether to add `beta`.
-        scale: whether to multiply by `gamma`.
-        beta_initializer: first values of `beta`.
-        gamma_initializer: first values of `gamma`.
-        beta_regularizer: penalty on `beta`; see `Layer.penalty`.
-        gamma_regularizer: penalty on `gamma`.
-        beta_constraint: what `beta` is held to after each update; see `Layer.constrain`.
-        gamma_constraint: what `gamma` is held to.
 
     Raises:
         ValueError: groups that do not divide the channels, an epsilon of 0 or less, or an unknown axis.
@@ -375,15 +346,6 @@ def InstanceNormalization(
 
     Args:
         axis: of the channels.
-        epsilon: added to the variance.
-        center: whether to add `beta`.
-        scale: whether to multiply by `gamma`.
-        beta_initializer: first values of `beta`.
-        gamma_initializer: first values of `gamma`.
-        beta_regularizer: penalty on `beta`; see `Layer.penalty`.
-        gamma_regularizer: penalty on `gamma`.
-        beta_constraint: what `beta` is held to after each update; see `Layer.constrain`.
-        gamma_constraint: what `gamma` is held to.
 
     Raises:
         ValueError: an epsilon of 0 or less, or an unknown axis.

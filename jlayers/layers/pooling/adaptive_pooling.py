@@ -113,7 +113,6 @@ def AdaptiveAveragePooling1D(output_size: int | tuple[int], data_format: DataFor
 
     Args:
         output_size: length of the output.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, an input of unknown size, or an input of another rank.
@@ -134,7 +133,6 @@ def AdaptiveAveragePooling2D(output_size: int | tuple[int, int], data_format: Da
 
     Args:
         output_size: height and width of the output, or one number for both.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, an input of unknown size, or an input of another rank.
@@ -155,7 +153,6 @@ def AdaptiveAveragePooling3D(output_size: int | tuple[int, int, int], data_forma
 
     Args:
         output_size: depth, height and width of the output, or one number for all.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, an input of unknown size, or an input of another rank.
@@ -177,7 +174,6 @@ def AdaptiveMaxPooling1D(output_size: int | tuple[int], data_format: DataFormat 
 
     Args:
         output_size: length of the output.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, an input of unknown size, or an input of another rank.
@@ -198,7 +194,6 @@ def AdaptiveMaxPooling2D(output_size: int | tuple[int, int], data_format: DataFo
 
     Args:
         output_size: height and width of the output, or one number for both.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, an input of unknown size, or an input of another rank.
@@ -219,7 +214,6 @@ def AdaptiveMaxPooling3D(output_size: int | tuple[int, int, int], data_format: D
 
     Args:
         output_size: depth, height and width of the output, or one number for all.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, an input of unknown size, or an input of another rank.

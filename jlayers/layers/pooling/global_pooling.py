@@ -65,10 +65,6 @@ def GlobalMaxPooling1D(data_format: DataFormat | None = None, keepdims: bool = F
     Shapes: `(batch, steps, channels)` to `(batch, channels)`. Under a mask the real steps alone count, unlike
     in Keras, which drops the mask; where none is real the result is 0.
 
-    Args:
-        data_format: "channels_last", which is the default, or "channels_first".
-        keepdims: keep the reduced axes, of size 1.
-
     Raises:
         ValueError: an input of another rank.
 
@@ -85,10 +81,6 @@ def GlobalMaxPooling2D(data_format: DataFormat | None = None, keepdims: bool = F
 
     Shapes: `(batch, height, width, channels)` to `(batch, channels)`.
 
-    Args:
-        data_format: "channels_last", which is the default, or "channels_first".
-        keepdims: keep the reduced axes, of size 1.
-
     Raises:
         ValueError: an input of another rank.
 
@@ -104,10 +96,6 @@ def GlobalMaxPooling3D(data_format: DataFormat | None = None, keepdims: bool = F
     """The greatest over all positions of a volume, per channel. As in Keras.
 
     Shapes: `(batch, depth, height, width, channels)` to `(batch, channels)`.
-
-    Args:
-        data_format: "channels_last", which is the default, or "channels_first".
-        keepdims: keep the reduced axes, of size 1.
 
     Raises:
         ValueError: an input of another rank.
@@ -126,10 +114,6 @@ def GlobalAveragePooling1D(data_format: DataFormat | None = None, keepdims: bool
     Shapes: `(batch, steps, channels)` to `(batch, channels)`. Under a mask the real steps alone count; where
     none is real the result is 0, in Keras NaN.
 
-    Args:
-        data_format: "channels_last", which is the default, or "channels_first".
-        keepdims: keep the reduced axes, of size 1.
-
     Raises:
         ValueError: an input of another rank.
         TypeError: whole numbers as input.
@@ -147,10 +131,6 @@ def GlobalAveragePooling2D(data_format: DataFormat | None = None, keepdims: bool
 
     Shapes: `(batch, height, width, channels)` to `(batch, channels)`.
 
-    Args:
-        data_format: "channels_last", which is the default, or "channels_first".
-        keepdims: keep the reduced axes, of size 1.
-
     Raises:
         ValueError: an input of another rank.
         TypeError: whole numbers as input.
@@ -167,10 +147,6 @@ def GlobalAveragePooling3D(data_format: DataFormat | None = None, keepdims: bool
     """The mean over all positions of a volume, per channel. As in Keras.
 
     Shapes: `(batch, depth, height, width, channels)` to `(batch, channels)`.
-
-    Args:
-        data_format: "channels_last", which is the default, or "channels_first".
-        keepdims: keep the reduced axes, of size 1.
 
     Raises:
         ValueError: an input of another rank.

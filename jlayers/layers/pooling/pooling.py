@@ -76,7 +76,6 @@ def MaxPooling1D(
         pool_size: length of the window.
         strides: steps between windows; None for the window's size.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another
@@ -105,7 +104,6 @@ def MaxPooling2D(
         pool_size: height and width of the window, or one number for both.
         strides: steps between windows; None for the window's size.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another
@@ -134,7 +132,6 @@ def MaxPooling3D(
         pool_size: depth, height and width of the window, or one number for all.
         strides: steps between windows; None for the window's size.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another
@@ -163,7 +160,6 @@ def AveragePooling1D(
         pool_size: length of the window.
         strides: steps between windows; None for the window's size.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another
@@ -193,7 +189,6 @@ def AveragePooling2D(
         pool_size: height and width of the window, or one number for both.
         strides: steps between windows; None for the window's size.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another
@@ -223,7 +218,6 @@ def AveragePooling3D(
         pool_size: depth, height and width of the window, or one number for all.
         strides: steps between windows; None for the window's size.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another

@@ -149,19 +149,11 @@ def SimpleRNNCell(
     Args:
         units: width of the output.
         activation: of the output; None for none.
-        use_bias: add a bias.
         kernel_initializer: for `kernel`, `(features, units)`.
         recurrent_initializer: for `recurrent_kernel`, `(units, units)`.
         bias_initializer: for `bias`, `(units,)`.
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
         dropout: share of the input features dropped in training, by the key: inside an `RNN` the same ones at
             every step; from 0 to 1.
-        recurrent_dropout: share of the state dropped likewise where it feeds back; from 0 to 1.
 
     Raises:
         ValueError: an input of another rank, a rate outside [0, 1], `units` below 1, a state that does
@@ -216,18 +208,9 @@ def LSTMCell(
     Args:
         units: width of the output and of the memory cell.
         activation: of the candidate and of the cell; None for none.
-        recurrent_activation: of the gates; None for none.
-        use_bias: add a bias.
         kernel_initializer: for `kernel`, `(features, 4 * units)`.
         recurrent_initializer: for `recurrent_kernel`, `(units, 4 * units)`, drawn as one matrix.
         bias_initializer: for `bias`, `(4 * units,)`.
-        unit_forget_bias: the forget gate's bias starts at 1 (Jozefowicz et al., 2015).
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
         dropout: share of the input features dropped in training, by the key: inside an `RNN` the same ones at
             every step; from 0 to 1.
         recurrent_dropout: share of the state dropped likewise where it feeds back, from 0 to 1. Above 0,
@@ -288,18 +271,10 @@ def GRUCell(
     Args:
         units: width of the output.
         activation: of the candidate; None for none.
-        recurrent_activation: of the gates; None for none.
-        use_bias: add a bias.
         kernel_initializer: for `kernel`, `(features, 3 * units)`.
         recurrent_initializer: for `recurrent_kernel`, `(units, 3 * units)`, drawn as one matrix.
         bias_initializer: for `bias`, `(2, 3 * units)`: of the input's and of the recurrent product. Without
             `reset_after` it is `(3 * units,)`.
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
         dropout: share of the input features dropped in training, by the key: inside an `RNN` the same ones at
             every step; from 0 to 1.
         recurrent_dropout: share of the state dropped likewise where it feeds back, from 0 to 1. Above 0,

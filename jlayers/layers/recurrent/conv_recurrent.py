@@ -60,26 +60,8 @@ def ConvLSTM1D(
             the time.
         dilation_rate: distance between the cells of the window, for the input alone.
         activation: of the candidate and of the cell; None for none.
-        recurrent_activation: of the gates; None for none.
-        use_bias: add a bias.
-        kernel_initializer: first values of `kernel`.
-        recurrent_initializer: first values of `recurrent_kernel`.
-        bias_initializer: first values of `bias`.
-        unit_forget_bias: the forget gate's bias starts at 1.
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
         dropout: share of the input dropped in training, for each gate by a mask that is the same at every
             step; from 0 to 1.
-        recurrent_dropout: share of the state dropped likewise where it feeds back; from 0 to 1.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last state, too.
-        go_backwards: begin at the last step.
-        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a rate outside [0, 1], a window
@@ -164,26 +146,8 @@ def ConvLSTM2D(
             the time.
         dilation_rate: distance between the cells of the window, for the input alone.
         activation: of the candidate and of the cell; None for none.
-        recurrent_activation: of the gates; None for none.
-        use_bias: add a bias.
-        kernel_initializer: first values of `kernel`.
-        recurrent_initializer: first values of `recurrent_kernel`.
-        bias_initializer: first values of `bias`.
-        unit_forget_bias: the forget gate's bias starts at 1.
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
         dropout: share of the input dropped in training, for each gate by a mask that is the same at every
             step; from 0 to 1.
-        recurrent_dropout: share of the state dropped likewise where it feeds back; from 0 to 1.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last state, too.
-        go_backwards: begin at the last step.
-        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a rate outside [0, 1], a window
@@ -268,26 +232,8 @@ def ConvLSTM3D(
             the time.
         dilation_rate: distance between the cells of the window, for the input alone.
         activation: of the candidate and of the cell; None for none.
-        recurrent_activation: of the gates; None for none.
-        use_bias: add a bias.
-        kernel_initializer: first values of `kernel`.
-        recurrent_initializer: first values of `recurrent_kernel`.
-        bias_initializer: first values of `bias`.
-        unit_forget_bias: the forget gate's bias starts at 1.
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
         dropout: share of the input dropped in training, for each gate by a mask that is the same at every
             step; from 0 to 1.
-        recurrent_dropout: share of the state dropped likewise where it feeds back; from 0 to 1.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last state, too.
-        go_backwards: begin at the last step.
-        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a rate outside [0, 1], a window

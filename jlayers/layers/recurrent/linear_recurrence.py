@@ -56,16 +56,8 @@ def MinGRU(
         units: width of the output.
         activation: of the candidate; None for none, as in the paper.
         recurrent_activation: of the gate, with values from 0 to 1.
-        use_bias: add a bias.
         kernel_initializer: for `kernel`, `(features, 2 * units)`.
         bias_initializer: for `bias`, `(2 * units,)`.
-        kernel_regularizer: penalty on `kernel`.
-        bias_regularizer: penalty on `bias`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        bias_constraint: what `bias` is held to.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last state, too.
-        go_backwards: begin at the last step.
 
     Raises:
         ValueError: an input that is not a sequence of at least one step, `units` below 1, an initial state
@@ -144,9 +136,6 @@ def LRU(
         r_min: least absolute value of `l` at the start; the nearer to 1, the longer the memory.
         r_max: greatest absolute value of `l` at the start.
         max_phase: greatest angle of `l` at the start; small ones for long sequences.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last state, too.
-        go_backwards: begin at the last step.
 
     Raises:
         ValueError: an input that is not a sequence of at least one step, sizes below 1, radii that are not

@@ -49,26 +49,9 @@ def SimpleRNN(
     Args:
         units: width of the output.
         activation: of the output; None for none.
-        use_bias: add a bias.
         kernel_initializer: for `kernel`, `(features, units)`.
         recurrent_initializer: for `recurrent_kernel`, `(units, units)`.
         bias_initializer: for `bias`, `(units,)`.
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
-        dropout: share of the input features dropped in training, the same ones at every step; from 0 to 1.
-        recurrent_dropout: share of the state dropped likewise where it feeds back; from 0 to 1.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last state, too.
-        go_backwards: begin at the last step.
-        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
-        unroll: compile one copy of the step per time step and no loop: for short sequences; slow
-            to compile for long ones.
-        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
 
     Raises:
         ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
@@ -141,29 +124,11 @@ def LSTM(
     Args:
         units: width of the output and of the memory cell.
         activation: of the candidate and of the cell; None for none.
-        recurrent_activation: of the gates; None for none.
-        use_bias: add a bias.
         kernel_initializer: for `kernel`, `(features, 4 * units)`.
         recurrent_initializer: for `recurrent_kernel`, `(units, 4 * units)`, drawn as one matrix.
         bias_initializer: for `bias`, `(4 * units,)`.
-        unit_forget_bias: the forget gate's bias starts at 1 (Jozefowicz et al., 2015).
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
-        dropout: share of the input features dropped in training, the same ones at every step; from 0 to 1.
         recurrent_dropout: share of the state dropped likewise where it feeds back, from 0 to 1. Above 0,
             each gate has masks of its own, for the input, too.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last state, too.
-        go_backwards: begin at the last step.
-        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
-        unroll: compile one copy of the step per time step and no loop: for short sequences; slow
-            to compile for long ones.
-        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
 
     Raises:
         ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
@@ -240,30 +205,13 @@ def GRU(
     Args:
         units: width of the output.
         activation: of the candidate; None for none.
-        recurrent_activation: of the gates; None for none.
-        use_bias: add a bias.
         kernel_initializer: for `kernel`, `(features, 3 * units)`.
         recurrent_initializer: for `recurrent_kernel`, `(units, 3 * units)`, drawn as one matrix.
         bias_initializer: for `bias`, `(2, 3 * units)`: of the input's and of the recurrent product. Without
             `reset_after` it is `(3 * units,)`.
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
-        dropout: share of the input features dropped in training, the same ones at every step; from 0 to 1.
         recurrent_dropout: share of the state dropped likewise where it feeds back, from 0 to 1. Above 0,
             each gate has masks of its own, for the input, too.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last state, too.
-        go_backwards: begin at the last step.
-        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
-        unroll: compile one copy of the step per time step and no loop: for short sequences; slow
-            to compile for long ones.
         reset_after: apply the reset gate after the recurrent product (as cuDNN does), not before it.
-        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
 
     Raises:
         ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
