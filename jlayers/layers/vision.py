@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers import activations, constraints, initializers, regularizers
+from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, need_key
 from jlayers.core.masks import keeps_mask
@@ -69,9 +69,6 @@ def PatchEmbedding(
     patch = per_axis("patch_size", patch_size, 2)
     positive("units", units)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
-    for regularizer in (kernel_regularizer, bias_regularizer):
-        regularizers.get(regularizer)
-    constraints.check(kernel_constraint, bias_constraint)
     last, _ = channels_at_edge(data_format)
 
     def checked(x: Any) -> Any:
@@ -174,8 +171,6 @@ def LayerScale(
     >>> [round(v, 3) for v in params["gamma"].tolist()]
     [0.1, 0.1, 0.1]
     """
-    regularizers.get(gamma_regularizer)
-    constraints.check(gamma_constraint)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         need_floating(x)
@@ -231,9 +226,6 @@ def SqueezeExcite(
     positive("reduction", reduction)
     activate, gate = activations.get(activation), activations.get(gate_activation)
     make_reduce, make_expand = initializers.get(reduce_initializer), initializers.get(expand_initializer)
-    for regularizer in (reduce_regularizer, expand_regularizer):
-        regularizers.get(regularizer)
-    constraints.check(reduce_constraint, expand_constraint)
     last, first = channels_at_edge(data_format)
 
     def checked(x: Any) -> Any:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers import activations, constraints, initializers, regularizers
+from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import Masked, expand, joint, keeps_mask, refusal, with_mask
@@ -109,8 +109,6 @@ def PReLU(
     (1, 1, 3)
     """
     make = initializers.get(alpha_initializer)
-    regularizers.get(alpha_regularizer)
-    constraints.check(alpha_constraint)
 
     def shape(x: Any) -> tuple[int, ...]:
         shared = {axis_of(x, axis) for axis in shared_axes or ()}

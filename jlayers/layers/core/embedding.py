@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from jlayers import constraints, initializers, regularizers
+from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import joint, with_mask
@@ -63,8 +63,6 @@ def Embedding(
     positive("input_dim", input_dim)
     positive("output_dim", output_dim)
     make = initializers.get(embeddings_initializer)
-    regularizers.get(embeddings_regularizer)
-    constraints.check(embeddings_constraint)
 
     def check(ids: Any) -> None:
         if not jnp.issubdtype(ids.dtype, jnp.integer):

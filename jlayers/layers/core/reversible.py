@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import random
 
-from jlayers import constraints, initializers
+from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import with_mask
@@ -67,7 +67,6 @@ def ReversibleEmbedding(
     """
     if logit_soft_cap is not None and not logit_soft_cap > 0:
         raise refused(ValueError, "expected logit_soft_cap > 0", logit_soft_cap=logit_soft_cap)
-    constraints.check(embeddings_constraint)
     forward = Embedding(
         input_dim, output_dim, embeddings_initializer, embeddings_regularizer, mask_zero=mask_zero
     )

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlayers import constraints, initializers, regularizers
+from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import Masked, expand, keeps_mask, refusal, with_mask
@@ -34,11 +34,9 @@ __all__ = [
 class _Affine:
     """The learned `gamma` and `beta` of a normalisation, along `axes` of the data."""
 
-    def __init__(self, center: bool, scale: bool, beta: Any, gamma: Any, regularized: Sequence[Any]):
+    def __init__(self, center: bool, scale: bool, beta: Any, gamma: Any):
         self.makers = {"gamma": initializers.get(gamma)} if scale else {}
         self.makers |= {"beta": initializers.get(beta)} if center else {}
-        for regularizer in regularized:
-            regularizers.get(regularizer)
 
     def init(self, key: Any, shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
         keys = dict(zip(["gamma", "beta"], jax.random.split(key), strict=True))
@@ -141,10 +139,8 @@ def BatchNormalization(
     """
     fraction("momentum", momentum)
     _check_epsilon(epsilon)
-    regularized = (beta_regularizer, gamma_regularizer)
-    constraints.check(beta_constraint, gamma_constraint)
     correction = renorm_of(renorm_clipping, renorm_momentum) if renorm else None
-    affine = _Affine(center, scale, beta_initializer, gamma_initializer, regularized)
+    affine = _Affine(center, scale, beta_initializer, gamma_initializer)
     make_mean = initializers.get(moving_mean_initializer)
     make_variance = initializers.get(moving_variance_initializer)
 
@@ -235,9 +231,7 @@ def LayerNormalization(
     [-1.0, 1.0]
     """
     _check_epsilon(epsilon)
-    regularized = (beta_regularizer, gamma_regularizer)
-    constraints.check(beta_constraint, gamma_constraint)
-    affine = _Affine(center, scale, beta_initializer, gamma_initializer, regularized)
+    affine = _Affine(center, scale, beta_initializer, gamma_initializer)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         need_floating(x)
@@ -293,9 +287,7 @@ def GroupNormalization(
     if groups != -1:
         positive("groups", groups)
     _check_epsilon(epsilon)
-    regularized = (beta_regularizer, gamma_regularizer)
-    constraints.check(beta_constraint, gamma_constraint)
-    affine = _Affine(center, scale, beta_initializer, gamma_initializer, regularized)
+    affine = _Affine(center, scale, beta_initializer, gamma_initializer)
 
     def channels_of(x: Any) -> tuple[int, int]:
         need_floating(x)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jlayers import initializers, regularizers
+from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import Wiring, need_key
 from jlayers.core.shapes import param_dtype, shape_text
@@ -81,8 +81,6 @@ def conv_lstm(
         )
     for argument, rate in zip(("dropout", "recurrent_dropout"), rates, strict=True):
         fraction(argument, rate)
-    for regularizer in penalties:
-        regularizers.get(regularizer)
     make_kernel, make_recurrent, make_bias = map(initializers.get, initial_values)
     if unit_forget_bias:
         make_bias = forgetting_bias(make_bias)

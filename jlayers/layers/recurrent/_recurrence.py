@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers import activations, initializers, regularizers
+from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import Wiring, need_key
 from jlayers.core.masks import Masked, refusal
@@ -91,7 +91,6 @@ class Recurrence:
             fraction(argument, rate)
         for initializer, regularizer in zip(self.initial_values, self.penalties, strict=True):
             initializers.get(initializer)
-            regularizers.get(regularizer)
 
     def init(self, key: Any, x: Any) -> dict[str, Any]:
         kernel, recurrent, bias = map(initializers.get, self.initial_values)

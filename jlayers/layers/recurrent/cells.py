@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jlayers import activations, constraints
+from jlayers import activations
 from jlayers.core.layer import layer
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.layers.recurrent._recurrence import Recurrence, forgetting_bias, function, joint, one_step
@@ -168,7 +168,6 @@ def SimpleRNNCell(
     >>> (y, h), state = cell.apply(params, state, x)
     >>> (y, h), state = cell.apply(params, state, x, h)  # the next step
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     recurrence = simple_rnn(
         units,
         activation=activation,
@@ -230,7 +229,6 @@ def LSTMCell(
     >>> y.shape, h.shape, c.shape
     ((2, 16), (2, 16), (2, 16))
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     recurrence = lstm(
         units,
         activation=activation,
@@ -293,7 +291,6 @@ def GRUCell(
     >>> params["kernel"].shape, params["bias"].shape
     ((8, 48), (2, 48))
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     recurrence = gru(
         units,
         activation=activation,

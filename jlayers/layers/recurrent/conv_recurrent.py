@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from jlayers import constraints
 from jlayers.core.layer import layer
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.layers._arguments import DataFormat
@@ -76,7 +75,6 @@ def ConvLSTM1D(
     >>> conv.apply(params, state, x)[0].shape
     (2, 8, 4)
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     return conv_lstm(
         1,
         filters,
@@ -162,7 +160,6 @@ def ConvLSTM2D(
     >>> conv.apply(params, state, x)[0].shape
     (2, 8, 8, 4)
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     return conv_lstm(
         2,
         filters,
@@ -248,7 +245,6 @@ def ConvLSTM3D(
     >>> conv.apply(params, state, x)[0].shape
     (2, 4, 4, 4, 4)
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     return conv_lstm(
         3,
         filters,

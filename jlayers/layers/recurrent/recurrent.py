@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from jlayers import constraints
 from jlayers.core.layer import layer
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.layers.recurrent._recurrence import over_time
@@ -66,7 +65,6 @@ def SimpleRNN(
     >>> rnn.apply(params, state, x)[0].shape
     (2, 5, 16)
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     recurrence = simple_rnn(
         units,
         activation=activation,
@@ -145,7 +143,6 @@ def LSTM(
     ((2, 16), (2, 16), (2, 16))
     >>> (y, h, c), state = lstm.apply(params, state, x, h, c)  # goes on where it stopped
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     recurrence = lstm(
         units,
         activation=activation,
@@ -225,7 +222,6 @@ def GRU(
     >>> params["kernel"].shape, params["bias"].shape
     ((8, 48), (2, 48))
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     recurrence = gru(
         units,
         activation=activation,
