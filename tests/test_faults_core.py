@@ -193,3 +193,54 @@ def test_a_sequential_does_not_number_a_layer_in_two_ways():
     built = layers.get(jl.Sequential(jl.Dense(3), jl.Dense(3)).to_data())
     x = jl.Input((3,))
     assert list(jl.Model(x, built.children["dense_1"](x)).children) == ["dense_1"]
+
+
+# ------------------------------------------------------------------------------- sizes not yet known
+
+
+def words():
+    x = jl.Input((None,), dtype="int32")
+    return x, jl.Conv1D(4, 5)(jl.Embedding(10, 4)(x))
+
+
+def picture():
+    x = jl.Input((None, None, 3))
+    return x, jl.Conv2D(4, 3)(x)
+
+
+@pytest.mark.parametrize(
+    ("start", "pool", "shape", "given"),
+    [
+        (words, jl.GlobalMaxPooling1D, (None, 4), (2, 9)),
+        (words, jl.MaxPooling1D, (None, None, 4), (2, 9)),
+        (picture, jl.GlobalMaxPooling2D, (None, 4), (2, 9, 7, 3)),
+        (picture, jl.MaxPooling2D, (None, None, None, 4), (2, 9, 7, 3)),
+    ],
+)
+def test_models_of_open_sizes(start, pool, shape, given):
+    x, y = start()
+    pooled = pool()(y)
+    assert pooled.shape == shape
+    model = jl.Model(x, pooled)
+    assert jl.summary(model, given).rows[-1].output.shape[0] == 2
+    assert "leaves open" in str(jl.summary(model))
+    assert jl.draw(model)
+    again = jl.Input(x.shape[1:], dtype=str(x.dtype))
+    assert model(again).shape == shape  # nested
+
+
+def test_branches_of_open_sizes_agree():
+    x = jl.Input((None, 3))
+    one = jl.Conv1D(3, 5)(x)
+    other = jl.Sequential(jl.Conv1D(3, 3), jl.Conv1D(3, 3))(x)
+    assert jl.Add()(one, other).shape == (None, None, 3)
+    assert jl.Concatenate()(jl.Conv1D(2, 3, padding="same")(x), x).shape == (None, None, 5)
+    within = jl.Sequential(jl.Conv1D(4, 5), jl.GlobalMaxPooling1D())
+    assert within(x).shape == (None, 4)
+    with pytest.raises((ValueError, TypeError), match=r"received|incompatible"):
+        jl.Add()(one, jl.Conv1D(4, 4)(x))
+
+
+def test_an_error_of_open_sizes_is_the_layers_own():
+    with pytest.raises(ValueError, match="expected"):
+        jl.Conv1D(4, 3, groups=2)(jl.Input((None, 3)))

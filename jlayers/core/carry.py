@@ -11,9 +11,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jlayers.core.tree import map_with_path
+from jlayers.core.tree import flatten, map_with_path, unflatten
 
-__all__ = ["CARRY", "is_carry", "reset_state"]
+__all__ = ["CARRY", "is_carry", "reset_state", "with_new_carries", "without_carries"]
 
 CARRY = "carry"
 
@@ -43,3 +43,27 @@ def reset_state(state: Mapping[str, Any]) -> dict[str, Any]:
     {'carry': {'h': Array([[0., 0.]], dtype=float32)}}
     """
     return map_with_path(lambda path, leaf: jnp.zeros_like(leaf) if is_carry(path) else leaf, state)
+
+
+def without_carries(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a state that was learned and is worth saving.
+
+    >>> without_carries({"norm": {"mean": 1}, "lstm": {"carry": {"h": 2}}})
+    {'norm': {'mean': 1}}
+    """
+    return unflatten({path: leaf for path, leaf in flatten(state).items() if not is_carry(path)})
+
+
+def with_new_carries(learned: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+    """The structure of `state`, with what was learned and with carries at zero.
+
+    Args:
+        learned: what `without_carries` left.
+        state: arrays or specs, of the batch size to come.
+    """
+    known = flatten(learned)
+
+    def leaf(path: str, value: Any) -> Any:
+        return jnp.zeros(value.shape, value.dtype) if is_carry(path) else known[path]
+
+    return map_with_path(leaf, state)

@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import export
 
 from jlayers.core.layer import Layer
 from jlayers.core.masks import is_masked, leaves, values_of
@@ -22,6 +21,7 @@ from jlayers.core.node_table import InputLayer, find, in_order, model_from_table
 from jlayers.core.precision import PrecisionLike
 from jlayers.core.registry import UnknownNameError, nearest, snake_case
 from jlayers.core.shapes import describe, shape_text
+from jlayers.core.sizes import infer, symbolic
 from jlayers.core.wiring import noted
 
 __all__ = ["Graph", "Input", "Model", "Node", "graph"]
@@ -83,17 +83,6 @@ class Node:
         return InputLayer(self.shape[1:], dtype=str(self.dtype), name=self.call.name)
 
 
-@functools.cache
-def _scope() -> Any:
-    return export.SymbolicScope()
-
-
-def _symbolic(shape: Sequence[int | None]) -> tuple[Any, ...]:
-    """The shape with a batch in front; None becomes a symbol of its axis."""
-    names = ["batch", *(str(d) if d is not None else f"d{i + 1}" for i, d in enumerate(shape))]
-    return tuple(export.symbolic_shape(", ".join(names), scope=_scope()))
-
-
 def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None = None) -> Node:
     """An input of a graph, as in Keras.
 
@@ -112,7 +101,7 @@ def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None 
             f"Input: expected a shape without the batch dimension, such as (28, 28, 1), "
             f"received shape={shape!r}"
         )
-    spec = jax.ShapeDtypeStruct(_symbolic(shape), jax.dtypes.canonicalize_dtype(dtype))
+    spec = jax.ShapeDtypeStruct(symbolic(shape), jax.dtypes.canonicalize_dtype(dtype))
     return Node(_Call(None, (), spec, name))
 
 
@@ -127,11 +116,16 @@ def _connect(layer: Layer, inputs: tuple[Any, ...], name: str | None) -> Any:
             )
     specs = jax.tree.map(lambda node: node.spec, inputs)
     with noted(name or layer.name or snake_case(layer.spec.name), layer, specs):
-        params, state = jax.eval_shape(lambda key: layer.init(key, *specs), jax.random.key(0))
-        output, _ = jax.eval_shape(layer.apply, params, state, *specs)
+        output = infer(functools.partial(_output, layer), *specs)
     call = _Call(layer, inputs, output, name)
     values, tree = jax.tree.flatten(output, is_leaf=is_masked)
     return jax.tree.unflatten(tree, [Node(call, i) for i in range(len(values))])
+
+
+def _output(layer: Layer, *specs: Any) -> Any:
+    """The spec of the output in inference."""
+    params, state = jax.eval_shape(lambda key: layer.init(key, *specs), jax.random.key(0))
+    return jax.eval_shape(layer.apply, params, state, *specs)[0]
 
 
 def Model(

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jlayers.core.layer import Layer
-from jlayers.core.shapes import as_spec, is_shape, shape_text
+from jlayers.core.shapes import as_spec, is_shape
 from jlayers.core.wiring import observe
 from jlayers.inspect.table import shorten
 
-__all__ = ["Declaration", "Run", "declarations", "given_inputs", "observed_runs"]
+OPEN_SIZE = 64
+
+__all__ = ["OPEN_SIZE", "Declaration", "Run", "declarations", "given_inputs", "observed_runs"]
 
 
 def given_inputs(model: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Specs of `inputs`, or, if there are none, of those that the model declares, with a batch of 1."""
+    """Specs of `inputs`, or, if there are none, of those that the model declares, with a batch of 1.
+
+    A size that the model leaves open is then `OPEN_SIZE`.
+    """
     return as_spec(_typed(model, inputs)) if inputs else _declared_inputs(model)
 
 
@@ -28,14 +34,12 @@ def _declared_inputs(model: Layer) -> tuple[Any, ...]:
             f"{shorten(repr(model), 80)} does not say what it takes: expected its inputs, as arrays or as "
             f"shapes with the batch, such as (32, 28, 28, 1); received none"
         )
-    for declared in jax.tree.leaves(found):
-        if None in declared.shape:
-            shape = shape_text((None, *declared.shape))
-            raise TypeError(
-                f"{shorten(repr(model), 80)} takes an input of shape {shape}, which "
-                f"is not fixed: expected its inputs, as arrays or as shapes; received none"
-            )
-    return jax.tree.map(lambda d: jax.ShapeDtypeStruct((1, *d.shape), d.dtype), found)
+
+    def sample(declared: Declaration) -> Any:
+        shape = (OPEN_SIZE if size is None else size for size in declared.shape)
+        return jax.ShapeDtypeStruct((1, *shape), declared.dtype)
+
+    return jax.tree.map(sample, found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +81,11 @@ def _typed(model: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "state", "inputs", "output"],
+    meta_fields=["layer"],
+)
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One run of a layer in a trace: what it was given and what it gave, as specs."""

@@ -13,6 +13,7 @@ from jlayers.core.layer import Layer, join
 from jlayers.core.masks import is_masked
 from jlayers.core.node_table import by_name, find, in_order, read_table
 from jlayers.core.registry import snake_case
+from jlayers.core.sizes import infer
 from jlayers.inspect.observed import Run, declarations, given_inputs, observed_runs
 from jlayers.inspect.table import output_lines, short_call
 
@@ -66,7 +67,8 @@ def diagram(model: Layer, inputs: tuple[Any, ...] | None, depth: int | None) -> 
         depth: 0 gives one box, None opens every `Sequential` and `Model`.
     """
     specs = _open_inputs(model) if inputs is None else given_inputs(model, inputs)
-    drawing = _Drawing({} if specs is None else observed_runs(model, specs), depth)
+    runs = {} if specs is None else infer(lambda *specs: observed_runs(model, specs), *specs)
+    drawing = _Drawing(runs, depth)
     wires = drawing.sources(model, specs)
     result = drawing.place("", model, wires, 0, False)
     drawing.targets(result)
