@@ -16,7 +16,7 @@ from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLik
 from jlayers.core.shapes import param_dtype, shape_text, wide_dtype
 from jlayers.core.wiring import child_key
 from jlayers.layers._arguments import need_features, need_floating, need_rank, positive
-from jlayers.layers.recurrent._recurrence import function
+from jlayers.layers.recurrent._recurrence import activation_function
 from jlayers.ops.linear_recurrence import linear_recurrence
 
 __all__ = ["LRU", "MinGRU"]
@@ -50,14 +50,13 @@ def MinGRU(
 
     Takes sequences `(batch, time, features)`, float, and optionally the initial state `h`,
     `(batch, units)`. Gives the last output `(batch, units)`, or all of them `(batch, time, units)`; with
-    `return_state` the tuple `(output, h)`. The weights hold gate z and candidate h side by side.
+    `return_state` the tuple `(output, h)`. Parameters: `kernel` `(features, 2 * units)` and `bias`
+    `(2 * units,)`, with gate z and candidate h side by side.
 
     Args:
         units: width of the output.
         activation: of the candidate; None for none, as in the paper.
         recurrent_activation: of the gate, with values from 0 to 1.
-        kernel_initializer: for `kernel`, `(features, 2 * units)`.
-        bias_initializer: for `bias`, `(2 * units,)`.
 
     Raises:
         ValueError: an input that is not a sequence of at least one step, `units` below 1, an initial state
@@ -72,7 +71,7 @@ def MinGRU(
     (2, 5, 16)
     """
     positive("units", units)
-    activate, gate = function(activation), function(recurrent_activation)
+    activate, gate = activation_function(activation), activation_function(recurrent_activation)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
 
     def init(key: Any, x: Any, *initial: Any) -> dict[str, Any]:
