@@ -20,6 +20,7 @@ from jlayers.core.masks import Masked, mask_of, values_of
 from jlayers.core.precision import widened
 from jlayers.core.registry import Registry, nearest
 from jlayers.core.shapes import as_spec, describe
+from jlayers.core.state import is_aux_loss
 from jlayers.core.tree import flatten
 from jlayers.data.batches import Batch
 from jlayers.losses.base import Loss, as_loss, match_axis, wide
@@ -142,10 +143,9 @@ class Objective:
             return [None]
         if isinstance(y_pred, dict):
             return list(y_pred)
-        if self.model.spec.name == "Model":  # the nodes' names, as Keras does
-            refs = jax.tree.leaves(self.model.spec.arguments["outputs"])
-            if len(set(refs)) == len(y_pred):
-                return [ref.replace("[", "_").rstrip("]") for ref in refs]
+        names = self.model.output_names
+        if names and len(names) == len(y_pred):
+            return [*names]
         return [f"output_{i}" for i in range(len(y_pred))]
 
     def init(self, plan: Plan) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class Objective:
         """What the loss gets besides: regularisers, and `aux_loss` leaves that layers left in their state."""
         total = self.model.penalty(params)
         flat = flatten(state)
-        found = [path for path in flat if path.split("/")[-1] == "aux_loss"]
+        found = list(filter(is_aux_loss, flat))
         trained = flatten(trainable_mask(self.model, state)) if found else {}
         for path in found:
             if trained[path]:

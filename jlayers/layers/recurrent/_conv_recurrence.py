@@ -12,6 +12,7 @@ from jax import lax
 from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import Wiring, need_key
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import param_dtype, shape_text
 from jlayers.layers._arguments import (
     choice,
@@ -67,7 +68,7 @@ def conv_lstm(
     go_backwards: bool,
     stateful: bool,
     **_: Any,
-) -> tuple[Any, Any] | Wiring:
+) -> Pair | Wiring:
     """The pair of `ConvLSTM1D`, `ConvLSTM2D` or `ConvLSTM3D`, by their arguments.
 
     The convolution of the inputs does not depend on the state, so one convolution takes all time steps. The
@@ -152,10 +153,10 @@ def conv_lstm(
         output = masked_steps(output, real, **order)
         return (output, *last) if return_state or stateful else output
 
-    apply.draws = any(rates)  # type: ignore[attr-defined]
+    pair = Pair(init, apply, draws=any(rates))
     if stateful:
-        return carried(lambda _: (init, apply), return_state=return_state, names=("h", "c"))
-    return init, apply
+        return carried(lambda _: pair, return_state=return_state, names=("h", "c"))
+    return pair
 
 
 def _start(shape: tuple[Any, ...], initial: tuple[Any, ...], dtype: Any) -> Any:
