@@ -12,8 +12,8 @@ import numpy as np
 
 from jlayers import train
 from jlayers.config import ConfigError, Experiment, load
-from jlayers.core.carry import with_new_carries, without_carries
 from jlayers.core.layer import Layer
+from jlayers.core.state import with_new_carries, without_carries
 from jlayers.data import Dataset, transform
 from jlayers.data.gate import check_names, like_training
 from jlayers.preprocessing.base import as_texts

@@ -11,6 +11,7 @@ from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import with_mask
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import choice, fraction, need_features, need_floating, need_rank
 from jlayers.layers.attention._attention import attention_inputs, checked_mask, padding
@@ -45,7 +46,6 @@ def Attention(
         use_scale: learn a factor of the scores; in the mode "concat" of the sum of query and key.
         score_mode: "dot" for the product of query and key, "concat" for the sum of `tanh(query + key)`.
         dropout: share of the attention weights dropped in training.
-        use_causal_mask: attend to no later position; an argument of the call in Keras.
         return_attention_scores: give `(output, weights)`, the weights `(batch, target, source)` before
             dropout; an argument of the call in Keras.
 
@@ -94,7 +94,6 @@ def AdditiveAttention(
     Args:
         use_scale: learn a factor for each feature.
         dropout: share of the attention weights dropped in training.
-        use_causal_mask: attend to no later position; an argument of the call in Keras.
         return_attention_scores: give `(output, weights)`, the weights `(batch, target, source)` before
             dropout; an argument of the call in Keras.
 
@@ -185,5 +184,4 @@ def _single_head(
         output = with_mask(jnp.einsum("bts,bsd->btd", kept, value), real)
         return (output, weights) if return_scores else output
 
-    apply.draws = dropout > 0  # type: ignore[attr-defined]
-    return init, apply
+    return Pair(init, apply, draws=dropout > 0)
