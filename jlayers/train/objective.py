@@ -333,6 +333,10 @@ def _by_output(names: Sequence[str | None], value: Any, what: str) -> list[Any]:
 
 def _targets(plan: Plan, y: Any, outputs: Sequence[Any]) -> list[Any]:
     """The targets of each output, in the shape of its predictions if only an axis of one entry differs."""
+    if not isinstance(y, Mapping) and len(_values(y)) != len(plan.outputs):
+        judged = [i for i, loss in enumerate(plan.losses) if loss is not None]
+        if len(_values(y)) == len(judged):  # of those outputs only that have a loss
+            y = dict(zip([plan.outputs[i] for i in judged], _values(y), strict=True))
     given = _by_output(plan.outputs, y, "y")
     return [match_axis(target, values_of(output)) for target, output in zip(given, outputs, strict=True)]
 
