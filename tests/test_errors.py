@@ -601,10 +601,11 @@ SHARED = [
         "jl.Layer, which is what such functions make",
     ),
     (
-        lambda: jl.Input((3,), name="a") + 1,
+        lambda: jl.Input((3,), name="a") > 1,
         TypeError,
-        "expected layers on nodes, received arithmetic of <Node float32(None, 3) of a> and 1; write "
-        "jl.Add()(a, b), jl.Subtract(), jl.Multiply(), or jl.Lambda(function)(a, b) for anything else",
+        "a node stands for values that are not there yet, received > 1 of <Node float32(None, 3) of a>; + - * / "
+        "** and a[:, 0] work on nodes, and any other function in a layer: jl.Lambda(function)(node), or "
+        "jl.Activation('tanh')(node)",
     ),
     (
         lambda: jl.Dense(2, unit=3),

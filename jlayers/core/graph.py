@@ -42,7 +42,8 @@ class _Call:
 class Node(Operators):
     """One value of a graph: output number `index` of a call. Made by `Input` and by calling layers.
 
-    `a + b`, `a * 2`, `-a`, `a / b` and `a[:, 0]` make layers. Its `spec` is a `Masked` of specs where the value has a mask; shape and dtype are those of the values.
+    `a + b`, `a * 2`, `-a`, `a / b` and `a[:, 0]` make layers. Its `spec` is a `Masked` of specs where the
+    value has a mask; shape and dtype are those of the values.
     """
 
     call: _Call

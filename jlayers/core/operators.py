@@ -1,4 +1,4 @@
-"""Python's operators on nodes of a graph: each makes a registered layer, so that graphs with them are data."""
+"""Python's operators on nodes of a graph: each makes a registered layer, which can be written down."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from jlayers.core.layer import layers
+from jlayers.core.shapes import describe
 
 __all__ = ["Operators"]
 
@@ -64,8 +65,9 @@ class Operators:
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         self._refuse("as an array")
 
-    def __jax_array__(self) -> NoReturn:
-        self._refuse("as an array")
+    @property
+    def __jax_array__(self) -> NoReturn:  # JAX looks it up, and would hide a TypeError
+        raise ValueError(self._told("as an array"))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method == "__call__" and ufunc in _UFUNCS and not kwargs:  # a number of NumPy came first
@@ -83,7 +85,7 @@ class Operators:
         if getattr(other, "ndim", None) == 0 and not np.issubdtype(other.dtype, np.bool_):
             other = other.item()  # a number of NumPy or JAX
         if not isinstance(other, (int, float)) or isinstance(other, bool) or name == "matmul":
-            self._refuse(f"{name} with {other!r}")
+            self._refuse(f"{name} with {describe(other)}")
         swapped = swapped and name not in ("add", "multiply")
         return layers.build("Arithmetic", {"operation": name, "number": other, "swapped": swapped})(self)
 
@@ -101,7 +103,10 @@ class Operators:
             self._refuse(f"[{part!r}]")
 
     def _refuse(self, use: str) -> NoReturn:
-        raise TypeError(
+        raise TypeError(self._told(use))
+
+    def _told(self, use: str) -> str:
+        return (
             f"a node stands for values that are not there yet, received {use} of {self!r}; + - * / ** and "
             f"a[:, 0] work on nodes, and any other function in a layer: jl.Lambda(function)(node), or "
             f"jl.Activation('tanh')(node)"
