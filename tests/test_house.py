@@ -21,8 +21,8 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # fmt: off
 ORDER = [
     "core/shapes", "core/sizes", "core/errors", "core/registry", "core/docstrings", "core/habits",
-    "core/masks", "core/lifting", "core/tree",
-    "core/names", "core/precision", "core/layer", "core/adapt", "core/carry",
+    "core/masks", "core/pair", "core/tree", "core/state", "core/lifting", "core/names", "core/precision",
+    "core/structure", "core/layer", "core/adapt",
     "initializers", "activations", "regularizers", "constraints",
     "core/wiring", "core/compose", "core/node_table", "core/operators", "core/graph", "core/__init__",
     "ops", "layers", "transform", "inspect",

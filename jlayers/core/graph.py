@@ -17,12 +17,13 @@ import jax.numpy as jnp
 from jlayers.core.layer import Layer
 from jlayers.core.masks import is_masked, leaves, values_of
 from jlayers.core.names import known_name, unique_names
-from jlayers.core.node_table import InputLayer, find, in_order, model_from_table, read_table
+from jlayers.core.node_table import InputLayer, find, in_order, model_from_table
 from jlayers.core.operators import Operators
 from jlayers.core.precision import PrecisionLike
 from jlayers.core.registry import UnknownNameError, nearest, snake_case
 from jlayers.core.shapes import describe, shape_text
 from jlayers.core.sizes import infer, symbolic
+from jlayers.core.structure import Chain, Source, Table
 from jlayers.core.wiring import noted
 
 __all__ = ["Graph", "Input", "Model", "Node", "graph"]
@@ -296,8 +297,8 @@ class Graph:
 def graph(model: Layer) -> Graph:
     """The graph inside a `Model`, or a `Sequential` that starts with an `Input`: for surgery.
 
-    Nodes keep the names that their layers have in the model, so that its weights fit whatever is built
-    from them.
+    A layer whose constructor returned such a model has that model's graph. Nodes keep the names that their
+    layers have in the model, so that its weights fit whatever is built from them.
 
     Raises:
         TypeError: the layer is neither.
@@ -309,34 +310,30 @@ def graph(model: Layer) -> Graph:
     >>> list(head.children)
     ['dense', 'new']
     """
-    arguments = model.spec.arguments
+    structure, children = model.structure, model.children
     nodes: dict[str, Any] = {}
-    children = dict(model.children)
-    if model.spec.name == "Sequential":
-        (name, head), *rest = children.items()
-        if head.spec.name != "InputLayer":
-            raise TypeError(
-                f"graph: expected a Sequential that starts with jl.Input(shape), received {model!r}"
-            )
-        shape, dtype = head.spec.arguments["shape"], head.spec.arguments["dtype"]
-        source = x = nodes[name] = Input(shape, dtype, name)
-        by_layer = {m.made or m: n for n, m in rest}
-        for member in arguments["layers"][1:]:
-            child = by_layer[member.made or member]
-            x = nodes[child] = _connect(children[child], (x,), child)
-        return Graph(source, x, nodes)
-    if model.spec.name != "Model":
-        raise TypeError(f"graph: expected a Model or a Sequential, received {model!r}")
-    table = read_table(arguments["nodes"])
 
     def node(ref: str) -> Node:
         return find(nodes, ref)
 
-    for name in in_order(table, arguments["outputs"]):
-        if "input" in table[name]:
-            nodes[name] = Input(table[name]["input"], table[name].get("dtype", "float32"), name)
+    if isinstance(structure, Chain):
+        first, *rest = structure.order
+        source = children[first].structure
+        if not isinstance(source, Source):
+            raise TypeError(
+                f"graph: expected a Sequential that starts with jl.Input(shape), received {model!r}"
+            )
+        start = x = nodes[first] = Input(source.shape, source.dtype, first)
+        for name in rest:
+            x = nodes[name] = _connect(children[name], (x,), name)
+        return Graph(start, x, nodes)
+    if not isinstance(structure, Table):
+        raise TypeError(f"graph: expected a Model or a Sequential, received {model!r}")
+    for name in in_order(structure):
+        made_by = structure.nodes[name]
+        if isinstance(made_by, Source):
+            nodes[name] = Input(made_by.shape, made_by.dtype, name)
         else:
-            child = table[name].get("shared", name)
-            inputs = jax.tree.map(node, tuple(table[name]["inputs"]))
-            nodes[name] = _connect(children[child], inputs, child)
-    return Graph(jax.tree.map(node, arguments["inputs"]), jax.tree.map(node, arguments["outputs"]), nodes)
+            inputs = jax.tree.map(node, made_by.inputs)
+            nodes[name] = _connect(children[made_by.child], inputs, made_by.child)
+    return Graph(jax.tree.map(node, structure.inputs), jax.tree.map(node, structure.outputs), nodes)

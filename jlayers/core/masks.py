@@ -17,6 +17,7 @@ from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
 
 __all__ = [
+    "KeepsMask",
     "Masked",
     "combine",
     "expand",
@@ -81,6 +82,17 @@ def leaves(tree: Any) -> list[Any]:
     return jax.tree.leaves(tree, is_leaf=is_masked)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class KeepsMask:
+    """A short `apply` that keeps the mask of its input; see `keeps_mask`."""
+
+    apply: Callable[..., Any]
+    mixes: tuple[int, ...]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.apply(*args, **kwargs)
+
+
 def keeps_mask(apply: Any = None, *, mixes: Sequence[int] = ()) -> Any:
     """Mark a short `apply` that works on each position alone: its output has the mask of its first input.
 
@@ -99,8 +111,7 @@ def keeps_mask(apply: Any = None, *, mixes: Sequence[int] = ()) -> Any:
     """
     if apply is None:
         return lambda apply: keeps_mask(apply, mixes=mixes)
-    apply.keeps_mask = tuple(mixes)
-    return apply
+    return KeepsMask(apply, tuple(mixes))
 
 
 def refusal(inputs: Any, reason: str = "which it neither keeps nor uses") -> TypeError:

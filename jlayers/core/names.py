@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jlayers.core.registry import snake_case
+from jlayers.core.state import AUX_LOSS, CARRY
 
 if TYPE_CHECKING:
     from jlayers.core.layer import Layer
@@ -22,8 +23,8 @@ __all__ = ["check_name", "check_names", "known_name", "name_number", "numbered",
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _IN_STATE = {
-    "carry": "what one call hands to the next",
-    "aux_loss": "a loss that training adds",
+    CARRY: "what one call hands to the next",
+    AUX_LOSS: "a loss that training adds",
 }
 
 # The automatic name of each unnamed layer in the first container that it became a part of.

@@ -7,12 +7,13 @@ the casts at a layer's edges here are all that it does.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.pair import Pair
 from jlayers.core.registry import Kind, Registry, Spec, nearest
 from jlayers.core.shapes import as_spec
 from jlayers.core.tree import above, match
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 DType = Literal["float16", "bfloat16", "float32", "float64"]
-DTYPES = DType.__args__  # type: ignore[attr-defined]
+DTYPES = get_args(DType)
 
 registry = Registry("policy", "policies")
 
@@ -220,14 +221,12 @@ def _is_policy(value: Mapping[str, Any]) -> bool:
 # ----------------------------------------------------------------------------------- what a policy does
 
 
-def precise_in(
-    init: Callable[..., Any], apply: Callable[..., Any], policy: Policy, children: Collection[str] = ()
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The canonical pair under a policy; parameters and outputs of `children` are their own affair.
+def precise_in(pair: Pair, policy: Policy, children: Collection[str] = ()) -> Pair:
+    """The canonical pair under a policy; each of `children` casts its own parameters and outputs.
 
-    An `apply` marked `autocast = False` is given its inputs as they are: it does nothing but hand them on.
+    A pair without `autocast` is given its inputs as they are: it does nothing but hand them on.
     """
-    autocast = getattr(apply, "autocast", True)
+    init, apply, autocast = pair.init, pair.apply, pair.autocast
     answer = policy.output or (policy.compute if autocast and not children else None)
 
     def own(params: Mapping[str, Any], dtype: DType) -> dict[str, Any]:
@@ -251,8 +250,7 @@ def precise_in(
         output, moved = apply(params, state, *inputs, key=key, train=train)
         return (output if answer is None else _cast(output, answer)), _in_dtypes_of(state, moved)
 
-    precise_apply.draws = getattr(apply, "draws", False)  # type: ignore[attr-defined]
-    return precise_init, precise_apply
+    return pair.wrap(init=precise_init, apply=precise_apply)
 
 
 def widened(tree: Any) -> Any:

@@ -19,11 +19,10 @@ from jax.core import Tracer
 from jlayers.core.errors import details_of
 from jlayers.core.layer import Layer, Wiring, join, layers
 from jlayers.core.names import name_number
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import as_spec, describe
 
-__all__ = ["as_layer", "child_key", "noted", "observe", "routed"]
-
-Call = Callable[..., Any]
+__all__ = ["around", "as_layer", "child_key", "noted", "observe", "routed"]
 
 
 def child_key(key: Any, name: str) -> Any:
@@ -48,27 +47,33 @@ def as_layer(value: Any, where: str) -> Layer:
     raise TypeError(f"{where}: expected a layer, received {value!r}; wrap a function in jl.Lambda")
 
 
-def routed(children: Mapping[str, Layer], route: Callable[..., Any], *, autocast: bool = True) -> Wiring:
+def routed(
+    children: Mapping[str, Layer],
+    route: Callable[..., Any],
+    *,
+    autocast: bool = True,
+    structure: Any = None,
+    wraps: str | None = None,
+) -> Wiring:
     """A container of `children` in which `route(call, *inputs)` says what runs on what.
 
     `call(name, *inputs)` runs the child of that name and returns its output. A child called twice shares
     its weights; each call has its own key. A route that only hands arrays on says `autocast=False`: no
-    precision policy then casts them before they reach the children. Return the result from the constructor
-    of a `@layer`:
+    precision policy then casts them before they reach the children. `structure` and `wraps` are those of
+    `Wiring`. Return the result from the constructor of a `@layer`:
 
     >>> import jax, jlayers as jl
-    >>> from jlayers.core.wiring import routed
     >>> @jl.layer
     ... def Twice(layer: jl.Layer):
     ...     def route(call, x):
     ...         return call("layer", call("layer", x)) + x
-    ...     return routed({"layer": layer}, route)
+    ...     return jl.routed({"layer": layer}, route)
     >>> params, state = Twice(jl.Dense(4)).init(jax.random.key(0), (1, 4))
     >>> jax.tree.map(lambda p: p.shape, params)
     {'layer': {'bias': (4,), 'kernel': (4, 4)}}
     """
 
-    def wire(children: Mapping[str, Layer]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def wire(children: Mapping[str, Layer]) -> Pair:
         def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             with _shared_memo() as memo:
                 leaves, structure = jax.tree.flatten(inputs)
@@ -105,11 +110,17 @@ def routed(children: Mapping[str, Layer], route: Callable[..., Any], *, autocast
 
             return route(call, *inputs), state
 
-        apply.draws = any(child.draws for child in children.values())  # type: ignore[attr-defined]
-        apply.autocast = autocast  # type: ignore[attr-defined]
-        return init, apply
+        return Pair(init, apply, draws=any(c.draws for c in children.values()), autocast=autocast)
 
-    return Wiring(dict(children), wire)
+    return Wiring(dict(children), wire, structure, wraps=wraps)
+
+
+def around(layer: Layer, *, autocast: bool = True) -> Wiring:
+    """A container of one child, `layer`, that hands its inputs to it and gives its output.
+
+    The start of every wrapper: another `wire` around the one here, in a `dataclasses.replace`, does the rest.
+    """
+    return routed({"layer": layer}, lambda call, *xs: call("layer", *xs), autocast=autocast, wraps="layer")
 
 
 # The inputs that a trace of `init` found for each child of a container, kept while the outermost `init` runs,

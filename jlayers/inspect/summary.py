@@ -15,6 +15,7 @@ import jax
 from jlayers.core import tree
 from jlayers.core.layer import Layer, join
 from jlayers.core.registry import snake_case
+from jlayers.core.structure import Table
 from jlayers.inspect.flops import FlopCount, flop_count
 from jlayers.inspect.observed import OPEN_SIZE, Run, declarations, given_inputs, observed_runs
 from jlayers.inspect.table import boxed, human, output_lines, short_call
@@ -186,13 +187,13 @@ def _rows(
         """FLOPs of a layer; of one that its container does not report, those of the layers inside."""
         if path in counts:
             return times * sum(count.total for count in counts[path])
-        return sum(work(join(path, n), c, times * _times(layer)) for n, c in layer.children.items())
+        return sum(work(join(path, n), c, times * layer.repeats) for n, c in layer.children.items())
 
     def visit(
         path: str, layer: Layer, params: Any, state: Any, level: int, is_frozen: bool, times: int
     ) -> None:
         here = runs.get(path, [])
-        times_inside = times * _times(layer)
+        times_inside = times * layer.repeats
         opened = bool(layer.children) and (depth is None or level < depth)
         inside = layer.children if opened else {}
         is_frozen = is_frozen or "" in layer.frozen
@@ -231,11 +232,6 @@ def _rows(
     return tuple(rows)
 
 
-def _times(layer: Layer) -> int:
-    """How often a layer runs what is inside for each time that a trace sees it: a scan is traced once."""
-    return layer.spec.arguments["times"] if layer.spec.name == "Repeat" else 1
-
-
 def _is_in(path: str, layers: Iterable[str]) -> bool:
     return any(path.startswith(layer + "/") for layer in layers if layer)
 
@@ -258,7 +254,7 @@ def _text(report: Summary) -> str:
 
 def _title(report: Summary) -> str:
     model = report.rows[0].layer
-    names = model.spec.arguments["inputs"] if model.spec.name == "Model" else ()
+    names = model.structure.inputs if isinstance(model.structure, Table) else ()
     shapes = output_lines(report.inputs)
     labels = jax.tree.leaves(names)
     if len(labels) == len(shapes) and not isinstance(names, dict):  # a dict's keys are shown already

@@ -14,6 +14,7 @@ from jlayers.core.errors import refused
 from jlayers.core.layer import layer, need_key, no_params
 from jlayers.core.lifting import activity_loss
 from jlayers.core.masks import keeps_mask, with_mask
+from jlayers.core.state import AUX_LOSS
 from jlayers.layers._arguments import (
     DataFormat,
     channels_at_edge,
@@ -332,10 +333,10 @@ def ActivityRegularization(l1: float = 0.0, l2: float = 0.0):
     penalty = l1_l2(l1, l2)
 
     def init(key: Any, x: Any) -> Any:
-        return {}, {"aux_loss": jnp.zeros((), jnp.float32)}
+        return {}, {AUX_LOSS: jnp.zeros((), jnp.float32)}
 
     def apply(params: Any, x: Any, *, state: Any, mask: Any) -> Any:
         output = with_mask(x, mask)
-        return output, {**state, "aux_loss": activity_loss(penalty, output)}
+        return output, {**state, AUX_LOSS: activity_loss(penalty, output)}
 
     return init, apply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -14,14 +15,15 @@ import jax
 import numpy as np
 
 from jlayers.config.writer import to_yaml
-from jlayers.core.carry import with_new_carries, without_carries
 from jlayers.core.layer import layers
 from jlayers.core.registry import to_data
+from jlayers.core.state import with_new_carries, without_carries
 from jlayers.data import Dataset
+from jlayers.data.dataset import Table
 from jlayers.preprocessing import registry as preprocessors
 from jlayers.runs.curves import draw_curves
 from jlayers.runs.environment import environment
-from jlayers.runs.files import damaged, overwrite, read_json, sha256, sweep, write_atomically
+from jlayers.runs.files import damaged, naming, overwrite, read_json, sha256, sweep, write_atomically
 from jlayers.runs.own_code import CODE, OwnCode
 from jlayers.runs.process import has_ended, this_process
 from jlayers.runs.weights import load_weights, read_metadata, save_weights
@@ -185,7 +187,8 @@ class Run:
 
     def log(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Add the results of one epoch; they are on disk when this returns."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+        path = self.path / METRICS
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"epoch": epoch, **_finite(logs)}) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -225,7 +228,8 @@ class Run:
         facts = {"name": data.name, "train": train, "test": test}
         parts = {"inputs": _facts(source.train[0]), "features": _facts(data.train[0])}
         known = {"class_names": data.class_names, "fingerprint": data.fingerprint()}
-        self.write_json(DATA, {**facts, **parts, **known})
+        table = {} if data.table is None else {"table": dataclasses.asdict(data.table)}
+        self.write_json(DATA, {**facts, **parts, **known, **table})
 
     def write_preprocess(self, preprocess: Mapping[str, Any]) -> None:
         """Keep preprocessors with what they learned; no file if there are none."""
@@ -254,6 +258,14 @@ class Run:
     def inputs(self) -> Any:
         """As `features`, before preprocessing; text is an array of objects."""
         return self._specs("inputs" if "inputs" in self.data() else "features")
+
+    def table(self) -> Table | None:
+        """How the CSV file of the training data was read; None for other data."""
+        found = self.data().get("table")
+        try:
+            return None if found is None else Table.of(found)
+        except (KeyError, TypeError) as error:
+            raise damaged(self.path / DATA, f"expected columns under 'table': {error}") from None
 
     def _specs(self, name: str) -> Any:
         try:
@@ -290,10 +302,17 @@ class Run:
         try:
             self.note(**status)
         except Exception as second:
-            with contextlib.suppress(OSError):
-                overwrite(self.path / RESULTS, _json({**status, "reason": type(error).__name__}))
-                return
+            status["reason"] = type(error).__name__
+            for content in ({**self._known(), **status}, status):
+                with contextlib.suppress(OSError):
+                    overwrite(self.path / RESULTS, _json(content))
+                    return
             error.add_note(f"the run's status could not be written: {second}")
+
+    def _known(self) -> dict[str, Any]:
+        with contextlib.suppress(ValueError, OSError):
+            return self.results()
+        return {}
 
     def results(self) -> dict[str, Any]:
         """What `results.json` holds."""

@@ -12,10 +12,10 @@ import numpy as np
 
 from jlayers import train
 from jlayers.config import ConfigError, Experiment, load
-from jlayers.core.carry import with_new_carries, without_carries
 from jlayers.core.layer import Layer
+from jlayers.core.state import with_new_carries, without_carries
 from jlayers.data import Dataset, transform
-from jlayers.data.gate import like_training
+from jlayers.data.gate import check_names, like_training
 from jlayers.preprocessing.base import as_texts
 from jlayers.runs.folder import Run
 from jlayers.runs.weights import not_finite
@@ -37,7 +37,7 @@ def evaluate_run(run: Run) -> tuple[dict[str, float], Dataset]:
         results by name, and the data.
 
     Raises:
-        ValueError: the data have nothing held out, or the weights do not fit the model.
+        ValueError: the data have nothing held out or other columns or classes, or the weights do not fit.
     """
     experiment = _opened(run)
     data = experiment.data
@@ -48,11 +48,27 @@ def evaluate_run(run: Run) -> tuple[dict[str, float], Dataset]:
         )
     if data.fingerprint() != run.data().get("fingerprint"):
         _warn("the data have changed since this run was trained")
+    _check_same(run, data)
     batch_size = experiment.settings.training.batch_size
     trainer = experiment.compile()
     weights = _weights(run, experiment.model, data.test[0], batch_size)
     with experiment.located_layer():
         return train.evaluate(trainer, weights, *data.test, batch_size=batch_size), data
+
+
+def _check_same(run: Run, data: Dataset) -> None:
+    """Refuse data whose columns or classes are others, or stand in another order, than in training."""
+    table, names = run.table(), run.data().get("class_names")
+    if table is not None and data.table is not None and table.names != data.table.names:
+        raise ValueError(
+            f"{run.path} was trained on the columns {list(table.names)}, and the file has now "
+            f"{list(data.table.names)}; restore their order, or train again"
+        )
+    if names is not None and data.class_names is not None and tuple(names) != data.class_names:
+        raise ValueError(
+            f"{run.path} was trained on the classes {names}, and the data have now "
+            f"{list(data.class_names)}; train again"
+        )
 
 
 def predict_run(run: Run, x: Any, batch_size: int | None = None) -> Any:
@@ -131,9 +147,12 @@ def _fitting(x: Any, features: Any, run: Run) -> Any:
     if isinstance(features, dict) and len(features) == 1 and not isinstance(x, dict):
         x = {next(iter(features)): x}
     if isinstance(features, dict):
-        if not isinstance(x, dict) or set(x) != set(features):
-            given = sorted(x) if isinstance(x, dict) else "one array"
-            raise ValueError(f"{run.path} was trained on the inputs {sorted(features)}, received {given}")
+        if not isinstance(x, dict):
+            raise ValueError(f"{run.path} was trained on the inputs {sorted(features)}, received one array")
+        if unknown := check_names(str(run.path), x, list(features), "input"):
+            raise ValueError(
+                f"{run.path} was trained on the inputs {sorted(features)}, received {unknown} besides"
+            )
         return {name: _cast(x[name], spec, f"input {name!r}") for name, spec in features.items()}
     if isinstance(x, dict):
         if len(x) != 1:

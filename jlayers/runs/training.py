@@ -9,7 +9,7 @@ from typing import Any
 
 from jlayers import train
 from jlayers.config import Experiment
-from jlayers.core.carry import without_carries
+from jlayers.core.state import without_carries
 from jlayers.runs.folder import Run
 from jlayers.runs.interruptions import Interruptions
 from jlayers.runs.restored import with_fresh_carries

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from jlayers.core.carry import CARRY, is_carry, reset_state
 from jlayers.core.layer import Layer, MissingKeyError, layers
 from jlayers.core.masks import Masked, expand, is_masked, values_of, with_mask
 from jlayers.core.precision import with_precision
 from jlayers.core.shapes import as_spec, describe
 from jlayers.core.sizes import infer, is_known, symbolic
+from jlayers.core.state import AUX_LOSS, CARRY, is_carry, reset_state
 from jlayers.core.tree import flatten
 from jlayers.testing.case import Case, agree, agree_in_form, dot, equal, is_float, jitted, program
 from jlayers.transform.freeze import freeze, trainable_mask
@@ -286,7 +286,7 @@ def _held_still(state: Any) -> Any:
     """The state less what inference moves: `aux_loss`, a value of this call, and `carry`, for the next."""
     if not isinstance(state, dict):
         return state
-    return {name: _held_still(value) for name, value in state.items() if name not in ("aux_loss", CARRY)}
+    return {name: _held_still(value) for name, value in state.items() if name not in (AUX_LOSS, CARRY)}
 
 
 def _carry(case: Case) -> None:

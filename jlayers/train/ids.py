@@ -13,15 +13,12 @@ import jax
 import numpy as np
 
 from jlayers.core.layer import Layer
-from jlayers.core.registry import Spec
 from jlayers.core.shapes import as_spec
 from jlayers.core.wiring import observe
 from jlayers.data.gate import leaves
 from jlayers.train.state import inputs_of
 
 __all__ = ["Lookup", "check_ids", "lookups"]
-
-_TABLES = ("Embedding", "ReversibleEmbedding")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Lookup:
 
 def lookups(model: Layer, params: Any, state: Any, x: Any) -> dict[str, Lookup]:
     """By the path of each input, such as `x['words']`, that goes into tables unchanged: the smallest one."""
-    if not any(map(_table, (layer for _, layer in model.walk()))):
+    if all(layer.pair.ids_below is None for _, layer in model.walk()):
         return {}
     found: dict[str, Lookup] = {}
 
@@ -43,13 +40,12 @@ def lookups(model: Layer, params: Any, state: Any, x: Any) -> dict[str, Lookup]:
         inputs = list(leaves(x, "x"))
 
         def look(path: str, layer: Layer, params: Any, state: Any, given: Any, output: Any) -> None:
-            if (table := _table(layer)) is None:
+            if (rows := layer.pair.ids_below) is None:
                 return
-            rows = table.arguments["input_dim"]
             for name, leaf in inputs:
                 taken = any(leaf is value for value in jax.tree.leaves(given))
                 if taken and (name not in found or rows < found[name].rows):
-                    found[name] = Lookup(path, table.name, rows)
+                    found[name] = Lookup(path, layer.spec.name, rows)
 
         with observe(look):
             output, _ = model.apply(params, state, *inputs_of(x))
@@ -58,10 +54,6 @@ def lookups(model: Layer, params: Any, state: Any, x: Any) -> dict[str, Lookup]:
 
     jax.eval_shape(forward, params, state, as_spec(x))
     return found
-
-
-def _table(layer: Layer) -> Spec | None:
-    return next((spec for spec in (layer.spec, *layer.adopted) if spec.name in _TABLES), None)
 
 
 def check_ids(found: dict[str, Lookup], x: Any) -> None:

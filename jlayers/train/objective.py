@@ -20,11 +20,13 @@ from jlayers.core.masks import Masked, mask_of, values_of
 from jlayers.core.precision import widened
 from jlayers.core.registry import Registry, nearest
 from jlayers.core.shapes import as_spec, describe
+from jlayers.core.state import is_aux_loss
 from jlayers.core.tree import flatten
 from jlayers.data.batches import Batch
 from jlayers.losses.base import Loss, as_loss, match_axis, wide
-from jlayers.metrics.base import name_of, ratio, spread, start
+from jlayers.metrics.base import beside, name_of, ratio, spread, start
 from jlayers.metrics.totals import add, value_of, zero
+from jlayers.train.endings import Ending, check_ending, traced_endings
 from jlayers.train.state import inputs_of
 from jlayers.transform.freeze import trainable_mask
 
@@ -94,16 +96,24 @@ class Objective:
 
         # Functions of their own, so that JAX remembers their traces from one `fit` to the next.
         def forward(params: Any, state: Any, x: Any) -> Any:
-            return model.apply(params, state, *inputs_of(x))[0]
+            y_pred, self._endings = traced_endings(model, params, state, inputs_of(x))
+            return y_pred
 
         def judge(y_pred: Any, batch: Batch) -> Any:
             return self.loss(self.plan(y_pred), y_pred, batch)[0]
 
         self._forward, self._judge = forward, judge
+        self._endings: list[Ending | None] = []  # a fact of the model, learned when `forward` is traced
 
     def outputs(self, params: Any, state: Any, x: Any) -> Any:
         """The specs of the model's outputs."""
         return jax.eval_shape(self._forward, params, state, as_spec(x))
+
+    def check_endings(self, plan: Plan) -> None:
+        """Refuse outputs that end in an activation that their losses cannot use."""
+        for loss, ending, spec in zip(plan.losses, self._endings, plan.specs, strict=True):
+            if loss is not None:
+                check_ending(loss, ending, spec)
 
     def try_out(self, y_pred: Any, batch: Batch) -> None:
         """Raises what the loss has to say of the shapes of predictions and targets."""
@@ -120,14 +130,14 @@ class Objective:
         if weights is not None and np.ndim(weights) == 0 and not isinstance(weights, Mapping):
             weights = [weights]
         factors = [1.0] * len(names) if weights is None else _by_output(names, weights, "loss_weights")
+        judges = [None if loss is None else as_loss(loss) for loss in chosen]
         entries: dict[str, tuple[Any, int, bool]] = {}
         for given, weighted in ((self.metrics, False), (self.weighted_metrics, True)):
             for i, members in enumerate(_metrics_by_output(names, given)):
                 for name, metric in members:
                     key = name if names[i] is None else f"{names[i]}_{name}"
-                    entries[_unused(key, entries, weighted)] = (metric, i, weighted)
+                    entries[_unused(key, entries, weighted)] = (beside(judges[i], metric), i, weighted)
         specs = [as_spec(values_of(value)) for value in _seen(y_pred)]
-        judges = [None if loss is None else as_loss(loss) for loss in chosen]
         return Plan(names, judges, [1.0 if f is None else float(f) for f in factors], entries, specs)
 
     def _names(self, y_pred: Any) -> list[str | None]:
@@ -142,10 +152,9 @@ class Objective:
             return [None]
         if isinstance(y_pred, dict):
             return list(y_pred)
-        if self.model.spec.name == "Model":  # the nodes' names, as Keras does
-            refs = jax.tree.leaves(self.model.spec.arguments["outputs"])
-            if len(set(refs)) == len(y_pred):
-                return [ref.replace("[", "_").rstrip("]") for ref in refs]
+        names = self.model.output_names
+        if names and len(names) == len(y_pred):
+            return [*names]
         return [f"output_{i}" for i in range(len(y_pred))]
 
     def init(self, plan: Plan) -> dict[str, Any]:
@@ -178,7 +187,7 @@ class Objective:
         """What the loss gets besides: regularisers, and `aux_loss` leaves that layers left in their state."""
         total = self.model.penalty(params)
         flat = flatten(state)
-        found = [path for path in flat if path.split("/")[-1] == "aux_loss"]
+        found = list(filter(is_aux_loss, flat))
         trained = flatten(trainable_mask(self.model, state)) if found else {}
         for path in found:
             if trained[path]:
@@ -216,6 +225,7 @@ class Objective:
         for i, loss in enumerate(plan.losses):
             if isinstance(targets[i], np.ndarray) and loss is not None and loss.check is not None:
                 loss.check(targets[i], values_of(outputs[i]))
+        self.check_endings(plan)
 
 
 # -------------------------------------------------------------------------------- names and structures
@@ -337,12 +347,12 @@ def _weights(names: Sequence[str | None], weight: Any) -> list[Any]:
 
 
 def _scalar(name: str, value: Any) -> jax.Array:
-    if value.shape:
+    if value.size != 1:
         raise ValueError(
             f"expected one number from each metric in training, received {describe(value)} from {name!r}; "
             f"give it one threshold or an average, such as F1Score(average='macro'), or call it by itself"
         )
-    return value
+    return value.reshape(())
 
 
 def _product(a: Any, b: Any) -> Any:

@@ -46,6 +46,7 @@ class _Step:
         """Of everything in the logs, at zero."""
         if self._zeros is None:  # the structure of the outputs is a fact of the model
             plan = self.objective.plan(self.objective.outputs(params, state, x))
+            self.objective.check_endings(plan)
             self._zeros = jax.jit(lambda: self.objective.init(plan))
         return self._zeros()
 

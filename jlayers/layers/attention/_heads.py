@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring
 from jlayers.core.masks import refusal, values_of, with_mask
+from jlayers.core.pair import Pair
 from jlayers.core.wiring import as_layer, routed
 from jlayers.layers._arguments import fraction, need_floating, positive
 from jlayers.layers.attention._attention import attention_inputs, checked_mask, padding
@@ -135,19 +136,19 @@ def multi_head(
         output = with_mask(call("attention_output", output), real)
         return (output, weights) if scores else output
 
-    def wire(children: Mapping[str, Layer]) -> Any:
+    def wire(children: Mapping[str, Layer]) -> Pair:
         @functools.cache
         def init_for(width: tuple[int, ...]) -> Any:
             """The initialisation once the size of the output is known."""
             last = children["attention_output"].replace(output_shape=width)
             sized = {name: last if name == "attention_output" else c for name, c in children.items()}
-            return routed(sized, route).wire(sized)[0]
+            return routed(sized, route).wire(sized).init
 
         def init(key: Any, *inputs: Any) -> Any:
             query = values_of(inputs[0])
             return init_for(output_shape or (query.shape[-1],))(key, *inputs)
 
-        return init, routed(children, route).wire(children)[1]
+        return routed(children, route).wire(children).wrap(init=init)
 
     return Wiring(children, wire)
 

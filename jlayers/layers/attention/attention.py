@@ -11,6 +11,7 @@ from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import with_mask
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import choice, fraction, need_features, need_floating, need_rank
 from jlayers.layers.attention._attention import attention_inputs, checked_mask, padding
@@ -185,5 +186,4 @@ def _single_head(
         output = with_mask(jnp.einsum("bts,bsd->btd", kept, value), real)
         return (output, weights) if return_scores else output
 
-    apply.draws = dropout > 0  # type: ignore[attr-defined]
-    return init, apply
+    return Pair(init, apply, draws=dropout > 0)

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 
-from jlayers.core.carry import CARRY
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.shapes import describe
+from jlayers.core.state import CARRY
 from jlayers.layers._arguments import need_rank, positive
 
 __all__ = ["KeyValueCache", "Positions"]

@@ -12,6 +12,7 @@ from jlayers import constraints, initializers, regularizers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import joint, with_mask
+from jlayers.core.pair import Pair
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import param_dtype
 from jlayers.layers._arguments import positive
@@ -86,4 +87,4 @@ def Embedding(
         vectors: Vectors = table.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
         return with_mask(vectors, joint(mask, ids != 0) if mask_zero else mask)
 
-    return init, apply
+    return Pair(init, apply, ids_below=input_dim)

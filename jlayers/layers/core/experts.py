@@ -15,8 +15,10 @@ from jlayers import initializers, regularizers
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import is_masked, refusal
+from jlayers.core.pair import Pair
 from jlayers.core.registry import InitializerLike, RegularizerLike
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
+from jlayers.core.state import AUX_LOSS
 from jlayers.core.wiring import as_layer, child_key, noted
 from jlayers.layers._arguments import need_features, need_floating, positive
 
@@ -99,7 +101,7 @@ def MoE(
         length = math.prod(x.shape[1:-1])
         return (x.shape[0], length, x.shape[-1]), _places(length, num_experts, top_k, capacity_factor)
 
-    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+    def wire(children: Mapping[str, Layer]) -> Pair:
         inner = children["expert"]
 
         def init(key: Any, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -111,7 +113,7 @@ def MoE(
                 params, state = jax.vmap(lambda key: inner.init(key, given))(keys)
             return (
                 {"router_kernel": router, **({"expert": params} if params else {})},
-                {"aux_loss": jnp.zeros((), jnp.float32), **({"expert": state} if state else {})},
+                {AUX_LOSS: jnp.zeros((), jnp.float32), **({"expert": state} if state else {})},
             )
 
         def run(params: Any, state: Any, x: Any, key: Any, train: bool) -> tuple[Any, Any]:
@@ -148,10 +150,9 @@ def MoE(
             y, moved = run(params, state, inside, key, train)
             y = jnp.einsum("blep,ebpf->blf", weights.astype(y.dtype), y).reshape(*x.shape[:-1], y.shape[-1])
             loss = aux_loss_weight * _imbalance(probabilities, chosen)
-            return y, {"aux_loss": loss.astype(jnp.float32), **({"expert": moved} if moved else {})}
+            return y, {AUX_LOSS: loss.astype(jnp.float32), **({"expert": moved} if moved else {})}
 
-        apply.draws = inner.draws  # type: ignore[attr-defined]
-        return init, apply
+        return Pair(init, apply, draws=inner.draws)
 
     return Wiring({"expert": as_layer(expert, "MoE")}, wire, stacked=True)
 

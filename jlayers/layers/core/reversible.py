@@ -11,6 +11,7 @@ from jlayers import constraints, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import with_mask
+from jlayers.core.pair import Pair
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import param_dtype
 from jlayers.layers.core.embedding import Embedding
@@ -106,4 +107,4 @@ def ReversibleEmbedding(
             logits = logit_soft_cap * jnp.tanh(logits / logit_soft_cap)
         return with_mask(logits, mask)
 
-    return init, apply
+    return Pair(init, apply, ids_below=input_dim)

@@ -12,6 +12,7 @@ from jax import lax
 from jlayers import initializers, regularizers
 from jlayers.core.errors import refused
 from jlayers.core.layer import Wiring, need_key
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import param_dtype, shape_text
 from jlayers.layers._arguments import (
     choice,
@@ -60,7 +61,7 @@ def conv_lstm(
     return_state: bool,
     backwards: bool,
     stateful: bool,
-) -> tuple[Any, Any] | Wiring:
+) -> Pair | Wiring:
     """The pair of `ConvLSTM1D`, `2D` or `3D`, whose arguments these are.
 
     The convolution of the inputs does not wait for the state: it is one over all time steps. That of the
@@ -157,10 +158,10 @@ def conv_lstm(
         output = masked_steps(output, real, **order)
         return (output, *last) if return_state or stateful else output
 
-    apply.draws = any(rates)  # type: ignore[attr-defined]
+    pair = Pair(init, apply, draws=any(rates))
     if stateful:
-        return carried(lambda _: (init, apply), return_state=return_state, names=("h", "c"))
-    return init, apply
+        return carried(lambda _: pair, return_state=return_state, names=("h", "c"))
+    return pair
 
 
 def _start(shape: tuple[Any, ...], initial: tuple[Any, ...], dtype: Any) -> Any:

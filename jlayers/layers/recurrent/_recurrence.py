@@ -14,6 +14,7 @@ from jlayers import activations, initializers, regularizers
 from jlayers.core.errors import refused
 from jlayers.core.layer import Wiring, need_key
 from jlayers.core.masks import Masked, refusal
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import param_dtype, shape_text
 from jlayers.layers._arguments import fraction, need_floating, need_rank, positive
 from jlayers.layers.recurrent._stateful import carried
@@ -130,7 +131,7 @@ class Recurrence:
         return params, masks, start, x
 
 
-def one_step(recurrence: Recurrence) -> tuple[Any, Any]:
+def one_step(recurrence: Recurrence) -> Pair:
     """The pair of a cell: `apply(params, x, *states) -> (output, *new states)`; without states from zeros."""
 
     def init(key: Any, x: Any, *states: Any) -> dict[str, Any]:
@@ -149,8 +150,7 @@ def one_step(recurrence: Recurrence) -> tuple[Any, Any]:
         new = recurrence.cell(params, masks)(start, steps[:, 0])
         return (new[0], *new)
 
-    apply.draws = any(recurrence.rates)  # type: ignore[attr-defined]
-    return init, apply
+    return Pair(init, apply, draws=any(recurrence.rates))
 
 
 def over_time(
@@ -162,7 +162,7 @@ def over_time(
     unroll: bool,
     zeros: bool = False,
     stateful: bool = False,
-) -> tuple[Any, Any] | Wiring:
+) -> Pair | Wiring:
     """The pair of a layer that runs over sequences.
 
     Args:
@@ -207,10 +207,10 @@ def over_time(
         output = masked_steps(output, real, **options)
         return (output, *last) if return_state or stateful else output
 
-    apply.draws = any(recurrence.rates)  # type: ignore[attr-defined]
+    pair = Pair(init, apply, draws=any(recurrence.rates))
     if stateful:
-        return carried(lambda _: (init, apply), return_state=return_state, names=recurrence.states)
-    return init, apply
+        return carried(lambda _: pair, return_state=return_state, names=recurrence.states)
+    return pair
 
 
 def step_mask(x: Any, masks: Any) -> Any:

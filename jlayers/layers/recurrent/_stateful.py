@@ -8,15 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlayers.core.carry import CARRY
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, Wiring
 from jlayers.core.lifting import lift
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import wide_dtype
+from jlayers.core.state import CARRY
 
 __all__ = ["carried"]
 
-Wire = Callable[[Mapping[str, Layer]], tuple[Any, Any]]
+Wire = Callable[[Mapping[str, Layer]], Pair]
 
 
 def carried(
@@ -36,8 +37,8 @@ def carried(
         children: the layers inside.
     """
 
-    def made(children: Mapping[str, Layer]) -> tuple[Any, Any]:
-        inner_init, inner_apply = lift(*wire(children), "")  # the outer pair has the name
+    def made(children: Mapping[str, Layer]) -> Pair:
+        inner = lift(wire(children), "")  # the outer pair has the name
 
         def init(key: Any, x: Any, *initial: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             if not isinstance(_rows(x), int):
@@ -47,8 +48,8 @@ def carried(
                     x,
                     instead="call init with an array or a shape",
                 )
-            params, state = inner_init(key, x, *initial)
-            (_, *states), _ = jax.eval_shape(inner_apply, params, state, x, *initial)
+            params, state = inner.init(key, x, *initial)
+            (_, *states), _ = jax.eval_shape(inner.apply, params, state, x, *initial)
             # As all state in float32 or wider, whatever a policy computes in.
             zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, wide_dtype(s.dtype)), states)
             return params, {**state, CARRY: _as_dict(zeros, names)}
@@ -67,12 +68,11 @@ def carried(
                     "state for this one: _, state = init(key, x)",
                 )
             before = initial or _as_tuple(held, names)
-            (output, *states), rest = inner_apply(params, rest, x, *before, key=key, train=train)
+            (output, *states), rest = inner.apply(params, rest, x, *before, key=key, train=train)
             after = jax.tree.map(lambda new, old: new.astype(old.dtype), _as_dict(states, names), held)
             return (output, *states) if return_state else output, {**rest, CARRY: after}
 
-        apply.draws = inner_apply.draws  # type: ignore[attr-defined]
-        return init, apply
+        return Pair(init, apply, draws=inner.draws)
 
     return Wiring(children or {}, made)
 

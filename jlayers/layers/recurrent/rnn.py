@@ -12,6 +12,7 @@ from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import Masked, refusal
 from jlayers.core.names import numbered
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe
 from jlayers.core.wiring import as_layer, child_key, noted, observe, routed
 from jlayers.layers.recurrent._recurrence import masked_steps, need_steps, step_mask
@@ -72,7 +73,7 @@ def RNN(
     """
     inner = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else as_layer(cell, "RNN")
 
-    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+    def wire(children: Mapping[str, Layer]) -> Pair:
         child = children["cell"]
 
         def init(key: Any, x: Any, *initial: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -114,8 +115,7 @@ def RNN(
             moved = {**state, "cell": held} if held else state
             return ((output, *states) if return_state or stateful else output), moved
 
-        apply.draws = child.draws  # type: ignore[attr-defined]
-        return init, apply
+        return Pair(init, apply, draws=child.draws)
 
     if stateful:
         return carried(wire, return_state=return_state, children={"cell": inner})

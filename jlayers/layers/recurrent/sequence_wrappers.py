@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import combine, is_masked, joint, leaves, mask_of, refusal, values_of, with_mask
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe, shape_text
 from jlayers.core.wiring import as_layer, child_key, noted, routed
 from jlayers.layers._arguments import choice
@@ -58,10 +59,10 @@ def TimeDistributed(layer: LayerLike):
     def route(call: Any, *inputs: Any) -> Any:
         return _with_steps(folded(call, *_without_steps(inputs)), inputs)
 
-    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+    def wire(children: Mapping[str, Layer]) -> Pair:
         child = children["layer"]
-        init, alone = routed(children, route).wire(children)
-        _, together = routed(children, folded).wire(children)
+        plain = routed(children, route).wire(children)
+        alone, together = plain.apply, routed(children, folded).wire(children).apply
         moves = any(path not in child.frozen for path, _ in child.walk())
 
         def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
@@ -88,8 +89,7 @@ def TimeDistributed(layer: LayerLike):
             output = jax.tree.map(lambda y: jnp.swapaxes(y, 0, 1), output)
             return _with_steps(output, inputs), {**state, "layer": own}
 
-        apply.draws = child.draws  # type: ignore[attr-defined]
-        return init, apply
+        return plain.wrap(apply=apply)
 
     return Wiring({"layer": as_layer(layer, "TimeDistributed")}, wire)
 

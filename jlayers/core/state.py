@@ -1,7 +1,9 @@
-"""What one call hands to the next: the arrays under `carry` in a layer's state, which begin at zero.
+"""Names that have a meaning in the state of every layer: `aux_loss` and `carry`.
 
-A layer that goes on where its last call ended, such as a recurrent one with `stateful=True` or attention
-with `cache_length`, keeps what it needs under this name. It is the one part of a state that inference moves.
+A scalar called `aux_loss` is added to the loss in training. The arrays under `carry` are handed from one call
+to the next: a layer that goes on where its last call ended, such as a recurrent one with `stateful=True` or
+attention with `cache_length`, keeps there what it needs. They begin at zero, and are the only part of a state
+that inference moves.
 """
 
 from __future__ import annotations
@@ -13,13 +15,35 @@ import jax.numpy as jnp
 
 from jlayers.core.tree import flatten, map_with_path, unflatten
 
-__all__ = ["CARRY", "is_carry", "reset_state", "with_new_carries", "without_carries"]
+__all__ = [
+    "AUX_LOSS",
+    "CARRY",
+    "is_aux_loss",
+    "is_carry",
+    "reset_state",
+    "with_new_carries",
+    "without_carries",
+]
 
+AUX_LOSS = "aux_loss"
 CARRY = "carry"
 
 
+def is_aux_loss(path: str) -> bool:
+    """Whether the array at this path of a state is a loss.
+
+    >>> is_aux_loss("encoder/dense/aux_loss"), is_aux_loss("aux_loss/mean")
+    (True, False)
+    """
+    return path.rpartition("/")[2] == AUX_LOSS
+
+
 def is_carry(path: str) -> bool:
-    """Whether the array at this path of a state is handed from call to call."""
+    """Whether the array at this path of a state is handed from call to call.
+
+    >>> is_carry("lstm/carry/h"), is_carry("lstm/kernel")
+    (True, False)
+    """
     return CARRY in path.split("/")
 
 
