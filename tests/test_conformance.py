@@ -101,6 +101,7 @@ ROWS = [
     (jl.GroupNormalization(2), (2, 3, 4)),
     (jl.GroupQueryAttention(2, 4, 2, use_causal_mask=True), (2, 3, 4)),
     (jl.Identity(), (2, 3)),
+    (jl.Inference(jl.Sequential(jl.BatchNormalization(), jl.Dropout(0.5))), (4, 3)),
     (jl.InstanceNormalization(), (2, 3, 4)),
     (jl.InputLayer((None, 2)), (2, 3, 2), {"precision": "hands its input on for others to cast"}),
     (jl.LayerScale(0.5), (2, 3)),

@@ -270,7 +270,7 @@ LAYERS = [
         "LayerNormalization: expected distinct axes after the batch, received axis=(1, -1), float32(3, 4)",
     ),
     (
-        lambda: jl.Input((None,)) and jl.LayerNormalization()(jl.Input((None,))),
+        lambda: jl.LayerNormalization()(jl.Input((None,))),
         ValueError,
         "LayerNormalization: expected a fixed size along axis (1,), for which parameters are made, received"
         " float32(None, None)",
@@ -349,14 +349,12 @@ LAYERS = [
     (
         lambda: init(jl.Add(), (2, 3), (2, 4)),
         ValueError,
-        "Add: expected inputs of one batch size whose other sizes are equal or 1, received float32(2, 3), "
-        "float32(2, 4)",
+        "Add: expected inputs whose sizes are equal or 1, received float32(2, 3), float32(2, 4)",
     ),
     (
-        lambda: init(jl.Multiply(), (2, 3), (1, 3)),
+        lambda: init(jl.Multiply(), (2, 3), (4, 3)),
         ValueError,
-        "Multiply: expected inputs of one batch size whose other sizes are equal or 1, received float32(2, "
-        "3), float32(1, 3)",
+        "Multiply: expected inputs whose sizes are equal or 1, received float32(2, 3), float32(4, 3)",
     ),
     (
         lambda: init(jl.Subtract(), (2, 3)),
@@ -603,8 +601,8 @@ SHARED = [
     (
         lambda: jl.Input((3,), name="a") > 1,
         TypeError,
-        "a node stands for values that are not there yet, received > 1 of <Node float32(None, 3) of a>; + - * / "
-        "** and a[:, 0] work on nodes, and any other function in a layer: jl.Lambda(function)(node), or "
+        "a node stands for values that are not there yet, received > 1 of <Node float32(None, 3) of a>; + - "
+        "* / ** and a[:, 0] work on nodes, and any other function in a layer: jl.Lambda(function)(node), or "
         "jl.Activation('tanh')(node)",
     ),
     (
