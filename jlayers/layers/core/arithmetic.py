@@ -60,7 +60,7 @@ def Arithmetic(operation: Operation, number: int | float | None = None, swapped:
     >>> (2 - x) / x
     <Node float32(None, 2) of Arithmetic('divide')>
     """
-    choice("operation", operation, OPERATIONS)
+    choice("operation", operation, list(OPERATIONS))
     function = OPERATIONS[operation]
     if operation == "matmul":
         if number is not None:
