@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jlayers.data.batches import ArrayBatches, Batch, StreamBatches, order, pad, rows_of
+from jlayers.data.batches import ArrayBatches, Batch, StreamBatches, order, rows_of
 
 X = np.arange(22.0, dtype=np.float32).reshape(11, 2)
 Y = np.arange(11)
