@@ -118,9 +118,9 @@ def _train(given: argparse.Namespace) -> None:
 
     overrides = [*given.set, *([f"training.epochs={given.epochs}"] if given.epochs is not None else [])]
     experiment = load(given.file, overrides)
+    experiment.check()  # what is wrong is told before there is a folder
     with experiment.located_layer():
         report = summary(experiment.model, experiment.data.features)
-    experiment.compile()  # a wrong metric is told before there is a folder
     config = experiment.to_data()
     if given.run is not None:
         run = Run.create(given.run, config, str(report))

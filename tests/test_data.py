@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from jlayers import data
-from jlayers.data.dataset import hold_out
 from jlayers.data.idx import read_idx
 from jlayers.data.npy import read_npy, read_npz
+from jlayers.data.split import hold_out
 from jlayers.data.table import csv
 
 

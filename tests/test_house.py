@@ -20,7 +20,8 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # A module imports from those before it in this list only. A folder that is named counts as one.
 # fmt: off
 ORDER = [
-    "core/shapes", "core/errors", "core/registry", "core/habits", "core/masks", "core/lifting", "core/tree",
+    "core/shapes", "core/errors", "core/registry", "core/docstrings", "core/habits", "core/masks",
+    "core/lifting", "core/tree",
     "core/precision", "core/layer", "core/adapt", "core/carry",
     "initializers", "activations", "regularizers", "constraints",
     "core/wiring", "core/compose", "core/node_table", "core/graph", "core/__init__",

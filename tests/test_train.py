@@ -524,7 +524,7 @@ WRONG = np.where(np.arange(75) == 5, 3, LABELS)
         (lambda t: fit(t, X, LABELS, epochs=-1), ValueError, "epochs=-1"),
         (lambda t: fit(t, X, LABELS, epochs=1.5), ValueError, "epochs=1.5"),
         (lambda t: fit(t, X, LABELS, validation_split=1.0), ValueError, "validation_split=1.0"),
-        (lambda t: fit(t, X, LABELS, validation_split=0.999), ValueError, "at least one"),
+        (lambda t: fit(t, X, LABELS, validation_split=0.999), ValueError, "on both sides"),
         (
             lambda t: fit(t, X, LABELS, validation_split=0.1, validation_data=(X, LABELS)),
             ValueError,

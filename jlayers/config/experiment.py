@@ -18,6 +18,7 @@ from jlayers.config.validate import validate
 from jlayers.core.layer import Layer
 from jlayers.core.precision import with_precision
 from jlayers.data import Dataset, hold_out, learn, transform
+from jlayers.data.gate import by_number, class_weights
 from jlayers.transform.freeze import freeze
 
 __all__ = ["Experiment", "load", "loads"]
@@ -103,9 +104,31 @@ class Experiment:
         """The preprocessors, adapted to what is trained on: neither to held-out nor to validation data."""
         if self.learned is not None:
             return self.learned
-        (x, _), _ = hold_out(*self.source.train, self.settings.training.validation, self.settings.seed)
+        (x, _), _ = self._parted(self.source.train)
         with self.builder.located(("preprocess",)):
             return learn(self.settings.preprocess, x)
+
+    def _parted(self, pair: tuple[Any, Any]) -> Any:
+        """What is trained on, and what of it is kept back for validation, or None."""
+        training = self.settings.training
+        with self.builder.located(("training", "validation")):
+            return hold_out(*pair, training.validation, self.settings.seed, "validation")
+
+    @functools.cached_property
+    def parts(self) -> tuple[Any, Any]:
+        """`(x, y)` to train on and `(x, y)` to validate on, or None in its place."""
+        return self._parted(self.data.train)
+
+    @functools.cached_property
+    def class_weight(self) -> Any:
+        """Factors by class number; checked against the targets that are trained on."""
+        given, ((_, y), _) = self.settings.training.class_weight, self.parts
+        if given is None:
+            return None
+        with self.builder.located(("training", "class_weight")):
+            weights = by_number(given, self.data.class_names)
+            class_weights(weights, y)
+        return weights
 
     @functools.cached_property
     def data(self) -> Dataset:
@@ -114,6 +137,11 @@ class Experiment:
         with self.builder.located(("preprocess",)):
             parts = [p and (transform(preprocess, p[0]), p[1]) for p in (source.train, source.test)]
         return dataclasses.replace(source, train=parts[0], test=parts[1])
+
+    def check(self) -> None:
+        """Look over what can be wrong before any work starts: data, parts, class weights, names."""
+        self.class_weight  # noqa: B018  reads the data and splits them on the way
+        self.compile()
 
     def compile(self) -> Any:
         """The `Trainer`: model, loss, optimizer and metrics together; see `jl.compile`."""

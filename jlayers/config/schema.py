@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from jlayers.config.derive import Record
 from jlayers.config.signatures import precise
@@ -37,7 +37,8 @@ class Training:
         shuffle: whether the samples are drawn in a new order in each epoch.
         validation: the part of the training data that is kept back to watch the training by; drawn at
             random, of each class with labels.
-        class_weight: a weight for each label; labels without one have weight 1.
+        class_weight: factors by class name or number, a list with one for each class, or `balanced`; a class
+            without a factor has 1.
         early_stopping: when to stop before the last epoch.
         steps_per_call: steps in one dispatch; `auto` takes many where a step is so small that this pays.
     """
@@ -46,7 +47,7 @@ class Training:
     batch_size: int = 32
     shuffle: bool = True
     validation: float = 0.0
-    class_weight: dict[str, float] | None = None
+    class_weight: dict[str, float] | list[float] | Literal["balanced"] | None = None
     early_stopping: Annotated[EarlyStopping, Record(EarlyStopping)] | None = None
     steps_per_call: StepsPerCall = "auto"
 
@@ -56,8 +57,6 @@ class Training:
         _require(0 <= self.validation < 1, "a fraction in [0, 1)", validation=self.validation)
         if self.steps_per_call != "auto":
             _require(self.steps_per_call >= 1, "1 step or more", steps_per_call=self.steps_per_call)
-        for label in self.class_weight or {}:
-            _require(label.isdecimal(), "labels (0, 1, ...) as keys", class_weight=self.class_weight)
         stop = self.early_stopping
         if stop is not None and stop.monitor.startswith("val_") and not self.validation:
             raise ValueError(

@@ -15,11 +15,12 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, overload
 
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.docstrings import complete
 from jlayers.core.errors import add_name
 from jlayers.core.habits import argument_error, call_error, missing_attribute
 from jlayers.core.lifting import (
@@ -311,7 +312,18 @@ def _policies_below(policies: Mapping[str, Policy], name: str) -> dict[str, Poli
 # ----------------------------------------------------------------------------------------- decorator
 
 
-def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Callable[..., Layer]:
+@overload
+def layer(
+    constructor: Callable[..., Any], type_name: str | None = None, *, aliases: Iterable[str] = ()
+) -> Callable[..., Layer]: ...
+@overload
+def layer(*, aliases: Iterable[str]) -> Callable[[Callable[..., Any]], Callable[..., Layer]]: ...
+def layer(
+    constructor: Callable[..., Any] | None = None,
+    type_name: str | None = None,
+    *,
+    aliases: Iterable[str] = (),
+) -> Any:
     """Make a constructor of layers from a function that returns a pair of pure functions.
 
     In the short form that authors write, `init(key, *inputs)` sees the inputs as
@@ -329,7 +341,9 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
     The constructor may instead return a `Layer`, whose pair it adopts, or a `Wiring` of children (see
     `jlayers.core.wiring.routed`). Every constructor also takes `name=None`, `trainable=True` as in Keras,
     `frozen`, the relative paths that `jl.freeze` writes, and `precision`, what `jl.with_precision` takes. Its
-    name enters the registry, so that the layer pickles and can be written in YAML.
+    name enters the registry, so that the layer pickles and can be written in YAML; `@layer(aliases=[...])`
+    enters other names for the same constructor. Arguments that the docstring leaves out are added to it where
+    they have a common text.
 
     Raises:
         TypeError: an argument that the constructor does not have, or an `apply` that names another
@@ -350,6 +364,8 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
     >>> scale
     Scale(value=2.0, name='twice')
     """
+    if constructor is None:
+        return functools.partial(layer, aliases=tuple(aliases))
     type_name = type_name or constructor.__name__
     own = inspect.signature(constructor)
     if clash := [option for option in _OPTIONS if option in own.parameters]:
@@ -390,14 +406,19 @@ def layer(constructor: Callable[..., Any], type_name: str | None = None) -> Call
         return built if precision is None else built.with_precision(precision)
 
     make.__name__ = make.__qualname__ = type_name
+    make.__doc__ = complete(constructor.__doc__, signature.parameters, _doc_of)
     make.__signature__ = signature  # type: ignore[attr-defined]
     make.__annotations__ = {
         **constructor.__annotations__,
         **{p.name: p.annotation for p in added},
         "return": Layer,
     }
-    layers.register(type_name, make)
+    layers.register(type_name, make, *aliases)
     return make
+
+
+def _doc_of(type_name: str) -> str | None:
+    return layers[type_name].__doc__ if type_name in layers else None
 
 
 def _assemble(made: Any, spec: Spec) -> Layer:

@@ -1,12 +1,13 @@
 """Data: arrays to train on, by the name of their source."""
 
 from jlayers.data.buckets import BucketBatches, bucket_lengths
-from jlayers.data.dataset import Dataset, DatasetLike, get, hold_out, register, registry
+from jlayers.data.dataset import Dataset, DatasetLike, get, register, registry
 from jlayers.data.digits import digits
 from jlayers.data.files import mnist, npy, npz
 from jlayers.data.one_hot import one_hot
 from jlayers.data.parts import parts
 from jlayers.data.prepare import learn, transform
+from jlayers.data.split import hold_out
 from jlayers.data.table import csv
 
 __all__ = [

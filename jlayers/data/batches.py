@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jlayers.data.gate import check_width, convert, leaves
+
 __all__ = [
     "ArrayBatches",
     "Batch",
@@ -28,7 +30,6 @@ __all__ = [
     "Block",
     "StreamBatches",
     "as_data",
-    "leaves",
     "map_arrays",
     "order",
     "rows_of",
@@ -61,18 +62,6 @@ def map_arrays(function: Callable[[Any], Any], tree: Any) -> Any:
     if isinstance(tree, (list, tuple)):
         return tuple(map_arrays(function, value) for value in tree)
     return function(tree)
-
-
-def leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The arrays of a tree with their paths for messages, such as `x['image']`."""
-    if isinstance(tree, dict):
-        for name, value in tree.items():
-            yield from leaves(value, f"{path}[{name!r}]")
-    elif isinstance(tree, (list, tuple)):
-        for i, value in enumerate(tree):
-            yield from leaves(value, f"{path}[{i}]")
-    elif tree is not None:
-        yield path, tree
 
 
 def rows_of(**trees: Any) -> int:
@@ -342,22 +331,29 @@ class StreamBatches(Batches):
                 yield self._parse(item, seen - 1 - number * limit)
 
     def _parse(self, item: Any, index: int) -> Batch:
-        if isinstance(item, (tuple, list)) and not isinstance(item, Batch):
-            if len(item) not in (1, 2, 3):
-                raise TypeError(
-                    f"expected batches (x, y) or (x, y, sample_weight), received {len(item)} parts as batch "
-                    f"{index}; for arrays in memory pass x and y as two arguments"
-                )
-        elif not isinstance(item, (Batch, dict)) and not hasattr(item, "shape"):
+        if isinstance(item, Batch):
+            parts: Any = item
+        elif isinstance(item, (tuple, list)):
+            parts = item
+        elif isinstance(item, dict) or hasattr(item, "shape"):
+            parts = (item,)
+        else:
+            parts = ()
+        if not isinstance(item, Batch) and len(parts) not in (1, 2, 3):
             raise TypeError(
                 f"expected batches (x, y) or (x, y, sample_weight), received {type(item).__name__} as batch "
                 f"{index}; for arrays in memory pass x and y as two arguments"
             )
-        parts = item if isinstance(item, (tuple, list)) else (item,)
-        batch = Batch(*(map_arrays(_as_array, as_data(part)) for part in parts))
-        if rows_of(x=batch.x, y=batch.y, sample_weight=batch.weight) == 0:
-            raise ValueError(f"expected batches of at least one row, received batch {index} without any")
-        return batch
+        named = dict(zip(("x", "y", "sample_weight", "mask"), parts, strict=False))
+        try:
+            made = {n: map_arrays(lambda a, n=n: _as_array(n, a), as_data(v)) for n, v in named.items()}
+            check_width(**made)
+            if rows_of(**made) == 0:
+                raise ValueError("expected batches of at least one row, received one without any")
+        except (ValueError, TypeError) as error:
+            error.add_note(f"in batch {index} of the iterable")
+            raise
+        return Batch(*made.values())
 
 
 class _ByNumber:
@@ -392,6 +388,5 @@ def as_data(value: Any) -> Any:
     return value
 
 
-def _as_array(value: Any) -> Any:
-    """JAX's arrays and NumPy's as they are; others, such as PyTorch's tensors, as NumPy's."""
-    return value if isinstance(value, jax.Array) else np.asarray(value)
+def _as_array(name: str, value: Any) -> Any:
+    return value if isinstance(value, jax.Array) else convert(name, value)

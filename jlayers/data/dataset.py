@@ -19,11 +19,9 @@ __all__ = [
     "DatasetLike",
     "FilePath",
     "get",
-    "hold_out",
     "register",
     "registry",
     "require_same_rows",
-    "take",
 ]
 
 registry = Registry("dataset")
@@ -139,51 +137,6 @@ def require_same_rows(pair: tuple[Any, Any], where: str) -> None:
             f"{where}: expected x and y with the same number of samples along the first axis, received "
             f"x={describe(pair[0])}, y={describe(pair[1])}"
         )
-
-
-def take(tree: Any, rows: Any) -> Any:
-    """The given rows of every array of a tree."""
-    return jax.tree.map(lambda leaf: leaf[rows], tree)
-
-
-def hold_out(x: Any, y: Any, fraction: float, seed: int) -> tuple[tuple[Any, Any], tuple[Any, Any] | None]:
-    """Split off a fraction of the samples at random; with labels, the same fraction of each class.
-
-    The same seed gives the same split. Within both parts the samples keep their order.
-
-    Args:
-        x: array or tree of arrays.
-        y: targets; a 1-D array of whole numbers counts as labels.
-        fraction: 0.0 holds out nothing.
-        seed: of the draw.
-
-    Raises:
-        ValueError: the fraction is not in [0, 1), or one of the two parts would be empty.
-
-    >>> import numpy as np
-    >>> y = np.array([0] * 8 + [1] * 4)
-    >>> (x_train, y_train), (x_test, y_test) = hold_out(y, y, 0.25, seed=0)
-    >>> y_test.tolist()
-    [0, 0, 1]
-    """
-    if not 0.0 <= fraction < 1.0:
-        raise ValueError(f"expected a fraction in [0, 1) to hold out, received test_fraction={fraction!r}")
-    if fraction == 0.0:
-        return (x, y), None
-    rows = _rows(y)
-    labels = isinstance(y, np.ndarray) and y.ndim == 1 and np.issubdtype(y.dtype, np.integer)
-    groups = [np.flatnonzero(y == label) for label in np.unique(y)] if labels else [np.arange(rows)]
-    draw = np.random.default_rng(seed).random(rows)
-    chosen = np.zeros(rows, bool)
-    for group in groups:
-        first = np.argsort(draw[group], kind="stable")[: round(fraction * len(group))]
-        chosen[group[first]] = True
-    if not chosen.any() or chosen.all():
-        raise ValueError(
-            f"expected some samples on both sides of the split, received test_fraction={fraction!r} of "
-            f"{rows} samples"
-        )
-    return (take(x, ~chosen), take(y, ~chosen)), (take(x, chosen), take(y, chosen))
 
 
 DatasetLike = Annotated[Dataset | str | Mapping[str, Any], Kind("dataset")]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from jlayers.data.dataset import Dataset, hold_out, register
+from jlayers.data.dataset import Dataset, register
+from jlayers.data.split import hold_out
 
 __all__ = ["digits"]
 

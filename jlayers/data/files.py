@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.data.dataset import Dataset, FilePath, hold_out, register
+from jlayers.data.dataset import Dataset, FilePath, register
 from jlayers.data.idx import MAX_BYTES, read_idx
 from jlayers.data.npy import read_npy, read_npz
+from jlayers.data.split import hold_out
 
 __all__ = ["mnist", "npy", "npz"]
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from jlayers.core.registry import nearest
-from jlayers.data.dataset import Dataset, FilePath, hold_out, register
+from jlayers.data.dataset import Dataset, FilePath, register
 from jlayers.data.idx import MAX_BYTES
+from jlayers.data.split import hold_out
 
 __all__ = ["csv", "read_columns", "read_csv", "read_numbers"]
 

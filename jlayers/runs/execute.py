@@ -13,7 +13,7 @@ import numpy as np
 
 from jlayers import train
 from jlayers.config import Experiment, load
-from jlayers.data import Dataset, hold_out, transform
+from jlayers.data import Dataset, transform
 from jlayers.preprocessing.base import as_texts
 from jlayers.runs.folder import Run
 from jlayers.train.callbacks import Callback
@@ -61,14 +61,10 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any]) -> dict[s
     run.write_data(data, experiment.source)
     run.write_preprocess(experiment.preprocess)
     trainer = experiment.compile()
-    x, y = data.train
-    validation = None
-    if settings.validation:
-        (x, y), validation = hold_out(x, y, settings.validation, experiment.settings.seed)
+    (x, y), validation = experiment.parts
     listeners = [*callbacks, Recorder(run)]
     if settings.early_stopping is not None:
         listeners.append(settings.early_stopping)
-    weights = settings.class_weight
     started = time.perf_counter()
     with experiment.located_layer():
         state, history = train.fit(
@@ -80,7 +76,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any]) -> dict[s
             validation_data=validation,
             shuffle=settings.shuffle,
             seed=experiment.settings.seed,
-            class_weight=None if weights is None else {int(label): w for label, w in weights.items()},
+            class_weight=experiment.class_weight,
             callbacks=listeners,
             steps_per_call=settings.steps_per_call,
         )

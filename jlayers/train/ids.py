@@ -16,7 +16,7 @@ from jlayers.core.layer import Layer
 from jlayers.core.registry import Spec
 from jlayers.core.shapes import as_spec
 from jlayers.core.wiring import observe
-from jlayers.data.batches import leaves
+from jlayers.data.gate import leaves
 from jlayers.train.state import inputs_of
 
 __all__ = ["Lookup", "check_ids", "lookups"]

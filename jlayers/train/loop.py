@@ -17,9 +17,10 @@ import numpy as np
 
 from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches
+from jlayers.data.gate import check_finite, check_width
 from jlayers.train.callbacks import Callback, Run
 from jlayers.train.calls import Calls, StepsPerCall, call_of
-from jlayers.train.checks import as_arrays, check_carried, check_finite, whole_number
+from jlayers.train.checks import as_arrays, check_carried, whole_number
 from jlayers.train.ids import check_ids, lookups
 from jlayers.train.scaling import FLOOR
 from jlayers.train.sources import (
@@ -32,6 +33,7 @@ from jlayers.train.sources import (
     refuse_generator,
     source,
     validation_source,
+    weighed,
 )
 from jlayers.train.state import TrainState, copied
 from jlayers.train.step import make_predict_step
@@ -59,7 +61,7 @@ def fit(
     shuffle: bool = True,
     seed: int = 0,
     sample_weight: Any = None,
-    class_weight: Mapping[int, float] | None = None,
+    class_weight: Mapping[int, float] | Sequence[float] | str | None = None,
     callbacks: Sequence[Any] = (),
     state: TrainState | None = None,
     steps_per_call: StepsPerCall = "auto",
@@ -81,7 +83,8 @@ def fit(
         shuffle: a new order in every epoch, which follows from `seed` and the epoch alone.
         seed: of the weights, of dropout and of the order.
         sample_weight: factors of the samples' losses.
-        class_weight: factors by class number.
+        class_weight: factors by class number, as a mapping or a list, or "balanced" for factors that give
+            each class the same share, as scikit-learn counts. Validation data are not weighed.
         callbacks: see `jl.Callback`.
         state: to go on from; it is left untouched.
         steps_per_call: steps in one dispatch (Keras: `steps_per_execution`), which small models gain from:
@@ -114,9 +117,9 @@ def fit(
     seed = whole_number("seed", seed, 0)
     if steps_per_call != "auto":
         steps_per_call = whole_number("steps_per_call", steps_per_call, 1, " or 'auto'")
-    parts = arrays(x, y, sample_weight, class_weight)
-    parts, validation_data = hold_out(parts, validation_data, validation_split)
-    data = source(x, parts, class_weight, batch_size, shuffle, seed)
+    parts, validation_data = hold_out(arrays(x, y, sample_weight), validation_data, validation_split)
+    parts = weighed(parts, class_weight)  # not before: no factor enters the validation loss
+    data = source(x, parts, batch_size, shuffle, seed)
     refuse_generator("x", data, epochs)
     if isinstance(data, ArrayBatches):
         check_carried(trainer.model, data)
@@ -305,7 +308,7 @@ def evaluate(
     >>> jl.evaluate(trainer, state, x, x[:, :1], batch_size=2)
     {'loss': 1.0, 'mae': 1.0}
     """
-    data = source(x, arrays(x, y, sample_weight), None, batch_size)
+    data = source(x, arrays(x, y, sample_weight), batch_size)
     state = _weights(state)
     review = look_over(trainer, state, data)
     logs = _evaluate(trainer, state, data, review)
@@ -366,6 +369,7 @@ def predict(trainer: Trainer | Layer, state: Any, x: Any, *, batch_size: int = 3
     step = trainer.predict_step if isinstance(trainer, Trainer) else _predict_step(trainer)
     weights = _weights(state)
     x = as_arrays("x", x)
+    check_width(x=x)
     check_finite(x=x)
     data = ArrayBatches(x, batch_size=batch_size)
     model = trainer.model if isinstance(trainer, Trainer) else trainer

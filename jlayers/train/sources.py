@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jlayers.data.batches import ArrayBatches, Batch, StreamBatches, map_arrays, rows_of
+from jlayers.data.batches import ArrayBatches, Batch, StreamBatches, rows_of
 from jlayers.data.buckets import BucketBatches
-from jlayers.train.checks import as_arrays, check_finite, class_weights
+from jlayers.data.gate import check_finite, check_width, class_weights
+from jlayers.data.split import last_share
+from jlayers.train.checks import as_arrays
 from jlayers.train.ids import Lookup, check_ids, lookups
 from jlayers.train.objective import Objective, Plan
 from jlayers.train.trainer import Trainer
@@ -24,12 +25,13 @@ __all__ = [
     "refuse_generator",
     "source",
     "validation_source",
+    "weighed",
 ]
 
 Source = ArrayBatches | StreamBatches | BucketBatches
 
 
-def arrays(x: Any, y: Any, weight: Any = None, class_weight: Any = None) -> tuple[Any, Any, Any] | None:
+def arrays(x: Any, y: Any, weight: Any = None) -> tuple[Any, Any, Any] | None:
     """`(x, y, sample_weight)` as checked NumPy arrays, or None if `x` is an iterable of batches."""
     if y is None:
         if hasattr(x, "__array__") or isinstance(x, dict):
@@ -41,47 +43,39 @@ def arrays(x: Any, y: Any, weight: Any = None, class_weight: Any = None) -> tupl
         return None
     x, y, weight = as_arrays("x", x), as_arrays("y", y), as_arrays("sample_weight", weight)
     rows_of(x=x, y=y, sample_weight=weight)
+    check_width(x=x, y=y)
     check_finite(x=x, y=y, sample_weight=weight)
-    if class_weight is not None:
-        weight = class_weights(class_weight, y, weight)
     return x, y, weight
 
 
-def source(
-    x: Any, parts: Any, class_weight: Any, batch_size: int, shuffle: bool = False, seed: int = 0
-) -> Source:
+def weighed(parts: Any, class_weight: Any) -> Any:
+    """`(x, y, sample_weight)` with the factors of the classes in the sample weights."""
+    if class_weight is None:
+        return parts
+    if parts is None:
+        raise ValueError("class_weight goes with arrays; put sample weights into the batches instead")
+    x, y, weight = parts
+    return x, y, class_weights(class_weight, y, weight)
+
+
+def source(x: Any, parts: Any, batch_size: int, shuffle: bool = False, seed: int = 0) -> Source:
     """Batches from checked arrays, or from the iterable `x`."""
     if parts is not None:
         return ArrayBatches(*parts, batch_size=batch_size, shuffle=shuffle, seed=seed)
     if not isinstance(x, (Iterable, BucketBatches)):
         raise TypeError(f"expected arrays or an iterable of batches (x, y), received {type(x).__name__}")
-    if class_weight is not None:
-        raise ValueError("class_weight goes with arrays; put sample weights into the batches instead")
     return x if isinstance(x, BucketBatches) else StreamBatches(x)
 
 
 def hold_out(parts: Any, validation_data: Any, share: float) -> tuple[Any, Any]:
-    """The last share of the samples as validation data."""
-    if isinstance(share, bool) or not 0.0 <= share < 1.0:
-        raise ValueError(
-            f"expected validation_split to be at least 0 and below 1, received validation_split={share!r}"
-        )
-    if not share:
+    """What is trained on, and the validation data: given, or the last share of the samples."""
+    if isinstance(share, (int, float)) and not share:
         return parts, validation_data
     if validation_data is not None:
         raise ValueError("expected validation_data or validation_split, received both")
     if parts is None:
         raise ValueError("validation_split goes with arrays; for batches pass validation_data")
-    rows = rows_of(x=parts[0])
-    kept = math.floor(rows * (1.0 - share))
-    if not 0 < kept < rows:
-        raise ValueError(
-            f"validation_split={share!r} of {rows} samples leaves {kept} to train on and {rows - kept} to "
-            f"validate on; both need at least one"
-        )
-    cut = [map_arrays(lambda a: a[:kept], part) for part in parts]
-    held = [map_arrays(lambda a: a[kept:], part) for part in parts]
-    return tuple(cut), tuple(held)
+    return last_share(parts, share)
 
 
 def validation_source(given: Any, batch_size: int, epochs: int) -> Source | None:
@@ -93,7 +87,7 @@ def validation_source(given: Any, batch_size: int, epochs: int) -> Source | None
             f"expected validation_data=(x, y) or (x, y, sample_weight), received {len(given)} parts"
         )
     parts = arrays(*given) if isinstance(given, tuple) else None
-    data = source(given, parts, None, batch_size)
+    data = source(given, parts, batch_size)
     refuse_generator("validation_data", data, epochs)
     return data
 

@@ -1,0 +1,358 @@
+"""The gate for data: one set of rules, and one set of words, for all values that come from outside.
+
+Arrays in memory, batches from loaders, files and new data for a trained model pass through these functions
+before anything is computed. A value either arrives unchanged or is refused with its place; nothing is
+wrapped, clipped or rounded to something else in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jlayers.core.registry import nearest
+from jlayers.core.shapes import describe
+
+__all__ = [
+    "as_dtype",
+    "by_number",
+    "check_finite",
+    "check_names",
+    "check_width",
+    "class_weights",
+    "convert",
+    "leaves",
+    "like_training",
+]
+
+_KINDS = {"b": "true or false", "i": "whole numbers", "u": "whole numbers", "f": "fractions", "c": "complex"}
+
+
+def leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The arrays of a tree with their paths for messages, such as `x['image']`."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from leaves(value, f"{path}[{name!r}]")
+    elif isinstance(tree, (list, tuple)):
+        for i, value in enumerate(tree):
+            yield from leaves(value, f"{path}[{i}]")
+    elif tree is not None:
+        yield path, tree
+
+
+# -------------------------------------------------------------------------------------------- dtypes
+
+
+def convert(where: str, value: Any) -> np.ndarray:
+    """An array of numbers on the host, in the dtype in which JAX will hold it.
+
+    Without `jax_enable_x64` that is at most 32 bits: `int64` becomes `int32`, `float64` becomes `float32`.
+
+    Args:
+        where: the name of the array in messages.
+        value: an array, or what NumPy can make into one.
+
+    Raises:
+        TypeError: something else than numbers.
+        ValueError: a number beyond the range of the dtype, with its place.
+
+    >>> convert("x", np.array([1, 2])).dtype
+    dtype('int32')
+    >>> convert("x", np.array([[7], [1_700_000_000_000]]))
+    Traceback (most recent call last):
+    ValueError: expected whole numbers from -2147483648 to 2147483647 (int32), received x[1, 0]=17000000...
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufcV" or array.dtype.names:  # V: bfloat16 and its like
+        raise TypeError(f"expected numbers as {where}, received {_found(array)}")
+    wide = {np.dtype(np.longdouble): np.float64, np.dtype(np.clongdouble): np.complex128}
+    target = wide.get(array.dtype, array.dtype) if array.dtype.kind in "fc" else array.dtype
+    return as_dtype(where, array, jax.dtypes.canonicalize_dtype(target))
+
+
+def _found(array: np.ndarray) -> str:
+    if array.dtype != object or not array.size:
+        return f"an array of dtype {array.dtype}; make numbers of text and categories first"
+    first = array.ravel()[0]
+    if isinstance(first, (list, tuple, np.ndarray)):
+        return f"rows of unequal length, {describe(array)}; fill them up with jl.data.pad_sequences"
+    odd = next((v for v in array.ravel().tolist() if not isinstance(v, (int, float))), first)
+    return f"an array of dtype object that holds {odd!r}; make numbers of text and categories first"
+
+
+def as_dtype(where: str, array: np.ndarray, dtype: Any) -> np.ndarray:
+    """The same numbers in another dtype, or an error: whole numbers stay equal, fractions may round.
+
+    Raises:
+        ValueError: a number beyond the dtype's range, or a fraction where whole numbers are expected.
+
+    >>> as_dtype("x", np.array([0.0, 255.0]), np.uint8).tolist()
+    [0, 255]
+    >>> as_dtype("x", np.array([0.0, 300.0]), np.uint8)
+    Traceback (most recent call last):
+    ValueError: expected whole numbers from 0 to 255 (uint8), received x[1]=300.0; ...
+    """
+    dtype = np.dtype(dtype)
+    if array.dtype == dtype or not array.size:
+        return array.astype(dtype, copy=False)
+    if dtype.kind in "iu" and array.dtype.kind in "biuf":
+        return _whole(where, array, dtype)
+    with np.errstate(all="ignore"):
+        made = array.astype(dtype)
+        total = made.sum(dtype=_wide(dtype)) if dtype.kind in "fc" else 0
+    if array.dtype.kind in "fciu" and not np.isfinite(total):
+        lost = ~np.isfinite(made) & np.isfinite(array)
+        if lost.any():
+            most = np.finfo(dtype).max
+            raise ValueError(
+                f"expected numbers of at most {most:.3g} in size ({dtype}), received "
+                f"{_entry(where, array, lost)}; scale the data down first"
+            )
+    return made
+
+
+def _wide(dtype: np.dtype) -> Any:
+    return np.complex128 if dtype.kind == "c" else np.float64
+
+
+def _whole(where: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    if array.dtype.kind == "f" and (odd := ~np.isfinite(array) | (array != np.round(array))).any():
+        raise ValueError(f"expected whole numbers ({dtype}), received {_entry(where, array, odd)}")
+    # Python's numbers, because NumPy compares int64 with uint64 as float64.
+    if int(array.min()) < low or int(array.max()) > high:
+        beyond = np.array([not low <= int(v) <= high for v in array.ravel()]).reshape(array.shape)
+        fix = "; " + (
+            "subtract an offset, number the values anew (jl.IntegerLookup), or enable 64 bits with "
+            "jax.config.update('jax_enable_x64', True)"
+            if dtype.itemsize == 4
+            else "prepare them as the training data were"
+        )
+        raise ValueError(
+            f"expected whole numbers from {low} to {high} ({dtype}), received "
+            f"{_entry(where, array, beyond)}{fix}"
+        )
+    return array.astype(dtype)
+
+
+def _entry(where: str, array: np.ndarray, wrong: np.ndarray) -> str:
+    """The first wrong entry with its place: `x[3, 0]=300`."""
+    place = np.argwhere(wrong)[0].tolist()
+    return f"{where}{place or ''}={array[tuple(place)]}"
+
+
+def like_training(where: str, array: np.ndarray, dtype: Any) -> np.ndarray:
+    """New data in the dtype of the training data, if they are of the same kind.
+
+    Whole numbers that are written as fractions, as in a CSV file, pass for whole numbers. Nothing else
+    changes its kind: bytes given to a model of scaled images would be 255 times too large.
+
+    Raises:
+        ValueError: another kind of number, or a number beyond the range of the dtype.
+
+    >>> like_training("input", np.array([True, False]), np.uint8)
+    Traceback (most recent call last):
+    ValueError: input: expected whole numbers (uint8), as the training data were, received bool(2,); ...
+    """
+    dtype, kind = np.dtype(dtype), array.dtype.kind
+    same = {"b": "b", "i": "iuf", "u": "iuf", "f": "f", "c": "fc"}.get(dtype.kind, "V")
+    if array.dtype != dtype and kind not in same:
+        raise ValueError(
+            f"{where}: expected {_KINDS.get(dtype.kind, 'numbers')} ({dtype}), as the training data were, "
+            f"received {describe(array)}; prepare and convert it as they were"
+        )
+    return as_dtype(where, array, dtype)
+
+
+# ------------------------------------------------------------------------------------ shapes and values
+
+
+def check_width(**trees: Any) -> None:
+    """Refuse samples without any value.
+
+    >>> check_width(x=np.zeros((4, 0)))
+    Traceback (most recent call last):
+    ValueError: expected at least one value in each sample, received x=float64(4, 0)
+    """
+    for name, tree in trees.items():
+        for path, array in leaves(tree, name):
+            if 0 in array.shape[1:]:
+                raise ValueError(
+                    f"expected at least one value in each sample, received {path}={describe(array)}"
+                )
+
+
+def check_finite(**trees: Any) -> None:
+    """Refuse NaN and infinity in NumPy arrays.
+
+    >>> check_finite(x=np.array([[1.0, np.nan]]))
+    Traceback (most recent call last):
+    ValueError: expected finite numbers, received x[0, 1]=nan; ...
+    """
+    for name, tree in trees.items():
+        for path, array in leaves(tree, name):
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in "fc":
+                continue
+            with np.errstate(all="ignore"):  # one pass without a temporary, for the usual case
+                if np.isfinite(array.sum(dtype=np.float64 if array.dtype.kind == "f" else None)):
+                    continue
+            bad = ~np.isfinite(array)
+            if bad.any():
+                raise ValueError(
+                    f"expected finite numbers, received {_entry(path, array, bad)}; {bad.sum()} of "
+                    f"{array.size} are not finite: remove or fill them first"
+                )
+
+
+def check_names(where: str, given: Iterable[str], expected: Sequence[str], noun: str = "column") -> list[str]:
+    """Refuse data that lack a name; returns the names that are not expected, in their order.
+
+    >>> check_names("new.csv", ["id", "b", "a"], ["a", "b"])
+    ['id']
+    >>> check_names("new.csv", ["hight", "b"], ["height", "b"])
+    Traceback (most recent call last):
+    ValueError: new.csv: expected the columns 'height', 'b', received 'hight', 'b': 'height' is missing; ...
+    """
+    given = list(given)
+    missing = [name for name in expected if name not in given]
+    if not missing:
+        return [name for name in given if name not in expected]
+    rest = [name for name in given if name not in expected]
+    near = f"; is it called {rest[0]!r}?" if len(rest) == len(missing) == 1 else ""
+    near = near or (f" ({nearest(missing[0], rest)})" if rest else "")
+    raise ValueError(
+        f"{where}: expected the {noun}s {_listed(expected)}, received {_listed(given)}: "
+        f"{_listed(missing)} {'is' if len(missing) == 1 else 'are'} missing{near}"
+    )
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    shown = ", ".join(map(repr, names[:most]))
+    return shown + (f", ... ({len(names)} in all)" if len(names) > most else "") if names else "none"
+
+
+# --------------------------------------------------------------------------------------------- labels
+
+
+def class_weights(weights: Any, y: Any, sample_weight: Any = None) -> np.ndarray:
+    """Weights per sample from weights per class, times `sample_weight`; a class that is not named weighs 1.
+
+    Args:
+        weights: a mapping from class numbers to factors, a list with one factor for each class, or
+            "balanced" for `samples / (classes * samples of the class)`, as scikit-learn counts.
+        y: one class per sample: whole numbers `(samples,)` or `(samples, 1)`, or one-hot rows.
+        sample_weight: further factors, samples first, or None.
+
+    Returns:
+        float32 in the shape of `sample_weight`, else `(samples,)`.
+
+    Raises:
+        ValueError: targets that are not one class per sample, a key that is no class of the data, or a factor
+            that is negative or not finite.
+        TypeError: weights of another form.
+
+    >>> class_weights({1: 4.0}, np.array([0, 1, 1])).tolist()
+    [1.0, 4.0, 4.0]
+    >>> class_weights("balanced", np.array([0, 1, 1, 1, 1])).tolist()
+    [2.5, 0.625, 0.625, 0.625, 0.625]
+    """
+    labels = _labels(y)
+    present, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    factors = np.array(_factors(weights, present, counts), np.float32)
+    per_sample = factors[places.reshape(-1)]
+    if sample_weight is None:
+        return per_sample
+    given = np.asarray(sample_weight, np.float32)
+    return per_sample.reshape(-1, *[1] * (given.ndim - 1)) * given
+
+
+def by_number(weights: Any, names: Sequence[str] | None) -> Any:
+    """Class weights of a file, whose keys are texts: by the names of the classes, or by their numbers.
+
+    >>> by_number({"cat": 2.0}, ("ant", "cat")), by_number({"1": 2.0}, None)
+    ({1: 2.0}, {1: 2.0})
+    """
+    if not isinstance(weights, Mapping):
+        return weights
+    numbers = {name: i for i, name in enumerate(names or ())}
+    for key in weights:
+        if key not in numbers and not (isinstance(key, str) and key.isdecimal()):
+            raise ValueError(
+                f"expected classes as the keys of class_weight, received {key!r}: {nearest(key, numbers)}"
+            )
+    return {numbers[key] if key in numbers else int(key): factor for key, factor in weights.items()}
+
+
+def _labels(y: Any) -> np.ndarray:
+    """One whole number per sample."""
+    if not hasattr(y, "shape"):
+        raise ValueError(
+            "class_weight works for a single output, received targets for several; use sample_weight"
+        )
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 2:
+        hot = ((labels == 0) | (labels == 1)).all(1) & (labels.sum(1) == 1)
+        if not hot.all():
+            row = int(np.argmin(hot))
+            raise ValueError(
+                f"class_weight needs one class per sample, received y[{row}]={labels[row].tolist()}, which "
+                f"is no one-hot row; use sample_weight"
+            )
+        labels = labels.argmax(1)
+    if labels.ndim != 1 or not labels.size:
+        raise ValueError(
+            f"class_weight needs one class per sample, received y of shape {np.shape(y)}; use sample_weight"
+        )
+    if labels.dtype.kind not in "biuf":
+        raise ValueError(f"class_weight needs whole numbers as classes, received y={describe(labels)}")
+    if labels.dtype.kind == "f" and (fractions := labels != np.round(labels)).any():
+        raise ValueError(
+            f"class_weight needs whole numbers as classes, received {_entry('y', labels, fractions)}"
+        )
+    return labels
+
+
+def _factors(weights: Any, present: np.ndarray, counts: np.ndarray) -> list[float]:
+    """One factor for each class that is present."""
+    classes = [int(label) for label in present]
+    if isinstance(weights, str):
+        if weights != "balanced":
+            raise ValueError(
+                f"expected class_weight as a mapping, a list or 'balanced', received class_weight={weights!r}"
+            )
+        return [float(f) for f in counts.sum() / (len(classes) * counts)]
+    if isinstance(weights, (list, tuple, np.ndarray)):
+        if not 0 <= min(classes) <= max(classes) < len(weights):
+            raise ValueError(
+                f"expected one class weight for each of the classes {_range(classes)}, received "
+                f"class_weight={list(weights)!r}"
+            )
+        weights = dict(enumerate(weights))
+    elif not isinstance(weights, Mapping):
+        raise TypeError(
+            f"expected class_weight as a mapping, a list or 'balanced', received class_weight={weights!r}"
+        )
+    else:
+        for label in weights:
+            if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or label not in classes:
+                raise ValueError(
+                    f"expected class numbers as the keys of class_weight, here {_range(classes)}, received "
+                    f"class_weight[{label!r}]={weights[label]!r}, which no sample has"
+                    + (f": write {label} without quotes" if str(label) in map(str, classes) else "")
+                )
+    for label, factor in weights.items():
+        number = isinstance(factor, (int, float, np.number)) and not isinstance(factor, bool)
+        if not number or not np.isfinite(factor) or factor < 0:
+            raise ValueError(
+                f"expected class weights of at least 0, received class_weight[{label!r}]={factor!r}"
+            )
+    return [float(weights.get(label, 1.0)) for label in classes]
+
+
+def _range(classes: list[int]) -> str:
+    return ", ".join(map(str, classes)) if len(classes) < 9 else f"{classes[0]} to {classes[-1]}"
