@@ -6,7 +6,9 @@ fed to it as it comes is therefore looked over on the host, where the place can 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,12 +16,10 @@ import numpy as np
 
 from jlayers.core.layer import Layer
 from jlayers.core.registry import Spec
-from jlayers.core.shapes import as_spec
 from jlayers.core.wiring import observe
 from jlayers.data.gate import leaves
-from jlayers.train.state import inputs_of
 
-__all__ = ["Lookup", "check_ids", "lookups"]
+__all__ = ["Lookup", "check_ids", "tables_of"]
 
 _TABLES = ("Embedding", "ReversibleEmbedding")
 
@@ -33,31 +33,26 @@ class Lookup:
     rows: int
 
 
-def lookups(model: Layer, params: Any, state: Any, x: Any) -> dict[str, Lookup]:
-    """By the path of each input, such as `x['words']`, that goes into tables unchanged: the smallest one."""
-    if not any(map(_table, (layer for _, layer in model.walk()))):
-        return {}
-    found: dict[str, Lookup] = {}
+@contextlib.contextmanager
+def tables_of(x: Any, found: dict[str, Lookup]) -> Iterator[Callable[[Layer, Any], None]]:
+    """Within, each table that an input of `x` goes into unchanged is entered into `found`.
 
-    def forward(params: Any, state: Any, x: Any) -> Any:
-        inputs = list(leaves(x, "x"))
+    By the path of the input, such as `x['words']`; of several tables the smallest counts. Layers report when
+    a container runs them; call what is given for a layer that is in no container.
+    """
+    inputs = list(leaves(x, "x"))
 
-        def look(path: str, layer: Layer, params: Any, state: Any, given: Any, output: Any) -> None:
-            if (table := _table(layer)) is None:
-                return
-            rows = table.arguments["input_dim"]
-            for name, leaf in inputs:
-                taken = any(leaf is value for value in jax.tree.leaves(given))
-                if taken and (name not in found or rows < found[name].rows):
-                    found[name] = Lookup(path, table.name, rows)
+    def look(path: str, layer: Layer, params: Any, state: Any, given: Any, output: Any) -> None:
+        if (table := _table(layer)) is None:
+            return
+        rows = table.arguments["input_dim"]
+        for name, leaf in inputs:
+            taken = any(leaf is value for value in jax.tree.leaves(given))
+            if taken and (name not in found or rows < found[name].rows):
+                found[name] = Lookup(path, table.name, rows)
 
-        with observe(look):
-            output, _ = model.apply(params, state, *inputs_of(x))
-        look("", model, params, state, inputs_of(x), output)
-        return output
-
-    jax.eval_shape(forward, params, state, as_spec(x))
-    return found
+    with observe(look):
+        yield lambda layer, given: look("", layer, None, None, given, None)
 
 
 def _table(layer: Layer) -> Spec | None:
@@ -67,10 +62,7 @@ def _table(layer: Layer) -> Spec | None:
 def check_ids(found: dict[str, Lookup], x: Any) -> None:
     """Refuse NumPy arrays with numbers outside of the table that looks them up.
 
-    >>> import jlayers as jl, jax
-    >>> ids = np.array([[1, 7]])
-    >>> table = jl.Embedding(5, 2)
-    >>> check_ids(lookups(table, *table.init(jax.random.key(0), ids), ids), ids)
+    >>> check_ids({"x": Lookup("", "Embedding", 5)}, np.array([[1, 7]]))
     Traceback (most recent call last):
     ValueError: Embedding: expected whole numbers from 0 to 4 for input_dim=5, received x[0, 1]=7; ...
     """
