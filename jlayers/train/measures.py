@@ -95,8 +95,8 @@ class Measures:
         count = loss.count
         rows = []
         for part in loss.parts.values():
-            total, counted = (part.total, part.count) if isinstance(part, Part) else (part * count, count)
-            rows += [jnp.asarray(total, plan.dtype), jnp.asarray(counted, plan.dtype)]
+            part = part if isinstance(part, Part) else Part.of(part, count)
+            rows += [jnp.asarray(part.total, plan.dtype), jnp.asarray(part.count, plan.dtype)]
         new = {"means": acc["means"] + jnp.stack(rows).reshape(-1, 2)}
         if plan.metrics:
             outputs = seen(loss.outputs)

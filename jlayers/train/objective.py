@@ -81,8 +81,8 @@ class Supervised(Task):
                     if names[i]
                     else "expected targets y for the model's loss, received y=None"
                 )
-            mean, count = _mean(loss, targets[i], outputs[i], weights[i], batch.mask, rows)
-            parts["loss" if len(names) == 1 else f"{names[i]}_loss"] = Part(mean * count, count, factor)
+            mean, count = mean_of(loss, targets[i], outputs[i], weights[i], batch.mask, rows)
+            parts["loss" if len(names) == 1 else f"{names[i]}_loss"] = Part.of(mean, count, factor)
             share = mean if factor == 1.0 else factor * mean
             total = share if total is None else total.astype(_wider(total, share)) + share
         counts = [part.count for part in parts.values()]
@@ -142,7 +142,7 @@ def _wider(a: jax.Array, b: jax.Array) -> Any:
     return jnp.promote_types(a.dtype, b.dtype)
 
 
-def _mean(
+def mean_of(
     loss: Callable[..., Any], y_true: Any, y_pred: Any, weight: Any, mask: Any, rows: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Keras's mean and what it is a mean of: the weighted sum over the number of real values.

@@ -41,6 +41,12 @@ class Part:
     count: Any
     factor: float = dataclasses.field(default=0.0, metadata={"static": True})
 
+    @classmethod
+    def of(cls, mean: Any, count: Any, factor: float = 0.0) -> Part:
+        """The part whose mean this is."""
+        mean = jnp.asarray(mean)
+        return cls(mean * jnp.asarray(count, mean.dtype), count, factor)
+
 
 class Loss(NamedTuple):
     """What a task makes of a batch.
@@ -181,11 +187,11 @@ class Task:
         count = rows if loss.count is None else loss.count
         parts = dict(loss.parts)
         if not any(isinstance(part, Part) and part.factor for part in parts.values()):
-            parts = {"loss": Part(total * count, count, 1.0), **parts}
+            parts = {"loss": Part.of(total, count, 1.0), **parts}
         extra = self._extra(params, state)
         if extra is not None:
             total = total + extra.astype(total.dtype)
-            parts["_extra"] = Part(extra * rows, rows, 1.0)
+            parts["_extra"] = Part.of(extra, rows, 1.0)
         for name, value in _named_values(state).items():
             parts.setdefault(name, value)
         return loss._replace(total=total, parts=parts, count=count)
