@@ -25,6 +25,8 @@ HOST = (
     "in Keras int64"
 )
 LOOKUP = HOST + "; without a vocabulary it raises, where Keras takes all that comes for unknown"
+FOCAL = "logits stay in log space, so that large ones keep their value and their gradient"
+SIGNS = "a target of 0 is -1; in Keras only if all targets of the batch are 0 or 1"
 
 # By the registry's kind, by Keras's name.
 DIFFERS = {
@@ -123,7 +125,15 @@ DIFFERS = {
     },
     "initializer": {"STFT": "six windows by name, or the values of any other; Keras takes SciPy's names"},
     "loss": {
+        "BinaryFocalCrossentropy": FOCAL,
+        "CategoricalFocalCrossentropy": FOCAL,
         "CategoricalGeneralizedCrossEntropy": "a probability below 1e-7 counts as 1e-7",
+        "Hinge": SIGNS,
+        "SquaredHinge": SIGNS,
+        "Tversky": (
+            "`alpha` weighs false positives and `beta` false negatives, as in its paper; in Keras up to 3.15 "
+            "the other way round"
+        ),
     },
     "metric": {
         "PearsonCorrelation": "values without variance give 0",
@@ -157,7 +167,10 @@ ABSENT = {
     "initializer": {"Initializer": NO_CLASS + "a function `f(key, shape, dtype)`"},
     "regularizer": {"Regularizer": NO_CLASS + "a function of the parameter"},
     "constraint": {"Constraint": NO_CLASS + "a function of the parameter"},
-    "loss": {"Loss": NO_CLASS + "a function `f(y_true, y_pred)` that gives a value per sample"},
+    "loss": {
+        "Loss": NO_CLASS + "a function `f(y_true, y_pred)` that gives a value per sample, or the record "
+        "`jl.losses.Loss` around one"
+    },
     "metric": {
         "Mean": (
             "takes plain values, and a metric here compares targets with predictions; a function of both "

@@ -15,13 +15,15 @@ from jlayers import (
     train,
 )
 from jlayers.core.adapt import adapt
-from jlayers.core.carry import reset_state
 from jlayers.core.compose import Remat, Repeat, Residual, Sequential
 from jlayers.core.graph import Graph, Input, Model, Node, graph
-from jlayers.core.layer import Layer, MissingKeyError, layer, need_key, no_params
+from jlayers.core.layer import Layer, MissingKeyError, Wiring, layer, need_key, no_params
 from jlayers.core.masks import Masked, keeps_mask
 from jlayers.core.node_table import InputLayer
+from jlayers.core.pair import Pair
 from jlayers.core.precision import Policy, with_precision
+from jlayers.core.state import reset_state
+from jlayers.core.wiring import routed
 from jlayers.inspect.draw import draw
 from jlayers.inspect.flops import flops
 from jlayers.inspect.summary import Summary, summary
@@ -47,6 +49,7 @@ __all__ = [
     "MissingKeyError",
     "Model",
     "Node",
+    "Pair",
     "Policy",
     "Remat",
     "Repeat",
@@ -55,6 +58,7 @@ __all__ = [
     "StringLookup",
     "Summary",
     "TextVectorization",
+    "Wiring",
     "activations",
     "adapt",
     "constraints",
@@ -79,6 +83,7 @@ __all__ = [
     "preprocessing",
     "regularizers",
     "reset_state",
+    "routed",
     "summary",
     "testing",
     "train",

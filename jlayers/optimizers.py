@@ -187,7 +187,7 @@ def _enter(table: Registry, name: str, defaults: Mapping[str, Any], aliases: Ite
         return Configured(made, spec) if table is schedules else _optimizer(made, spec)
 
     constructor.__name__ = constructor.__qualname__ = name
-    constructor.__signature__ = signature  # type: ignore[attr-defined]
+    vars(constructor)["__signature__"] = signature
     constructor.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
     constructor.__doc__ = _document(name, function, signature)
     table.register(name, constructor, *aliases)

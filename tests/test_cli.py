@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -13,12 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
+from safetensors import safe_open
 
 import jlayers as jl
 from jlayers import config
 from jlayers.cli import main
-from jlayers.runs import Run, load_weights, save_weights, train_run
+from jlayers.cli.terminal import lasting_streams
+from jlayers.runs import Run, RunWarning, evaluate_run, load_weights, save_weights, train_run
 from jlayers.runs.curves import draw_curves
+from jlayers.runs.outputs import named_outputs, write_outputs
 
 TINY = """\
 data: {npz: {path: data.npz, test_fraction: 0.25}}
@@ -181,7 +185,7 @@ def test_an_interrupted_run_keeps_its_last_epoch(folder, capsys):
     assert run.results()["status"] == "interrupted"
     assert len(run.history()["loss"]) == 1
     assert main(["evaluate", "r"]) == 0
-    assert "'interrupted'" in capsys.readouterr().out
+    assert "'interrupted'" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------- evaluate, predict
@@ -214,7 +218,7 @@ def test_predict_from_npy_npz_and_csv(trained, capsys, tmp_path):
     ("name", "content", "message"),
     [
         ("x.npy", np.ones((2, 5), np.float32), r"expected samples of shape (4,), received shape (2, 5)"),
-        ("x.npy", np.ones((2, 4), np.int32), "prepared as the training data were"),
+        ("x.npy", np.ones((2, 4), np.int32), "as the training data were, received int32"),
         ("x.txt", None, "expected a .npy, .npz or .csv file"),
         ("none.npy", None, "No such file"),
     ],
@@ -241,7 +245,191 @@ def test_changed_data_are_noticed(trained, capsys, tmp_path):
     facts = json.loads((tmp_path / "r/data.json").read_text())
     (tmp_path / "r/data.json").write_text(json.dumps({**facts, "fingerprint": "another"}))
     assert main(["evaluate", str(tmp_path / "r")]) == 0
-    assert "the data have changed" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert out.startswith("loss")
+    assert "the data have changed" in err
+    assert "data.json has changed" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("config.yaml", lambda old: old.replace(b"relu", b"tanh"), "config.yaml has changed"),
+        ("weights.safetensors", lambda old: old[:-4] + b"\x00\x00\xc0\x7f", "weights that are not finite"),
+        (
+            "environment.json",
+            lambda old: old.replace(jax.__version__.encode(), b"0.0.1"),
+            f"jax 0.0.1, now {jax.__version__}",
+        ),
+    ],
+)
+def test_what_differs_from_the_training_is_told(trained, capsys, tmp_path, name, change, message):
+    shutil.copytree(trained / "runs/tiny-1", tmp_path / "r")
+    path = tmp_path / "r" / name
+    path.write_bytes(change(path.read_bytes()))
+    np.save(tmp_path / "x.npy", np.ones((2, 4), np.float32))
+    for arguments in (
+        ["evaluate", str(tmp_path / "r")],
+        ["predict", str(tmp_path / "r"), str(tmp_path / "x.npy")],
+    ):
+        assert main(arguments) == 0
+        assert message in capsys.readouterr().err
+    with pytest.warns(RunWarning):
+        evaluate_run(Run(tmp_path / "r"))
+
+
+@pytest.mark.parametrize("name", ["results.json", "data.json", "environment.json", "weights.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"[" * 100_000, b"\xff\xfe"])
+def test_a_damaged_file_of_a_run_is_named(trained, capsys, tmp_path, name, content):
+    shutil.copytree(trained / "runs/tiny-1", tmp_path / "r")
+    (tmp_path / "r" / name).write_bytes(content)
+    assert main(["evaluate", str(tmp_path / "r")]) == 2
+    assert f"r/{name}" in capsys.readouterr().err.splitlines()[0]
+
+
+def test_facts_that_are_missing_from_the_data_are_named(trained, capsys, tmp_path):
+    shutil.copytree(trained / "runs/tiny-1", tmp_path / "r")
+    np.save(tmp_path / "x.npy", np.ones((2, 4), np.float32))
+    for damage in ({}, {"inputs": 3}, {"inputs": [{"name": "", "shape": "x", "dtype": "float32"}]}):
+        (tmp_path / "r/data.json").write_text(json.dumps(damage))
+        assert main(["predict", str(tmp_path / "r"), str(tmp_path / "x.npy")]) == 2
+        assert "data.json is damaged" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------ outputs
+
+
+@pytest.mark.parametrize("name", ["O.NPZ", "O.Npy", "O.CSV"])
+def test_outputs_go_where_they_were_asked_to(trained, tmp_path, name):
+    np.save(tmp_path / "x.npy", np.ones((2, 4), np.float32))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    run = str(trained / "runs/tiny-1")
+    assert main(["predict", run, str(tmp_path / "x.npy"), "--output", str(folder / name)]) == 0
+    assert [path.name for path in folder.iterdir()] == [name]
+
+
+def test_outputs_are_refused_before_any_work(trained, capsys, tmp_path):
+    run = str(trained / "runs/tiny-1")
+    (tmp_path / "link.npy").symlink_to("nowhere")
+    for name, message in (
+        ("o.txt", "expected a .npy"),
+        ("a/o.npy", "no folder"),
+        ("link.npy", "there already"),
+    ):
+        assert main(["predict", run, "none.npy", "--output", str(tmp_path / name)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_masked_outputs_keep_their_mask(tmp_path):
+    values = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    mask = np.array([[True, True, False], [True, False, False]])
+    named = named_outputs(jl.Masked(values, mask))
+    write_outputs(tmp_path / "o.npz", named)
+    with np.load(tmp_path / "o.npz", allow_pickle=False) as found:
+        np.testing.assert_array_equal(found["output"], values)
+        np.testing.assert_array_equal(found["output_mask"], mask)
+    for suffix in ("npy", "csv"):
+        with pytest.raises(ValueError, match=r"expected a .npz file.*output_mask bool\(2, 3\)"):
+            write_outputs(tmp_path / f"o.{suffix}", named)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.npz"]
+
+
+def test_outputs_of_all_kinds_are_named_and_written(tmp_path):
+    outputs = {"file": np.array([1, 2], np.int32), "a": (np.zeros((2, 0)), jnp.ones(2, jnp.bfloat16))}
+    named = named_outputs(outputs)
+    assert list(named) == ["a_0", "a_1", "file"]
+    write_outputs(tmp_path / "o.npz", named)
+    with np.load(tmp_path / "o.npz", allow_pickle=False) as found:
+        assert found["file"].tolist() == [1, 2]
+        assert found["a_1"].dtype == np.float32
+    exact = np.array([[1 / 3, -2e-300], [7.0, 1e9]])
+    for array, dtype in ((exact, float), (exact.astype(np.float32), np.float32), (exact > 0, int)):
+        path = tmp_path / f"{array.dtype}.csv"
+        write_outputs(path, {"output": array})
+        np.testing.assert_array_equal(np.loadtxt(path, delimiter=",", dtype=dtype), array)
+
+
+SEMICOLONS = """\
+data: {csv: {path: d.csv, target: "2", header: false, delimiter: ";", test_fraction: 0.25}}
+model: {Dense: 1}
+loss: mse
+training: {epochs: 1}
+"""
+
+
+def test_predict_reads_csv_as_the_run_did(folder, capsys):
+    rows = np.random.default_rng(0).normal(size=(8, 3))
+    np.savetxt("d.csv", rows, delimiter=";")
+    np.savetxt("new.csv", rows[:3, :2], delimiter=";")
+    np.savetxt("commas.csv", rows[:3, :2], delimiter=",", header="a,b", comments="")
+    pathlib.Path("s.yaml").write_text(SEMICOLONS)
+    assert main(["train", "s.yaml", "--run", "r"]) == 0
+    assert main(["predict", "r", "new.csv", "--output", "a.csv"]) == 0
+    assert len(np.loadtxt("a.csv")) == 3
+    assert main(["predict", "r", "commas.csv", "--header", "--delimiter", ",", "--output", "b.csv"]) == 0
+    np.testing.assert_array_equal(np.loadtxt("a.csv"), np.loadtxt("b.csv"))
+
+
+STATEFUL = """\
+data: {npz: {path: seq.npz, test_fraction: 0.25}}
+model: {Sequential: [{SimpleRNN: {units: 2, stateful: true}}, {Dense: 1}]}
+loss: mse
+training: {epochs: 1, batch_size: 4, shuffle: false}
+"""
+
+
+def test_a_stateful_run_is_evaluated_and_applied_to_any_number_of_rows(folder, capsys):
+    x = np.random.default_rng(0).normal(size=(16, 3, 2)).astype(np.float32)
+    np.savez("seq.npz", x=x, y=x[:, 0, :1])
+    pathlib.Path("seq.yaml").write_text(STATEFUL)
+    assert main(["train", "seq.yaml", "--run", "r"]) == 0
+    with safe_open("r/weights.safetensors", framework="numpy") as file:
+        assert not [name for name in file.keys() if "carry" in name]  # noqa: SIM118
+        assert file.metadata() == {"epoch": "1"}
+    assert main(["evaluate", "r"]) == 0
+    assert repr(Run("r").results()["test"]["loss"]) in capsys.readouterr().out
+    for rows in (1, 4, 6):
+        np.save(f"{rows}.npy", x[:rows])
+        assert main(["predict", "r", f"{rows}.npy", "--output", f"{rows}.csv"]) == 0
+        assert np.loadtxt(f"{rows}.csv", ndmin=1).shape == (rows,)
+    np.testing.assert_allclose(np.loadtxt("6.csv")[:4], np.loadtxt("4.csv"), rtol=1e-5)
+
+
+# ----------------------------------------------------------------------------------------- terminals
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_every_command_writes_what_the_terminal_can_show(trained, tmp_path, monkeypatch, encoding):
+    """As in a terminal of that encoding: bytes that it can decode, tables that stay tables."""
+    monkeypatch.chdir(trained)
+    np.save(tmp_path / "x.npy", np.ones((3, 4), np.float32))
+    commands = {
+        "summary": ["summary", "tiny.yaml"],
+        "list": ["list", "layers"],
+        "schema": ["schema"],
+        "train": ["train", "tiny.yaml", "--run", str(tmp_path / "r"), "--epochs", "1"],
+        "predict": ["predict", "runs/tiny-1", str(tmp_path / "x.npy")],
+    }
+    if encoding != "ascii":  # the strictest of them stands for the slow commands
+        commands = {name: commands[name] for name in ("summary", "list", "predict")}
+    for name, arguments in commands.items():
+        with (tmp_path / name).open("w", encoding=encoding) as file, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", file)
+            patch.setattr(sys, "stderr", file)
+            assert main(arguments) == 0, name
+        assert (tmp_path / name).read_text(encoding=encoding)
+    table = (tmp_path / "summary").read_text(encoding=encoding).splitlines()[1:8]
+    assert table[0][0] == ("╭" if encoding == "utf-8" else "+")
+    assert len(set(map(len, table))) == 1
+
+
+def test_names_that_a_terminal_lacks_are_escaped(tmp_path, monkeypatch):
+    with (tmp_path / "out").open("w", encoding="ascii") as file, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", file)
+        with lasting_streams():
+            print("Größe 猫 … ─")
+    assert (tmp_path / "out").read_text() == "Gr\\xf6\\xdfe \\u732b ~ -\n"
 
 
 # ------------------------------------------------------------------------------------------- errors
@@ -266,6 +454,62 @@ def test_errors_are_told_without_a_traceback(folder, capsys, arguments, message)
     assert message in err.replace("\n", " ")
     assert "Traceback" not in out + err
     assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RecursionError("maximum recursion depth exceeded"), "nested too deep"),
+        (MemoryError(), "out of memory: use a smaller batch_size"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"),
+            "allocating 9 bytes.): use",
+        ),
+        (IndexError("list index out of range"), "IndexError: list index out of range (--debug shows where)"),
+        (AssertionError(), "AssertionError: no further word (--debug shows where)"),
+    ],
+)
+def test_errors_of_any_kind_are_told_in_a_line(folder, capsys, monkeypatch, error, words):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("jlayers.config.load", fail)
+    assert main(["summary", "tiny.yaml"]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert len(err.splitlines()) == 1
+    monkeypatch.setenv("JLAYERS_DEBUG", "1")
+    assert main(["summary", "tiny.yaml"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_brackets_in_names_are_no_markup(folder, capsys):
+    shutil.copy("data.npz", "[b]d.npz")
+    assert main(["train", "tiny.yaml", "--run", "runs/a[/]b", "--set", "data.npz.path='[b]d.npz'"]) == 0
+    out = capsys.readouterr().out
+    assert "runs/a[/]b" in out
+    assert "[b]d, " in out
+
+
+def test_a_platform_that_is_not_there_is_told(trained):
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cuda",
+        "PYTHONPATH": str(pathlib.Path(jl.__file__).parents[1]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "jlayers.cli", "train", "tiny.yaml"],
+        cwd=trained, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("JAX cannot start on the platform 'cuda'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_documents_the_exit_codes(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "exit codes:" in capsys.readouterr().out
 
 
 def test_debug_shows_the_traceback(folder, capsys):
@@ -341,8 +585,6 @@ def test_weights_of_all_dtypes_and_orders(tmp_path):
     loaded = load_weights(path, params, state)
     jax.tree.map(np.testing.assert_array_equal, loaded, (params, state))
     assert jax.tree.map(lambda a: a.dtype, loaded) == jax.tree.map(lambda a: a.dtype, (params, state))
-    from safetensors import safe_open
-
     with safe_open(path, framework="numpy") as file:
         assert "params/a/half" in file.keys()  # noqa: SIM118
 
@@ -362,6 +604,17 @@ def test_weights_that_do_not_fit_are_all_listed(tmp_path):
     ):
         assert part in str(error.value)
     assert "unknown params/old" in lines[-1]
+
+
+def test_two_arrays_under_one_path_are_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    params = {"a/b": jnp.ones(1), "a": {"b": jnp.zeros(1)}}
+    with pytest.raises(ValueError, match="two arrays have the path 'params/a/b'"):
+        save_weights(path, params)
+    assert not path.exists()
+    save_weights(path, {"a": {"b": jnp.zeros(1)}})
+    with pytest.raises(ValueError, match="two arrays have the path 'params/a/b'"):
+        load_weights(path, params)
 
 
 def test_rubbish_is_no_weights_file(tmp_path):

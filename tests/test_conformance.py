@@ -34,7 +34,8 @@ STEPS = {"gradient": "piecewise constant in the pixels, with jumps"}
 ORTHOGONAL = {"recurrent_initializer": "glorot_uniform"}  # the QR factorisation takes seconds to compile
 
 FIXED = "what is carried from call to call is made for one batch size"
-CARRIED = {"rows": FIXED, "empty": FIXED, "symbolic": FIXED}
+CARRIED = {"rows": FIXED, "empty": FIXED, "symbolic": FIXED, "sizes": FIXED}
+AS_LONG = {"sizes": "the axes of its mask are those of its values"}
 
 # Each row: the layer, its inputs, and what it does not hold, with the reason.
 ROWS = [
@@ -51,7 +52,7 @@ ROWS = [
     (jl.AlphaDropout(0.5), (2, 8)),
     (jl.Attention(score_mode="concat", use_scale=True), (2, 3, 4), (2, 2, 4)),
     (jl.Average(), (2, 3), (2, 3)),
-    (jl.AttachMask(), (2, 3, 2), REAL),
+    (jl.AttachMask(), (2, 3, 2), REAL, AS_LONG),
     (jl.AveragePooling1D(2), (2, 4, 2)),
     (jl.AveragePooling2D(2, padding="same"), (2, 3, 3, 2)),
     (jl.AveragePooling3D(2), (2, 2, 2, 2, 2)),
@@ -118,7 +119,7 @@ ROWS = [
     (jl.MoE(jl.Dense(3), 3, 2), (2, 4, 5)),
     (jl.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 4.0, 0.5]), (2, 3)),
     (two_inputs(), (2, 3), (2, 3)),
-    (jl.MultiHeadAttention(2, 3, dropout=0.4), (2, 3, 4), (2, 3, 4), (2, 3, 4), PAIRS),
+    (jl.MultiHeadAttention(2, 3, dropout=0.4), (2, 3, 4), (2, 3, 4), (2, 3, 4), PAIRS, AS_LONG),
     (jl.Multiply(), (2, 3), (2, 3)),
     (jl.PatchEmbedding((2, 1), 3), (2, 4, 2, 2)),
     (jl.PReLU(alpha_initializer="ones"), (2, 3)),

@@ -202,8 +202,48 @@ def test_npz_bombs_and_rubbish(tmp_path):
 
 def test_whole_numbers_beyond_32_bits_are_refused(tmp_path):
     np.savez(tmp_path / "big.npz", x=np.ones((1, 1)), y=np.array([2**40]))
-    with pytest.raises(ValueError, match="within 32 bits"):
+    with pytest.raises(ValueError, match=r"big.npz, y\[0\]=1099511627776"):
         data.npz(tmp_path / "big.npz")
+    np.savez(tmp_path / "huge.npz", x=np.array([[1.0], [-1e39]]), y=np.array([0, 1]))
+    with pytest.raises(ValueError, match=r"huge.npz, x\[1, 0\]=-1e\+39"):
+        data.npz(tmp_path / "huge.npz")
+
+
+def test_mnist_labels_beyond_32_bits_are_refused(tmp_path):
+    images, labels = np.zeros((2, 3, 3), np.uint8), np.array([1, 2**32 + 1])
+    np.savez(tmp_path / "m.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    with pytest.raises(ValueError, match=r"m.npz, y_train\[1\]=4294967297"):
+        data.mnist(tmp_path / "m.npz")
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        ([-1, 0, 1], None, "from 0 to 1, .* received -1 as label 0 of toy, train"),
+        ([0, 1], [0, 2], "from 0 to 1, .* received 2 as label 1 of toy, test"),
+    ],
+)
+def test_one_hot_refuses_labels_out_of_range(train, test, message):
+    def pair(y):
+        return None if y is None else (np.zeros((len(y), 1), np.float32), np.array(y))
+
+    with pytest.raises(ValueError, match=message):
+        data.one_hot(data.Dataset("toy", pair(train), pair(test)))
+
+
+def test_data_without_samples_are_refused():
+    empty = np.zeros((0, 2), np.float32)
+    with pytest.raises(ValueError, match=r"toy, train: expected at least one sample, received x=float32"):
+        data.Dataset("toy", (empty, np.zeros(0, np.int32)))
+    full = np.zeros((3, 2), np.float32)
+    with pytest.raises(ValueError, match="toy, test: expected at least one sample"):
+        data.Dataset("toy", (full, full), (empty, empty))
+
+
+def test_each_class_keeps_a_sample_to_train_on():
+    y = np.array([0, 0, 0, 1, 2, 2])
+    (_, kept), _ = hold_out(y, y, 0.8, 0)
+    assert set(kept.tolist()) == {0, 1, 2}
 
 
 # --------------------------------------------------------------------------------------------- MNIST
@@ -330,7 +370,7 @@ def test_csv_labels(tmp_path):
 def test_csv_held_out_file_shares_the_labels(tmp_path):
     test = tmp_path / "test.csv"
     test.write_text("x,k\n1,c\n")
-    found = csv(write(tmp_path, "x,k\n1,a\n2,b\n"), "k", labels=True, test_path=test)
+    found = csv(write(tmp_path, "x,k\n1,a\n2,c\n3,b\n"), "k", labels=True, test_path=test)
     assert found.test[1].tolist() == [2]
     assert found.class_names == ("a", "b", "c")
 

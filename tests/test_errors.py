@@ -112,18 +112,17 @@ LAYERS = [
     (
         lambda: jl.Conv2D(4, 3, padding="full"),
         ValueError,
-        "Conv2D: expected padding out of 'valid', 'same', received padding='full': valid: same, valid",
+        "Conv2D: expected padding out of 'valid', 'same', received padding='full'",
     ),
     (
         lambda: jl.Conv2D(4, 3, padding="causal"),
         ValueError,
-        "Conv2D: expected padding out of 'valid', 'same', received padding='causal': valid: same, valid",
+        "Conv2D: expected padding out of 'valid', 'same', received padding='causal'",
     ),
     (
         lambda: jl.Conv2D(4, 3, data_format="NHWC"),
         ValueError,
-        "Conv2D: expected data_format out of 'channels_last', 'channels_first', received "
-        "data_format='NHWC': valid: channels_first, channels_last",
+        "Conv2D: expected data_format out of 'channels_last', 'channels_first', received data_format='NHWC'",
     ),
     (
         lambda: jl.Conv2D(4, 3, strides=2, dilation_rate=2),

@@ -20,9 +20,9 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # A module imports from those before it in this list only. A folder that is named counts as one.
 # fmt: off
 ORDER = [
-    "core/shapes", "core/errors", "core/registry", "core/docstrings", "core/habits", "core/masks",
-    "core/lifting", "core/tree",
-    "core/precision", "core/layer", "core/adapt", "core/carry",
+    "core/shapes", "core/sizes", "core/errors", "core/registry", "core/docstrings", "core/habits",
+    "core/masks", "core/pair", "core/tree", "core/state", "core/lifting", "core/names", "core/precision",
+    "core/structure", "core/layer", "core/adapt",
     "initializers", "activations", "regularizers", "constraints",
     "core/wiring", "core/compose", "core/node_table", "core/graph", "core/__init__",
     "ops", "layers", "transform", "inspect",

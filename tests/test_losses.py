@@ -1,5 +1,6 @@
 """Losses against Keras (values and gradients), against NumPy and SciPy, and their errors."""
 
+import functools
 import itertools
 import os
 
@@ -14,6 +15,7 @@ import scipy.special
 import scipy.stats
 
 from jlayers import losses, metrics
+from jlayers.losses.base import as_loss
 from jlayers.train import objective
 
 RNG = np.random.default_rng(0)
@@ -112,6 +114,13 @@ CASES = [
 ]
 
 
+def kerass(name, arguments):
+    """Keras's loss with the arguments of ours; its Tversky, up to 3.15, weighs the misses by `alpha`."""
+    if name == "Tversky":
+        arguments = arguments | {"alpha": arguments.get("beta", 0.5), "beta": arguments.get("alpha", 0.5)}
+    return functools.partial(getattr(keras.losses, name), **arguments)
+
+
 @pytest.fixture(scope="module")
 def parity():
     """Values and gradients of all cases, ours and Keras's, each compiled as one function."""
@@ -132,7 +141,7 @@ def parity():
         return jax.device_get(jax.jit(all_cases, compiler_options=QUICK)([y_pred for _, y_pred in data]))
 
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        theirs = run(lambda name, arguments: getattr(keras.losses, name)(reduction="none", **arguments))
+        theirs = run(lambda name, arguments: kerass(name, arguments)(reduction="none"))
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         ours = run(lambda name, arguments: getattr(losses, name)(**arguments))
     return ours, theirs
@@ -227,7 +236,7 @@ def test_a_label_out_of_range_is_loud():
     assert jnp.isnan(values).tolist() == [False, True, True]
 
 
-JOINT = [
+TOGETHER = [
     ("Dice", {}, bits((5, 4, 3)), unit((5, 4, 3))),
     ("Tversky", {"alpha": 0.2, "beta": 0.7}, bits((5, 4, 3)), unit((5, 4, 3))),
     ("Dice", {"axis": (0, 1)}, bits((5, 4, 3)), unit((5, 4, 3))),
@@ -236,27 +245,28 @@ JOINT = [
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "y_true", "y_pred"), JOINT, ids=["dice", "tversky", "axes", "circle"]
+    ("name", "arguments", "y_true", "y_pred"), TOGETHER, ids=["dice", "tversky", "axes", "circle"]
 )
 def test_losses_that_see_the_batch_as_a_whole(name, arguments, y_true, y_pred):
     """The means of training, and the gradients, are Keras's, whatever fills the batch up, NaN even."""
     ours = getattr(losses, name)(**arguments)
+    judge = as_loss(ours)
     y_true, y_pred = jnp.asarray(y_true), jnp.asarray(y_pred)
 
     def mean(p):
-        return objective.mean_of(ours, y_true, p, None, None, 5)[0]
+        return objective.mean_of(judge, y_true, p, None, None, 5)[0]
 
     def padded(p):
         filled = jnp.concatenate([p, jnp.full_like(p[:2], jnp.nan if name != "Circle" else 0.3)])
         mask = jnp.array([1.0] * 5 + [0.0] * 2)
-        return objective._mean(ours, jnp.concatenate([y_true, y_true[:2]]), filled, None, mask, 5)[0]
+        return objective.mean_of(judge, jnp.concatenate([y_true, y_true[:2]]), filled, None, mask, 5)[0]
 
     def judged(*functions):
         all_of_them = lambda p: [jax.value_and_grad(f)(p) for f in functions]  # noqa: E731
         return jax.jit(all_of_them, compiler_options=QUICK)(y_pred)
 
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        theirs = getattr(keras.losses, name)(**arguments)
+        theirs = kerass(name, arguments)()
         ((value, gradient),) = judged(lambda p: theirs(y_true, p))
     for got in judged(mean, padded):
         np.testing.assert_allclose(got[0], value, rtol=1e-5)
@@ -288,6 +298,28 @@ def test_generalized_cross_entropy_has_a_finite_gradient_at_probability_0():
     assert jnp.isnan(loss(jnp.array([2]), jnp.array([[0.5, 0.5]]))).all()
     with pytest.raises(ValueError, match=r"from 0 to 1.*received"):
         loss.check(np.array([2]), np.ones((1, 2)))
+
+
+@pytest.mark.parametrize("logit", [-20.0, -100.0, -1e4])
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_losses_of_extreme_logits(logit, gamma):
+    binary = losses.BinaryFocalCrossentropy(gamma=gamma, from_logits=True)
+    value, slope = jax.value_and_grad(lambda p: binary(jnp.ones((1, 1)), p).sum())(jnp.full((1, 1), logit))
+    np.testing.assert_allclose([value, slope[0, 0]], [-logit, -1.0], rtol=1e-5)
+    many = losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=gamma, from_logits=True)
+    y_true, y_pred = jnp.array([[1.0, 0.0]]), jnp.array([[logit, 0.0]])
+    value, slope = jax.value_and_grad(lambda p: many(y_true, p).sum())(y_pred)
+    np.testing.assert_allclose([value, *slope[0]], [-logit, -1.0, 1.0], rtol=1e-5)
+    for right in (-logit, 0.0):
+        value, slope = jax.value_and_grad(lambda p: many(y_true, p).sum())(jnp.array([[right, logit]]))
+        assert np.isclose(value, 0.0, atol=1e-6)
+        assert np.isfinite(slope).all()
+
+
+def test_tversky_is_that_of_its_paper():
+    y_true, y_pred = jnp.array([[1.0, 0.0, 1.0, 1.0]]), jnp.array([[1.0, 1.0, 0.0, 0.0]])
+    value = losses.Tversky(alpha=0.3, beta=0.7)(y_true, y_pred)  # TP 1, FP 1, FN 2
+    np.testing.assert_allclose(value, [1 - 1 / (1 + 0.3 * 1 + 0.7 * 2)], rtol=1e-5)
 
 
 def test_ignored_class():

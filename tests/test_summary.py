@@ -202,8 +202,13 @@ def test_arrays_and_structs_are_inputs():
 def test_missing_inputs_teach():
     with pytest.raises(TypeError, match=r"does not say what it takes: expected its inputs.*received none"):
         summary(nested())
-    with pytest.raises(TypeError, match=r"shape \(None, None, 3\), which is not fixed"):
-        summary(jl.Sequential(jl.Input((None, 3)), jl.Dense(2)))
+
+
+def test_open_sizes_are_assumed_and_said():
+    model = jl.Sequential(jl.Input((None, 3)), jl.Dense(2))
+    assert "Sizes that the model leaves open are 64 here" in str(summary(model))
+    assert summary(model)["dense"].output.shape == (1, 64, 2)
+    assert "leaves open" not in str(summary(model, (1, 5, 3)))
 
 
 def test_unfit_inputs_name_the_layer():

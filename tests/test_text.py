@@ -456,7 +456,5 @@ def test_a_damaged_preprocess_file_is_told(tmp_path):
         '{"x": {"kind": "preprocessor", "made": "eval"}}',
     ):
         (tmp_path / "preprocess.json").write_text(text)
-        with pytest.raises(
-            ValueError, match=r"preprocess\.json: expected preprocessors as a run writes them"
-        ):
+        with pytest.raises(ValueError, match=r"preprocess\.json is damaged \(expected preprocessors"):
             run.preprocess()

@@ -562,14 +562,30 @@ def test_errors_before_any_work(shared, call, error, text):
 
 def test_shapes_of_targets_are_checked_before_any_work():
     trainer = regressor()
-    with pytest.raises(ValueError, match=r"\(32, 2\).*\(32, 1\)"):
-        fit(trainer, X, X[:, :2])
+    with pytest.raises(ValueError, match=r"\(32, 2\).*\(32, 1\).*last layer"):
+        fit(trainer, X, np.tile(Y, 2))
     assert trainer.train_step.compilations == 0
 
 
-def test_targets_of_one_number_per_row_are_given_the_axis_of_the_predictions():
-    trainer = regressor()
-    assert fit(trainer, X, Y[:, 0])[1] == fit(trainer, X, Y)[1]
+def square(y_true, y_pred):
+    return jnp.square(y_true - y_pred)
+
+
+@pytest.mark.parametrize("given", ["mse", square])
+def test_targets_without_the_axis_of_one_unit_are_given_it(given):
+    """They are never broadcast over the batch, in a user's function either."""
+    x = np.arange(6, dtype=np.float32)[:, None]
+    trainer = compile(jl.Dense(1, kernel_initializer="ones"), "sgd", given, metrics=[given])
+    key = "mse" if given == "mse" else "square"
+    for y in (2 * x[:, 0], 2 * x):
+        logs = evaluate(trainer, trainer.init(jax.random.key(0), x), x, y, batch_size=6)
+        np.testing.assert_allclose([logs["loss"], logs[key]], [55 / 6] * 2, rtol=1e-6)
+
+
+def test_a_function_that_broadcasts_targets_over_the_batch_is_refused():
+    trainer = compile(jl.Dense(3), "sgd", lambda y_true, y_pred: jnp.square(y_true[:, None].mT - y_pred))
+    with pytest.raises(ValueError, match="expected a value per sample"):
+        fit(trainer, np.ones((3, 2), np.float32), np.ones(3, np.float32), batch_size=3)
 
 
 def test_a_state_of_another_optimizer_is_refused_and_adopted():

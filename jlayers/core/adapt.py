@@ -7,10 +7,12 @@ that `repr`, equality, pickle and configurations hold them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from jlayers.core.errors import add_name
+from jlayers.core.layer import Layer
 from jlayers.core.registry import Registry, Spec, nearest
 from jlayers.core.shapes import describe
 
@@ -38,10 +40,13 @@ def learns(kind: str, name: str, argument: str) -> Callable[[Learner], Learner]:
 
 def awaits(thing: Any) -> bool:
     """True for what cannot be used before it has learned from data."""
-    spec = getattr(thing, "spec", None)
-    if not isinstance(spec, Spec) or (spec.kind, spec.name) not in _LEARNERS:
-        return False
-    return spec.arguments[_LEARNERS[spec.kind, spec.name][0]] is None
+    spec: Any = getattr(thing, "spec", None)
+    known = _known(spec)
+    return known is not None and spec.arguments[known[0]] is None
+
+
+def _known(spec: Any) -> tuple[str, Learner] | None:
+    return _LEARNERS.get((spec.kind, spec.name)) if isinstance(spec, Spec) else None
 
 
 def adapt(thing: Thing, data: Any) -> Thing:
@@ -66,14 +71,19 @@ def adapt(thing: Thing, data: Any) -> Thing:
     StringLookup(vocabulary=['b', 'a'])
     """
     spec: Any = getattr(thing, "spec", None)
-    if not isinstance(spec, Spec) or (spec.kind, spec.name) not in _LEARNERS:
-        known = sorted(name for _, name in _LEARNERS)
-        near = nearest(spec.name, known) if isinstance(spec, Spec) else f"valid: {', '.join(known)}"
+    known = _known(spec)
+    if known is None:
+        names = sorted(name for _, name in _LEARNERS)
+        near = nearest(spec.name, names) if isinstance(spec, Spec) else f"valid: {', '.join(names)}"
         raise TypeError(f"adapt: {thing!r} learns nothing from data; {near}")
-    _, learner = _LEARNERS[spec.kind, spec.name]
-    learned = learner(dict(spec.arguments), data)
-    if hasattr(thing, "replace"):
-        return thing.replace(**learned)  # type: ignore[attr-defined]
+    _, learner = known
+    try:
+        learned = learner(dict(spec.arguments), data)
+    except (TypeError, ValueError) as error:
+        add_name(error, spec.name)
+        raise
+    if isinstance(thing, Layer):
+        return cast(Any, thing.replace(**learned))
     return Registry.of(spec.kind).build(spec.name, {**spec.arguments, **learned})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,11 +11,16 @@ import jax.numpy as jnp
 
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import combine, values_of
+from jlayers.core.names import numbered
+from jlayers.core.pair import Pair
 from jlayers.core.precision import PrecisionLike
 from jlayers.core.shapes import describe
-from jlayers.core.wiring import as_layer, child_key, noted, routed, unique_names
+from jlayers.core.structure import Chain
+from jlayers.core.wiring import around, as_layer, child_key, noted, routed
 
 __all__ = ["Remat", "Repeat", "Residual", "Sequential"]
+
+_MOST_TIMES = 100_000  # more layers than any model has: a slip of a configuration, which would never end
 
 
 def Sequential(
@@ -36,7 +42,8 @@ def Sequential(
 
     Raises:
         TypeError: something else than a layer among the layers.
-        ValueError: two layers of one name.
+        ValueError: two layers of one name; or a layer without a name that stands under another number in a
+            model made before.
 
     >>> import jax, jlayers as jl
     >>> model = jl.Sequential([jl.Dense(8, activation="relu"), jl.Dense(2)])
@@ -58,7 +65,7 @@ def _sequential_wiring(layers: Sequence[Layer]) -> Wiring:
     members = [as_layer(item, f"Sequential, position {i}") for i, item in enumerate(layers)]
     if not members:
         raise ValueError("Sequential: expected at least one layer, received none")
-    children = unique_names(members, "Sequential")
+    children = numbered(members, "Sequential")
     name_of = {member: name for name, member in children.items()}
     order = [name_of[member] for member in members]
 
@@ -69,7 +76,7 @@ def _sequential_wiring(layers: Sequence[Layer]) -> Wiring:
             x = call(name, x)
         return x
 
-    return routed(children, route, autocast=False)
+    return routed(children, route, autocast=False, structure=Chain(tuple(order)))
 
 
 _sequential = layer(_sequential_wiring, "Sequential")
@@ -99,7 +106,7 @@ def Residual(layer: LayerLike):
         _same("Residual", values_of(x), values_of(y))
         return combine(jnp.add, x, y)
 
-    return routed({"layer": as_layer(layer, "Residual")}, route)
+    return routed({"layer": as_layer(layer, "Residual")}, route, wraps="layer")
 
 
 @layer
@@ -114,7 +121,7 @@ def Repeat(layer: LayerLike, times: int):
         times: how often.
 
     Raises:
-        ValueError: `times` below 1, or a layer that changes shape or dtype.
+        ValueError: `times` below 1 or above 100,000, or a layer that changes shape or dtype.
 
     >>> import jax, jlayers as jl
     >>> tower = jl.Repeat(jl.Residual(jl.Dense(4)), times=12)
@@ -122,10 +129,12 @@ def Repeat(layer: LayerLike, times: int):
     >>> params["layer"]["layer"]["kernel"].shape
     (12, 4, 4)
     """
-    if not isinstance(times, int) or isinstance(times, bool) or times < 1:
-        raise ValueError(f"Repeat: expected times to be a positive whole number, received times={times!r}")
+    if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= _MOST_TIMES:
+        raise ValueError(
+            f"Repeat: expected times to be a whole number from 1 to {_MOST_TIMES}, received times={times!r}"
+        )
 
-    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+    def wire(children: Mapping[str, Layer]) -> Pair:
         block = children["layer"]
 
         def init(key: Any, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -150,10 +159,9 @@ def Repeat(layer: LayerLike, times: int):
             x, moved = jax.lax.scan(step, x, each, length=times)
             return x, {"layer": moved} if moved else {}
 
-        apply.draws = block.draws  # type: ignore[attr-defined]
-        return init, apply
+        return Pair(init, apply, draws=block.draws)
 
-    return Wiring({"layer": as_layer(layer, "Repeat")}, wire, stacked=True)
+    return Wiring({"layer": as_layer(layer, "Repeat")}, wire, stacked=True, repeats=times, wraps="layer")
 
 
 @layer
@@ -170,21 +178,20 @@ def Remat(layer: LayerLike):
     >>> list(model.init(jax.random.key(0), (2, 4))[0])
     ['remat', 'dense']
     """
+    plain = around(as_layer(layer, "Remat"), autocast=False)
 
-    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
-        inner_init, inner_apply = routed(children, lambda call, *xs: call("layer", *xs)).wire(children)
+    def wire(children: Mapping[str, Layer]) -> Pair:
+        inner = plain.wire(children)
 
         def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
             def run(params: Any, state: Any, key: Any, *inputs: Any) -> tuple[Any, Any]:
-                return inner_apply(params, *inputs, state=state, key=key, train=train)
+                return inner.apply(params, *inputs, state=state, key=key, train=train)
 
             return jax.checkpoint(run)(params, state, key, *inputs)
 
-        apply.draws = inner_apply.draws  # type: ignore[attr-defined]
-        apply.autocast = False  # type: ignore[attr-defined]
-        return inner_init, apply
+        return inner.wrap(apply=apply)
 
-    return Wiring({"layer": as_layer(layer, "Remat")}, wire)
+    return dataclasses.replace(plain, wire=wire)
 
 
 def _same(where: str, x: Any, y: Any) -> None:

@@ -88,10 +88,11 @@ def add_name(error: Exception, name: str, arguments: Mapping[str, Any] = Mapping
     """Put the name of what raised a `refused` error before its text, unless a name stands there already.
 
     If it was raised for an argument that came unchanged out of `arguments`, those of a call around it, the
-    name of the outer call takes the place of the inner one: it is what the user wrote.
+    name of the outer call takes the place of the inner one: it is what the user wrote. An empty name adds
+    nothing.
     """
     details = details_of(error)
-    if details.text is None:
+    if details.text is None or not name:
         return
     passed_on = any(
         argument in arguments and arguments[argument] is value for argument, value in details.received.items()

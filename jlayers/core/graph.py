@@ -13,15 +13,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import export
 
 from jlayers.core.layer import Layer
 from jlayers.core.masks import is_masked, leaves, values_of
-from jlayers.core.node_table import InputLayer, find, in_order, model_from_table, read_table
+from jlayers.core.names import known_name, unique_names
+from jlayers.core.node_table import InputLayer, find, in_order, model_from_table
 from jlayers.core.precision import PrecisionLike
 from jlayers.core.registry import UnknownNameError, nearest, snake_case
 from jlayers.core.shapes import describe, shape_text
-from jlayers.core.wiring import noted, unique_names
+from jlayers.core.sizes import infer, symbolic
+from jlayers.core.structure import Chain, Source, Table
+from jlayers.core.wiring import noted
 
 __all__ = ["Graph", "Input", "Model", "Node", "graph"]
 
@@ -82,17 +84,6 @@ class Node:
         return InputLayer(self.shape[1:], dtype=str(self.dtype), name=self.call.name)
 
 
-@functools.cache
-def _scope() -> Any:
-    return export.SymbolicScope()
-
-
-def _symbolic(shape: Sequence[int | None]) -> tuple[Any, ...]:
-    """The shape with a batch in front; None becomes a symbol of its axis."""
-    names = ["batch", *(str(d) if d is not None else f"d{i + 1}" for i, d in enumerate(shape))]
-    return tuple(export.symbolic_shape(", ".join(names), scope=_scope()))
-
-
 def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None = None) -> Node:
     """An input of a graph, as in Keras.
 
@@ -111,7 +102,7 @@ def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None 
             f"Input: expected a shape without the batch dimension, such as (28, 28, 1), "
             f"received shape={shape!r}"
         )
-    spec = jax.ShapeDtypeStruct(_symbolic(shape), jax.dtypes.canonicalize_dtype(dtype))
+    spec = jax.ShapeDtypeStruct(symbolic(shape), jax.dtypes.canonicalize_dtype(dtype))
     return Node(_Call(None, (), spec, name))
 
 
@@ -126,11 +117,16 @@ def _connect(layer: Layer, inputs: tuple[Any, ...], name: str | None) -> Any:
             )
     specs = jax.tree.map(lambda node: node.spec, inputs)
     with noted(name or layer.name or snake_case(layer.spec.name), layer, specs):
-        params, state = jax.eval_shape(lambda key: layer.init(key, *specs), jax.random.key(0))
-        output, _ = jax.eval_shape(layer.apply, params, state, *specs)
+        output = infer(functools.partial(_output, layer), *specs)
     call = _Call(layer, inputs, output, name)
     values, tree = jax.tree.flatten(output, is_leaf=is_masked)
     return jax.tree.unflatten(tree, [Node(call, i) for i in range(len(values))])
+
+
+def _output(layer: Layer, *specs: Any) -> Any:
+    """The spec of the output in inference."""
+    params, state = jax.eval_shape(lambda key: layer.init(key, *specs), jax.random.key(0))
+    return jax.eval_shape(layer.apply, params, state, *specs)[0]
 
 
 def Model(
@@ -155,7 +151,8 @@ def Model(
 
     Raises:
         ValueError: an input that the outputs need and that is not listed, a listed input that they do not
-            need, or two layers of one name.
+            need, or two layers of one name. An unnamed layer bears the name that it got in the first model it
+            became a part of.
 
     >>> import jax, jlayers as jl
     >>> a, b = jl.Input((4,), name="a"), jl.Input((4,), name="b")
@@ -168,13 +165,16 @@ def Model(
     """
     listed = _nodes_of(inputs, "inputs")
     targets = _nodes_of(outputs, "outputs")
-    if duplicates := [n for i, n in enumerate(listed) if n in listed[:i]]:
-        raise ValueError(f"Model: the input {duplicates[0]!r} is listed twice")
+    known: set[Node] = set()
+    for node in listed:
+        if node in known:
+            raise ValueError(f"Model: the input {node!r} is listed twice")
+        known.add(node)
     calls = _reachable(targets, listed)
     names = _name_calls(calls, listed)
 
     def ref(node: Node) -> str:
-        if node in listed:
+        if node in known:
             return names[node]
         several = len(leaves(node.call.spec)) > 1
         return names[node.call] + (f"[{node.index}]" if several else "")
@@ -219,6 +219,7 @@ def _nodes_of(tree: Any, role: str) -> list[Node]:
 def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
     """The calls that the targets need, each after those it depends on."""
     order: dict[_Call, None] = {}
+    heads = set(listed)
     used: set[Node] = set()
     active: set[_Call] = set()
     stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(targets)]
@@ -228,7 +229,7 @@ def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
         if done:
             active.discard(call)
             order.setdefault(call)
-        elif node in listed:
+        elif node in heads:
             used.add(node)
         elif call.layer is None:
             raise ValueError(
@@ -248,9 +249,17 @@ def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
 
 
 def _name_calls(calls: Sequence[_Call], listed: Sequence[Node]) -> dict[Any, str]:
-    """A name for each input node and each call; further calls of one layer are `dense@1`, `dense@2`."""
+    """A name for each input node and each call; further calls of one layer are `dense@1`, `dense@2`.
+
+    A layer without a name of its own keeps the one that it has in a model made before, so that weights fit
+    both. The table writes it down.
+    """
     given = {call.layer: call.name for call in reversed(calls) if call.layer and call.name}
-    children = unique_names([call.layer for call in calls if call.layer], "Model", given)
+    members = [call.layer for call in calls if call.layer]
+    for member in members:
+        if member.name is None and (known := known_name(member)):
+            given.setdefault(member, known)
+    children = unique_names(members, "Model", given)
     name_of = {member: name for name, member in children.items()}
     names: dict[Any, str] = {}
     uses: dict[str, int] = {}
@@ -294,8 +303,8 @@ class Graph:
 def graph(model: Layer) -> Graph:
     """The graph inside a `Model`, or a `Sequential` that starts with an `Input`: for surgery.
 
-    Nodes keep the names that their layers have in the model, so that its weights fit whatever is built
-    from them.
+    A layer whose constructor returned such a model has that model's graph. Nodes keep the names that their
+    layers have in the model, so that its weights fit whatever is built from them.
 
     Raises:
         TypeError: the layer is neither.
@@ -307,34 +316,30 @@ def graph(model: Layer) -> Graph:
     >>> list(head.children)
     ['dense', 'new']
     """
-    arguments = model.spec.arguments
+    structure, children = model.structure, model.children
     nodes: dict[str, Any] = {}
-    children = dict(model.children)
-    if model.spec.name == "Sequential":
-        (name, head), *rest = children.items()
-        if head.spec.name != "InputLayer":
-            raise TypeError(
-                f"graph: expected a Sequential that starts with jl.Input(shape), received {model!r}"
-            )
-        shape, dtype = head.spec.arguments["shape"], head.spec.arguments["dtype"]
-        source = x = nodes[name] = Input(shape, dtype, name)
-        by_layer = {m.made or m: n for n, m in rest}
-        for member in arguments["layers"][1:]:
-            child = by_layer[member.made or member]
-            x = nodes[child] = _connect(children[child], (x,), child)
-        return Graph(source, x, nodes)
-    if model.spec.name != "Model":
-        raise TypeError(f"graph: expected a Model or a Sequential, received {model!r}")
-    table = read_table(arguments["nodes"])
 
     def node(ref: str) -> Node:
         return find(nodes, ref)
 
-    for name in in_order(table, arguments["outputs"]):
-        if "input" in table[name]:
-            nodes[name] = Input(table[name]["input"], table[name].get("dtype", "float32"), name)
+    if isinstance(structure, Chain):
+        first, *rest = structure.order
+        source = children[first].structure
+        if not isinstance(source, Source):
+            raise TypeError(
+                f"graph: expected a Sequential that starts with jl.Input(shape), received {model!r}"
+            )
+        start = x = nodes[first] = Input(source.shape, source.dtype, first)
+        for name in rest:
+            x = nodes[name] = _connect(children[name], (x,), name)
+        return Graph(start, x, nodes)
+    if not isinstance(structure, Table):
+        raise TypeError(f"graph: expected a Model or a Sequential, received {model!r}")
+    for name in in_order(structure):
+        made_by = structure.nodes[name]
+        if isinstance(made_by, Source):
+            nodes[name] = Input(made_by.shape, made_by.dtype, name)
         else:
-            child = table[name].get("shared", name)
-            inputs = jax.tree.map(node, tuple(table[name]["inputs"]))
-            nodes[name] = _connect(children[child], inputs, child)
-    return Graph(jax.tree.map(node, arguments["inputs"]), jax.tree.map(node, arguments["outputs"]), nodes)
+            inputs = jax.tree.map(node, made_by.inputs)
+            nodes[name] = _connect(children[made_by.child], inputs, made_by.child)
+    return Graph(jax.tree.map(node, structure.inputs), jax.tree.map(node, structure.outputs), nodes)

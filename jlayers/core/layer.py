@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, overload
 
@@ -24,18 +24,20 @@ from jlayers.core.docstrings import complete
 from jlayers.core.errors import add_name
 from jlayers.core.habits import argument_error, call_error, missing_attribute
 from jlayers.core.lifting import (
-    Apply,
-    Init,
     MissingKeyError,
     frozen_in,
+    inference_in,
     lift,
     need_key,
     no_params,
-    penalised,
+    penalized,
 )
+from jlayers.core.names import check_name, check_names
+from jlayers.core.pair import Apply, Init, Pair
 from jlayers.core.precision import Policy, PrecisionLike, assigned, precise_in, written
 from jlayers.core.registry import Kind, Registry, Spec, UnknownNameError, nearest
 from jlayers.core.shapes import describe
+from jlayers.core.structure import Chain, Source, Table
 
 __all__ = [
     "Layer",
@@ -51,22 +53,33 @@ __all__ = [
 
 layers = Registry("layer")
 
+_MOST_LEVELS = 40  # each takes several frames of Python's stack, in a gradient through Remat over twenty
 _OPTIONS = ("name", "trainable", "frozen", "precision")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Wiring:
     """What a container's constructor returns: named children, and the pair that runs such children.
 
-    `wire` is kept so that the same container can be made over again around changed children, which is
-    how freezing and precision work. `stacked` says that the children's arrays have a leading axis, one slice
-    per use.
+    The same container can so be made again around other children, which is how freezing, precision and
+    substitution work. The rest says of the container what its functions do not show.
+
+    Attributes:
+        children: the layers inside, by name.
+        wire: makes the short pair that runs such children.
+        structure: how they are connected: a `Table` as in a `Model`, a `Chain` as in a `Sequential`, a
+            `Source` for an input. Another kind of container may have a value of its own here for its tools.
+        stacked: the children's arrays have a leading axis, one slice per use.
+        repeats: how often the children run for each time that a trace sees them.
+        wraps: the child whose inputs the container takes and whose outputs it gives, as `Remat` does.
     """
 
     children: Mapping[str, Layer]
-    wire: Callable[[Mapping[str, Layer]], tuple[Init, Apply]]
+    wire: Callable[[Mapping[str, Layer]], Pair]
+    structure: Table | Chain | Source | Any = None
     stacked: bool = False
+    repeats: int = 1
+    wraps: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -83,6 +96,7 @@ class Layer:
     ((4, 3), {})
 
     Attributes:
+        pair: the two functions and what is known of them.
         init: `init(key, *inputs) -> (params, state)`; inputs are arrays, `jax.ShapeDtypeStruct`s or
             shape tuples, batch dimension included.
         apply: `apply(params, state, *inputs, key=None, train=False) -> (output, state)`.
@@ -90,21 +104,30 @@ class Layer:
         children: the layers inside, by name.
         frozen: relative paths of the layers that are frozen; '' is this layer itself.
         precision: by relative path the policies of the layers that have one; see `jl.with_precision`.
+        wiring: how the children are run, and what tools need to know of it; None in a layer without children.
     """
 
-    init: Init
-    apply: Apply
+    pair: Pair
     spec: Spec
     children: Mapping[str, Layer] = dataclasses.field(default_factory=dict)
     frozen: frozenset[str] = frozenset()
     precision: Mapping[str, Policy] = dataclasses.field(default_factory=dict)
-    wire: Callable[[Mapping[str, Layer]], tuple[Init, Apply]] | None = None
+    wiring: Wiring | None = None
     made: Layer | None = None  # the layer as its constructor made it, if it was remade since
-    stacked: bool = False  # the children's arrays have a leading axis, one slice per use
     adopted: tuple[Spec, ...] = ()  # of the layer whose pair the constructor returned as its own
 
+    @property
+    def init(self) -> Init:
+        """`init(key, *inputs) -> (params, state)`."""
+        return self.pair.init
+
+    @property
+    def apply(self) -> Apply:
+        """`apply(params, state, *inputs, key=None, train=False) -> (output, state)`."""
+        return self.pair.apply
+
     def __iter__(self) -> Iterator[Callable[..., Any]]:
-        return iter((self.init, self.apply))
+        return iter(self.pair)
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         """Connect the layer to graph nodes made by `jl.Input`; the result is a node."""
@@ -144,7 +167,34 @@ class Layer:
     @property
     def draws(self) -> bool:
         """True if the layer, or one inside it, may draw random numbers: only such layers are given keys."""
-        return getattr(self.apply, "draws", False)
+        return bool(self.pair.draws)
+
+    @property
+    def structure(self) -> Table | Chain | Source | Any:
+        """How the layers inside are connected; None if that is not known. See `Wiring`."""
+        return self.wiring and self.wiring.structure
+
+    @property
+    def stacked(self) -> bool:
+        """True if the children's arrays have a leading axis, one slice per use."""
+        return self.wiring is not None and self.wiring.stacked
+
+    @property
+    def repeats(self) -> int:
+        """How often the children run for each time that a trace sees them: a loop is traced once."""
+        return self.wiring.repeats if self.wiring else 1
+
+    @property
+    def wrapped(self) -> Layer | None:
+        """The layer inside whose inputs this one takes and whose outputs it gives, if there is one."""
+        return self.children[self.wiring.wraps] if self.wiring and self.wiring.wraps else None
+
+    @property
+    def output_names(self) -> list[str] | None:
+        """The names of a model's outputs, as in Keras those of its nodes; None if they have none."""
+        if self.wrapped:
+            return self.wrapped.output_names
+        return self.structure.output_names if isinstance(self.structure, Table) else None
 
     @property
     def name(self) -> str | None:
@@ -184,6 +234,11 @@ class Layer:
             return {}
         return {"precision": written([path for path, _ in self.walk()], made, self.precision)}
 
+    @functools.cached_property
+    def depth(self) -> int:
+        """How many levels of layers are inside this one."""
+        return max((1 + child.depth for child in self.children.values()), default=0)
+
     def walk(self, path: str = "") -> Iterator[tuple[str, Layer]]:
         """This layer and all below it, each with its path, parents first; the root's path is ''."""
         yield path, self
@@ -196,31 +251,45 @@ class Layer:
         known = [path for path, _ in self.walk()]
         if unknown := sorted(paths - set(known)):
             raise ValueError(f"{self!r} has no layer {unknown[0]!r}: {nearest(unknown[0], known)}")
-        return self._remade(paths, self.precision)
+        return self.remade(paths, self.precision)
 
     def with_precision(self, precision: PrecisionLike) -> Layer:
         """The same layer with other policies; see `jl.with_precision`."""
         paths = [path for path, _ in self.walk()]
-        return self._remade(self.frozen, assigned(paths, self.precision, precision))
+        return self.remade(self.frozen, assigned(paths, self.precision, precision))
 
-    def _remade(self, frozen: frozenset[str], precision: Mapping[str, Policy]) -> Layer:
-        """The layer as its constructor made it, around children so changed, and so changed itself."""
+    def open_to_gradients(self) -> Layer:
+        """The layer with what is frozen in inference mode as ever, but with gradients to its parameters.
+
+        For a wrapper that adds something trained to the parameters of a frozen layer, and stops the gradient
+        to what is frozen itself.
+        """
+        return self.remade(self.frozen, self.precision, freeze=inference_in) if self.frozen else self
+
+    def remade(
+        self,
+        frozen: frozenset[str],
+        precision: Mapping[str, Policy],
+        freeze: Callable[[Pair], Pair] = frozen_in,
+    ) -> Layer:
+        """The layer as its constructor made it, around children remade likewise, frozen and precise so."""
         made = self.made or self
-        if frozen == made.frozen and precision == made.precision:
+        if frozen == made.frozen and precision == made.precision and freeze is frozen_in:
             return made
-        init, apply, children = made.init, made.apply, made.children
-        if made.wire:
+        pair, children = made.pair, made.children
+        if made.wiring:
+            inside = _by_child(frozen, precision)
             children = {
-                name: child._remade(frozenset(_below(frozen, name)), _policies_below(precision, name))
+                name: child.remade(frozenset(inside[name][0]), inside[name][1], freeze)
                 for name, child in children.items()
             }
-            init, apply = _pair(made.wire(children), made.spec, children)
+            pair = _pair(made.wiring.wire(children), made.spec, children)
         if "" in precision:
-            init, apply = precise_in(init, apply, precision[""], children)
+            pair = precise_in(pair, precision[""], children)
         if all(path in frozen for path, _ in made.walk()):
-            apply = frozen_in(apply)
+            pair = freeze(pair)
         return dataclasses.replace(
-            made, init=init, apply=apply, children=children, frozen=frozen, precision=precision, made=made
+            made, pair=pair, children=children, frozen=frozen, precision=precision, made=made
         )
 
     def penalty(self, params: Mapping[str, Any]) -> jax.Array:
@@ -299,14 +368,19 @@ def join(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
 
 
-def _below(paths: Iterable[str], name: str) -> list[str]:
-    """The paths at or under child `name`, relative to it."""
-    split = (path.partition("/") for path in paths if path)
-    return [rest for first, _, rest in split if first == name]
-
-
-def _policies_below(policies: Mapping[str, Policy], name: str) -> dict[str, Policy]:
-    return {path: policies[join(name, path).rstrip("/")] for path in _below(policies, name)}
+def _by_child(
+    frozen: Iterable[str], precision: Mapping[str, Policy]
+) -> Mapping[str, tuple[set[str], dict[str, Policy]]]:
+    """For each child the frozen paths and the policies at or under it, relative to it."""
+    inside: dict[str, tuple[set[str], dict[str, Policy]]] = defaultdict(lambda: (set(), {}))
+    for path in filter(None, frozen):
+        name, _, rest = path.partition("/")
+        inside[name][0].add(rest)
+    for path, policy in precision.items():
+        if path:
+            name, _, rest = path.partition("/")
+            inside[name][1][rest] = policy
+    return inside
 
 
 # ----------------------------------------------------------------------------------------- decorator
@@ -390,7 +464,8 @@ def layer(
             raise error
         bound = layers.bind(type_name, signature, args, kwargs)
         trainable, frozen, precision = (bound.pop(option) for option in ("trainable", "frozen", "precision"))
-        _check_name(type_name, bound["name"])
+        if bound["name"] is not None:
+            check_name(type_name, bound["name"])
         try:
             made = constructor(**{k: v for k, v in bound.items() if k != "name"})
             built = _assemble(made, Spec("layer", type_name, bound))
@@ -407,7 +482,7 @@ def layer(
 
     make.__name__ = make.__qualname__ = type_name
     make.__doc__ = complete(constructor.__doc__, signature.parameters, _doc_of)
-    make.__signature__ = signature  # type: ignore[attr-defined]
+    vars(make)["__signature__"] = signature
     make.__annotations__ = {
         **constructor.__annotations__,
         **{p.name: p.annotation for p in added},
@@ -425,39 +500,36 @@ def _assemble(made: Any, spec: Spec) -> Layer:
     if isinstance(made, Layer):
         thawed = made.made or made  # so that what comes frozen can be unfrozen
         built = dataclasses.replace(thawed, spec=spec, made=None, adopted=(made.spec, *made.adopted))
-        return built._remade(made.frozen, made.precision)
+        return built.remade(made.frozen, made.precision)
     if isinstance(made, Wiring):
+        check_names(spec.name, made.children)
+        if (depth := 1 + max((child.depth for child in made.children.values()), default=0)) > _MOST_LEVELS:
+            raise ValueError(
+                f"{spec.name}: expected at most {_MOST_LEVELS} levels of layers inside layers, "
+                f"received {depth}; put layers side by side in one Sequential, or repeat one with Repeat"
+            )
         frozen = {join(name, p) for name, child in made.children.items() for p in child.frozen}
-        pair = _pair(made.wire(made.children), spec, made.children)
         paths = frozenset(p.rstrip("/") for p in frozen)
         precision = {
             join(name, p).rstrip("/"): policy
             for name, child in made.children.items()
             for p, policy in child.precision.items()
         }
-        return Layer(*pair, spec, made.children, paths, precision, made.wire, stacked=made.stacked)
-    if not isinstance(made, tuple) or len(made) != 2 or not all(map(callable, made)):
+        pair = _pair(made.wire(made.children), spec, made.children)
+        return Layer(pair, spec, made.children, paths, precision, made)
+    return Layer(_pair(made, spec), spec)
+
+
+def _pair(made: Any, spec: Spec, children: Mapping[str, Layer] | None = None) -> Pair:
+    """The canonical pair. A container hands masks and an `activity_regularizer` on to the layers inside."""
+    short = Pair.of(made)
+    if short is None:
         raise TypeError(
             f"{spec.name}: expected the constructor to return a pair of functions (init, apply), "
             f"received {made!r}"
         )
-    return Layer(*_pair(made, spec), spec)
-
-
-def _pair(
-    short: tuple[Any, Any], spec: Spec, children: Mapping[str, Layer] | None = None
-) -> tuple[Init, Apply]:
-    """The canonical pair. A container hands masks and an `activity_regularizer` on to the layers inside."""
-    init, apply = lift(*short, spec.name, container=children is not None)
+    pair = lift(short, spec.name, container=children is not None)
     regularizer = spec.arguments.get("activity_regularizer")
     if regularizer is None or children:
-        return init, apply
-    return penalised(init, apply, Registry.of("regularizer").get(regularizer))
-
-
-def _check_name(type_name: str, name: Any) -> None:
-    if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
-        raise ValueError(
-            f"{type_name}: expected a name of letters, digits, '_', '-' and '.' (it becomes part of paths "
-            f"such as 'encoder/dense'), received name={name!r}"
-        )
+        return pair
+    return penalized(pair, Registry.of("regularizer").get(regularizer))

@@ -6,8 +6,9 @@ always returns the state. Masks come with the inputs, as `Masked` values, and no
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,23 +16,23 @@ import jax.numpy as jnp
 
 from jlayers.core.errors import add_name
 from jlayers.core.masks import expand, is_masked, leaves, mask_of, refusal, split, values_of, with_mask
+from jlayers.core.pair import Pair
 from jlayers.core.registry import nearest
 from jlayers.core.shapes import as_spec, describe, pluralize
+from jlayers.core.state import AUX_LOSS
 
 __all__ = [
     "MissingKeyError",
     "activity_loss",
     "frozen_in",
+    "inference_in",
     "lift",
     "need_key",
     "no_params",
-    "penalised",
+    "penalized",
 ]
 
 KEYWORDS = ("state", "key", "train", "mask")
-
-Init = Callable[..., Any]
-Apply = Callable[..., Any]
 
 
 class MissingKeyError(ValueError):
@@ -53,8 +54,9 @@ def need_key(key: Any) -> Any:
     return key
 
 
-def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> tuple[Init, Apply]:
+def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
     """The canonical pair from the short one; that of a container is given `Masked` inputs as they are."""
+    init, apply, mixes = short.init, short.apply, short.mixes
     parameters = inspect.signature(apply).parameters.values()
     keywords = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -71,7 +73,6 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
     most = None if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(positional) - 1
     least = sum(p.default is p.empty for p in positional) - 1
     masks_pass = container and "mask" not in keywords
-    mixes = getattr(apply, "keeps_mask", None)
 
     def count(inputs: tuple[Any, ...]) -> None:
         if len(inputs) < least or (most is not None and len(inputs) > most):
@@ -84,9 +85,9 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
         """The mask that the output has, too; an error if the layer would lose it."""
         x, *others = inputs
         if mixes is None or not is_masked(x) or any(map(is_masked, leaves(others))):
-            raise refusal(type_name, inputs)
+            raise refusal(inputs)
         if any(axis % x.values.ndim < x.mask.ndim for axis in mixes):
-            raise refusal(type_name, inputs, f"and mixes axes {mixes} under the mask")
+            raise refusal(inputs, f"and mixes axes {mixes} under the mask")
         return x.mask
 
     def lifted_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -97,8 +98,8 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
             )
         specs = tuple(map(as_spec, inputs))
         count(specs)
-        given = specs if masks_pass else split(type_name, specs)[0]
         try:
+            given = specs if masks_pass else split(specs)[0]
             made = init(key, *given)
         except (TypeError, ValueError) as error:
             add_name(error, type_name)
@@ -114,6 +115,12 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
                 f"{type_name}: params and state are dicts of arrays by name, received "
                 f"{type(params).__name__} and {type(state).__name__}"
             )
+        for tree, what in ((params, "parameter"), (state, "state")):
+            if (name := _wrong_name(tree, not container)) is not None:
+                raise ValueError(
+                    f"{type_name}.init: expected names without '/', which joins the names of a path, "
+                    f"received a {what} named {name!r}; nest dicts, or choose another name"
+                )
         return params, state
 
     def lifted_apply(
@@ -122,13 +129,13 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
         count(inputs)
         given = {"state": state, "key": key, "train": train}
         kept = None
-        if "mask" in keywords:
-            inputs, masks = split(type_name, inputs)
-            given["mask"] = masks[0] if most == 1 else masks
-        elif not container and any(map(is_masked, leaves(inputs))):
-            kept = kept_mask(inputs)
-            inputs, _ = split(type_name, inputs)
         try:
+            if "mask" in keywords:
+                inputs, masks = split(inputs)
+                given["mask"] = masks[0] if most == 1 else masks
+            elif not container and any(map(is_masked, leaves(inputs))):
+                kept = kept_mask(inputs)
+                inputs, _ = split(inputs)
             out = apply(params, *inputs, **{k: given[k] for k in keywords})
         except (TypeError, ValueError) as error:
             add_name(error, type_name)
@@ -136,40 +143,59 @@ def lift(init: Init, apply: Apply, type_name: str, container: bool = False) -> t
         output, state = out if stateful else (out, state)
         return with_mask(output, kept), state
 
-    lifted_apply.draws = getattr(apply, "draws", "key" in keywords)  # type: ignore[attr-defined]
-    lifted_apply.autocast = getattr(apply, "autocast", True)  # type: ignore[attr-defined]
-    return lifted_init, lifted_apply
+    draws = "key" in keywords if short.draws is None else short.draws
+    return dataclasses.replace(short, init=lifted_init, apply=lifted_apply, draws=draws)
 
 
-def frozen_in(apply: Apply) -> Apply:
-    """Inference mode, no gradient, and in training no movement of the state."""
+def _wrong_name(tree: Mapping[str, Any], below: bool) -> Any:
+    """A name in the tree that cannot be part of a path, or None."""
+    for name, value in tree.items():
+        if not isinstance(name, str) or "/" in name or not name:
+            return name
+        if below and isinstance(value, Mapping) and (found := _wrong_name(value, below)) is not None:
+            return found
+    return None
 
-    def frozen_apply(
+
+def inference_in(pair: Pair) -> Pair:
+    """The canonical pair that always runs in inference mode, and in training does not move its state."""
+
+    def inference_apply(
         params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
     ) -> tuple[Any, Any]:
-        output, moved = apply(jax.lax.stop_gradient(params), state, *inputs, key=key, train=False)
+        output, moved = pair.apply(params, state, *inputs, key=key, train=False)
         return output, state if train else moved
 
-    return frozen_apply
+    return pair.wrap(apply=inference_apply)
 
 
-def penalised(init: Init, apply: Apply, regularizer: Callable[[jax.Array], jax.Array]) -> tuple[Init, Apply]:
-    """The pair that leaves the penalty of its outputs in the state, as `aux_loss`, beside one of its own."""
+def frozen_in(pair: Pair) -> Pair:
+    """The canonical pair in inference mode, and without a gradient to its parameters."""
+    inference = inference_in(pair)
 
-    def penalised_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def frozen_apply(params: Any, *rest: Any, **keywords: Any) -> tuple[Any, Any]:
+        return inference.apply(jax.lax.stop_gradient(params), *rest, **keywords)
+
+    return inference.wrap(apply=frozen_apply)
+
+
+def penalized(pair: Pair, regularizer: Callable[[jax.Array], jax.Array]) -> Pair:
+    """The canonical pair that leaves the penalty of its outputs in the state, beside a loss of its own."""
+    init, apply = pair
+
+    def penalized_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         params, state = init(key, *inputs)
-        return params, {**state, "aux_loss": jnp.zeros((), jnp.float32)}
+        return params, {**state, AUX_LOSS: jnp.zeros((), jnp.float32)}
 
-    def penalised_apply(
+    def penalized_apply(
         params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
     ) -> tuple[Any, Any]:
-        held = {name: value for name, value in state.items() if name != "aux_loss"}
-        output, moved = apply(params, held, *inputs, key=key, train=train)
+        own = {name: value for name, value in state.items() if name != AUX_LOSS}
+        output, moved = apply(params, own, *inputs, key=key, train=train)
         loss = activity_loss(regularizer, output)
-        return output, {**moved, "aux_loss": moved["aux_loss"] + loss if "aux_loss" in moved else loss}
+        return output, {**moved, AUX_LOSS: moved[AUX_LOSS] + loss if AUX_LOSS in moved else loss}
 
-    penalised_apply.draws = getattr(apply, "draws", False)  # type: ignore[attr-defined]
-    return penalised_init, penalised_apply
+    return pair.wrap(init=penalized_init, apply=penalized_apply)
 
 
 def activity_loss(regularizer: Callable[[jax.Array], jax.Array], output: Any) -> jax.Array:

@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Shaped
 
+from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
 
 __all__ = [
+    "KeepsMask",
     "Masked",
     "combine",
     "expand",
@@ -80,6 +82,17 @@ def leaves(tree: Any) -> list[Any]:
     return jax.tree.leaves(tree, is_leaf=is_masked)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class KeepsMask:
+    """A short `apply` that keeps the mask of its input; see `keeps_mask`."""
+
+    apply: Callable[..., Any]
+    mixes: tuple[int, ...]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.apply(*args, **kwargs)
+
+
 def keeps_mask(apply: Any = None, *, mixes: Sequence[int] = ()) -> Any:
     """Mark a short `apply` that works on each position alone: its output has the mask of its first input.
 
@@ -98,29 +111,30 @@ def keeps_mask(apply: Any = None, *, mixes: Sequence[int] = ()) -> Any:
     """
     if apply is None:
         return lambda apply: keeps_mask(apply, mixes=mixes)
-    apply.keeps_mask = tuple(mixes)
-    return apply
+    return KeepsMask(apply, tuple(mixes))
 
 
-def refusal(type_name: str, inputs: Any, reason: str = "which it neither keeps nor uses") -> TypeError:
+def refusal(inputs: Any, reason: str = "which it neither keeps nor uses") -> TypeError:
     """The error of a layer that would lose a mask."""
-    return TypeError(
-        f"{type_name}: received {describe(inputs)}, {reason}, so padding would mix with what is real; put "
-        f"jl.DropMask() before it to do without the mask, pool over time before it, or, if it is a layer of "
-        f"yours, let its apply name mask as a keyword or mark it with jl.keeps_mask"
+    return refused(
+        TypeError,
+        f"received {describe(inputs)}, {reason}, so padding would mix with what is real; put jl.DropMask() "
+        f"before it to do without the mask, pool over time before it, or, if it is a layer of yours, let its "
+        f"apply name mask as a keyword or mark it with jl.keeps_mask",
     )
 
 
-def split(type_name: str, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def split(inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """The plain values, and for each the mask or None, in the same structure."""
     for value in leaves(inputs):
         if not isinstance(value, Masked):
             continue
         shape = tuple(value.mask.shape)
         if value.mask.dtype != jnp.bool_ or not shape or shape != tuple(value.values.shape[: len(shape)]):
-            raise ValueError(
-                f"{type_name}: expected a boolean mask over the leading axes of its values, such as "
-                f"(batch, time), received {describe(value)}"
+            raise refused(
+                ValueError,
+                "expected a boolean mask over the leading axes of its values, such as (batch, time)",
+                value,
             )
     return (
         jax.tree.map(values_of, inputs, is_leaf=is_masked),

@@ -10,18 +10,21 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.layer import Layer, Wiring, layer
-from jlayers.core.masks import is_masked, keeps_mask, leaves, values_of
+from jlayers.core.masks import is_masked, leaves, values_of
+from jlayers.core.names import remember
+from jlayers.core.pair import Pair
 from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe, shape_text
+from jlayers.core.structure import Source, Table, Use
 from jlayers.core.wiring import as_layer, routed
 
-__all__ = ["InputLayer", "by_name", "find", "in_order", "model_from_table", "read_table"]
+__all__ = ["InputLayer", "by_name", "find", "in_order", "model_from_table"]
 
 _REF = re.compile(r"(?P<name>[^\[\]]+?)(?:\[(?P<index>\d+)\])?")
 
 
-def _check(name: str, shape: Sequence[int | None], dtype: Any, x: Any) -> None:
-    x = values_of(x)
+def _check(name: str, source: Source, x: Any) -> None:
+    x, shape, dtype = values_of(x), source.shape, jnp.dtype(source.dtype)
     expected = (None, *shape)
     kind = jnp.floating if jnp.issubdtype(dtype, jnp.floating) else jnp.integer
     fits = len(x.shape) == len(expected) and all(
@@ -61,18 +64,17 @@ def InputLayer(shape: tuple[int | None, ...], dtype: str = "float32"):
     >>> jl.InputLayer((3,)).apply({}, {}, jnp.ones((2, 3)))[0].shape
     (2, 3)
     """
+    source = Source(tuple(shape), str(jnp.dtype(dtype)))
 
     def init(key: Any, x: Any) -> dict[str, Any]:
-        _check("input", shape, jnp.dtype(dtype), x)
+        _check("input", source, x)
         return {}
 
-    @keeps_mask
     def apply(params: Any, x: Any) -> Any:
-        _check("input", shape, jnp.dtype(dtype), x)
+        _check("input", source, x)
         return x
 
-    apply.autocast = False  # type: ignore[attr-defined]
-    return init, apply
+    return Wiring({}, lambda children: Pair(init, apply, autocast=False), source)
 
 
 def _table_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: Any) -> Wiring:
@@ -84,63 +86,65 @@ def _table_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: 
             `{shared: name of an earlier use, inputs: [...]}`. `"lstm[1]"` is output 1 of node `lstm`.
         outputs: names of nodes in any pytree.
     """
-    table = read_table(nodes)
-    sources = {name: node for name, node in table.items() if "input" in node}
-    order = list(in_order(table, outputs))
-    if unlisted := [n for n in order if n in sources and n not in jax.tree.leaves(inputs)]:
+    table, children = _read_table(inputs, nodes, outputs)
+    sources, order = table.sources, list(in_order(table))
+    listed, needed = jax.tree.leaves(inputs), set(order)
+    if unlisted := sorted(needed & sources.keys() - set(listed), key=order.index):
         raise ValueError(f"Model: the outputs need {unlisted[0]!r}, which is not among the inputs; list it")
-    for name in jax.tree.leaves(inputs):
+    for name in listed:
         if name not in sources:
             raise ValueError(f"Model: {name!r} is listed as an input: {nearest(name, sources)}")
-        if name not in order:
+        if name not in needed:
             raise ValueError(f"Model: the outputs do not depend on the input {name!r}; remove it")
-    if unused := [name for name in table if name not in order]:
+    if unused := [name for name in table.nodes if name not in needed]:
         raise ValueError(f"Model: the outputs do not depend on the node {unused[0]!r}; remove it")
-    children: dict[str, Layer] = {}
-    for name in order:
-        if "layer" in table[name]:
-            children[name] = as_layer(table[name]["layer"], f"Model, node {name!r}")
-    child_of = {name: table[name].get("shared", name) for name in order}
-    for name, child in child_of.items():
-        if name not in sources and child not in children:
+    for name, node in table.nodes.items():
+        if isinstance(node, Use) and node.child not in children:
             raise ValueError(
-                f"Model, node {name!r}: shared={child!r} is no layer: {nearest(child, children)}"
+                f"Model, node {name!r}: shared={node.child!r} is no layer: {nearest(node.child, children)}"
             )
 
     def route(call: Any, *given: Any) -> Any:
-        values = by_name(inputs, given, sources)
+        values = by_name(table, given)
         for name in order:
-            if name in sources:
-                source = sources[name]
-                _check(name, source["input"], jnp.dtype(source.get("dtype", "float32")), values[name])
+            node = table.nodes[name]
+            if isinstance(node, Source):
+                _check(name, node, values[name])
             else:
-                refs = table[name]["inputs"]
-                values[name] = call(child_of[name], *jax.tree.map(lambda r: find(values, r), refs))
+                values[name] = call(node.child, *jax.tree.map(lambda r: find(values, r), node.inputs))
         return jax.tree.map(lambda r: find(values, r), outputs)
 
-    return routed(children, route, autocast=False)
+    children = {name: children[name] for name in order if name in children}
+    remember(children)
+    return routed(children, route, autocast=False, structure=table)
 
 
 model_from_table = layer(_table_wiring, "Model")
 
 
-def read_table(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The table with every node checked to be of one of the three forms, and `inputs` made a list."""
-    table: dict[str, dict[str, Any]] = {}
-    for name, given in nodes.items():
-        node = dict(given)
+def _read_table(
+    inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: Any
+) -> tuple[Table, dict[str, Layer]]:
+    """The table and its children, every node checked to be of one of the three forms."""
+    read: dict[str, Source | Use] = {}
+    children: dict[str, Layer] = {}
+    for name, node in nodes.items():
         kinds = [kind for kind in ("input", "layer", "shared") if kind in node]
-        source = kinds == ["input"]
-        allowed = {"input", "dtype"} if source else {"layer", "shared", "inputs"}
-        if len(kinds) != 1 or not set(node) <= allowed or (not source and "inputs" not in node):
+        is_source = kinds == ["input"]
+        allowed = {"input", "dtype"} if is_source else {"layer", "shared", "inputs"}
+        if len(kinds) != 1 or not set(node) <= allowed or (not is_source and "inputs" not in node):
             raise ValueError(
                 f"Model, node {name!r}: expected {{input: shape}} or {{layer: ..., inputs: [...]}} or "
-                f"{{shared: name, inputs: [...]}}, received {node!r}"
+                f"{{shared: name, inputs: [...]}}, received {dict(node)!r}"
             )
-        if not source and not isinstance(node["inputs"], (list, tuple)):
-            node["inputs"] = [node["inputs"]]
-        table[name] = node
-    return table
+        if is_source:
+            read[name] = Source(tuple(node["input"]), str(jnp.dtype(node.get("dtype", "float32"))))
+            continue
+        several = isinstance(node["inputs"], (list, tuple))
+        read[name] = Use(node.get("shared", name), tuple(node["inputs"]) if several else (node["inputs"],))
+        if "layer" in node:
+            children[name] = as_layer(node["layer"], f"Model, node {name!r}")
+    return Table(inputs, read, outputs), children
 
 
 def _parse(ref: Any) -> tuple[str, int]:
@@ -157,30 +161,39 @@ def find(values: Mapping[str, Any], ref: str) -> Any:
     return leaves(values[name])[index]
 
 
-def in_order(table: Mapping[str, Mapping[str, Any]], outputs: Any) -> Iterator[str]:
+def in_order(table: Table) -> Iterator[str]:
     """Names of the nodes that the outputs need, each after those it depends on, in the table's order."""
-    needed: dict[str, bool] = {}
+    done: set[str] = set()
+    trail: dict[str, Iterator[str]] = {}  # the nodes on the way, each with the reads that are left to follow
 
-    def visit(name: str, trail: tuple[str, ...]) -> Iterator[str]:
+    def follow(name: str) -> None:
         if name in trail:
             raise ValueError(f"Model: the graph has a cycle: {' -> '.join([*trail, name])}")
-        if name not in table:
-            reader = f"node {trail[-1]!r} reads" if trail else "the outputs name"
-            raise ValueError(f"Model: {reader} {name!r}, which is no node: {nearest(name, table)}")
-        if name in needed:
-            return
-        for ref in jax.tree.leaves(table[name].get("inputs", [])):
-            yield from visit(_parse(ref)[0], (*trail, name))
-        needed[name] = True
-        yield name
+        if name not in table.nodes:
+            reader = f"node {next(reversed(trail))!r} reads" if trail else "the outputs name"
+            raise ValueError(f"Model: {reader} {name!r}, which is no node: {nearest(name, table.nodes)}")
+        node = table.nodes[name]
+        reads = jax.tree.leaves(node.inputs if isinstance(node, Use) else ())
+        trail[name] = iter([_parse(ref)[0] for ref in reads])
 
-    for ref in jax.tree.leaves(outputs):
-        yield from visit(_parse(ref)[0], ())
+    for output in jax.tree.leaves(table.outputs):
+        name = _parse(output)[0]
+        if name not in done:
+            follow(name)
+        while trail:
+            name = next(reversed(trail))
+            read = next((read for read in trail[name] if read not in done), None)
+            if read is not None:
+                follow(read)
+            else:
+                del trail[name]
+                done.add(name)
+                yield name
 
 
-def by_name(inputs: Any, given: tuple[Any, ...], sources: Mapping[str, Any]) -> dict[str, Any]:
-    """The given arrays by input name; the structure must be that of `inputs`, names matched exactly."""
-    names = jax.tree.leaves(inputs)
+def by_name(table: Table, given: tuple[Any, ...]) -> dict[str, Any]:
+    """The given arrays by input name; the structure must be that of the inputs, names matched exactly."""
+    inputs, names = table.inputs, jax.tree.leaves(table.inputs)
     if len(given) == 1 and isinstance(given[0], dict) and not isinstance(inputs, dict):
         given_names = given[0]
         if set(given_names) != set(names):
@@ -193,7 +206,7 @@ def by_name(inputs: Any, given: tuple[Any, ...], sources: Mapping[str, Any]) -> 
     if named and set(given[0]) != set(inputs):
         raise _mismatch(list(inputs), given[0])
     if jax.tree.structure(expected) != jax.tree.structure(given, is_leaf=is_masked):
-        shown = {n: shape_text((None, *sources[n]["input"])) for n in names}
+        shown = {name: shape_text((None, *table.sources[name].shape)) for name in names}
         raise ValueError(f"Model: expected the inputs {shown}, received {describe(given) or 'none'}")
     return dict(zip(names, leaves(given), strict=True))
 

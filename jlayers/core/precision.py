@@ -7,15 +7,16 @@ the casts at a layer's edges here are all that it does.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.pair import Pair
 from jlayers.core.registry import Kind, Registry, Spec, nearest
 from jlayers.core.shapes import as_spec
-from jlayers.core.tree import match
+from jlayers.core.tree import above, match
 
 if TYPE_CHECKING:
     from jlayers.core.layer import Layer
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 DType = Literal["float16", "bfloat16", "float32", "float64"]
-DTYPES = DType.__args__  # type: ignore[attr-defined]
+DTYPES = get_args(DType)
 
 registry = Registry("policy", "policies")
 
@@ -174,7 +175,7 @@ def assigned(
                 f"{nearest(pattern, filter(None, paths))}"
             )
         for path in paths:
-            within = any(above in matched for above in _above(path))
+            within = any(p in matched for p in above(path))
             if not within and path not in matched:
                 continue
             if policy is None:
@@ -192,13 +193,15 @@ def written(paths: Sequence[str], made: Mapping[str, Policy], policies: Mapping[
     ('float32', None)
     """
     data: dict[str, Any] = {}
-    current = dict(made)
+    changed: dict[str, Policy | None] = {}
     for path in paths:
-        policy = policies.get(path)
-        if current.get(path) != policy:
-            pattern = path or "**"
-            data[pattern] = None if policy is None else policy.spec.to_data()
-            current = assigned(paths, current, {pattern: policy})
+        policy, current = policies.get(path), made.get(path)
+        if (around := next((p for p in above(path) if p in changed), None)) is not None:
+            given = changed[around]
+            current = given and given.inside
+        if current != policy:
+            changed[path] = policy
+            data[path or "**"] = None if policy is None else policy.spec.to_data()
     if list(data) == ["**"] and data["**"] is not None:
         return data["**"]
     return data or None
@@ -215,24 +218,15 @@ def _is_policy(value: Mapping[str, Any]) -> bool:
     return len(value) == 1 and all(name in registry and isinstance(v, Mapping) for name, v in value.items())
 
 
-def _above(path: str) -> Iterable[str]:
-    """The paths of the layers around the one at `path`."""
-    while path:
-        path = path.rpartition("/")[0]
-        yield path
-
-
 # ----------------------------------------------------------------------------------- what a policy does
 
 
-def precise_in(
-    init: Callable[..., Any], apply: Callable[..., Any], policy: Policy, children: Collection[str] = ()
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The canonical pair under a policy; parameters and outputs of `children` are their own affair.
+def precise_in(pair: Pair, policy: Policy, children: Collection[str] = ()) -> Pair:
+    """The canonical pair under a policy; each of `children` casts its own parameters and outputs.
 
-    An `apply` marked `autocast = False` is given its inputs as they are: it does nothing but hand them on.
+    A pair without `autocast` is given its inputs as they are: it does nothing but hand them on.
     """
-    autocast = getattr(apply, "autocast", True)
+    init, apply, autocast = pair.init, pair.apply, pair.autocast
     answer = policy.output or (policy.compute if autocast and not children else None)
 
     def own(params: Mapping[str, Any], dtype: DType) -> dict[str, Any]:
@@ -256,8 +250,7 @@ def precise_in(
         output, moved = apply(params, state, *inputs, key=key, train=train)
         return (output if answer is None else _cast(output, answer)), _in_dtypes_of(state, moved)
 
-    precise_apply.draws = getattr(apply, "draws", False)  # type: ignore[attr-defined]
-    return precise_init, precise_apply
+    return pair.wrap(init=precise_init, apply=precise_apply)
 
 
 def widened(tree: Any) -> Any:

@@ -252,7 +252,7 @@ class Registry:
             def constructor(**kwargs: Any) -> Callable[..., Any]:
                 return functools.partial(function, **kwargs) if kwargs else function
 
-            constructor.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            vars(constructor)["__signature__"] = inspect.Signature(
                 [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in options]
             )
             constructor.__module__, constructor.__qualname__ = (

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
-__all__ = ["count", "flatten", "map_with_path", "match", "nbytes", "unflatten"]
+__all__ = ["above", "count", "flatten", "map_with_path", "match", "nbytes", "unflatten"]
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested dict as a flat one, `{path: leaf}`, in the order of the dicts.
+
+    Raises:
+        ValueError: two leaves of one path, such as `{"a/b": 1, "a": {"b": 2}}`.
 
     >>> flatten({"dense": {"kernel": 1, "bias": 2}})
     {'dense/kernel': 1, 'dense/bias': 2}
@@ -22,15 +23,18 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         path = f"{prefix}/{name}" if prefix else name
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, path))
-        else:
-            flat[path] = value
+        for where, leaf in flatten(value, path).items() if isinstance(value, Mapping) else [(path, value)]:
+            if where in flat:
+                raise ValueError(f"two arrays stand under the path {where!r}: name them without '/'")
+            flat[where] = leaf
     return flat
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`; empty dicts are not kept.
+
+    Raises:
+        ValueError: one path goes on where another ends, such as `a` and `a/b`.
 
     >>> unflatten({"dense/kernel": 1, "dense/bias": 2})
     {'dense': {'kernel': 1, 'bias': 2}}
@@ -41,6 +45,10 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"the path {path!r} goes on where another one ends, at {parent!r}")
+        if name in node:
+            raise ValueError(f"the path {path!r} ends where another one goes on")
         node[name] = value
     return tree
 
@@ -59,24 +67,10 @@ def map_with_path(function: Any, tree: Mapping[str, Any], prefix: str = "") -> d
     return mapped
 
 
-@functools.lru_cache(maxsize=1024)
-def _regex(pattern: str) -> re.Pattern[str]:
-    parts = []
-    segments = pattern.split("/")
-    for i, segment in enumerate(segments):
-        last = i == len(segments) - 1
-        if segment == "**":
-            parts.append(".*" if last else "(?:[^/]+/)*")
-            if last and parts[:-1]:  # "base/**" holds base itself, too
-                parts[-2:] = [parts[-2].removesuffix("/"), "(?:/.*)?"]
-        else:
-            escaped = re.escape(segment).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-            parts.append(escaped + ("" if last else "/"))
-    return re.compile("".join(parts))
-
-
 def match(pattern: str, paths: Iterable[str]) -> list[str]:
-    """The paths that `pattern` matches: `*` within one name, `**` any number of names.
+    """The paths that `pattern` matches: `*` within one name, `?` one character, `**` any number of names.
+
+    The time is at most the product of the lengths of pattern and path, whatever they hold.
 
     >>> match("base/**", ["base", "base/conv", "base/conv/deep", "head"])
     ['base', 'base/conv', 'base/conv/deep']
@@ -85,8 +79,44 @@ def match(pattern: str, paths: Iterable[str]) -> list[str]:
     >>> match("**/conv", ["conv", "block2/deep/conv"])
     ['conv', 'block2/deep/conv']
     """
-    regex = _regex(pattern)
-    return [path for path in paths if regex.fullmatch(path)]
+    names = pattern.split("/")
+    return [path for path in paths if _fits(names, path.split("/"), "**", _name_fits)]
+
+
+def _name_fits(pattern: str, name: str) -> bool:
+    return pattern == name or _fits(pattern, name, "*", lambda p, c: p in ("?", c))
+
+
+def _fits(pattern: Sequence[str], parts: Sequence[str], wild: str, fits: Callable[[str, str], bool]) -> bool:
+    """Whether the parts are those of the pattern one by one, where `wild` stands for any number of them.
+
+    Each `wild` first takes nothing, and one part more whenever what follows it does not fit. Only the last
+    `wild` can need more: so nothing is tried twice from the start.
+    """
+    at, i, retry, taken = 0, 0, None, 0
+    while i < len(parts):
+        if at < len(pattern) and pattern[at] == wild:
+            retry, taken = at, i
+            at += 1
+        elif at < len(pattern) and fits(pattern[at], parts[i]):
+            at, i = at + 1, i + 1
+        elif retry is not None:
+            taken += 1
+            at, i = retry + 1, taken
+        else:
+            return False
+    return all(part == wild for part in pattern[at:])
+
+
+def above(path: str) -> Iterator[str]:
+    """The paths of what is around the one at `path`, from the innermost to the root.
+
+    >>> list(above("encoder/block/dense"))
+    ['encoder/block', 'encoder', '']
+    """
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def count(tree: Any) -> int:

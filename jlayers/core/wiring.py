@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,17 +18,16 @@ from jax.core import Tracer
 
 from jlayers.core.errors import details_of
 from jlayers.core.layer import Layer, Wiring, join, layers
-from jlayers.core.registry import snake_case
+from jlayers.core.names import name_number
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import as_spec, describe
 
-__all__ = ["as_layer", "child_key", "noted", "observe", "routed", "unique_names"]
-
-Call = Callable[..., Any]
+__all__ = ["around", "as_layer", "child_key", "noted", "observe", "routed"]
 
 
 def child_key(key: Any, name: str) -> Any:
     """The key of the child called `name`: it depends on the name alone, not on the siblings."""
-    return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
+    return None if key is None else jax.random.fold_in(key, name_number(name))
 
 
 def as_layer(value: Any, where: str) -> Layer:
@@ -50,64 +47,33 @@ def as_layer(value: Any, where: str) -> Layer:
     raise TypeError(f"{where}: expected a layer, received {value!r}; wrap a function in jl.Lambda")
 
 
-def unique_names(
-    members: Sequence[Layer], where: str, given: Mapping[Layer, str] = MappingProxyType({})
-) -> dict[str, Layer]:
-    """Children by name: the given ones, else `dense`, `dense_1`, ...; a layer used twice counts once.
-
-    Args:
-        members: the layers in order.
-        where: whose children they are, for the error.
-        given: names that stand before the layers' own.
-
-    Raises:
-        ValueError: two different layers bear one name.
-    """
-    distinct = list(dict.fromkeys(members))
-    taken: dict[str, Layer] = {}
-    explicit = {m: name for m in distinct if (name := given.get(m, m.name)) is not None}
-    for member, name in explicit.items():
-        if name in taken:
-            raise ValueError(
-                f"{where}: two layers are named {name!r}: {taken[name]!r} and {member!r}; "
-                f"rename one, or use the same layer object twice to share its weights"
-            )
-        taken[name] = member
-    names: dict[Layer, str] = {}
-    for member in distinct:
-        name = explicit.get(member)
-        if name is None:
-            stem, number = snake_case(member.spec.name), 0
-            name = stem
-            while name in taken:
-                number += 1
-                name = f"{stem}_{number}"
-            taken[name] = member
-        names[member] = name
-    return {names[member]: member for member in distinct}
-
-
-def routed(children: Mapping[str, Layer], route: Callable[..., Any], *, autocast: bool = True) -> Wiring:
+def routed(
+    children: Mapping[str, Layer],
+    route: Callable[..., Any],
+    *,
+    autocast: bool = True,
+    structure: Any = None,
+    wraps: str | None = None,
+) -> Wiring:
     """A container of `children` in which `route(call, *inputs)` says what runs on what.
 
     `call(name, *inputs)` runs the child of that name and returns its output. A child called twice shares
     its weights; each call has its own key. A route that only hands arrays on says `autocast=False`: no
-    precision policy then casts them before they reach the children. Return the result from the constructor
-    of a `@layer`:
+    precision policy then casts them before they reach the children. `structure` and `wraps` are those of
+    `Wiring`. Return the result from the constructor of a `@layer`:
 
     >>> import jax, jlayers as jl
-    >>> from jlayers.core.wiring import routed
     >>> @jl.layer
     ... def Twice(layer: jl.Layer):
     ...     def route(call, x):
     ...         return call("layer", call("layer", x)) + x
-    ...     return routed({"layer": layer}, route)
+    ...     return jl.routed({"layer": layer}, route)
     >>> params, state = Twice(jl.Dense(4)).init(jax.random.key(0), (1, 4))
     >>> jax.tree.map(lambda p: p.shape, params)
     {'layer': {'bias': (4,), 'kernel': (4, 4)}}
     """
 
-    def wire(children: Mapping[str, Layer]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def wire(children: Mapping[str, Layer]) -> Pair:
         def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             with _shared_memo() as memo:
                 leaves, structure = jax.tree.flatten(inputs)
@@ -144,11 +110,17 @@ def routed(children: Mapping[str, Layer], route: Callable[..., Any], *, autocast
 
             return route(call, *inputs), state
 
-        apply.draws = any(child.draws for child in children.values())  # type: ignore[attr-defined]
-        apply.autocast = autocast  # type: ignore[attr-defined]
-        return init, apply
+        return Pair(init, apply, draws=any(c.draws for c in children.values()), autocast=autocast)
 
-    return Wiring(dict(children), wire)
+    return Wiring(dict(children), wire, structure, wraps=wraps)
+
+
+def around(layer: Layer, *, autocast: bool = True) -> Wiring:
+    """A container of one child, `layer`, that hands its inputs to it and gives its output.
+
+    The start of every wrapper: another `wire` around the one here, in a `dataclasses.replace`, does the rest.
+    """
+    return routed({"layer": layer}, lambda call, *xs: call("layer", *xs), autocast=autocast, wraps="layer")
 
 
 # The inputs that a trace of `init` found for each child of a container, kept while the outermost `init` runs,

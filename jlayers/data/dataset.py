@@ -18,10 +18,11 @@ __all__ = [
     "Dataset",
     "DatasetLike",
     "FilePath",
+    "Table",
+    "check_rows",
     "get",
     "register",
     "registry",
-    "require_same_rows",
 ]
 
 registry = Registry("dataset")
@@ -47,6 +48,35 @@ def register(loader: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
+class Table:
+    """How a CSV file was read: what it takes to read further files in the same way.
+
+    Attributes:
+        names: of the columns of x, in their order.
+        places: of these columns in the file, counted from 0.
+        targets: the names of the columns of y.
+        text: the columns of x that are text.
+        width: the number of columns of the file.
+        header: whether its first line holds names.
+        delimiter: between cells.
+    """
+
+    names: tuple[str, ...]
+    places: tuple[int, ...]
+    targets: tuple[str, ...]
+    text: tuple[str, ...]
+    width: int
+    header: bool
+    delimiter: str
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Table:
+        """The same from plain data, in which tuples are lists."""
+        tuples = {name: tuple(facts[name]) for name in ("names", "places", "targets", "text")}
+        return cls(**{**facts, **tuples})
+
+
+@dataclasses.dataclass(frozen=True)
 class Dataset:
     """Inputs and targets for training, and the same held out for the final test.
 
@@ -56,9 +86,10 @@ class Dataset:
             a model of several inputs.
         test: as `train`, or None if nothing is held out.
         class_names: what the labels 0, 1, ... stand for, if y holds labels.
+        table: the columns of a CSV file that x and y were read from, or None.
 
     Raises:
-        ValueError: x and y differ in their number of samples.
+        ValueError: no samples, or x and y differ in their number of samples.
 
     >>> import numpy as np
     >>> from jlayers.data import Dataset
@@ -70,11 +101,12 @@ class Dataset:
     train: tuple[Any, Any]
     test: tuple[Any, Any] | None = None
     class_names: tuple[str, ...] | None = None
+    table: Table | None = None
 
     def __post_init__(self) -> None:
         for part, pair in (("train", self.train), ("test", self.test)):
             if pair is not None:
-                require_same_rows(pair, f"{self.name}, {part}")
+                check_rows(pair, f"{self.name}, {part}")
 
     @property
     def features(self) -> Any:
@@ -125,11 +157,11 @@ def _rows(tree: Any) -> int:
     return int(jax.tree.leaves(tree)[0].shape[0])
 
 
-def require_same_rows(pair: tuple[Any, Any], where: str) -> None:
+def check_rows(pair: tuple[Any, Any], where: str) -> None:
     """Refuse arrays whose first axes differ, or that have none.
 
     Raises:
-        ValueError: with all the shapes.
+        ValueError: with all the shapes; also for arrays without any sample.
     """
     leaves = jax.tree.leaves(pair)
     if any(leaf.ndim == 0 for leaf in leaves) or len({leaf.shape[0] for leaf in leaves}) != 1:
@@ -137,6 +169,8 @@ def require_same_rows(pair: tuple[Any, Any], where: str) -> None:
             f"{where}: expected x and y with the same number of samples along the first axis, received "
             f"x={describe(pair[0])}, y={describe(pair[1])}"
         )
+    if leaves[0].shape[0] == 0:
+        raise ValueError(f"{where}: expected at least one sample, received x={describe(pair[0])}")
 
 
 DatasetLike = Annotated[Dataset | str | Mapping[str, Any], Kind("dataset")]

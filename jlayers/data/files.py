@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from jlayers.data.dataset import Dataset, FilePath, register
-from jlayers.data.idx import MAX_BYTES, read_idx
+from jlayers.data.gate import as_dtype
+from jlayers.data.idx import read_idx
 from jlayers.data.npy import read_npy, read_npz
+from jlayers.data.reading import MAX_BYTES
 from jlayers.data.split import hold_out
 
 __all__ = ["mnist", "npy", "npz"]
@@ -52,7 +54,7 @@ def npz(
 
     wanted = [key for value in (x, y, x_test or [], y_test or []) for key in names(value)]
     arrays = {
-        k: _plain(v, f"{path}, array {k!r}")
+        k: _plain(v, f"{path}, {k}")
         for k, v in read_npz(path, list(dict.fromkeys(wanted)), max_bytes).items()
     }
 
@@ -107,14 +109,10 @@ def npy(
 
 def _plain(array: np.ndarray, where: str) -> np.ndarray:
     """Float32, int32 or bytes: what models take, whatever precision the file was saved in."""
-    if array.dtype.kind == "f":
-        return array.astype(np.float32)
     if array.dtype == np.uint8:
         return array
-    if array.dtype.kind in "iub":
-        if array.size and (array.max() > np.iinfo(np.int32).max or array.min() < np.iinfo(np.int32).min):
-            raise ValueError(f"{where}: expected whole numbers within 32 bits, received up to {array.max()}")
-        return array.astype(np.int32)
+    if array.dtype.kind in "fiub":
+        return as_dtype(where, array, np.float32 if array.dtype.kind == "f" else np.int32)
     raise ValueError(f"{where}: expected real numbers, received {array.dtype}{array.shape}")
 
 
@@ -154,7 +152,7 @@ def mnist(path: FilePath, max_bytes: int = MAX_BYTES) -> Dataset:
                 f"{path}, {part}: expected images as bytes (samples, height, width) and as many labels, "
                 f"received {x.dtype}{x.shape} and {y.dtype}{y.shape}"
             )
-        return x[..., None].astype(np.float32) / np.float32(255), y.astype(np.int32)
+        return x[..., None].astype(np.float32) / np.float32(255), as_dtype(f"{path}, y_{part}", y, np.int32)
 
     return Dataset(path.stem, pair("train"), pair("test"))
 

@@ -21,6 +21,7 @@ __all__ = [
     "by_number",
     "check_finite",
     "check_names",
+    "check_resolution",
     "check_width",
     "class_weights",
     "convert",
@@ -155,14 +156,15 @@ def like_training(where: str, array: np.ndarray, dtype: Any) -> np.ndarray:
 
     >>> like_training("input", np.array([True, False]), np.uint8)
     Traceback (most recent call last):
-    ValueError: input: expected whole numbers (uint8), as the training data were, received bool(2,); ...
+    ValueError: input: expected whole numbers (uint8) prepared as the training data were, received ...
     """
     dtype, kind = np.dtype(dtype), array.dtype.kind
     same = {"b": "b", "i": "iuf", "u": "iuf", "f": "f", "c": "fc"}.get(dtype.kind, "V")
     if array.dtype != dtype and kind not in same:
+        expected = f"{_KINDS.get(dtype.kind, 'numbers')} ({dtype})"
         raise ValueError(
-            f"{where}: expected {_KINDS.get(dtype.kind, 'numbers')} ({dtype}), as the training data were, "
-            f"received {describe(array)}; prepare and convert it as they were"
+            f"{where}: expected {expected} prepared as the training data were, received {describe(array)}; "
+            f"convert it as they were"
         )
     return as_dtype(where, array, dtype)
 
@@ -205,6 +207,20 @@ def check_finite(**trees: Any) -> None:
                     f"expected finite numbers, received {_entry(path, array, bad)}; {bad.sum()} of "
                     f"{array.size} are not finite: remove or fill them first"
                 )
+
+
+def check_resolution(where: str, low: float, high: float, error: float) -> None:
+    """Refuse a column whose spread is lost when it is rounded to float32, such as times in milliseconds.
+
+    >>> check_resolution("t.csv, column 1", 1.7e12, 1.7e12 + 1e6, 65536.0)
+    Traceback (most recent call last):
+    ValueError: t.csv, column 1: expected numbers that float32 keeps apart, received 1700000000000.0 to ...
+    """
+    if high > low and error > 0.01 * (high - low):
+        raise ValueError(
+            f"{where}: expected numbers that float32 keeps apart, received {float(low)!r} to "
+            f"{float(high)!r}, which rounding moves by up to {error:g}; subtract an offset first"
+        )
 
 
 def check_names(where: str, given: Iterable[str], expected: Sequence[str], noun: str = "column") -> list[str]:

@@ -14,10 +14,10 @@ from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["MAX_BYTES", "read_bytes", "read_idx"]
+from jlayers.data.reading import MAX_BYTES, open_file, read_bytes
 
-MAX_BYTES = 4 << 30
-_CHUNK = 1 << 20
+__all__ = ["read_idx"]
+
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_DIMS = 4
 
@@ -35,7 +35,7 @@ def read_idx(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> np.nda
     """
     path = Path(path)
     try:
-        with path.open("rb") as raw:
+        with open_file(path) as raw:
             file: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
             return _read(file, path, max_bytes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -63,21 +63,3 @@ def _read(file: IO[bytes], path: Path, max_bytes: int) -> np.ndarray:
     if file.read(1):
         raise ValueError(f"{path}: expected to end after {shape} {dtype.name}, and goes on: not an IDX file?")
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
-
-
-def read_bytes(file: IO[bytes], size: int, path: Path, what: str) -> bytes:
-    """Exactly `size` bytes, read bit by bit, so that a lying header takes no more memory than the file.
-
-    Raises:
-        ValueError: the file ends before.
-    """
-    parts, left = [], size
-    while left:
-        part = file.read(min(left, _CHUNK))
-        if not part:
-            raise ValueError(
-                f"{path}: the file is truncated: expected {size:,} bytes of {what}, received {size - left:,}"
-            )
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)

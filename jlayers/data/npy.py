@@ -6,7 +6,6 @@ import io
 import math
 import os
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -14,7 +13,7 @@ from typing import IO
 import numpy as np
 
 from jlayers.core.registry import nearest
-from jlayers.data.idx import MAX_BYTES, read_bytes
+from jlayers.data.reading import MAX_BYTES, open_file, read_bytes
 
 __all__ = ["read_npy", "read_npz"]
 
@@ -31,7 +30,7 @@ def read_npy(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> np.nda
         FileNotFoundError: no such file.
     """
     path = Path(path)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return _read_array(file, path.stat().st_size, path, str(path), max_bytes)
 
 
@@ -46,37 +45,42 @@ def read_npz(
         FileNotFoundError: no such file.
     """
     path = Path(path)
+    with open_file(path) as raw:
+        try:
+            archive = zipfile.ZipFile(raw)
+        except Exception as error:  # a damaged directory: zipfile raises whatever it stumbles over
+            raise ValueError(f"{path}: expected a .npz file, which is a zip archive ({error})") from None
+        members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
+        arrays: dict[str, np.ndarray] = {}
+        left = max_bytes
+        for key in members if keys is None else keys:
+            if key not in members:
+                raise KeyError(f"{path} has no array {key!r}: {nearest(key, members)}")
+            arrays[key] = _read_member(archive, members[key], path, f"{path}, array {key!r}", left)
+            left -= arrays[key].nbytes
+        return arrays
+
+
+def _read_member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, where: str, max_bytes: int
+) -> np.ndarray:
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
-            arrays: dict[str, np.ndarray] = {}
-            left = max_bytes
-            for key in members if keys is None else keys:
-                if key not in members:
-                    raise KeyError(f"{path} has no array {key!r}: {nearest(key, members)}")
-                member = members[key]
-                with archive.open(member) as file:
-                    where = f"{path}, array {key!r}"
-                    arrays[key] = _read_array(file, member.file_size, path, where, left)
-                left -= arrays[key].nbytes
-            return arrays
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path}: expected a .npz file, which is a zip archive ({error})") from None
+        with archive.open(member) as file:
+            return _read_array(file, member.file_size, path, where, max_bytes)
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # each way to compress has errors of its own
+        text = str(error) or type(error).__name__
+        raise ValueError(
+            f"{where}: expected part of a .npz file, a zip archive, and it is damaged ({text})"
+        ) from None
 
 
 def _read_array(file: IO[bytes], size: int, path: Path, where: str, max_bytes: int) -> np.ndarray:
     if size > max_bytes + _MAX_HEADER:
         raise ValueError(f"{where}: {size:,} bytes; expected at most {max_bytes:,}")
     start = io.BytesIO(file.read(min(size, _MAX_HEADER + 12)))
-    try:
-        version = np.lib.format.read_magic(start)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, fortran, dtype = read(start, max_header_size=_MAX_HEADER)
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{where}: expected an array in the .npy format ({error})") from None
+    shape, fortran, dtype = _header(start, where)
     if dtype.hasobject or dtype.kind not in _KINDS:
         raise ValueError(
             f"{where}: expected numbers or text, received {dtype}; Python objects are not read, for "
@@ -93,3 +97,17 @@ def _read_array(file: IO[bytes], size: int, path: Path, where: str, max_bytes: i
     data = rest[:expected] + read_bytes(file, max(0, expected - len(rest)), path, f"{dtype}{shape}")
     array = np.frombuffer(bytearray(data), dtype)
     return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _header(start: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """What NumPy reads from the header of an array."""
+    try:
+        version = np.lib.format.read_magic(start)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        return read(start, max_header_size=_MAX_HEADER)
+    except Exception as error:  # a damaged header is parsed as Python, and any part of that may fail
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{where}: expected an array in the .npy format ({text})") from None

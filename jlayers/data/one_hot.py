@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def one_hot(data: DatasetLike) -> Dataset:
         data: a dataset, or its name, or `{name: arguments}`.
 
     Raises:
-        ValueError: y holds no labels.
+        ValueError: y holds no labels, one below 0, or one held out that is above those for training.
 
     >>> from jlayers.data import one_hot
     >>> print(one_hot("digits"))
@@ -33,8 +34,16 @@ def one_hot(data: DatasetLike) -> Dataset:
     if classes is None or not all(isinstance(y, np.ndarray) and y.ndim == 1 for y in labels):
         raise ValueError(f"one_hot: expected data with one whole-number label per sample, received {whole}")
 
+    for part, y in zip(("train", "test"), labels, strict=False):
+        if (wrong := (y < 0) | (y >= classes)).any():
+            place = int(np.argmax(wrong))
+            raise ValueError(
+                f"one_hot: expected labels from 0 to {classes - 1}, those of the training data, received "
+                f"{y[place]} as label {place} of {whole.name}, {part}"
+            )
+
     def changed(pair: tuple[Any, Any]) -> tuple[Any, Any]:
         return pair[0], np.eye(classes, dtype=np.float32)[pair[1]]
 
     test = None if whole.test is None else changed(whole.test)
-    return Dataset(whole.name, changed(whole.train), test, whole.class_names)
+    return dataclasses.replace(whole, train=changed(whole.train), test=test)

@@ -42,7 +42,8 @@ def hold_out(
     draw = np.random.default_rng(seed).random(rows)
     held = np.zeros(rows, bool)
     for group in groups:
-        first = np.argsort(draw[group], kind="stable")[: round(fraction * len(group))]
+        count = min(round(fraction * len(group)), len(group) - 1)  # a class keeps one to train on
+        first = np.argsort(draw[group], kind="stable")[:count]
         held[group[first]] = True
     _check_parts(rows, int(held.sum()), fraction, name)
     return (_take(x, ~held), _take(y, ~held)), (_take(x, held), _take(y, held))

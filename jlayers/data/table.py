@@ -1,66 +1,172 @@
-"""CSV: numbers and texts by column, with the line and column of whatever is no number."""
+"""CSV: numbers, texts and labels by column, with the line and column of whatever is wrong."""
 
 from __future__ import annotations
 
-import csv as csvlib
+import itertools
 import math
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jlayers.core.registry import nearest
-from jlayers.data.dataset import Dataset, FilePath, register
-from jlayers.data.idx import MAX_BYTES
+from jlayers.data.dataset import Dataset, FilePath, Table, register
+from jlayers.data.gate import check_names, check_resolution
+from jlayers.data.labels import Labels, encode, is_missing, number
+from jlayers.data.reading import MAX_BYTES, records
 from jlayers.data.split import hold_out
 
-__all__ = ["csv", "read_columns", "read_csv", "read_numbers"]
+__all__ = ["csv", "read_like", "read_numbers"]
 
 Column = str | int
 _TEXT = "; if the column holds texts, name it under text"
 _CLASS = "; if the target is a class, set labels to true"
+_ROWS = 4096  # rows that are parsed before they are packed as float32
+_MOST = float(np.finfo(np.float32).max)
 
 
-def read_csv(
-    path: FilePath, header: bool = True, delimiter: str = ",", max_bytes: int = MAX_BYTES
-) -> tuple[list[str], list[list[str]], list[int]]:
-    """Column names, cells as text, and the line number of each row.
+class _File:
+    """A CSV file: the names of its columns, then its rows. Without a header they are "0", "1", ..."""
 
-    Without a header the columns are called "0", "1", ...
+    def __init__(self, path: FilePath, header: bool, delimiter: str, max_bytes: int = MAX_BYTES):
+        self.path, self.header = os.fspath(path), header
+        self.records = records(path, delimiter, max_bytes)
+        self.first = next(self.records, None)
+        cells = self._some(self.first)[1]
+        self.names = [name.strip() for name in cells] if header else [str(i) for i in range(len(cells))]
+        if twice := [name for i, name in enumerate(self.names) if name in self.names[:i]]:
+            raise ValueError(f"{self.path}: two columns are called {twice[0]!r}; rename one")
 
-    Raises:
-        ValueError: no rows, rows of different lengths, a column name twice, not UTF-8, or too large.
-        FileNotFoundError: no such file.
-    """
-    path = Path(path)
-    if (size := path.stat().st_size) > max_bytes:
-        raise ValueError(f"{path}: {size:,} bytes; expected at most {max_bytes:,}")
-    if len(delimiter) != 1:
-        raise ValueError(f"csv: expected a delimiter of one character, received delimiter={delimiter!r}")
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csvlib.reader(file, delimiter=delimiter, strict=True, skipinitialspace=True)
+    def _some(self, found: Any) -> Any:
+        if found is None:
+            below = " below the header" if self.header else ""
+            raise ValueError(f"{self.path}: expected rows of numbers{below}, received none")
+        return found
+
+    def place(self, column: Column) -> int:
+        """The place of a column by its name."""
+        if str(column) in self.names:
+            return self.names.index(str(column))
+        near = nearest(column, self.names)
+        if self.header and all(math.isfinite(number(name)) for name in self.names):
+            near += "; if the first line is a row of numbers, set header to false"
+        raise KeyError(f"{self.path} has no column {column!r}: {near}")
+
+    def where(self, line: int, place: int) -> str:
+        return f"{self.path}, line {line}, column {place + 1} ({self.names[place]!r})"
+
+    def read(self, *parts: _Numbers | _Texts | Labels) -> None:
+        """Hand each part all rows."""
+        rows = self.records if self.header else itertools.chain([self._some(self.first)], self.records)
+        line = 0
+        for line, row in rows:
+            if len(row) != len(self.names):
+                raise ValueError(
+                    f"{self.path}, line {line}: expected {len(self.names)} cells, received {len(row)}"
+                )
+            for part in parts:
+                part.add(row, line)
+        self._some(line or None)
+
+
+class _Numbers:
+    """Columns of numbers, packed as float32 while they are read."""
+
+    def __init__(self, file: _File, places: Sequence[int], hint: str = ""):
+        self.file, self.places, self.hint = file, places, hint
+        self.waiting: list[tuple[int, list[str]]] = []
+        self.blocks: list[np.ndarray] = []
+        self.low = np.full(len(places), np.inf)
+        self.high = -self.low
+        self.error = np.zeros(len(places))
+
+    def add(self, row: list[str], line: int) -> None:
+        self.waiting.append((line, row))
+        if len(self.waiting) == _ROWS:
+            self._pack()
+
+    def _pack(self) -> None:
+        if not self.waiting:
+            return
+        cells = [row[place] for _, row in self.waiting for place in self.places]
+        joined = "".join(cells)
         try:
-            for row in reader:
-                if row:
-                    rows.append(row)
-                    lines.append(reader.line_num)
-        except (csvlib.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}, line {reader.line_num + 1}: not readable as CSV ({error})") from None
-    names = [name.strip() for name in rows[0]] if header and rows else []
-    if header:
-        rows, lines = rows[1:], lines[1:]
-    if not rows:
-        raise ValueError(f"{path}: expected rows of numbers{' below the header' * header}, received none")
-    names = names or [str(i) for i in range(len(rows[0]))]
-    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-        raise ValueError(f"{path}: two columns are called {twice[0]!r}; rename one")
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(names):
-            raise ValueError(f"{path}, line {line}: expected {len(names)} cells, received {len(row)}")
-    return names, rows, lines
+            if "_" in joined or not joined.isascii():
+                raise ValueError
+            values = list(map(float, cells))
+        except ValueError:
+            values = list(map(number, cells))
+        wide = np.array(values).reshape(len(self.waiting), len(self.places))
+        held = np.abs(wide) <= _MOST
+        if not held.all():
+            i, j = np.argwhere(~held)[0].tolist()
+            line, row = self.waiting[i]
+            self._refuse(line, row, self.places[j], float(wide[i, j]))
+        narrow = wide.astype(np.float32)
+        self.low, self.high = np.minimum(self.low, wide.min(0)), np.maximum(self.high, wide.max(0))
+        self.error = np.maximum(self.error, np.abs(narrow - wide).max(0))
+        self.blocks.append(narrow)
+        self.waiting = []
+
+    def _refuse(self, line: int, row: list[str], place: int, value: float) -> None:
+        cell = row[place]
+        expected, hint = "a finite number", "" if is_missing(cell.strip()) else self.hint
+        if math.isfinite(value):
+            expected, hint = (
+                f"a number of at most {_MOST:.3g} in size (float32)",
+                "; scale the column down first",
+            )
+        elif math.isinf(value):
+            hint = ""
+        raise ValueError(f"{self.file.where(line, place)}: expected {expected}, received {cell!r}{hint}")
+
+    def array(self) -> np.ndarray:
+        """float32 `(rows, columns)`."""
+        self._pack()
+        return np.concatenate(self.blocks)
+
+    def check_resolution(self) -> None:
+        """Refuse columns whose values float32 cannot keep apart."""
+        for j, place in enumerate(self.places):
+            where = f"{self.file.path}, column {place + 1} ({self.file.names[place]!r})"
+            check_resolution(where, self.low[j], self.high[j], self.error[j])
+
+
+class _Texts:
+    """A column of texts, taken as they are."""
+
+    def __init__(self, place: int):
+        self.place = place
+        self.values: list[str] = []
+
+    def add(self, row: list[str], line: int) -> None:
+        self.values.append(row[self.place])
+
+    def array(self) -> np.ndarray:
+        return np.array(self.values, object)
+
+
+class _Inputs:
+    """The columns of x: one array of numbers, or a part for each column if some are texts."""
+
+    def __init__(self, file: _File, places: Sequence[int], texts: Collection[int], hint: str = ""):
+        self.parts: dict[str, _Numbers | _Texts] = {}
+        if not texts:
+            self.parts[""] = _Numbers(file, places, hint)
+        for place in places if texts else ():
+            made = _Texts(place) if place in texts else _Numbers(file, [place], hint)
+            self.parts[file.names[place]] = made
+
+    def arrays(self) -> Any:
+        made = {name: part.array() for name, part in self.parts.items()}
+        return made[""] if list(made) == [""] else made
+
+    def check_resolution(self) -> None:
+        for part in self.parts.values():
+            if isinstance(part, _Numbers):
+                part.check_resolution()
 
 
 def read_numbers(path: FilePath, header: bool = True, delimiter: str = ",") -> np.ndarray:
@@ -70,22 +176,53 @@ def read_numbers(path: FilePath, header: bool = True, delimiter: str = ",") -> n
         ValueError: a cell that is no finite number, with its line and column, or an unreadable file.
         FileNotFoundError: no such file.
     """
-    names, rows, lines = read_csv(path, header, delimiter)
-    return _numbers(rows, lines, list(range(len(names))), names, path)
+    file = _File(path, header, delimiter)
+    numbers = _Numbers(file, range(len(file.names)))
+    file.read(numbers)
+    return numbers.array()
 
 
-def read_columns(
-    path: FilePath, columns: Collection[str], text: Collection[str], header: bool = True, delimiter: str = ","
-) -> dict[str, np.ndarray]:
-    """Columns of a CSV file by name: those in `text` as texts `(rows,)`, others as float32 `(rows, 1)`.
+def read_like(
+    path: FilePath, table: Table, header: bool | None = None, delimiter: str | None = None
+) -> tuple[Any, list[str]]:
+    """The inputs in a further file like the one that a model was trained on, by the names of their columns.
+
+    In a file without a header the columns are those of x in their order, or all those of the training file.
+
+    Args:
+        path: of the file.
+        table: how the training file was read.
+        header: whether the first line holds names, if other than in the training file.
+        delimiter: between cells, if another than in the training file.
+
+    Returns:
+        x as in training, and the names of columns that are neither inputs nor targets, which are left out.
 
     Raises:
-        KeyError: no column of that name.
-        ValueError: as `read_numbers`.
+        ValueError: a column is missing, or as `read_numbers`.
     """
-    names, rows, lines = read_csv(path, header, delimiter)
-    places = [_column(name, names, path) for name in columns]
-    return _by_column(rows, lines, places, {_column(name, names, path) for name in text}, names, path)
+    file = _File(path, table.header if header is None else header, delimiter or table.delimiter)
+    if file.header and table.header:
+        try:
+            others = check_names(file.path, file.names, table.names)
+        except ValueError as error:
+            advice = "" if header else "; if the file has no line of names, pass --no-header"
+            raise ValueError(f"{error}{advice}") from None
+        places = [file.names.index(name) for name in table.names]
+        others = [name for name in others if name not in table.targets]
+    else:
+        count, others = len(file.names), []
+        if count not in (len(table.places), table.width):
+            raise ValueError(
+                f"{file.path}: expected {len(table.places)} columns, or the {table.width} of the training "
+                f"file, in their order, received {count}"
+            )
+        places = list(table.places) if count == table.width else list(range(count))
+    texts = {place for place, name in zip(places, table.names, strict=True) if name in table.text}
+    inputs = _Inputs(file, places, texts)
+    file.read(*inputs.parts.values())
+    x = inputs.arrays()
+    return (dict(zip(table.names, x.values(), strict=True)) if isinstance(x, dict) else x), others
 
 
 @register
@@ -111,111 +248,61 @@ def csv(
         path: of the file; in YAML, relative to the YAML file.
         target: name of the target column, or its number counted from 0 in a file without a header; a list
             gives y of shape `(rows, columns)`, one gives `(rows,)` for labels and `(rows, 1)` for numbers.
-        labels: True if the target is a class: whole numbers from 0 as they are, other texts numbered in
-            sorted order; y is then int32, else float32.
+        labels: True if the target is a class: whole numbers from 0 as they are, other numbers in their
+            order, texts in sorted order; y is then int32, else float32.
         features: the columns of x.
         header: whether the first line holds the columns' names.
         delimiter: between cells.
-        test_path: a second file of the same columns, held out.
+        test_path: a second file, held out, whose columns are found by the same names.
         test_fraction: the part held out at random if there is no `test_path`, of each class with labels.
         seed: of that split.
         max_bytes: the most that a file may take.
         text: the columns of x that are text, taken as they are.
 
     Raises:
-        ValueError: a cell that is no finite number, with its line and column, or an unreadable file.
+        ValueError: a cell that is no finite number or no label, with its line and column; numbers that
+            float32 cannot keep apart; an unreadable file.
         KeyError: no column of that name.
     """
     targets = target if isinstance(target, list) else [target]
     if labels and len(targets) != 1:
         raise ValueError(f"csv: expected one target column of labels, received target={target!r}")
 
-    def load(file: FilePath) -> tuple[Any, np.ndarray]:
-        names, rows, lines = read_csv(file, header, delimiter, max_bytes)
-        ys = [_column(name, names, file) for name in targets]
-        xs = [_column(n, names, file) for n in features] if features is not None else []
-        xs = xs or [i for i in range(len(names)) if i not in ys]
+    def load(path: FilePath, like: Table | None = None) -> tuple[Table, Any, Any]:
+        file = _File(path, header, delimiter, max_bytes)
+        if like is not None and not header and len(file.names) != like.width:
+            raise ValueError(f"{file.path}: expected {like.width} columns, received {len(file.names)}")
+        ys = [file.place(name) for name in targets]
+        if like is not None:
+            check_names(file.path, file.names, like.names)
+        chosen = features if like is None else like.names
+        xs = [file.place(name) for name in chosen] if chosen is not None else []
+        xs = xs or [i for i in range(len(file.names)) if i not in ys]
         if not xs or set(xs) & set(ys):
             raise ValueError(
                 f"csv: expected feature columns beside the target {target!r}, received {features!r}"
             )
-        texts = {_column(name, names, file) for name in text or []}
+        texts = {file.place(name) for name in text or []}
         if texts - set(xs):
             raise ValueError(f"csv: expected text columns among those of x, received text={text}")
-        x: Any
-        if texts:
-            x = _by_column(rows, lines, xs, texts, names, file, _TEXT)
-        else:
-            x = _numbers(rows, lines, xs, names, file, _TEXT)
+        named = [tuple(file.names[i] for i in places) for places in (xs, ys, sorted(texts))]
+        table = Table(named[0], tuple(xs), named[1], named[2], len(file.names), header, delimiter)
+        inputs = _Inputs(file, xs, texts, _TEXT)
         if labels:
-            return x, np.array([row[ys[0]].strip() for row in rows])
-        return x, _numbers(rows, lines, ys, names, file, _CLASS)
+            y: Any = Labels(ys[0], lambda line: file.where(line, ys[0]))
+        else:
+            y = _Numbers(file, ys, _CLASS)
+        file.read(*inputs.parts.values(), y)
+        x = inputs.arrays()
+        if like is None:
+            inputs.check_resolution()
+        return table, x, y if labels else y.array()
 
-    x, y = load(path)
-    held = None if test_path is None else load(test_path)
+    table, x, y = load(path)
+    held = None if test_path is None else load(test_path, table)[1:]
     class_names = None
     if labels:
-        both = [y] if held is None else [y, held[1]]
-        encoded, class_names = _encode(both)
-        y, held = encoded[0], None if held is None else (held[0], encoded[1])
-    name = Path(path).stem
-    if held is not None:
-        return Dataset(name, (x, y), held, class_names)
-    return Dataset(name, *hold_out(x, y, test_fraction, seed), class_names)
-
-
-def _column(name: Column, names: list[str], path: FilePath) -> int:
-    if str(name) in names:
-        return names.index(str(name))
-    raise KeyError(f"{path} has no column {name!r}: {nearest(name, names)}")
-
-
-def _by_column(
-    rows: list[list[str]],
-    lines: list[int],
-    columns: Collection[int],
-    texts: Collection[int],
-    names: list[str],
-    path: FilePath,
-    hint: str = "",
-) -> dict[str, np.ndarray]:
-    def read(column: int) -> np.ndarray:
-        if column in texts:
-            return np.array([row[column] for row in rows], object)
-        return _numbers(rows, lines, [column], names, path, hint)
-
-    return {names[column]: read(column) for column in columns}
-
-
-def _numbers(
-    rows: list[list[str]],
-    lines: list[int],
-    columns: list[int],
-    names: list[str],
-    path: FilePath,
-    hint: str = "",
-) -> np.ndarray:
-    """The columns as float32 `(rows, columns)`; the hint says what to do where a cell is text."""
-    out = np.empty((len(rows), len(columns)), np.float32)
-    for i, row in enumerate(rows):
-        for j, column in enumerate(columns):
-            try:
-                value, advice = float(row[column]), ""
-            except ValueError:
-                value, advice = math.nan, hint if row[column].strip() else ""
-            if not math.isfinite(value):
-                raise ValueError(
-                    f"{path}, line {lines[i]}, column {column + 1} ({names[column]!r}): expected a finite "
-                    f"number, received {row[column]!r}{advice}"
-                )
-            out[i, j] = value
-    return out
-
-
-def _encode(columns: list[np.ndarray]) -> tuple[list[np.ndarray], tuple[str, ...]]:
-    """Labels as int32 and their names: whole numbers stay as they are, texts are numbered in sorted order."""
-    known = sorted(set(np.concatenate(columns).tolist()))
-    if all(text.isascii() and text.isdigit() and len(text) < 6 for text in known):
-        top = max(map(int, known))
-        return [c.astype(np.int32) for c in columns], tuple(map(str, range(top + 1)))
-    return [np.searchsorted(known, c).astype(np.int32) for c in columns], tuple(known)
+        (y, *rest), class_names = encode(y, None if held is None else held[1])
+        held = None if held is None else (held[0], rest[0])
+    train, test = ((x, y), held) if held is not None else hold_out(x, y, test_fraction, seed)
+    return Dataset(Path(path).stem, train, test, class_names, table)

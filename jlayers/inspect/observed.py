@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jlayers.core.layer import Layer
-from jlayers.core.shapes import as_spec, is_shape, shape_text
+from jlayers.core.shapes import as_spec, is_shape
+from jlayers.core.structure import Chain, Source, Table
 from jlayers.core.wiring import observe
 from jlayers.inspect.table import shorten
 
-__all__ = ["Declaration", "Run", "declarations", "given_inputs", "observed_runs"]
+OPEN_SIZE = 64
+
+__all__ = ["OPEN_SIZE", "Run", "declarations", "given_inputs", "observed_runs"]
 
 
 def given_inputs(model: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Specs of `inputs`, or, if there are none, of those that the model declares, with a batch of 1."""
+    """Specs of `inputs`, or, if there are none, of those that the model declares, with a batch of 1.
+
+    A size that the model leaves open is then `OPEN_SIZE`.
+    """
     return as_spec(_typed(model, inputs)) if inputs else _declared_inputs(model)
 
 
@@ -28,42 +34,26 @@ def _declared_inputs(model: Layer) -> tuple[Any, ...]:
             f"{shorten(repr(model), 80)} does not say what it takes: expected its inputs, as arrays or as "
             f"shapes with the batch, such as (32, 28, 28, 1); received none"
         )
-    for declared in jax.tree.leaves(found):
-        if None in declared.shape:
-            shape = shape_text((None, *declared.shape))
-            raise TypeError(
-                f"{shorten(repr(model), 80)} takes an input of shape {shape}, which "
-                f"is not fixed: expected its inputs, as arrays or as shapes; received none"
-            )
-    return jax.tree.map(lambda d: jax.ShapeDtypeStruct((1, *d.shape), d.dtype), found)
 
+    def sample(declared: Source) -> Any:
+        shape = (OPEN_SIZE if size is None else size for size in declared.shape)
+        return jax.ShapeDtypeStruct((1, *shape), declared.dtype)
 
-@dataclasses.dataclass(frozen=True)
-class Declaration:
-    """What a model says of one input: its shape without the batch, None where it may vary, and dtype."""
-
-    shape: tuple[int | None, ...]
-    dtype: Any
+    return jax.tree.map(sample, found)
 
 
 def declarations(model: Layer) -> tuple[Any, ...] | None:
-    """A `Declaration` for each input, in the structure of the call; None if the model declares nothing."""
-    arguments = model.spec.arguments
-    if model.spec.name == "InputLayer":
-        return (Declaration(tuple(arguments["shape"]), jnp.dtype(arguments["dtype"])),)
-    if model.spec.name == "Sequential":
-        return declarations(next(iter(model.children.values())))
-    if model.spec.name in ("LoRA", "Remat", "Residual"):  # which hand their inputs on
-        return declarations(model.children["layer"])
-    if model.spec.name != "Model":
-        return None
-    nodes, inputs = arguments["nodes"], arguments["inputs"]
-
-    def declaration(name: str) -> Any:
-        return Declaration(tuple(nodes[name]["input"]), jnp.dtype(nodes[name].get("dtype", "float32")))
-
-    listed = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
-    return jax.tree.map(declaration, listed)
+    """A `Source` for each input, in the structure of the call; None if the model declares nothing."""
+    structure = model.structure
+    if isinstance(structure, Source):
+        return (structure,)
+    if isinstance(structure, Chain):
+        return declarations(model.children[structure.order[0]])
+    if isinstance(structure, Table):
+        inputs = structure.inputs
+        listed = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
+        return jax.tree.map(structure.nodes.get, listed)
+    return declarations(model.wrapped) if model.wrapped else None
 
 
 def _typed(model: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -72,11 +62,16 @@ def _typed(model: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     if declared is None or not all(map(is_shape, inputs)) or len(inputs) != len(declared):
         return inputs
     return tuple(
-        jax.ShapeDtypeStruct(tuple(shape), d.dtype) if isinstance(d, Declaration) else shape
+        jax.ShapeDtypeStruct(tuple(shape), d.dtype) if isinstance(d, Source) else shape
         for shape, d in zip(inputs, declared, strict=True)
     )
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "state", "inputs", "output"],
+    meta_fields=["layer"],
+)
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One run of a layer in a trace: what it was given and what it gave, as specs."""

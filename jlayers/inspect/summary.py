@@ -15,8 +15,9 @@ import jax
 from jlayers.core import tree
 from jlayers.core.layer import Layer, join
 from jlayers.core.registry import snake_case
+from jlayers.core.structure import Table
 from jlayers.inspect.flops import FlopCount, flop_count
-from jlayers.inspect.observed import Run, given_inputs, observed_runs
+from jlayers.inspect.observed import OPEN_SIZE, Run, declarations, given_inputs, observed_runs
 from jlayers.inspect.table import boxed, human, output_lines, short_call
 
 __all__ = ["Summary", "SummaryRow", "summary"]
@@ -71,11 +72,13 @@ class Summary:
         rows: one per layer, parents first.
         inputs: `jax.ShapeDtypeStruct`s of what the model was read off.
         caveats: what the FLOPs leave out or assume; empty when they are exact.
+        assumed: True if the model leaves sizes open and none were given.
     """
 
     rows: tuple[SummaryRow, ...]
     inputs: tuple[Any, ...]
     caveats: tuple[str, ...] = ()
+    assumed: bool = False
 
     @property
     def params(self) -> int:
@@ -131,7 +134,7 @@ def summary(model: Layer, *inputs: Any, depth: int | None = None) -> Summary:
         model: any layer.
         *inputs: arrays, `jax.ShapeDtypeStruct`s or shape tuples, batch dimension included. They may be
             left out when the model declares its inputs (a `Model`, or a `Sequential` that starts with an
-            `Input`) and none of their dimensions is None: the batch is then 1.
+            `Input`): the batch is then 1, and a size that is None 64, of which the text tells.
         depth: how many levels of containers to open; None opens all, 0 gives the model in one row.
 
     Raises:
@@ -150,7 +153,8 @@ def summary(model: Layer, *inputs: Any, depth: int | None = None) -> Summary:
     specs = given_inputs(model, inputs)
     runs = observed_runs(model, specs)
     counts = _counted(runs)
-    return Summary(_rows(model, runs, counts, depth), specs, _caveats(counts))
+    assumed = not inputs and any(None in d.shape for d in jax.tree.leaves(declarations(model)))
+    return Summary(_rows(model, runs, counts, depth), specs, _caveats(counts), assumed)
 
 
 def _counted(runs: dict[str, list[Run]]) -> dict[str, list[FlopCount]]:
@@ -183,13 +187,13 @@ def _rows(
         """FLOPs of a layer; of one that its container does not report, those of the layers inside."""
         if path in counts:
             return times * sum(count.total for count in counts[path])
-        return sum(work(join(path, n), c, times * _times(layer)) for n, c in layer.children.items())
+        return sum(work(join(path, n), c, times * layer.repeats) for n, c in layer.children.items())
 
     def visit(
         path: str, layer: Layer, params: Any, state: Any, level: int, is_frozen: bool, times: int
     ) -> None:
         here = runs.get(path, [])
-        times_inside = times * _times(layer)
+        times_inside = times * layer.repeats
         opened = bool(layer.children) and (depth is None or level < depth)
         inside = layer.children if opened else {}
         is_frozen = is_frozen or "" in layer.frozen
@@ -228,11 +232,6 @@ def _rows(
     return tuple(rows)
 
 
-def _times(layer: Layer) -> int:
-    """How often a layer runs what is inside for each time that a trace sees it: a scan is traced once."""
-    return layer.spec.arguments["times"] if layer.spec.name == "Repeat" else 1
-
-
 def _is_in(path: str, layers: Iterable[str]) -> bool:
     return any(path.startswith(layer + "/") for layer in layers if layer)
 
@@ -255,7 +254,7 @@ def _text(report: Summary) -> str:
 
 def _title(report: Summary) -> str:
     model = report.rows[0].layer
-    names = model.spec.arguments["inputs"] if model.spec.name == "Model" else ()
+    names = model.structure.inputs if isinstance(model.structure, Table) else ()
     shapes = output_lines(report.inputs)
     labels = jax.tree.leaves(names)
     if len(labels) == len(shapes) and not isinstance(names, dict):  # a dict's keys are shown already
@@ -293,4 +292,6 @@ def _totals(report: Summary) -> list[str]:
     width = max(len(f"{number:,}") for _, number, _ in counts)
     lines = [f"{label:<12}{number:>{width},}  {note}".rstrip() for label, number, note in counts]
     lines.append(f"{'Outputs':<12}{human(report.output_bytes, 'B')}, those of all layers together")
+    if report.assumed:
+        lines.append(f"Sizes that the model leaves open are {OPEN_SIZE} here: give shapes for others")
     return lines + [f"FLOPs are a lower bound: {caveat}" for caveat in report.caveats]

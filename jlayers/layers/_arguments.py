@@ -1,4 +1,7 @@
-"""Checks of arguments and inputs that the layers share; each error says what was expected and received."""
+"""Checks of arguments and inputs that the layers share.
+
+They raise without the name of the layer, which `@layer` adds.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,27 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jlayers import constraints as _constraints
+from jlayers import initializers as _initializers
+from jlayers import regularizers as _regularizers
+from jlayers.core.errors import refused
 from jlayers.core.registry import nearest
-from jlayers.core.shapes import describe
 
 __all__ = [
     "DataFormat",
+    "above_zero",
     "axis_of",
     "channels_at_edge",
     "choice",
     "fraction",
+    "look_up",
     "need_features",
     "need_floating",
     "need_rank",
+    "not_negative",
     "per_axis",
     "positive",
+    "refused_argument",
     "reshaped_to",
     "spatial_shape",
 ]
@@ -34,66 +44,95 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def positive(layer: str, name: str, value: int) -> int:
+def refused_argument(name: str, value: Any, expected: str, instead: str = "") -> ValueError:
+    """The error for an argument whose name is a value, as in the checks below."""
+    received: dict[str, Any] = {name: value}
+    return refused(ValueError, f"expected {name} {expected}", instead=instead, **received)
+
+
+def positive(name: str, value: int) -> int:
     if not _is_int(value) or value < 1:
-        raise ValueError(f"{layer}: expected {name} to be a positive whole number, received {name}={value!r}")
+        raise refused_argument(name, value, "to be a positive whole number")
     return value
 
 
-def fraction(layer: str, name: str, value: float) -> float:
+def above_zero(name: str, value: float) -> float:
+    if not value > 0:
+        raise refused_argument(name, value, "> 0")
+    return value
+
+
+def not_negative(name: str, value: float) -> float:
+    if not value >= 0:
+        raise refused_argument(name, value, ">= 0")
+    return value
+
+
+def fraction(name: str, value: float) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise ValueError(
-            f"{layer}: expected {name} between 0 and 1, received {name}={value!r}"
-            + ("; it is the fraction to drop, not per cent" if name == "rate" else "")
-        )
+        instead = "it is the fraction to drop, not per cent" if name == "rate" else ""
+        raise refused_argument(name, value, "between 0 and 1", instead)
     return value
 
 
-def choice(layer: str, name: str, value: Any, valid: Sequence[str]) -> Any:
+def choice(name: str, value: Any, valid: Sequence[str]) -> Any:
     if value not in valid:
-        raise ValueError(
-            f"{layer}: expected {name} out of {', '.join(map(repr, valid))}, received {name}={value!r}: "
-            f"{nearest(value, valid)}"
+        close = nearest(value, valid)
+        raise refused_argument(
+            name,
+            value,
+            f"out of {', '.join(map(repr, valid))}",
+            instead=close if close.endswith("?") else "",
         )
     return value
 
 
-def per_axis(layer: str, name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
+def per_axis(name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
     """One whole number per spatial axis, from one for all or a sequence."""
     values = (value,) * rank if _is_int(value) else value
     fits = isinstance(values, (tuple, list)) and len(values) == rank
     if not fits or not all(_is_int(v) and v >= least for v in values):
         several = f", or {rank} of them" if rank > 1 else ""
-        raise ValueError(
-            f"{layer}: expected {name} to be a whole number of at least {least}{several}, "
-            f"received {name}={value!r}"
-        )
+        raise refused_argument(name, value, f"to be a whole number of at least {least}{several}")
     return tuple(values)
 
 
-def need_floating(layer: str, x: Any) -> None:
+def look_up(
+    *initial_values: Any, regularizers: Sequence[Any] = (), constraints: Sequence[Any] = ()
+) -> list[Any]:
+    """The initializers by name or object, after a check of the names of regularizers and constraints."""
+    for regularizer in regularizers:
+        _regularizers.get(regularizer)
+    _constraints.check(*constraints)
+    return [_initializers.get(value) for value in initial_values]
+
+
+def need_floating(x: Any) -> None:
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(
-            f"{layer}: expected a floating input, received {describe(x)}; convert it with "
-            f"x.astype('float32'), or put an Embedding before if these are indices"
+        raise refused(
+            TypeError,
+            "expected a floating input",
+            x,
+            instead="convert it with x.astype('float32'), or put an Embedding before if these are indices",
         )
 
 
-def need_rank(layer: str, x: Any, rank: int, shape: str) -> None:
+def need_rank(x: Any, rank: int, shape: str) -> None:
     if len(x.shape) != rank:
-        missing = "; the batch dimension may be missing: add one with x[None]"
-        raise ValueError(
-            f"{layer}: expected an input of {rank} dimensions {shape}, received {describe(x)}"
-            + (missing if len(x.shape) == rank - 1 else "")
+        missing = "the batch dimension may be missing: add one with x[None]"
+        raise refused(
+            ValueError,
+            f"expected an input of {rank} dimensions {shape}",
+            x,
+            instead=missing if len(x.shape) == rank - 1 else "",
         )
 
 
-def need_features(layer: str, x: Any, axis: int, size: int, what: str) -> None:
+def need_features(x: Any, axis: int, size: int, what: str) -> None:
     """The parameters were made for `size` of them; the data must have as many."""
     if x.shape[axis] != size:
-        raise ValueError(
-            f"{layer}: expected {size} {what} (axis {axis}), for which the parameters were made, "
-            f"received {describe(x)}"
+        raise refused(
+            ValueError, f"expected {size} {what} (axis {axis}), for which the parameters were made", x
         )
 
 
@@ -104,15 +143,14 @@ def spatial_shape(rank: int, data_format: str | None = None) -> str:
     return f"(batch, {_SPATIAL[rank]}, channels)"
 
 
-def axis_of(layer: str, x: Any, axis: int) -> int:
+def axis_of(x: Any, axis: int) -> int:
     """`axis` counted from the front."""
-    if not -len(x.shape) <= axis < len(x.shape):
-        rank = len(x.shape)
-        raise ValueError(
-            f"{layer}: expected an axis from {-rank} to {rank - 1}, which the input has, "
-            f"received axis={axis}, {describe(x)}"
+    rank = len(x.shape)
+    if not -rank <= axis < rank:
+        raise refused(
+            ValueError, f"expected an axis from {-rank} to {rank - 1}, which the input has", x, axis=axis
         )
-    return axis % len(x.shape)
+    return axis % rank
 
 
 def reshaped_to(x: Any, vector: Any, axes: Sequence[int]) -> Any:
@@ -123,14 +161,12 @@ def reshaped_to(x: Any, vector: Any, axes: Sequence[int]) -> Any:
     return vector.astype(x.dtype).reshape(shape)
 
 
-def channels_at_edge(
-    layer: str, data_format: str | None
-) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def channels_at_edge(data_format: str | None) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """Functions that move the channels to the end on the way in and back on the way out.
 
     The first takes arrays and shape structs alike.
     """
-    choice(layer, "data_format", data_format or "channels_last", ("channels_last", "channels_first"))
+    choice("data_format", data_format or "channels_last", ("channels_last", "channels_first"))
     if data_format != "channels_first":
         return lambda x: x, lambda y: y
 

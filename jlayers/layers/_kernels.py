@@ -1,18 +1,15 @@
-"""The kernels inside any layer, and the layer in its frozen state but open to what is learned about them."""
+"""The kernels inside any layer, for wrappers that change them on their way in."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 
 from jlayers.core.layer import Layer, join
-from jlayers.core.lifting import lift
-from jlayers.core.precision import precise_in
 
-__all__ = ["find_kernels", "halted", "is_kernel", "standing"]
+__all__ = ["find_kernels", "is_kernel", "without_gradient"]
 
 
 def is_kernel(name: str) -> bool:
@@ -35,43 +32,13 @@ def find_kernels(
             yield where, value, stacked
 
 
-def halted(layer: Layer, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters without gradient where the layer is frozen."""
+def without_gradient(layer: Layer, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a layer, without a gradient to those of its frozen parts."""
     return {
-        name: halted(layer.children[name], value)
+        name: without_gradient(layer.children[name], value)
         if name in layer.children
         else jax.lax.stop_gradient(value)
         if "" in layer.frozen
         else value
         for name, value in params.items()
     }
-
-
-def standing(layer: Layer) -> Layer:
-    """The layer with what is frozen in it in inference mode, but open to gradients.
-
-    A frozen layer stops the gradient to all its parameters. That would stop it, too, on its way to what a
-    wrapper adds to a kernel; so the wrapper takes this one, and stops what is frozen itself: see `halted`.
-    """
-    if not layer.frozen:
-        return layer
-    thawed = layer.with_frozen(())
-    if layer.frozen == {path for path, _ in layer.walk()}:
-        return dataclasses.replace(thawed, apply=_inference(thawed.apply))
-    if not layer.wire:
-        return layer
-    children = {name: standing(child) for name, child in layer.children.items()}
-    init, apply = lift(*layer.wire(children), layer.spec.name, container=True)
-    if "" in layer.precision:
-        init, apply = precise_in(init, apply, layer.precision[""], children)
-    return dataclasses.replace(thawed, init=init, apply=apply, children=children)
-
-
-def _inference(apply: Callable[..., Any]) -> Callable[..., Any]:
-    def standing_apply(
-        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
-    ) -> tuple[Any, Any]:
-        output, moved = apply(params, state, *inputs, key=key, train=False)
-        return output, state if train else moved
-
-    return standing_apply

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import expand, joint, with_mask
 from jlayers.core.shapes import describe
@@ -22,15 +23,13 @@ from jlayers.layers._arguments import axis_of, need_floating
 __all__ = ["Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"]
 
 
-def _several(type_name: str, inputs: Sequence[Any], exactly: int | None = None) -> list[Any]:
+def _several(inputs: Sequence[Any], exactly: int | None = None) -> list[Any]:
     """The inputs, given one by one or in one list."""
     if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)):
         inputs = inputs[0]
     if not inputs or (exactly and len(inputs) != exactly):
-        raise ValueError(
-            f"{type_name}: expected {exactly or 'some'} inputs, received {len(inputs)}: "
-            f"{describe(list(inputs)) or 'none'}"
-        )
+        given = f"{len(inputs)}: {describe(list(inputs)) or 'none'}"
+        raise refused(ValueError, f"expected {exactly or 'some'} inputs, received {given}")
     return list(inputs)
 
 
@@ -39,21 +38,20 @@ def _agree(sizes: Sequence[Any]) -> bool:
     return len({d for d in sizes if isinstance(d, int)}) <= 1
 
 
-def _check_broadcast(type_name: str, inputs: Sequence[Any]) -> None:
+def _check_broadcast(inputs: Sequence[Any]) -> None:
     ranks = {len(x.shape) for x in inputs}
     shapes = [(*x.shape[:1], *(1,) * (max(ranks) - len(x.shape)), *x.shape[1:]) for x in inputs]
     sides = list(zip(*shapes, strict=True))
     if sides and not (_agree(sides[0]) and all(_agree([d for d in side if d != 1]) for side in sides[1:])):
-        raise ValueError(
-            f"{type_name}: expected inputs of one batch size whose other sizes are equal or 1, "
-            f"received {describe(list(inputs))}"
+        raise refused(
+            ValueError, "expected inputs of one batch size whose other sizes are equal or 1", list(inputs)
         )
     if 0 in ranks and len(ranks) > 1:
-        raise ValueError(f"{type_name}: expected inputs with a batch, received {describe(list(inputs))}")
+        raise refused(ValueError, "expected inputs with a batch", list(inputs))
 
 
 def _merge(
-    type_name: str, combine: Callable[[list[jax.Array]], jax.Array], exactly: int | None = None
+    combine: Callable[[list[jax.Array]], jax.Array], exactly: int | None = None
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The pair of a layer that combines elements; smaller ranks gain axes of size 1 after the batch.
 
@@ -61,12 +59,12 @@ def _merge(
     """
 
     def init(key: Any, *inputs: Any) -> dict[str, Any]:
-        _check_broadcast(type_name, _several(type_name, inputs, exactly))
+        _check_broadcast(_several(inputs, exactly))
         return {}
 
     def apply(params: Any, *inputs: Any, mask: Any) -> Any:
-        xs, masks = (_several(type_name, values, exactly) for values in (inputs, mask))
-        _check_broadcast(type_name, xs)
+        xs, masks = (_several(values, exactly) for values in (inputs, mask))
+        _check_broadcast(xs)
         rank = max(x.ndim for x in xs)
 
         def aligned(value: Any, x: Any) -> Any:
@@ -96,7 +94,7 @@ def Add():
     >>> jl.Add().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
     [[11.0, 22.0]]
     """
-    return _merge("Add", _total)
+    return _merge(_total)
 
 
 @layer
@@ -112,7 +110,7 @@ def Subtract():
     >>> jl.Subtract().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
     [[-9.0, -18.0]]
     """
-    return _merge("Subtract", lambda xs: xs[0] - xs[1], exactly=2)
+    return _merge(lambda xs: xs[0] - xs[1], exactly=2)
 
 
 @layer
@@ -128,7 +126,7 @@ def Multiply():
     >>> jl.Multiply().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
     [[10.0, 40.0]]
     """
-    return _merge("Multiply", lambda xs: functools.reduce(jnp.multiply, xs))
+    return _merge(lambda xs: functools.reduce(jnp.multiply, xs))
 
 
 @layer
@@ -144,7 +142,7 @@ def Average():
     >>> jl.Average().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
     [[5.5, 11.0]]
     """
-    return _merge("Average", lambda xs: _total(xs) / len(xs))
+    return _merge(lambda xs: _total(xs) / len(xs))
 
 
 @layer
@@ -160,7 +158,7 @@ def Maximum():
     >>> jl.Maximum().apply({}, {}, jnp.array([[1.0, 20.0]]), jnp.array([[10.0, 2.0]]))[0].tolist()
     [[10.0, 20.0]]
     """
-    return _merge("Maximum", lambda xs: functools.reduce(jnp.maximum, xs))
+    return _merge(lambda xs: functools.reduce(jnp.maximum, xs))
 
 
 @layer
@@ -176,7 +174,7 @@ def Minimum():
     >>> jl.Minimum().apply({}, {}, jnp.array([[1.0, 20.0]]), jnp.array([[10.0, 2.0]]))[0].tolist()
     [[1.0, 2.0]]
     """
-    return _merge("Minimum", lambda xs: functools.reduce(jnp.minimum, xs))
+    return _merge(lambda xs: functools.reduce(jnp.minimum, xs))
 
 
 @layer
@@ -198,21 +196,18 @@ def Concatenate(axis: int = -1):
     """
 
     def check(inputs: Sequence[Any]) -> int:
-        joined = axis_of("Concatenate", inputs[0], axis)
+        joined = axis_of(inputs[0], axis)
         others = [[d for a, d in enumerate(x.shape) if a != joined] for x in inputs]
         if len({len(x.shape) for x in inputs}) > 1 or not all(map(_agree, zip(*others, strict=True))):
-            raise ValueError(
-                f"Concatenate: expected inputs that differ along axis {joined} alone, "
-                f"received {describe(list(inputs))}"
-            )
+            raise refused(ValueError, f"expected inputs that differ along axis {joined} alone", list(inputs))
         return joined
 
     def init(key: Any, *inputs: Any) -> dict[str, Any]:
-        check(_several("Concatenate", inputs))
+        check(_several(inputs))
         return {}
 
     def apply(params: Any, *inputs: Any, mask: Any) -> Any:
-        xs, masks = _several("Concatenate", inputs), _several("Concatenate", mask)
+        xs, masks = _several(inputs), _several(mask)
         joined = check(xs)
         return with_mask(jnp.concatenate(xs, axis=joined), joined_mask(xs, masks, joined))
 
@@ -248,17 +243,18 @@ def Dot(axes: int | tuple[int, int], normalize: bool = False):
     """
     pair = (axes, axes) if isinstance(axes, int) else tuple(axes)
     if len(pair) != 2 or not all(isinstance(a, int) and a != 0 for a in pair):
-        raise ValueError(f"Dot: expected one axis or two, not 0 (the batch), received axes={axes!r}")
+        raise refused(ValueError, "expected one axis or two, not 0 (the batch)", axes=axes)
 
     def check(inputs: Sequence[Any]) -> tuple[int, int]:
-        a, b = _several("Dot", inputs, exactly=2)
+        a, b = _several(inputs, exactly=2)
         for x in (a, b):
-            need_floating("Dot", x)
-        i, j = axis_of("Dot", a, pair[0]), axis_of("Dot", b, pair[1])
+            need_floating(x)
+        i, j = axis_of(a, pair[0]), axis_of(b, pair[1])
         if 0 in (i, j) or not _agree([a.shape[i], b.shape[j]]) or not _agree([a.shape[0], b.shape[0]]):
-            raise ValueError(
-                f"Dot: expected one batch size and equal sizes along axes={pair!r} (the batch is no axis), "
-                f"received {describe([a, b])}"
+            raise refused(
+                ValueError,
+                f"expected one batch size and equal sizes along axes={pair!r} (the batch is no axis)",
+                [a, b],
             )
         return i, j
 
@@ -271,7 +267,7 @@ def Dot(axes: int | tuple[int, int], normalize: bool = False):
 
     def apply(params: Any, *inputs: Any) -> jax.Array:
         i, j = check(inputs)
-        a, b = _several("Dot", inputs)
+        a, b = _several(inputs)
         if normalize:
             a, b = unit(a, i), unit(b, j)
         product = lax.dot_general(a, b, (((i,), (j,)), ((0,), (0,))))

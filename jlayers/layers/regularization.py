@@ -10,16 +10,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer, need_key, no_params
 from jlayers.core.lifting import activity_loss
 from jlayers.core.masks import keeps_mask, with_mask
-from jlayers.core.shapes import describe
+from jlayers.core.state import AUX_LOSS
 from jlayers.layers._arguments import (
     DataFormat,
     channels_at_edge,
     fraction,
     need_floating,
     need_rank,
+    not_negative,
     spatial_shape,
 )
 from jlayers.ops.dropout import keep_mask
@@ -49,16 +51,18 @@ def _drop(x: jax.Array, rate: float, key: Any, shape: tuple[int, ...]) -> jax.Ar
     return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
 
 
-def _mask_shape(type_name: str, noise_shape: Sequence[int | None] | None, x: Any) -> tuple[int, ...]:
+def _mask_shape(noise_shape: Sequence[int | None] | None, x: Any) -> tuple[int, ...]:
     """The shape of the mask: that of the input where `noise_shape` leaves it open."""
     if noise_shape is None:
         return x.shape
     pairs = list(zip(noise_shape, x.shape, strict=False))
     fits = all(n in (None, 1) or n == d or not isinstance(d, int) for n, d in pairs)
     if not fits or len(noise_shape) != len(x.shape):
-        raise ValueError(
-            f"{type_name}: expected noise_shape to have 1, None or the input's size for each dimension, "
-            f"received noise_shape={noise_shape!r}, {describe(x)}"
+        raise refused(
+            ValueError,
+            "expected noise_shape to have 1, None or the input's size for each dimension",
+            x,
+            noise_shape=noise_shape,
         )
     return tuple(d if n is None else n for n, d in pairs)
 
@@ -85,28 +89,28 @@ def Dropout(rate: float, noise_shape: tuple[int | None, ...] | None = None):
     >>> sorted(set(y.tolist())), bool(abs(y.mean() - 1) < 0.1)
     ([0.0, 2.0], True)
     """
-    fraction("Dropout", "rate", rate)
+    fraction("rate", rate)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
-        _mask_shape("Dropout", noise_shape, x)
+        _mask_shape(noise_shape, x)
         return {}
 
     @keeps_mask
     def apply(params: Any, x: X, *, key: Any, train: bool) -> X:
         if not train or rate == 0:
             return x
-        need_floating("Dropout", x)
-        return _drop(x, rate, need_key(key), _mask_shape("Dropout", noise_shape, x))
+        need_floating(x)
+        return _drop(x, rate, need_key(key), _mask_shape(noise_shape, x))
 
     return init, apply
 
 
-def _spatial_dropout(type_name: str, rank: int, rate: float, data_format: str | None) -> Any:
-    fraction(type_name, "rate", rate)
-    last, first = channels_at_edge(type_name, data_format)
+def _spatial_dropout(rank: int, rate: float, data_format: str | None) -> Any:
+    fraction("rate", rate)
+    last, first = channels_at_edge(data_format)
 
     def check(x: Any) -> None:
-        need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
+        need_rank(x, rank + 2, spatial_shape(rank, data_format))
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         check(x)
@@ -117,7 +121,7 @@ def _spatial_dropout(type_name: str, rank: int, rate: float, data_format: str | 
         check(x)
         if not train or rate == 0:
             return x
-        need_floating(type_name, x)
+        need_floating(x)
         x = last(x)
         shape = (x.shape[0], *(1,) * rank, x.shape[-1])
         return first(_drop(x, rate, need_key(key), shape))
@@ -144,7 +148,7 @@ def SpatialDropout1D(rate: float):
     >>> bool((y == y[:, :1]).all())
     True
     """
-    return _spatial_dropout("SpatialDropout1D", 1, rate, None)
+    return _spatial_dropout(1, rate, None)
 
 
 @layer
@@ -167,7 +171,7 @@ def SpatialDropout2D(rate: float, data_format: DataFormat | None = None):
     >>> bool((y == y[:, :1, :1]).all())
     True
     """
-    return _spatial_dropout("SpatialDropout2D", 2, rate, data_format)
+    return _spatial_dropout(2, rate, data_format)
 
 
 @layer
@@ -190,7 +194,7 @@ def SpatialDropout3D(rate: float, data_format: DataFormat | None = None):
     >>> bool((y == y[:, :1, :1, :1]).all())
     True
     """
-    return _spatial_dropout("SpatialDropout3D", 3, rate, data_format)
+    return _spatial_dropout(3, rate, data_format)
 
 
 @layer
@@ -216,18 +220,18 @@ def AlphaDropout(rate: float, noise_shape: tuple[int | None, ...] | None = None)
     >>> bool(abs(y.mean()) < 0.05), bool(abs(y.std() - 1) < 0.05)
     (True, True)
     """
-    fraction("AlphaDropout", "rate", rate)
+    fraction("rate", rate)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
-        _mask_shape("AlphaDropout", noise_shape, x)
+        _mask_shape(noise_shape, x)
         return {}
 
     @keeps_mask
     def apply(params: Any, x: X, *, key: Any, train: bool) -> X:
         if not train or rate == 0:
             return x
-        need_floating("AlphaDropout", x)
-        shape = _mask_shape("AlphaDropout", noise_shape, x)
+        need_floating(x)
+        shape = _mask_shape(noise_shape, x)
         key = need_key(key)
         if rate == 1:
             return jnp.zeros_like(x)
@@ -259,16 +263,14 @@ def GaussianDropout(rate: float):
     >>> round(float(y.std()), 1)
     0.5
     """
-    if fraction("GaussianDropout", "rate", rate) == 1:
-        raise ValueError(
-            f"GaussianDropout: expected a rate below 1, where the noise is infinite, received rate={rate!r}"
-        )
+    if fraction("rate", rate) == 1:
+        raise refused(ValueError, "expected a rate below 1, where the noise is infinite", rate=rate)
 
     @keeps_mask
     def apply(params: Any, x: X, *, key: Any, train: bool) -> X:
         if not train or rate == 0:
             return x
-        need_floating("GaussianDropout", x)
+        need_floating(x)
         noise = jax.random.normal(need_key(key), x.shape, x.dtype)
         return x * (1 + math.sqrt(rate / (1 - rate)) * noise)
 
@@ -294,13 +296,13 @@ def GaussianNoise(stddev: float):
     (3,)
     """
     if stddev < 0:
-        raise ValueError(f"GaussianNoise: expected stddev >= 0, received stddev={stddev!r}")
+        raise refused(ValueError, "expected stddev >= 0", stddev=stddev)
 
     @keeps_mask
     def apply(params: Any, x: X, *, key: Any, train: bool) -> X:
         if not train or stddev == 0:
             return x
-        need_floating("GaussianNoise", x)
+        need_floating(x)
         return x + stddev * jax.random.normal(need_key(key), x.shape, x.dtype)
 
     return no_params, apply
@@ -326,16 +328,15 @@ def ActivityRegularization(l1: float = 0.0, l2: float = 0.0):
     >>> float(state["aux_loss"])
     1.5
     """
-    for name, value in {"l1": l1, "l2": l2}.items():
-        if value < 0:
-            raise ValueError(f"ActivityRegularization: expected {name} >= 0, received {name}={value!r}")
+    not_negative("l1", l1)
+    not_negative("l2", l2)
     penalty = l1_l2(l1, l2)
 
     def init(key: Any, x: Any) -> Any:
-        return {}, {"aux_loss": jnp.zeros((), jnp.float32)}
+        return {}, {AUX_LOSS: jnp.zeros((), jnp.float32)}
 
     def apply(params: Any, x: Any, *, state: Any, mask: Any) -> Any:
         output = with_mask(x, mask)
-        return output, {**state, "aux_loss": activity_loss(penalty, output)}
+        return output, {**state, AUX_LOSS: activity_loss(penalty, output)}
 
     return init, apply

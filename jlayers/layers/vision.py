@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import activations, constraints, initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer, need_key
 from jlayers.core.masks import keeps_mask
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
-from jlayers.core.shapes import describe, param_dtype, wide_dtype
+from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import (
     DataFormat,
     axis_of,
@@ -73,22 +74,25 @@ def PatchEmbedding(
     >>> embed.apply(params, state, jax.numpy.ones((2, 32, 32, 3)))[0].shape
     (2, 16, 64)
     """
-    patch = per_axis("PatchEmbedding", "patch_size", patch_size, 2)
-    positive("PatchEmbedding", "units", units)
+    patch = per_axis("patch_size", patch_size, 2)
+    positive("units", units)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
     for regularizer in (kernel_regularizer, bias_regularizer):
         regularizers.get(regularizer)
     constraints.check(kernel_constraint, bias_constraint)
-    last, _ = channels_at_edge("PatchEmbedding", data_format)
+    last, _ = channels_at_edge(data_format)
 
     def checked(x: Any) -> Any:
-        need_rank("PatchEmbedding", x, 4, spatial_shape(2, data_format))
-        need_floating("PatchEmbedding", x)
+        need_rank(x, 4, spatial_shape(2, data_format))
+        need_floating(x)
         sizes = zip(last(x).shape[1:3], patch, strict=True)
         if any(isinstance(size, int) and (size % side or size < side) for size, side in sizes):
-            raise ValueError(
-                f"PatchEmbedding: expected height and width to be multiples of the patch's, received "
-                f"patch_size={patch_size!r}, {describe(x)}; pad, crop or resize the images"
+            raise refused(
+                ValueError,
+                "expected height and width to be multiples of the patch's",
+                x,
+                patch_size=patch_size,
+                instead="pad, crop or resize the images",
             )
         return last(x)
 
@@ -103,7 +107,7 @@ def PatchEmbedding(
     def apply(params: Any, x: jax.Array) -> jax.Array:
         x = checked(x)
         kernel = params["kernel"].astype(x.dtype)
-        need_features("PatchEmbedding", x, -1, kernel.shape[-2], "channels")
+        need_features(x, -1, kernel.shape[-2], "channels")
         batch, height, width, channels = x.shape
         rows, columns = height // patch[0], width // patch[1]
         cells = x.reshape(batch, rows, patch[0], columns, patch[1], channels)
@@ -135,18 +139,18 @@ def DropPath(rate: float):
     >>> sorted(set(y.sum(axis=1).tolist()))
     [0.0, 6.0]
     """
-    fraction("DropPath", "rate", rate)
+    fraction("rate", rate)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
-        axis_of("DropPath", x, 0)
+        axis_of(x, 0)
         return {}
 
     @keeps_mask
     def apply(params: Any, x: Float[Array, "batch ..."], *, key: Any, train: bool) -> Any:
-        axis_of("DropPath", x, 0)
+        axis_of(x, 0)
         if not train or rate == 0:
             return x
-        need_floating("DropPath", x)
+        need_floating(x)
         shape = (x.shape[0], *(1,) * (x.ndim - 1))
         keep = jnp.broadcast_to(jax.random.bernoulli(need_key(key), 1 - rate, shape), x.shape)
         return jnp.zeros_like(x) if rate == 1 else jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
@@ -184,14 +188,14 @@ def LayerScale(
     constraints.check(gamma_constraint)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
-        need_floating("LayerScale", x)
-        channels = x.shape[axis_of("LayerScale", x, -1)]
+        need_floating(x)
+        channels = x.shape[axis_of(x, -1)]
         return {"gamma": jnp.full((channels,), initial, param_dtype(x))}
 
     @keeps_mask
     def apply(params: Any, x: Float[Array, "... channels"]) -> Float[Array, "... channels"]:
-        need_floating("LayerScale", x)
-        need_features("LayerScale", x, axis_of("LayerScale", x, -1), params["gamma"].shape[0], "channels")
+        need_floating(x)
+        need_features(x, axis_of(x, -1), params["gamma"].shape[0], "channels")
         return x * reshaped_to(x, params["gamma"], [-1])
 
     return init, apply
@@ -240,17 +244,17 @@ def SqueezeExcite(
     >>> params["reduce_kernel"].shape, params["expand_kernel"].shape
     ((32, 8), (8, 32))
     """
-    positive("SqueezeExcite", "reduction", reduction)
+    positive("reduction", reduction)
     activate, gate = activations.get(activation), activations.get(gate_activation)
     make_reduce, make_expand = initializers.get(reduce_initializer), initializers.get(expand_initializer)
     for regularizer in (reduce_regularizer, expand_regularizer):
         regularizers.get(regularizer)
     constraints.check(reduce_constraint, expand_constraint)
-    last, first = channels_at_edge("SqueezeExcite", data_format)
+    last, first = channels_at_edge(data_format)
 
     def checked(x: Any) -> Any:
-        need_rank("SqueezeExcite", x, 4, spatial_shape(2, data_format))
-        need_floating("SqueezeExcite", x)
+        need_rank(x, 4, spatial_shape(2, data_format))
+        need_floating(x)
         return last(x)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
@@ -271,7 +275,7 @@ def SqueezeExcite(
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
         x = checked(x)
-        need_features("SqueezeExcite", x, -1, params["reduce_kernel"].shape[0], "channels")
+        need_features(x, -1, params["reduce_kernel"].shape[0], "channels")
         mean = jnp.mean(x.astype(wide_dtype(x.dtype)), axis=(1, 2)).astype(x.dtype)
         factors = dense(params, "expand", dense(params, "reduce", mean, activate), gate)
         return first(x * factors[:, None, None, :])

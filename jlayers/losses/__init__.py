@@ -1,8 +1,8 @@
 """Losses by Keras's names: a loss is a pure function `f(y_true, y_pred)` that gives one value per sample.
 
 The training step takes the mean over the real samples. As in Keras, a loss of numbers averages over the
-last axis and a loss of classes runs along it. Unlike Keras, targets and predictions must have equal shapes:
-nothing is squeezed, expanded or broadcast.
+last axis and a loss of classes runs along it. Targets and predictions must have equal shapes: they are never
+broadcast. In training, targets of shape `(batch,)` are given the axis of predictions `(batch, 1)`.
 
 >>> import jax.numpy as jnp, jlayers as jl
 >>> mse = jl.losses.get("mse")
@@ -11,14 +11,14 @@ nothing is squeezed, expanded or broadcast.
 """
 
 from jlayers.losses import classification, embeddings, overlap, regression, sequences
-from jlayers.losses.base import LossLike, get, register, registry
+from jlayers.losses.base import Loss, LossLike, get, register, registry
 from jlayers.losses.classification import *
 from jlayers.losses.embeddings import *
 from jlayers.losses.overlap import *
 from jlayers.losses.regression import *
 from jlayers.losses.sequences import *
 
-__all__ = ["LossLike", "get", "register", "registry"]
+__all__ = ["Loss", "LossLike", "get", "register", "registry"]
 __all__ += classification.__all__
 __all__ += embeddings.__all__
 __all__ += overlap.__all__

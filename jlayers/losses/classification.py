@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -14,7 +14,6 @@ from jlayers.losses.base import (
     EPSILON,
     Loss,
     Values,
-    aligned,
     along_last,
     class_numbers,
     elementwise,
@@ -40,15 +39,40 @@ __all__ = [
 def _log_probabilities(y_pred: Any, from_logits: bool, axis: int) -> Any:
     if from_logits:
         return jax.nn.log_softmax(y_pred, axis)
-    return _log_clipped(y_pred / y_pred.sum(axis, keepdims=True))
+    return _log_clipped(y_pred / _nonzero(y_pred.sum(axis, keepdims=True)))
 
 
 def _log_normalized_at(y_pred: Any, labels: Any, axis: int) -> Any:
-    return _log_clipped(pick(y_pred, labels, axis) / y_pred.sum(axis))
+    return _log_clipped(pick(y_pred, labels, axis) / _nonzero(y_pred.sum(axis)))
+
+
+def _nonzero(total: Any) -> Any:
+    return jnp.where(total == 0, 1.0, total)
 
 
 def _log_clipped(p: Any) -> Any:
     return jnp.log(jnp.clip(p, EPSILON, 1.0 - EPSILON))
+
+
+def _weighed(t: Any, log_p: Any) -> Any:
+    """`t * log_p`, and 0 where a class of no probability is not wanted: 0 times minus infinity is NaN."""
+    return t * jnp.where((t == 0) & (log_p == -jnp.inf), 0.0, log_p)
+
+
+def _focus(wrong: Any, gamma: float) -> Any:
+    """`wrong**gamma` with a finite gradient at 0, which a power below 1 does not have."""
+    return jnp.maximum(wrong, EPSILON) ** gamma
+
+
+def _sigmoid_link(from_logits: bool) -> dict[str, Any]:
+    """What a loss of yes-or-no targets says of its predictions."""
+    return {"from_logits": from_logits} | ({"link": jax.nn.sigmoid} if from_logits else {})
+
+
+def _softmax_link(from_logits: bool, axis: int = -1) -> dict[str, Any]:
+    """What a loss of classes says of its predictions."""
+    softmax = functools.partial(jax.nn.softmax, axis=axis)
+    return {"from_logits": from_logits} | ({"link": softmax} if from_logits else {})
 
 
 def _check_smoothing(name: str, label_smoothing: float) -> None:
@@ -74,26 +98,22 @@ def BinaryCrossentropy(from_logits: bool = False, label_smoothing: float = 0.0, 
     [0.6931, 0.6931]
     """
     _check_smoothing("BinaryCrossentropy", label_smoothing)
-    values = _binary_values(from_logits, label_smoothing)
 
-    def loss(y_true: Any, y_pred: Any) -> Values:
-        each = values(*aligned(y_true, y_pred))
-        return each.mean(axis) if each.ndim > 1 else each
-
-    loss.check = _check_probabilities  # type: ignore[attr-defined]
-    return loss
-
-
-def _binary_values(from_logits: bool, label_smoothing: float) -> Callable[[Any, Any], Any]:
     def values(t: Any, p: Any) -> Any:
-        if label_smoothing:
-            t = t * (1.0 - label_smoothing) + 0.5 * label_smoothing
-        if from_logits:
-            return optax.losses.sigmoid_binary_cross_entropy(p, t)
-        p = jnp.clip(p, EPSILON, 1.0 - EPSILON)
-        return -(t * jnp.log(p) + (1.0 - t) * jnp.log(1.0 - p))
+        return _binary(_smoothed(t, label_smoothing), p, from_logits)
 
-    return values
+    return elementwise(values, axis, check=_check_shares, **_sigmoid_link(from_logits))
+
+
+def _smoothed(t: Any, label_smoothing: float) -> Any:
+    return t * (1.0 - label_smoothing) + 0.5 * label_smoothing if label_smoothing else t
+
+
+def _binary(t: Any, p: Any, from_logits: bool) -> Any:
+    if from_logits:
+        return optax.losses.sigmoid_binary_cross_entropy(p, t)
+    p = jnp.clip(p, EPSILON, 1.0 - EPSILON)
+    return -(t * jnp.log(p) + (1.0 - t) * jnp.log(1.0 - p))
 
 
 @registry.factory()
@@ -121,21 +141,17 @@ def BinaryFocalCrossentropy(
     0.6931
     """
     _check_smoothing("BinaryFocalCrossentropy", label_smoothing)
-    plain = _binary_values(False, 0.0)
 
-    def loss(y_true: Any, y_pred: Any) -> Values:
-        t, p = aligned(y_true, y_pred)
-        if label_smoothing:
-            t = t * (1.0 - label_smoothing) + 0.5 * label_smoothing
-        p = jax.nn.sigmoid(p) if from_logits else p
-        right = t * p + (1.0 - t) * (1.0 - p)
-        each = (1.0 - right) ** gamma * plain(t, p)
-        if apply_class_balancing:
-            each = each * (t * alpha + (1.0 - t) * (1.0 - alpha))
-        return each.mean(axis) if each.ndim > 1 else each
+    def values(t: Any, p: Any) -> Any:
+        t = _smoothed(t, label_smoothing)
+        if from_logits:  # 1 - sigmoid(x) has no digits left for large x, sigmoid(-x) has all of them
+            wrong = t * jax.nn.sigmoid(-p) + (1.0 - t) * jax.nn.sigmoid(p)
+        else:
+            wrong = t * (1.0 - p) + (1.0 - t) * p
+        each = _focus(wrong, gamma) * _binary(t, p, from_logits)
+        return each * (t * alpha + (1.0 - t) * (1.0 - alpha)) if apply_class_balancing else each
 
-    loss.check = _check_probabilities  # type: ignore[attr-defined]
-    return loss
+    return elementwise(values, axis, check=_check_shares, **_sigmoid_link(from_logits))
 
 
 @registry.factory()
@@ -155,13 +171,15 @@ def CategoricalCrossentropy(from_logits: bool = False, label_smoothing: float = 
     """
     _check_smoothing("CategoricalCrossentropy", label_smoothing)
 
-    def loss(y_true: Any, y_pred: Any) -> Values:
-        t, p = aligned(y_true, y_pred)
-        if label_smoothing:
-            t = t * (1.0 - label_smoothing) + label_smoothing / t.shape[axis]
-        return -(t * _log_probabilities(p, from_logits, axis)).sum(axis)
+    def values(t: Any, p: Any) -> Any:
+        t = _shared(t, label_smoothing, axis)
+        return -_weighed(t, _log_probabilities(p, from_logits, axis)).sum(axis)
 
-    return loss
+    return along_last(values, check=_check_shares, **_softmax_link(from_logits, axis))
+
+
+def _shared(t: Any, label_smoothing: float, axis: int) -> Any:
+    return t * (1.0 - label_smoothing) + label_smoothing / t.shape[axis] if label_smoothing else t
 
 
 @registry.factory()
@@ -188,15 +206,13 @@ def CategoricalFocalCrossentropy(
     """
     _check_smoothing("CategoricalFocalCrossentropy", label_smoothing)
 
-    def loss(y_true: Any, y_pred: Any) -> Values:
-        t, p = aligned(y_true, y_pred)
-        if label_smoothing:
-            t = t * (1.0 - label_smoothing) + label_smoothing / t.shape[axis]
-        p = jax.nn.softmax(p, axis) if from_logits else p
-        log_p = _log_probabilities(p, False, axis)
-        return -(alpha * (1.0 - jnp.exp(log_p)) ** gamma * t * log_p).sum(axis)
+    def values(t: Any, p: Any) -> Any:
+        t = _shared(t, label_smoothing, axis)
+        log_p = _log_probabilities(p, from_logits, axis)
+        focus = _focus(-jnp.expm1(log_p), gamma)
+        return -(alpha * focus * _weighed(t, log_p)).sum(axis)
 
-    return loss
+    return along_last(values, check=_check_shares, **_softmax_link(from_logits, axis))
 
 
 @registry.factory()
@@ -223,21 +239,25 @@ def SparseCategoricalCrossentropy(
     [2.3026, 2.3026]
     """
 
-    def loss(y_true: Any, y_pred: Any) -> Values:
+    def values(y_true: Any, y_pred: Any) -> Values:
         labels = class_numbers(y_true, y_pred, axis)
-        classes = y_pred.shape[axis]
         p = y_pred.astype(wide(y_pred.dtype))
-        values = -log_softmax_at(p, labels, axis) if from_logits else -_log_normalized_at(p, labels, axis)
-        values = jnp.where((labels >= 0) & (labels < classes), values, jnp.nan)
-        return values if ignore_class is None else jnp.where(labels == ignore_class, 0.0, values)
+        each = -log_softmax_at(p, labels, axis) if from_logits else -_log_normalized_at(p, labels, axis)
+        each = jnp.where((labels >= 0) & (labels < y_pred.shape[axis]), each, jnp.nan)
+        return each if ignore_class is None else jnp.where(labels == ignore_class, 0.0, each)
+
+    def counts(y_true: Any, y_pred: Any) -> Any:
+        return class_numbers(y_true, y_pred, axis) != ignore_class
 
     def check(y_true: np.ndarray, y_pred: Any) -> None:
         _check_labels(y_true, y_pred.shape[axis], ignore_class)
 
-    loss.check = check  # type: ignore[attr-defined]
-    if ignore_class is not None:
-        loss.counts = lambda y_true, y_pred: class_numbers(y_true, y_pred, axis) != ignore_class  # type: ignore[attr-defined]
-    return loss
+    return Loss(
+        values,
+        counts=None if ignore_class is None else counts,
+        check=check,
+        **_softmax_link(from_logits, axis),
+    )
 
 
 @registry.factory()
@@ -257,16 +277,16 @@ def CategoricalGeneralizedCrossEntropy(q: float = 0.5) -> Loss:
     if not 0 < q < 1:
         raise ValueError(f"CategoricalGeneralizedCrossEntropy: expected q between 0 and 1, received q={q!r}")
 
-    def loss(y_true: Any, y_pred: Any) -> Values:
+    def values(y_true: Any, y_pred: Any) -> Values:
         labels = class_numbers(y_true, y_pred)
-        classes = y_pred.shape[-1]
-        p = y_pred.astype(wide(y_pred.dtype))
-        right = pick(p, labels)
-        values = (1.0 - jnp.maximum(right, EPSILON) ** q) / q
-        return jnp.where((labels >= 0) & (labels < classes), values, jnp.nan)
+        right = pick(y_pred.astype(wide(y_pred.dtype)), labels)
+        each = (1.0 - jnp.maximum(right, EPSILON) ** q) / q
+        return jnp.where((labels >= 0) & (labels < y_pred.shape[-1]), each, jnp.nan)
 
-    loss.check = lambda y_true, y_pred: _check_labels(y_true, y_pred.shape[-1], None)  # type: ignore[attr-defined]
-    return loss
+    def check(y_true: np.ndarray, y_pred: Any) -> None:
+        _check_labels(y_true, y_pred.shape[-1], None)
+
+    return Loss(values, check=check, from_logits=False)
 
 
 @registry.factory("kld", "kullback_leibler_divergence")
@@ -282,12 +302,12 @@ def KLDivergence() -> Loss:
         t, p = jnp.clip(t, EPSILON, 1.0), jnp.clip(p, EPSILON, 1.0)
         return (t * jnp.log(t / p)).sum(-1)
 
-    return along_last(divergence)
+    return along_last(divergence, from_logits=False)
 
 
 def _signs(t: Any) -> Any:
-    """Targets of 0 and 1 as -1 and 1; others as they are."""
-    return jnp.where(jnp.all((t == 0) | (t == 1)), 2.0 * t - 1.0, t)
+    """Targets of 0 as -1; others as they are. Keras looks at all targets of a batch before it does this."""
+    return jnp.where(t == 0, -1.0, t)
 
 
 @registry.factory()
@@ -342,11 +362,11 @@ def _check_labels(y_true: np.ndarray, classes: int, ignore_class: int | None) ->
         )
 
 
-def _check_probabilities(y_true: np.ndarray, y_pred: Any) -> None:
+def _check_shares(y_true: np.ndarray, y_pred: Any) -> None:
     bad = (y_true < 0) | (y_true > 1)
     if bad.any():
         where = np.argwhere(bad)[0].tolist()
         raise ValueError(
-            f"expected targets between 0 and 1 for a binary cross-entropy, received y{where}="
-            f"{y_true[tuple(where)]}; for more than two classes use 'sparse_categorical_crossentropy'"
+            f"expected targets between 0 and 1 for a cross-entropy of shares, received y{where}="
+            f"{y_true[tuple(where)]}; for class numbers use 'sparse_categorical_crossentropy'"
         )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.shapes import describe
-from jlayers.losses.base import Loss, Values, joint, registry, wide
+from jlayers.losses.base import Loss, Values, registry, wide
 
 __all__ = ["Circle"]
 
@@ -36,7 +36,7 @@ def Circle(gamma: float = 80.0, margin: float = 0.4, remove_diagonal: bool = Tru
     [0.423, 0.423, 0.0]
     """
 
-    def loss(y_true: Any, y_pred: Any, mask: Any = None) -> Values:
+    def values(y_true: Any, y_pred: Any, mask: Any) -> Values:
         labels = _labels(y_true, y_pred)
         points = y_pred.astype(wide(y_pred.dtype))
         distances = jnp.maximum(1.0 - points @ points.T, 0.0)
@@ -48,8 +48,10 @@ def Circle(gamma: float = 80.0, margin: float = 0.4, remove_diagonal: bool = Tru
         push = gamma * jnp.maximum(1.0 + margin - distances, 0.0) * (1.0 - margin - distances)
         return jax.nn.softplus(_log_sum(pull, near) + _log_sum(push, far))
 
-    loss.counts = lambda y_true, y_pred, mask=None: loss(y_true, y_pred, mask) > 0  # type: ignore[attr-defined]
-    return joint(loss)
+    def counts(y_true: Any, y_pred: Any, mask: Any) -> Any:
+        return values(y_true, y_pred, mask) > 0
+
+    return Loss(values, counts, across_rows=True)
 
 
 def _log_sum(values: Any, chosen: Any) -> Any:

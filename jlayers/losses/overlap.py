@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jlayers.core.shapes import describe
-from jlayers.losses.base import EPSILON, Loss, Values, aligned, joint, registry
+from jlayers.losses.base import EPSILON, Loss, Values, aligned, registry
 
 __all__ = ["Dice", "Tversky"]
 
@@ -45,33 +45,34 @@ def Dice(axis: int | tuple[int, ...] | None = None) -> Loss:
 
 @registry.factory()
 def Tversky(alpha: float = 0.5, beta: float = 0.5, axis: int | tuple[int, ...] | None = None) -> Loss:
-    """`1 - both / (both + alpha * only y_true + beta * only y_pred)` (Salehi et al. 2017), as in Keras.
+    """`1 - TP / (TP + alpha * FP + beta * FN)` (Salehi et al. 2017).
 
-    Here `both = sum(y_true * y_pred)`. One half and one half give `Dice`.
+    `TP = sum(y_true * y_pred)`, `FP = sum((1 - y_true) * y_pred)`, `FN = sum(y_true * (1 - y_pred))`.
+    One half and one half give `Dice`. Keras up to 3.15 has `alpha` and `beta` the other way round.
 
     Args:
-        alpha: weight of what is in the target alone. (Keras's text says false positives; its code has this.)
-        beta: weight of what is in the prediction alone.
+        alpha: weight of the false positives.
+        beta: weight of the false negatives.
         axis: as in `Dice`.
 
     Raises:
         ValueError: unequal shapes, or an axis that they lack.
 
     >>> import jax.numpy as jnp, jlayers as jl
-    >>> loss = jl.losses.Tversky(alpha=1.0, beta=0.0)
-    >>> loss(jnp.array([[1.0, 1.0, 0.0]]), jnp.array([[1.0, 0.0, 1.0]])).round(4).tolist()
-    [0.5]
+    >>> loss = jl.losses.Tversky(alpha=0.3, beta=0.7)  # TP 1, FP 1, FN 2
+    >>> round(float(loss(jnp.array([[1.0, 0.0, 1.0, 1.0]]), jnp.array([[1.0, 1.0, 0.0, 0.0]]))[0]), 5)
+    0.62963
     """
 
     def score(t: Any, p: Any, total: Callable[[Any], Any]) -> Any:
         both = total(t * p)
-        return 1.0 - both / (both + alpha * total((1.0 - p) * t) + beta * total(p * (1.0 - t)) + EPSILON)
+        return 1.0 - both / (both + alpha * total(p * (1.0 - t)) + beta * total((1.0 - p) * t) + EPSILON)
 
     return _overlap("Tversky", axis, score)
 
 
 def _overlap(name: str, axis: int | tuple[int, ...] | None, score: Callable[..., Any]) -> Loss:
-    def loss(y_true: Any, y_pred: Any, mask: Any = None) -> Values:
+    def values(y_true: Any, y_pred: Any, mask: Any) -> Values:
         t, p = aligned(y_true, y_pred)
         given = range(t.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
         if any(not -t.ndim <= a < t.ndim for a in given):
@@ -82,8 +83,8 @@ def _overlap(name: str, axis: int | tuple[int, ...] | None, score: Callable[...,
         if 0 in along and mask is not None:
             real = mask.reshape(-1, *(1,) * (t.ndim - 1)) > 0
             t, p = jnp.where(real, t, 0.0), jnp.where(real, p, 0.0)
-        values = score(t, p, lambda v: v.sum(along, keepdims=True))
-        values = values.squeeze(tuple(a for a in along if a > 0))
-        return jnp.broadcast_to(values, (t.shape[0], *values.shape[1:]))
+        each = score(t, p, lambda v: v.sum(along, keepdims=True))
+        each = each.squeeze(tuple(a for a in along if a > 0))
+        return jnp.broadcast_to(each, (t.shape[0], *each.shape[1:]))
 
-    return joint(loss)
+    return Loss(values, across_rows=True, from_logits=False)

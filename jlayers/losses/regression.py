@@ -114,7 +114,9 @@ def CosineSimilarity(axis: int = -1) -> Loss:
     [-1.0]
     """
 
-    def unit(x: Any) -> Any:  # Keras's floor under the squared norm
-        return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis, keepdims=True), EPSILON**2))
+    def unit(x: Any) -> Any:
+        top = jax.lax.stop_gradient(jnp.abs(x).max(axis, keepdims=True, initial=0.0))
+        x = x / jnp.maximum(top, 1.0)  # squares of large numbers overflow
+        return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis, keepdims=True), EPSILON**2))  # as Keras
 
     return along_last(lambda t, p: -(unit(t) * unit(p)).sum(axis))

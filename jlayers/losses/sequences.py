@@ -31,7 +31,7 @@ def CTC() -> Loss:
     0.75
     """
 
-    def loss(y_true: Any, y_pred: Any) -> Values:
+    def values(y_true: Any, y_pred: Any) -> Values:
         if jnp.issubdtype(y_true.dtype, jnp.floating):
             raise TypeError(
                 f"CTC: expected labels of an integer dtype, received y_true={describe(y_true)}; convert them "
@@ -48,4 +48,4 @@ def CTC() -> Loss:
         frames = jnp.zeros(logits.shape[:2], logits.dtype)
         return optax.losses.ctc_loss(logits, frames, y_true.astype(jnp.int32), behind)
 
-    return loss
+    return Loss(values)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlayers.losses.base import aligned, class_numbers
+from jlayers.losses.base import Loss, aligned, class_numbers
 from jlayers.metrics.base import Metric, mean_of, registry
 
 __all__ = [
@@ -74,7 +74,7 @@ def Accuracy(name: str | None = None) -> Metric:
             return _sparse(y_true, y_pred)
         return _categorical(y_true, y_pred)
 
-    return mean_of(hits)
+    return mean_of(Loss(hits))
 
 
 @registry.factory()
@@ -87,7 +87,7 @@ def BinaryAccuracy(threshold: float = 0.5, name: str | None = None) -> Metric:
     >>> float(jl.metrics.BinaryAccuracy(threshold=0.0)(jnp.array([[1.0]]), jnp.array([[0.2]])))
     1.0
     """
-    return mean_of(lambda y_true, y_pred: _binary(y_true, y_pred, threshold))
+    return mean_of(Loss(lambda y_true, y_pred: _binary(y_true, y_pred, threshold)))
 
 
 @registry.factory()
@@ -98,7 +98,7 @@ def CategoricalAccuracy(name: str | None = None) -> Metric:
     >>> float(jl.metrics.CategoricalAccuracy()(jnp.array([[0.0, 1.0]]), jnp.array([[0.3, 0.7]])))
     1.0
     """
-    return mean_of(_categorical)
+    return mean_of(Loss(_categorical))
 
 
 @registry.factory()
@@ -109,7 +109,7 @@ def SparseCategoricalAccuracy(name: str | None = None) -> Metric:
     >>> float(jl.metrics.SparseCategoricalAccuracy()(jnp.array([1]), jnp.array([[0.3, 0.7]])))
     1.0
     """
-    return mean_of(_sparse)
+    return mean_of(Loss(_sparse))
 
 
 def _check_k(k: int) -> None:
@@ -132,7 +132,7 @@ def TopKCategoricalAccuracy(k: int = 5, name: str | None = None) -> Metric:
         y_true, y_pred = aligned(y_true, y_pred)
         return _top_k(y_true.argmax(-1), y_pred, k)
 
-    return mean_of(hits)
+    return mean_of(Loss(hits))
 
 
 @registry.factory()
@@ -144,4 +144,4 @@ def SparseTopKCategoricalAccuracy(k: int = 5, name: str | None = None) -> Metric
     1.0
     """
     _check_k(k)
-    return mean_of(lambda y_true, y_pred: _top_k(class_numbers(y_true, y_pred), y_pred, k))
+    return mean_of(Loss(lambda y_true, y_pred: _top_k(class_numbers(y_true, y_pred), y_pred, k)))

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from jlayers.core.registry import Kind, Registry, Spec, snake_case
 from jlayers.core.shapes import describe
+from jlayers.losses.base import as_loss
+from jlayers.metrics.totals import add_sum, value_of, zero
 
 __all__ = [
     "Metric",
@@ -121,28 +123,29 @@ def mean_of(
     >>> float(bias(jnp.zeros((4, 1)), jnp.ones((4, 1))))
     1.0
     """
+    loss = as_loss(function)
 
     def init() -> dict[str, jax.Array]:
-        return {"total": jnp.zeros((), jnp.float32), "count": jnp.zeros((), jnp.float32)}
+        return {"total": zero(), "count": zero()}
 
     def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
-        seen = {"mask": _rows(weight)} if getattr(function, "joint", False) else {}
-        values = function(y_true, y_pred, **seen).astype(jnp.float32)
+        rows = None if weight is None else _rows(weight)
+        values = loss(y_true, y_pred, rows).astype(jnp.float32)
         weight = spread(weight, values)
-        if counts := getattr(function, "counts", None):
-            weight = weight * counts(y_true, y_pred, **seen).astype(jnp.float32)
-        return {"total": acc["total"] + (values * weight).sum(), "count": acc["count"] + weight.sum()}
+        counted = loss.counted(y_true, y_pred, rows)
+        if counted is not None:
+            weight = weight * counted.astype(jnp.float32)
+        values = jnp.where(weight != 0, values * weight, 0.0)
+        return {"total": add_sum(acc["total"], values), "count": add_sum(acc["count"], weight)}
 
     def result(acc: Any) -> jax.Array:
-        return finish(ratio(acc["total"], acc["count"]))
+        return finish(ratio(value_of(acc["total"]), value_of(acc["count"])))
 
     return Metric(init, update, result, direction)
 
 
 def _rows(weight: Any) -> Any:
     """1 for rows of any weight."""
-    if weight is None:
-        return None
     return (weight.reshape(weight.shape[0], -1) != 0).any(1).astype(jnp.float32)
 
 

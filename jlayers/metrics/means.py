@@ -50,12 +50,12 @@ def _from_loss(loss: Callable[..., Any], name: str | None = None, sign: float = 
         function = loss(**arguments)
         if sign == 1.0:
             return mean_of(function, direction="min")
-        return mean_of(lambda y_true, y_pred: sign * function(y_true, y_pred))
+        return mean_of(losses.Loss(lambda y_true, y_pred: sign * function(y_true, y_pred)))
 
     make.__name__ = make.__qualname__ = name or loss.__name__
     make.__doc__ = f"The mean over all samples of the loss `{loss.__name__}`, which see for the arguments."
     own = inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="str | None")
-    make.__signature__ = base.replace(  # type: ignore[attr-defined]
+    vars(make)["__signature__"] = base.replace(
         parameters=[*base.parameters.values(), own], return_annotation=Metric
     )
     make.__annotations__ = {**loss.__annotations__, "name": "str | None", "return": Metric}

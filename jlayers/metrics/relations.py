@@ -98,7 +98,7 @@ def _along(axis: int, function: Callable[..., Any]) -> Metric:
         y, p = aligned(y_true, y_pred)
         return function(y, p, lambda v: v.mean(axis, keepdims=True)).squeeze(axis)
 
-    return mean_of(values)
+    return mean_of(losses.Loss(values))
 
 
 @registry.factory()

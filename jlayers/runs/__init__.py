@@ -1,16 +1,24 @@
 """Runs on disk: the folder of a training run, and weights in safetensors."""
 
 from jlayers.runs.environment import environment
-from jlayers.runs.execute import evaluate_run, predict_run, train_run
 from jlayers.runs.folder import Run
+from jlayers.runs.interruptions import Interrupted
+from jlayers.runs.own_code import OwnCode, OwnCodeError, read_own_code
+from jlayers.runs.restored import RunWarning, evaluate_run, predict_run
+from jlayers.runs.training import train_run
 from jlayers.runs.weights import load_weights, save_weights
 
 __all__ = [
+    "Interrupted",
+    "OwnCode",
+    "OwnCodeError",
     "Run",
+    "RunWarning",
     "environment",
     "evaluate_run",
     "load_weights",
     "predict_run",
+    "read_own_code",
     "save_weights",
     "train_run",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-__all__ = ["environment"]
+__all__ = ["environment", "first_device"]
 
 _PACKAGES = ("jlayers", "jax", "jaxlib", "numpy", "optax")
 _SETTINGS = (
@@ -25,7 +25,7 @@ def environment() -> dict[str, Any]:
     >>> sorted(environment())
     ['device', 'devices', 'platform', 'python', 'settings', 'versions']
     """
-    device = jax.devices()[0]
+    device = first_device()
     return {
         "versions": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
@@ -34,6 +34,23 @@ def environment() -> dict[str, Any]:
         "devices": jax.device_count(),
         "settings": {name: getattr(jax.config, name, None) for name in _SETTINGS},
     }
+
+
+def first_device() -> Any:
+    """The device that JAX computes on by default.
+
+    Raises:
+        ValueError: JAX cannot start on the platform that it was told to use.
+    """
+    try:
+        return jax.devices()[0]
+    except Exception as error:  # JAX raises several types, some without a text
+        wanted = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+        reason = (str(error).splitlines() or ["no such platform here"])[0]
+        raise ValueError(
+            f"JAX cannot start on the platform {wanted!r} ({reason}): unset JAX_PLATFORMS, or install JAX "
+            f"for that platform"
+        ) from error
 
 
 def _version(package: str) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,11 +17,16 @@ import numpy as np
 from jlayers.config.writer import to_yaml
 from jlayers.core.layer import layers
 from jlayers.core.registry import to_data
+from jlayers.core.state import with_new_carries, without_carries
 from jlayers.data import Dataset
+from jlayers.data.dataset import Table
 from jlayers.preprocessing import registry as preprocessors
 from jlayers.runs.curves import draw_curves
 from jlayers.runs.environment import environment
-from jlayers.runs.weights import load_weights, save_weights, write_atomically
+from jlayers.runs.files import damaged, overwrite, read_json, sha256, sweep, write_atomically
+from jlayers.runs.own_code import CODE, OwnCode
+from jlayers.runs.process import has_ended, this_process
+from jlayers.runs.weights import load_weights, read_metadata, save_weights
 
 __all__ = ["Run"]
 
@@ -32,51 +39,89 @@ WEIGHTS = "weights.safetensors"
 SUMMARY = "summary.txt"
 CURVES = "curves.png"
 RESULTS = "results.json"
+HASHED = (CONFIG, DATA, PREPROCESS)  # with the weights, what an evaluation reads
 
 
 class Run:
     """The folder of one training run.
 
-    `config.yaml` is the configuration with all defaults and absolute paths; `environment.json` versions and
-    settings; `data.json` what the data were; `preprocess.json` the preprocessors, if there are any, with what
-    they learned, such as vocabularies; `metrics.jsonl` one line per epoch, written as it ends;
-    `weights.safetensors` the weights, of the last epoch until the training ends; `summary.txt`; `curves.png`;
-    and `results.json` the status (`running`, `completed`, `failed`, `interrupted`) and the final results.
+    - `config.yaml`: the configuration with all defaults and absolute paths
+    - `environment.json`: versions and settings
+    - `data.json`: what the data were
+    - `preprocess.json`: the preprocessors, if there are any, with what they learned, such as vocabularies
+    - `code/`: copies of the files that `--use` named, for people to read; they never run from here
+    - `metrics.jsonl`: one line per epoch, written as the epoch ends
+    - `weights.safetensors`: the weights that the run would keep if it ended now, and their epoch
+    - `summary.txt`, `curves.png`: for people
+    - `results.json`: the status, the final results, the process that trains, hashes of the files
+
+    The status is `running`, `completed`, `failed` or `interrupted`. A run that says `running` and whose
+    process has ended, such as after a power failure, has the status `killed`.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = pathlib.Path(path)
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], config: Mapping[str, Any], summary: str = "") -> Run:
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        config: Mapping[str, Any],
+        summary: str = "",
+        code: Sequence[OwnCode] = (),
+    ) -> Run:
         """A new folder with the configuration in it.
+
+        Args:
+            path: of the folder; those above it are made, too.
+            config: plain data.
+            summary: of the model, for people.
+            code: the user's own files that the configuration needs.
 
         Raises:
             FileExistsError: there is something at `path` already; nothing is touched.
+            NotADirectoryError: something above `path` is no folder, such as a link that leads nowhere.
         """
         run = cls(path)
+        contents = {
+            CONFIG: to_yaml(config).encode(),
+            ENVIRONMENT: _json(environment()),
+            **({SUMMARY: (summary.rstrip() + "\n").encode()} if summary else {}),
+            **{f"{CODE}/{own.name}": own.content for own in code},
+        }
+        _make_folder(run.path.parent)
         try:
-            run.path.mkdir(parents=True)
+            run.path.mkdir()
         except FileExistsError:
             raise FileExistsError(
                 f"{path} is there already, and a run is never written over: choose another folder"
             ) from None
-        write_atomically(run.path / CONFIG, to_yaml(config).encode())
-        run.write_json(ENVIRONMENT, environment())
-        if summary:
-            write_atomically(run.path / SUMMARY, (summary.rstrip() + "\n").encode())
-        run.write_json(RESULTS, {"status": "running"})
+        try:
+            hashes = {own.name: own.sha256 for own in code}
+            run.note(status="running", process=this_process(), **({"code": hashes} if code else {}))
+            if code:
+                (run.path / CODE).mkdir()
+            for name, content in contents.items():
+                write_atomically(run.path / name, content)
+        except BaseException as error:
+            run.fail(error)
+            raise
         return run
 
     @classmethod
     def create_next(
-        cls, parent: str | os.PathLike[str], name: str, config: Mapping[str, Any], summary: str = ""
+        cls,
+        parent: str | os.PathLike[str],
+        name: str,
+        config: Mapping[str, Any],
+        summary: str = "",
+        code: Sequence[OwnCode] = (),
     ) -> Run:
         """A new folder `<parent>/<name>-<n>`, with the first number that is free."""
         number = 1
         while True:
             try:
-                return cls.create(pathlib.Path(parent) / f"{name}-{number}", config, summary)
+                return cls.create(pathlib.Path(parent) / f"{name}-{number}", config, summary, code)
             except FileExistsError:
                 number += 1
 
@@ -86,16 +131,54 @@ class Run:
 
         Raises:
             FileNotFoundError: no run there, or one without weights; with the run's status.
+            ValueError: `results.json` is damaged.
         """
         run = cls(path)
         if not (run.path / CONFIG).is_file():
             raise FileNotFoundError(
                 f"{path} is no run: expected a folder with {CONFIG}, as `jlayers train` makes it"
             )
+        if run.status != "running":
+            sweep(run.path)
         if not (run.path / WEIGHTS).is_file():
-            status = run.results().get("status", "unknown")
-            raise FileNotFoundError(f"{path} holds no {WEIGHTS}: the run's status is {status!r}")
+            reason = run.results().get("reason")
+            because = f" ({reason})" if reason else ""
+            raise FileNotFoundError(f"{path} holds no {WEIGHTS}: the run's status is {run.status!r}{because}")
         return run
+
+    @property
+    def status(self) -> str:
+        """`running`, `completed`, `failed`, `interrupted` or `killed`; `unknown` for a run without one."""
+        results = self.results()
+        status = str(results.get("status", "unknown"))
+        return "killed" if status == "running" and has_ended(results.get("process")) else status
+
+    @property
+    def code(self) -> dict[str, str]:
+        """The user's own files that the run was trained with, by name, with their SHA-256."""
+        return dict(self.results().get("code", {}))
+
+    def kept_code(self, name: str) -> pathlib.Path:
+        """The path of the run's copy of one of those files."""
+        return self.path / CODE / name
+
+    def changes(self) -> list[str]:
+        """The run's files that are no longer as the training left them."""
+        hashes = self.results().get("files", {})
+        return [name for name, known in hashes.items() if self._hash(name) != known]
+
+    def _hash(self, name: str) -> str | None:
+        path = self.path / name
+        return sha256(path.read_bytes()) if path.is_file() else None
+
+    def other_versions(self) -> list[str]:
+        """What has another version now than when the run was trained, such as `jax 0.10.0, now 0.10.2`."""
+        path = self.path / ENVIRONMENT
+        then = read_json(path).get("versions", {}) if path.is_file() else {}
+        now = environment()["versions"]
+        return [
+            f"{name} {then[name]}, now {now[name]}" for name in now if then.get(name, now[name]) != now[name]
+        ]
 
     @property
     def config(self) -> pathlib.Path:
@@ -110,13 +193,27 @@ class Run:
             os.fsync(file.fileno())
 
     def history(self) -> dict[str, list[float]]:
-        """The results of all epochs, a list for each."""
+        """The results of all epochs, a list for each.
+
+        A last line that was cut off, by a full disk or a power failure, is left out.
+
+        Raises:
+            ValueError: another line is damaged.
+        """
         history: dict[str, list[float]] = {}
         path = self.path / METRICS
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-            for name, value in json.loads(line).items():
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                logs = json.loads(line)
+                values = {name: math.nan if logs[name] is None else float(logs[name]) for name in logs}
+            except (ValueError, TypeError, RecursionError) as error:
+                if number == len(lines):
+                    break
+                raise damaged(path, f"line {number}: {error}") from None
+            for name in values:
                 if name != "epoch":
-                    history.setdefault(name, []).append(math.nan if value is None else value)
+                    history.setdefault(name, []).append(values[name])
         return history
 
     def write_data(self, data: Dataset, source: Dataset) -> None:
@@ -130,7 +227,8 @@ class Run:
         facts = {"name": data.name, "train": train, "test": test}
         parts = {"inputs": _facts(source.train[0]), "features": _facts(data.train[0])}
         known = {"class_names": data.class_names, "fingerprint": data.fingerprint()}
-        self.write_json(DATA, {**facts, **parts, **known})
+        table = {} if data.table is None else {"table": dataclasses.asdict(data.table)}
+        self.write_json(DATA, {**facts, **parts, **known, **table})
 
     def write_preprocess(self, preprocess: Mapping[str, Any]) -> None:
         """Keep preprocessors with what they learned; no file if there are none."""
@@ -141,54 +239,119 @@ class Run:
     def preprocess(self) -> dict[str, Any]:
         """The preprocessors of the run, as adapted then."""
         path = self.path / PREPROCESS
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         registries = {"preprocessor": preprocessors, "layer": layers}
+        found = read_json(path) if path.is_file() else {}
         try:
             return {name: registries[entry["kind"]].get(entry["made"]) for name, entry in found.items()}
         except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path}: expected preprocessors as a run writes them ({error})") from None
+            raise damaged(path, f"expected preprocessors: {error}") from None
 
     def data(self) -> dict[str, Any]:
         """What `data.json` holds: name, sizes, features, class names, fingerprint."""
-        return json.loads((self.path / DATA).read_text(encoding="utf-8"))
+        return read_json(self.path / DATA)
 
     def features(self) -> Any:
         """The model's input as `jax.ShapeDtypeStruct`s with a batch of 1; a dict for several inputs."""
-        return _specs(self.data()["features"])
+        return self._specs("features")
 
     def inputs(self) -> Any:
         """As `features`, before preprocessing; text is an array of objects."""
-        data = self.data()
-        return _specs(data.get("inputs", data["features"]))
+        return self._specs("inputs" if "inputs" in self.data() else "features")
 
-    def save(self, params: Any, state: Any) -> None:
-        """Keep these weights in place of earlier ones."""
-        save_weights(self.path / WEIGHTS, params, state)
+    def table(self) -> Table | None:
+        """How the CSV file of the training data was read; None for other data."""
+        found = self.data().get("table")
+        try:
+            return None if found is None else Table.of(found)
+        except (KeyError, TypeError) as error:
+            raise damaged(self.path / DATA, f"expected columns under 'table': {error}") from None
 
-    def finish(self, results: Mapping[str, Any], params: Any, state: Any) -> None:
-        """Keep the weights and the results of a run that was completed."""
-        self.save(params, state)
-        self.write_json(RESULTS, {"status": "completed", **results})
+    def _specs(self, name: str) -> Any:
+        try:
+            return _specs(self.data()[name])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise damaged(self.path / DATA, f"expected shapes and dtypes under {name!r}: {error}") from None
 
-    def fail(self, status: str, reason: str) -> None:
-        """Note why the run ended before its end; what it has saved stays as it is."""
-        self.write_json(RESULTS, {**self.results(), "status": status, "reason": reason})
+    def save(self, params: Any, state: Any, epoch: int | None = None) -> None:
+        """Keep these weights in place of earlier ones, and the number of their epoch, counted from 1.
+
+        What the state hands from batch to batch is left out: it belongs to the data.
+        """
+        metadata = {} if epoch is None else {"epoch": str(epoch)}
+        save_weights(self.path / WEIGHTS, params, without_carries(state), metadata)
+
+    def kept_epoch(self) -> int | None:
+        """The epoch of the saved weights, counted from 1, or None if the file does not say."""
+        epoch = read_metadata(self.path / WEIGHTS).get("epoch", "")
+        return int(epoch) if epoch.isdecimal() else None
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Keep the results of a run that was completed; its weights are saved already."""
+        self.note(status="completed", **results)
+
+    def fail(self, error: BaseException) -> None:
+        """Note why the run ended before its end; what it has saved stays as it is.
+
+        A full disk or a folder that has gone does not raise: a note at `error` says that the status could
+        not be written. The run's status is then `killed`, since its process has ended.
+        """
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = str(error) if interrupted and str(error) else f"{type(error).__name__}: {error}".rstrip(": ")
+        status = {"status": "interrupted" if interrupted else "failed", "reason": reason}
+        try:
+            self.note(**status)
+        except Exception as second:
+            with contextlib.suppress(OSError):
+                overwrite(self.path / RESULTS, _json({**status, "reason": type(error).__name__}))
+                return
+            error.add_note(f"the run's status could not be written: {second}")
 
     def results(self) -> dict[str, Any]:
         """What `results.json` holds."""
         path = self.path / RESULTS
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            return read_json(path) if path.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f"{error}; or remove it: only the status and the results are lost") from None
+
+    def note(self, **entries: Any) -> None:
+        """Put entries into `results.json`, and the hashes of the run's files as they are now."""
+        names = (*HASHED, *([] if entries.get("status") == "running" else [WEIGHTS]))
+        known = {**self.results(), **entries}
+        hashes = {name: digest for name in names if (digest := self._hash(name))}
+        self.write_json(RESULTS, {**known, "files": {**hashes, **known.get("files", {})}})
 
     def weights(self, params: Any, state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The saved weights, exactly those that are expected; see `load_weights`."""
-        return load_weights(self.path / WEIGHTS, params, state)
+        """The saved weights, exactly those that are expected; see `load_weights`.
+
+        Args:
+            params: arrays or specs.
+            state: the same. What it hands from batch to batch begins at zero.
+        """
+        params, found = load_weights(self.path / WEIGHTS, params, without_carries(state))
+        return params, with_new_carries(found, state)
 
     def draw(self) -> bool:
         """Draw the learning curves; False without matplotlib."""
         return draw_curves(self.path / CURVES, self.history(), self.path.name)
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
-        write_atomically(self.path / name, (json.dumps(_finite(data), indent=2) + "\n").encode())
+        write_atomically(self.path / name, _json(data))
+
+
+def _json(data: Mapping[str, Any]) -> bytes:
+    return (json.dumps(_finite(data), indent=2) + "\n").encode()
+
+
+def _make_folder(path: pathlib.Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        what = "a link that leads nowhere" if path.is_symlink() else "no folder"
+        raise NotADirectoryError(
+            f"{path} is {what}, or lies in something that is none: remove it, or choose another place "
+            f"with --run"
+        ) from None
 
 
 def _facts(x: Any) -> list[dict[str, Any]]:
@@ -204,6 +367,8 @@ def _facts(x: Any) -> list[dict[str, Any]]:
 
 def _specs(facts: list[dict[str, Any]]) -> Any:
     def spec(shape: list[int], dtype: str) -> Any:
+        if not all(isinstance(size, int) and size >= 0 for size in shape):
+            raise ValueError(f"received the shape {shape!r}")
         if dtype == "text":
             return np.empty((1, *shape), object)
         return jax.ShapeDtypeStruct((1, *shape), np.dtype(dtype))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,29 +16,17 @@ import numpy as np
 
 from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe
-from jlayers.core.tree import flatten, map_with_path
+from jlayers.core.tree import map_with_path
+from jlayers.runs.files import write_atomically
 
-__all__ = ["load_weights", "save_weights", "write_atomically"]
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """The file with this content, or, if anything fails on the way, as it was before."""
-    path = pathlib.Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+__all__ = ["load_weights", "not_finite", "read_metadata", "save_weights"]
 
 
 def save_weights(
-    path: str | os.PathLike[str], params: Mapping[str, Any], state: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    params: Mapping[str, Any],
+    state: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write parameters and state to a safetensors file, whole or not at all.
 
@@ -47,9 +34,11 @@ def save_weights(
         path: of the file; one that is there is replaced.
         params: nested dict of arrays.
         state: nested dict of arrays.
+        metadata: texts to keep beside the arrays, such as the epoch; see `read_metadata`.
 
     Raises:
         TypeError: a leaf is no array of numbers (PRNG keys: save `jax.random.key_data(key)`).
+        ValueError: two arrays have the same path, as in `{"a/b": x, "a": {"b": y}}`.
 
     >>> import pathlib, tempfile, jlayers as jl, jax
     >>> from jlayers.runs import load_weights, save_weights
@@ -64,11 +53,11 @@ def save_weights(
     from safetensors.numpy import save
 
     arrays = {}
-    for name, leaf in flatten({"params": params, "state": state or {}}).items():
+    for name, leaf in _by_path({"params": params, "state": state or {}}).items():
         if not hasattr(leaf, "dtype") or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
             raise TypeError(f"{name}: expected an array of numbers, received {describe(leaf)}")
         arrays[name] = np.ascontiguousarray(leaf).reshape(np.shape(leaf))
-    write_atomically(path, save(arrays))
+    write_atomically(path, save(arrays, dict(metadata) if metadata else None))
 
 
 def load_weights(
@@ -83,12 +72,12 @@ def load_weights(
 
     Raises:
         ValueError: no safetensors file, or a weight that is missing, that the model does not have, or whose
-            shape or dtype differs; all of them are listed.
+            shape or dtype differs; all of them are listed. Or two weights of the model have the same path.
         FileNotFoundError: no such file.
     """
     found = _read(pathlib.Path(path))
     tree = {"params": params, "state": state or {}}
-    expected = flatten(tree)
+    expected = _by_path(tree)
     problems = []
     for name, leaf in expected.items():
         if name not in found:
@@ -103,6 +92,52 @@ def load_weights(
         raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
     loaded = map_with_path(lambda name, leaf: jnp.asarray(found[name]), tree)
     return loaded["params"], loaded["state"]
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts that `save_weights` kept beside the arrays.
+
+    Raises:
+        ValueError: no safetensors file.
+        FileNotFoundError: no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: expected a safetensors file ({error})") from None
+
+
+def not_finite(params: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+    """The paths of arrays that hold NaN or infinity.
+
+    >>> not_finite({"dense": {"kernel": np.array([1.0, np.nan])}}, {"mean": np.zeros(2)})
+    ['params/dense/kernel']
+    """
+
+    def bad(leaf: Any) -> bool:
+        return jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(np.asarray(leaf)).all()
+
+    arrays = _by_path({"params": params, "state": state})
+    return [path for path, leaf in arrays.items() if bad(leaf)]
+
+
+def _by_path(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves of a nested dict by path, each path once."""
+    found: dict[str, Any] = {}
+
+    def note(path: str, leaf: Any) -> None:
+        if path in found:
+            raise ValueError(
+                f"two arrays have the path {path!r}, {describe(found[path])} and {describe(leaf)}; a file "
+                f"would hold only one of them: rename one of the two layers or parameters, without '/'"
+            )
+        found[path] = leaf
+
+    map_with_path(note, tree)
+    return found
 
 
 _DTYPES = {

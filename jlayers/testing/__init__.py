@@ -35,6 +35,7 @@ def check_layer(
     - `rows`: in inference, a row of the output depends on that row of the input alone.
     - `empty`: a batch without rows works.
     - `symbolic`: the batch size may be unknown, as in the functional form.
+    - `sizes`: so may the sizes between the batch and the last axis, such as time, height and width.
     - `gradient`: gradients by parameters and inputs agree with finite differences.
     - `dtype`: bfloat16 inputs give bfloat16 parameters and outputs.
     - `precision`: with `precision="mixed_bfloat16"` parameters and state stay float32, outputs are bfloat16.

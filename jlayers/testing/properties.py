@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from jlayers.core.carry import CARRY, is_carry, reset_state
 from jlayers.core.layer import Layer, MissingKeyError, layers
 from jlayers.core.masks import Masked, expand, is_masked, values_of, with_mask
 from jlayers.core.precision import with_precision
-from jlayers.core.shapes import as_spec
+from jlayers.core.shapes import as_spec, describe
+from jlayers.core.sizes import infer, is_known, symbolic
+from jlayers.core.state import AUX_LOSS, CARRY, is_carry, reset_state
 from jlayers.core.tree import flatten
 from jlayers.testing.case import Case, agree, agree_in_form, dot, equal, is_float, jitted, program
 from jlayers.transform.freeze import freeze, trainable_mask
@@ -116,6 +117,35 @@ def _symbolic(case: Case) -> None:
     known, found = form(case.inferred[0]), form(output)
     if found != known:
         raise AssertionError(f"output with an unknown batch size: expected {known}, received {found}")
+
+
+def _sizes(case: Case) -> None:
+    """Through the functional form: what it connects must run, and have the shapes that it says."""
+    if not any(x.ndim > 2 for x in case.leaves):
+        return
+
+    def node(x: Any) -> Any:
+        unknown = tuple(None if 0 < axis < x.ndim - 1 else d for axis, d in enumerate(x.shape))
+        return jax.ShapeDtypeStruct(symbolic(unknown[1:]), x.dtype) if x.ndim else as_spec(x)
+
+    def made(*specs: Any) -> Any:
+        params, state = jax.eval_shape(lambda key: case.layer.init(key, *specs), case.key)
+        return params, state, jax.eval_shape(case.layer.apply, params, state, *specs)[0]
+
+    *found, output = infer(made, *jax.tree.map(node, case.inputs))
+    agree_in_form(tuple(found), case.made, "init with unknown sizes")
+    leaves, structure = jax.tree.flatten(case.inferred[0])
+    if jax.tree.structure(output) != structure:
+        raise AssertionError(
+            f"output with unknown sizes: expected {structure}, received {jax.tree.structure(output)}"
+        )
+    for known, guess in zip(leaves, jax.tree.leaves(output), strict=True):
+        fits = len(known.shape) == len(guess.shape) and known.dtype == guess.dtype
+        if not fits or any(is_known(g) and g != k for g, k in zip(guess.shape, known.shape, strict=True)):
+            raise AssertionError(
+                f"output with unknown sizes: expected {describe(known)} or None in it, "
+                f"received {describe(guess)}"
+            )
 
 
 def _gradient(case: Case) -> None:
@@ -256,7 +286,7 @@ def _held_still(state: Any) -> Any:
     """The state less what inference moves: `aux_loss`, a value of this call, and `carry`, for the next."""
     if not isinstance(state, dict):
         return state
-    return {name: _held_still(value) for name, value in state.items() if name not in ("aux_loss", CARRY)}
+    return {name: _held_still(value) for name, value in state.items() if name not in (AUX_LOSS, CARRY)}
 
 
 def _carry(case: Case) -> None:
@@ -340,6 +370,7 @@ PROPERTIES: Mapping[str, Callable[[Case], None]] = MappingProxyType(
         "rows": _rows,
         "empty": _empty,
         "symbolic": _symbolic,
+        "sizes": _sizes,
         "gradient": _gradient,
         "dtype": _dtype,
         "precision": _precision,

@@ -15,13 +15,10 @@ import jax
 import numpy as np
 
 from jlayers.core.layer import Layer
-from jlayers.core.registry import Spec
 from jlayers.core.wiring import observe
 from jlayers.data.gate import leaves
 
 __all__ = ["Lookup", "check_ids", "tables_of"]
-
-_TABLES = ("Embedding", "ReversibleEmbedding")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,20 +40,15 @@ def tables_of(x: Any, found: dict[str, Lookup]) -> Iterator[Callable[[Layer, Any
     inputs = list(leaves(x, "x"))
 
     def look(path: str, layer: Layer, params: Any, state: Any, given: Any, output: Any) -> None:
-        if (table := _table(layer)) is None:
+        if (rows := layer.pair.ids_below) is None:
             return
-        rows = table.arguments["input_dim"]
         for name, leaf in inputs:
             taken = any(leaf is value for value in jax.tree.leaves(given))
             if taken and (name not in found or rows < found[name].rows):
-                found[name] = Lookup(path, table.name, rows)
+                found[name] = Lookup(path, layer.spec.name, rows)
 
     with observe(look):
         yield lambda layer, given: look("", layer, None, None, given, None)
-
-
-def _table(layer: Layer) -> Spec | None:
-    return next((spec for spec in (layer.spec, *layer.adopted) if spec.name in _TABLES), None)
 
 
 def check_ids(found: dict[str, Lookup], x: Any) -> None:

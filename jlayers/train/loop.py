@@ -19,6 +19,7 @@ import numpy as np
 from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches, Batches
 from jlayers.data.gate import check_finite, check_width
+from jlayers.metrics.totals import value_of
 from jlayers.train.callbacks import Callback, Run, as_callback
 from jlayers.train.checks import as_arrays, check_carried, whole_number
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
@@ -344,7 +345,7 @@ class _Watch:
     def check_health(self, state: TrainState, values: Mapping[str, float]) -> None:
         """Under a dynamic loss scale a batch of infinite loss counts in no metric; not all may be such."""
         if state.loss_scale is not None:
-            counts = [leaf[:, 1].sum() for leaf in _means(state.metrics)]
+            counts = [value_of(means)[:, 1].sum() for means in _means(state.metrics)]
             if not any(float(count) > 0 for count in counts):
                 raise self.failed("the loss was not finite in any batch", self.last, _HALF)
         if not bool(_finite((state.params, state.state))):

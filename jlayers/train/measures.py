@@ -15,7 +15,9 @@ from jlayers.core.precision import widened
 from jlayers.core.registry import Registry, nearest
 from jlayers.core.shapes import as_spec, describe
 from jlayers.data.batches import Batch
+from jlayers.losses.base import match_axis
 from jlayers.metrics.base import name_of, ratio, spread, start
+from jlayers.metrics.totals import add, value_of, zero
 from jlayers.train.task import Loss, Part
 
 __all__ = ["Measures", "Plan", "by_output", "is_spec", "output_names", "product", "seen", "weights_by_output"]
@@ -87,7 +89,7 @@ class Measures:
 
     def zero(self, plan: Plan) -> dict[str, Any]:
         """Accumulators of everything in the logs."""
-        means = jnp.zeros((len(plan.means), 2), plan.dtype)
+        means = zero((len(plan.means), 2), plan.dtype)
         return {"means": means} | {key: start(m, plan.specs[i]) for key, (m, i, _) in plan.metrics.items()}
 
     def update(self, plan: Plan, acc: Any, loss: Loss, batch: Batch) -> dict[str, Any]:
@@ -97,7 +99,7 @@ class Measures:
         for part in loss.parts.values():
             part = part if isinstance(part, Part) else Part.of(part, count)
             rows += [jnp.asarray(part.total, plan.dtype), jnp.asarray(part.count, plan.dtype)]
-        new = {"means": acc["means"] + jnp.stack(rows).reshape(-1, 2)}
+        new = {"means": add(acc["means"], jnp.stack(rows).reshape(-1, 2))}
         if plan.metrics:
             outputs = seen(loss.outputs)
             targets = by_output(plan.outputs, batch.y if loss.targets is None else loss.targets, "y")
@@ -105,13 +107,13 @@ class Measures:
             for key, (metric, i, weighted) in plan.metrics.items():
                 counted = product(batch.mask, mask_of(outputs[i]))
                 weight = product(counted, weights[i] if weighted else None)
-                target = matched(targets[i], values_of(outputs[i]))
+                target = match_axis(targets[i], values_of(outputs[i]))
                 new[key] = metric.update(acc[key], target, values_of(outputs[i]), weight)
         return new
 
     def result(self, plan: Plan, acc: Any) -> dict[str, jax.Array]:
         """The logs: scalars by name."""
-        means = ratio(acc["means"][:, 0], acc["means"][:, 1])
+        means = ratio(*value_of(acc["means"]).T)
         total = means @ jnp.array(list(plan.means.values()), means.dtype)
         logs = {"loss": total}
         for i, name in enumerate(plan.means):
@@ -152,15 +154,6 @@ def values(y: Any) -> list[Any]:
 def seen(y_pred: Any) -> list[Any]:
     """The outputs as losses and metrics see them: not in half precision."""
     return [widened(value) for value in values(y_pred)]
-
-
-def matched(y_true: Any, y_pred: Any) -> Any:
-    """Targets with the last axis of the predictions, where they differ by an axis of one entry only."""
-    if not hasattr(y_true, "shape") or not hasattr(y_pred, "shape"):
-        return y_true
-    if (*y_true.shape, 1) == tuple(y_pred.shape):
-        return y_true[..., None]
-    return y_true[..., 0] if tuple(y_true.shape) == (*y_pred.shape, 1) else y_true
 
 
 def is_spec(value: Mapping[str, Any], table: Registry) -> bool:

@@ -6,7 +6,7 @@ are given in the same structure, or by output name, as in Keras.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,12 +19,12 @@ from jlayers.core.masks import Masked, mask_of, values_of
 from jlayers.core.registry import Registry
 from jlayers.core.shapes import as_spec, describe
 from jlayers.data.batches import Batch
-from jlayers.losses.base import wide
+from jlayers.losses.base import Loss as Record
+from jlayers.losses.base import as_loss, match_axis, wide
 from jlayers.metrics.base import ratio, spread
 from jlayers.train.measures import (
     by_output,
     is_spec,
-    matched,
     output_names,
     product,
     seen,
@@ -98,24 +98,22 @@ class Supervised(Task):
             targets = [y.get(name) for name in names]
         else:
             targets = by_output(names, y, "y")
-        return [matched(t, values_of(p)) for t, p in zip(targets, values(y_pred), strict=True)]
+        return [match_axis(t, values_of(p)) for t, p in zip(targets, values(y_pred), strict=True)]
 
     def check(self, batch: Batch, loss: Loss) -> None:
         y_pred = loss.outputs
         _, judges, _ = self._judges(y_pred)
         for judge, target, output in zip(judges, self.targets(y_pred, batch.y), seen(y_pred), strict=True):
-            if isinstance(target, np.ndarray) and (check := getattr(judge, "check", None)):
-                check(target, values_of(output))
+            if isinstance(target, np.ndarray) and judge is not None and judge.check is not None:
+                judge.check(target, values_of(output))
 
     @property
     def output_names(self) -> list[str] | None:
         """The names of a list of outputs: those of a graph's nodes, as in Keras."""
-        if self.model.spec.name != "Model":
-            return None
-        refs = jax.tree.leaves(self.model.spec.arguments["outputs"])
-        return [ref.replace("[", "_").rstrip("]") for ref in refs]
+        names = self.model.output_names
+        return None if names is None else list(names)
 
-    def _judges(self, y_pred: Any) -> tuple[Sequence[str | None], list[Any], list[float]]:
+    def _judges(self, y_pred: Any) -> tuple[Sequence[str | None], list[Record | None], list[float]]:
         """By output: its name, its loss or None, and the factor of the loss."""
         names = output_names(y_pred, self.output_names)
         single = self.losses is None or callable(self.losses)
@@ -126,7 +124,8 @@ class Supervised(Task):
         if weights is not None and np.ndim(weights) == 0 and not isinstance(weights, Mapping):
             weights = [weights]
         factors = [1.0] * len(names) if weights is None else by_output(names, weights, "loss_weights")
-        return names, chosen, [1.0 if factor is None else float(factor) for factor in factors]
+        judges = [None if loss is None else as_loss(loss) for loss in chosen]
+        return names, judges, [1.0 if factor is None else float(factor) for factor in factors]
 
 
 def _resolve(value: Any, table: Registry) -> Any:
@@ -143,31 +142,30 @@ def _wider(a: jax.Array, b: jax.Array) -> Any:
 
 
 def mean_of(
-    loss: Callable[..., Any], y_true: Any, y_pred: Any, weight: Any, mask: Any, rows: Any
+    loss: Record, y_true: Any, y_pred: Any, weight: Any, mask: Any, rows: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Keras's mean and what it is a mean of: the weighted sum over the number of real values.
 
     Sample weights are not in the denominator. Of a `Masked` prediction only the real positions count.
     """
     y_pred, real = values_of(y_pred), mask_of(y_pred)
-    joint = {"mask": mask} if getattr(loss, "joint", False) else {}
-    given = loss(y_true, y_pred, **joint)
+    given = loss(y_true, y_pred, mask)
     if given.ndim == 0 and (weight is not None or mask is not None or real is not None):
         raise ValueError(
-            f"expected a loss with a value per sample, for weights and masks, received a scalar from {loss!r}"
+            f"expected a loss with a value per sample, for weights and masks, received a scalar from {loss.name}"
         )
-    if real is not None and (joint or real.ndim > given.ndim):
+    if real is not None and (loss.across_rows or real.ndim > given.ndim):
         raise ValueError(
             f"expected a loss with a value per position of the masked predictions "
-            f"{describe(Masked(y_pred, real))}, received {describe(given)} from {loss!r}; put jl.DropMask() "
-            f"at the model's end to do without the mask"
+            f"{describe(Masked(y_pred, real))}, received {describe(given)} from {loss.name}; put "
+            f"jl.DropMask() at the model's end to do without the mask"
         )
     given = given.astype(wide(given.dtype))
-    counts = getattr(loss, "counts", None)
+    counts = loss.counted(y_true, y_pred, mask)
     counted = product(mask, real)
     counted = None if counted is None else spread(counted, given)
     if counts is not None:
-        counted = product(counted, counts(y_true, y_pred, **joint).astype(jnp.float32))
+        counted = product(counted, counts.astype(jnp.float32))
     if weight is not None:
         given = given * spread(weight, given).astype(given.dtype)
     if counted is None:

@@ -15,15 +15,13 @@ import jax.numpy as jnp
 from jlayers.core.layer import Layer
 from jlayers.core.registry import nearest
 from jlayers.core.shapes import as_spec, describe
+from jlayers.core.state import AUX_METRICS, is_aux_loss, is_aux_metric
 from jlayers.core.tree import flatten, map_with_path, match
 from jlayers.core.wiring import as_layer, child_key, routed
 from jlayers.data.batches import Batch
 from jlayers.transform.freeze import trainable_mask
 
-__all__ = ["AUX_LOSS", "AUX_METRICS", "Loss", "Part", "Task"]
-
-AUX_LOSS = "aux_loss"  # an array of this name in a layer's state is added to the loss
-AUX_METRICS = "aux_metrics"  # arrays under this name in a layer's state are in the logs
+__all__ = ["Loss", "Part", "Task"]
 
 
 @jax.tree_util.register_dataclass
@@ -139,8 +137,8 @@ class Task:
             return function(call, Batch(*parts), key)
 
         wiring = routed(self.models, route)
-        init, apply = wiring.wire(wiring.children)
-        return lambda key, *parts: init(key, *map(as_spec, parts)), apply
+        pair = wiring.wire(wiring.children)
+        return lambda key, *parts: pair.init(key, *map(as_spec, parts)), pair.apply
 
     # --------------------------------------------------------------------- what follows from the models
 
@@ -201,7 +199,7 @@ class Task:
         total = None
         for name, model in self.models.items():
             own, left = (params, state) if not name else (params.get(name, {}), state.get(name, {}))
-            found = [path for path in flatten(left) if path.split("/")[-1] == AUX_LOSS]
+            found = list(filter(is_aux_loss, flatten(left)))
             if not found and not _penalized(model):
                 continue
             value = model.penalty(own)
@@ -232,7 +230,7 @@ def _penalized(model: Layer) -> bool:
 
 def _named_values(state: Any) -> dict[str, Any]:
     """The arrays under `aux_metrics`, by their own names, or by their paths where two have one name."""
-    found = {path: leaf for path, leaf in flatten(state).items() if AUX_METRICS in path.split("/")[:-1]}
+    found = {path: leaf for path, leaf in flatten(state).items() if is_aux_metric(path)}
     names = [path.rpartition("/")[2] for path in found]
     return {
         name if names.count(name) == 1 else path.replace(f"/{AUX_METRICS}", "").replace("/", "_"): jnp.mean(

@@ -7,7 +7,7 @@ from typing import Any
 
 from jlayers.core.layer import Layer
 from jlayers.core.registry import nearest
-from jlayers.core.tree import map_with_path, match
+from jlayers.core.tree import above, map_with_path, match
 
 __all__ = ["freeze", "trainable_mask", "unfreeze"]
 
@@ -45,8 +45,8 @@ def unfreeze(model: Layer, *patterns: str) -> Layer:
     """
     matched = {path for pattern in patterns or ("**",) for path in _matched(model, pattern)}
     thawed = {p for p in _paths(model) if _within(p, matched)}
-    parents = {p for p in _paths(model) if any(t.startswith(p + "/") or p == "" for t in thawed)}
-    return model.with_frozen(model.frozen - thawed - parents)
+    around = {p for t in thawed for p in above(t)}
+    return model.with_frozen(model.frozen - thawed - around)
 
 
 def trainable_mask(model: Layer, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,4 +84,4 @@ def _matched(model: Layer, pattern: str) -> list[str]:
 
 
 def _within(path: str, roots: set[str]) -> bool:
-    return any(path == root or root == "" or path.startswith(root + "/") for root in roots)
+    return path in roots or any(p in roots for p in above(path))

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 from jaxtyping import Array, Float
 
 from jlayers import initializers
-from jlayers.core.layer import Layer, LayerLike, Wiring, layer, layers
+from jlayers.core.layer import Layer, LayerLike, layer, layers
+from jlayers.core.pair import Pair
 from jlayers.core.registry import InitializerLike, nearest
 from jlayers.core.tree import flatten, match, unflatten
-from jlayers.core.wiring import as_layer, child_key, routed
+from jlayers.core.wiring import around, as_layer, child_key
 from jlayers.layers._arguments import positive
-from jlayers.layers._kernels import find_kernels, halted, standing
+from jlayers.layers._kernels import find_kernels, without_gradient
 
 __all__ = ["LoRA", "merge_lora"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Adaptation:
+    """How a `LoRA` is recognized: the layer that it was given, and the factor of the products."""
+
+    base: Layer
+    scale: float
 
 
 @layer
@@ -66,22 +76,22 @@ def LoRA(
     >>> mask["layer"]["dense"], mask["lora_b"]["dense"]
     ({'kernel': False, 'bias': False}, {'kernel': True})
     """
-    positive("LoRA", "rank", rank)
+    positive("rank", rank)
     base = as_layer(layer, "LoRA")
     if _is_adapted(base):
         raise ValueError(
             f"LoRA: expected a layer without LoRA inside, received layer={base!r}; merge it first: see "
             f"jl.merge_lora"
         )
-    base = base.with_frozen(path for path, _ in base.walk())
+    plain = around(base.with_frozen(path for path, _ in base.walk()))
     make = {"lora_a": initializers.get(a_initializer), "lora_b": initializers.get(b_initializer)}
 
-    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+    def wire(children: Mapping[str, Layer]) -> Pair:
         held = children["layer"]
-        inner_init, inner_apply = _around(standing(held))
+        pair = plain.wire({"layer": held.open_to_gradients()})
 
         def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-            params, state = inner_init(key, *inputs)
+            params, state = pair.init(key, *inputs)
             added: dict[str, dict[str, Any]] = {"lora_a": {}, "lora_b": {}}
             for path, kernel, stacked in _chosen(held, params.get("layer", {}), targets):
                 *rows, columns = kernel.shape[stacked:]
@@ -91,14 +101,14 @@ def LoRA(
             return {**params, **{name: unflatten(flat) for name, flat in added.items()}}, state
 
         def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
-            fixed = {**params, "layer": halted(held, params["layer"])}
-            adapted = {"layer": _adapted(held, fixed, _scale(rank, alpha))}
-            return inner_apply(adapted, *inputs, state=state, key=key, train=train)
+            fixed = {**params, "layer": without_gradient(held, params["layer"])}
+            adapted = {"layer": _adapted(held, fixed, adaptation.scale)}
+            return pair.apply(adapted, *inputs, state=state, key=key, train=train)
 
-        apply.draws = inner_apply.draws  # type: ignore[attr-defined]
-        return init, apply
+        return pair.wrap(init=init, apply=apply)
 
-    return Wiring({"layer": base}, wire)
+    adaptation = Adaptation(base, _scale(rank, alpha))
+    return dataclasses.replace(plain, wire=wire, structure=adaptation)
 
 
 def merge_lora(
@@ -137,16 +147,11 @@ def merge_lora(
 
 
 def _is_adapted(model: Layer) -> bool:
-    return any(inner.spec.name == "LoRA" for _, inner in model.walk())
+    return any(isinstance(inner.structure, Adaptation) for _, inner in model.walk())
 
 
 def _scale(rank: int, alpha: float | None) -> float:
     return (rank if alpha is None else alpha) / rank
-
-
-def _around(inner: Layer) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    children = {"layer": inner}
-    return routed(children, lambda call, *xs: call("layer", *xs)).wire(children)
 
 
 def _chosen(
@@ -203,11 +208,11 @@ def _product(
 def _plain(model: Layer, known: dict[Layer, Layer]) -> Layer:
     """The model built again with each `LoRA` replaced by its layer; a shared layer stays one."""
     made = model.made or model
-    if not _is_adapted(made):
-        return model
     if made not in known:
-        if made.spec.name == "LoRA":
-            known[made] = as_layer(made.spec.arguments["layer"], "LoRA")
+        if not _is_adapted(made):
+            known[made] = model.replace()  # a new one, since it may get another name
+        elif isinstance(made.structure, Adaptation):
+            known[made] = made.structure.base
         else:
             known[made] = layers.build(made.spec.name, _without_lora(dict(made.spec.arguments), known))
     return known[made]
@@ -227,10 +232,8 @@ def _merged(
     model: Layer, plain: Layer, params: dict[str, Any], state: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters and state of `model` as those of `plain`, which has its children in the same order."""
-    if model.spec.name == "LoRA":
-        arguments = model.spec.arguments
-        scale = _scale(arguments["rank"], arguments["alpha"])
-        return _adapted(model.children["layer"], params, scale), state.get("layer", {})
+    if isinstance(model.structure, Adaptation):
+        return _adapted(model.children["layer"], params, model.structure.scale), state.get("layer", {})
     if not _is_adapted(model):
         return params, state
     own, moved = ({k: v for k, v in tree.items() if k not in model.children} for tree in (params, state))

@@ -11,8 +11,10 @@ import jax
 from jlayers.core.graph import Input
 from jlayers.core.layer import Layer, join
 from jlayers.core.masks import is_masked
-from jlayers.core.node_table import by_name, find, in_order, read_table
+from jlayers.core.node_table import by_name, find, in_order
 from jlayers.core.registry import snake_case
+from jlayers.core.sizes import infer
+from jlayers.core.structure import Chain, Source, Table, Use
 from jlayers.inspect.observed import Run, declarations, given_inputs, observed_runs
 from jlayers.inspect.table import output_lines, short_call
 
@@ -66,7 +68,8 @@ def diagram(model: Layer, inputs: tuple[Any, ...] | None, depth: int | None) -> 
         depth: 0 gives one box, None opens every `Sequential` and `Model`.
     """
     specs = _open_inputs(model) if inputs is None else given_inputs(model, inputs)
-    drawing = _Drawing({} if specs is None else observed_runs(model, specs), depth)
+    runs = {} if specs is None else infer(lambda *specs: observed_runs(model, specs), *specs)
+    drawing = _Drawing(runs, depth)
     wires = drawing.sources(model, specs)
     result = drawing.place("", model, wires, 0, False)
     drawing.targets(result)
@@ -96,7 +99,7 @@ class _Drawing:
         return number
 
     def sources(self, model: Layer, specs: tuple[Any, ...] | None) -> tuple[Any, ...]:
-        names: Any = model.spec.arguments["inputs"] if model.spec.name == "Model" else None
+        names = model.structure.inputs if isinstance(model.structure, Table) else None
         if specs is None:
             return (_Wire(self.add(Box("input", "input"))),)
         leaves, structure = jax.tree.flatten(specs)
@@ -126,10 +129,10 @@ class _Drawing:
     def place(self, path: str, layer: Layer, wires: tuple[Any, ...], level: int, frozen: bool) -> Any:
         frozen = frozen or "" in layer.frozen
         opened = self.depth is None or level < self.depth
-        if opened and layer.spec.name == "Sequential":
-            return self.chain(path, layer, wires, level, frozen)
-        if opened and layer.spec.name == "Model":
-            return self.table(path, layer, wires, level, frozen)
+        if opened and isinstance(layer.structure, Chain):
+            return self.chain(path, layer, layer.structure, wires, level, frozen)
+        if opened and isinstance(layer.structure, Table):
+            return self.table(path, layer, layer.structure, wires, level, frozen)
         return self.box(path, layer, wires, frozen)
 
     def box(self, path: str, layer: Layer, wires: tuple[Any, ...], frozen: bool) -> Any:
@@ -149,31 +152,30 @@ class _Drawing:
         self.drawn.add(path)
         return jax.tree.map(lambda _: _Wire(number), run.output, is_leaf=is_masked) if run else _Wire(number)
 
-    def chain(self, path: str, layer: Layer, wires: tuple[Any, ...], level: int, frozen: bool) -> Any:
-        name_of = {child.made or child: name for name, child in layer.children.items()}
-        for member in layer.spec.arguments["layers"]:
-            name = name_of[member.made or member]
+    def chain(
+        self, path: str, layer: Layer, chain: Chain, wires: tuple[Any, ...], level: int, frozen: bool
+    ) -> Any:
+        for name in chain.order:
             child = layer.children[name]
-            if level == 0 and child.spec.name == "InputLayer":  # the input's own box shows it
+            if level == 0 and isinstance(child.structure, Source):  # the input's own box shows it
                 next(self.runs.get(name, iter(())), None)
                 continue
             wires = (self.place(join(path, name), child, wires, level + 1, frozen),)
         return wires[0]
 
-    def table(self, path: str, layer: Layer, wires: tuple[Any, ...], level: int, frozen: bool) -> Any:
-        arguments = layer.spec.arguments
-        nodes = read_table(arguments["nodes"])
-        sources = {name: node for name, node in nodes.items() if "input" in node}
-        values: dict[str, Any] = by_name(arguments["inputs"], wires, sources)
-        for name in in_order(nodes, arguments["outputs"]):
-            if name not in sources:
-                child = nodes[name].get("shared", name)
-                given = jax.tree.map(lambda ref: find(values, ref), tuple(nodes[name]["inputs"]))
-                place = join(path, child)
-                values[name] = self.place(place, layer.children[child], given, level + 1, frozen)
-        return jax.tree.map(lambda ref: find(values, ref), arguments["outputs"])
+    def table(
+        self, path: str, layer: Layer, table: Table, wires: tuple[Any, ...], level: int, frozen: bool
+    ) -> Any:
+        values: dict[str, Any] = by_name(table, wires)
+        for name in in_order(table):
+            node = table.nodes[name]
+            if isinstance(node, Use):
+                given = jax.tree.map(lambda ref: find(values, ref), node.inputs)
+                child = layer.children[node.child]
+                values[name] = self.place(join(path, node.child), child, given, level + 1, frozen)
+        return jax.tree.map(lambda ref: find(values, ref), table.outputs)
 
 
 def _starts_with_input(model: Layer) -> bool:
-    first = next(iter(model.children.values()), None)
-    return model.spec.name == "Sequential" and first is not None and first.spec.name == "InputLayer"
+    chain = model.structure
+    return isinstance(chain, Chain) and isinstance(model.children[chain.order[0]].structure, Source)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.masks import is_masked, joint, mask_of, refusal, values_of
 from jlayers.core.shapes import describe
 
@@ -15,43 +16,43 @@ __all__ = ["attention_inputs", "checked_mask", "padding"]
 _NAMES = ("query", "value", "key", "mask")
 
 
-def attention_inputs(layer: str, inputs: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
+def attention_inputs(inputs: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
     """Query, value, key and mask: the value is the query and the key is the value where there is none."""
     if not 1 <= len(inputs) <= 4 or inputs[0] is None:
-        raise TypeError(
-            f"{layer} takes 1 to 4 inputs, {', '.join(_NAMES)}, received {len(inputs)}: "
-            f"{describe(inputs) or 'none'}"
-        )
+        given = f"{len(inputs)}: {describe(inputs) or 'none'}"
+        raise refused(TypeError, f"expected 1 to 4 inputs, {', '.join(_NAMES)}, received {given}")
     query, value, key, mask = (*inputs, *(None,) * (4 - len(inputs)))
     value = query if value is None else value
     return query, value, value if key is None else key, mask
 
 
-def padding(kind: str, inputs: Sequence[Any]) -> tuple[list[Any], Any, Any]:
+def padding(inputs: Sequence[Any]) -> tuple[list[Any], Any, Any]:
     """Plain inputs, the mask of the query, and who may attend to whom by the masks of all, or None.
 
     The last is `(batch, target, source)`, each axis as long or 1.
     """
     if len(inputs) == 4 and is_masked(inputs[3]):
-        raise refusal(kind, inputs[3], "as a mask that has a mask itself")
-    query, value, key, _ = attention_inputs(kind, inputs)
+        raise refusal(inputs[3], "as a mask that has a mask itself")
+    query, value, key, _ = attention_inputs(inputs)
     for x in filter(is_masked, (query, value, key)):
         if x.mask.ndim != 2:
-            raise refusal(kind, x, "but takes masks (batch, length) alone")
+            raise refusal(x, "but takes masks (batch, length) alone")
     target, source = mask_of(query), joint(mask_of(value), mask_of(key))
     rows = None if target is None else target[:, :, None]
     columns = None if source is None else source[:, None, :]
     return [values_of(x) for x in inputs], target, joint(rows, columns)
 
 
-def checked_mask(layer: str, mask: Any, query: Any, value: Any, heads: int | None = None) -> Any:
+def checked_mask(mask: Any, query: Any, value: Any, heads: int | None = None) -> Any:
     """The mask as `(batch, target, source)`, with an axis of heads after the batch if there are `heads`."""
     if mask is None:
         return None
     if mask.dtype != jnp.bool_:
-        raise TypeError(
-            f"{layer}: expected a boolean mask, True where to attend, received {describe(mask)}; "
-            f"write mask.astype(bool) if 1 means to attend, mask == 0 if it was made to be added"
+        raise refused(
+            TypeError,
+            "expected a boolean mask, True where to attend",
+            mask,
+            instead="write mask.astype(bool) if 1 means to attend, mask == 0 if it was made to be added",
         )
     shape = (query.shape[0], query.shape[1], value.shape[1])
     full = mask
@@ -62,9 +63,10 @@ def checked_mask(layer: str, mask: Any, query: Any, value: Any, heads: int | Non
         kinds = "(batch, target, source)" + (
             " or (batch, heads, target, source)" if heads is not None else ""
         )
-        raise ValueError(
-            f"{layer}: expected a mask {kinds} for {describe((query, value))}, each axis of it as long or 1, "
-            f"received {describe(mask)}; of padding (batch, source) take mask[:, None, :], "
-            f"of (target, source) take mask[None]"
+        raise refused(
+            ValueError,
+            f"expected a mask {kinds} for {describe((query, value))}, each axis of it as long or 1",
+            mask,
+            instead="of padding (batch, source) take mask[:, None, :], of (target, source) take mask[None]",
         )
     return full

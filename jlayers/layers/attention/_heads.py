@@ -9,9 +9,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring
 from jlayers.core.masks import refusal, values_of, with_mask
-from jlayers.core.shapes import describe
+from jlayers.core.pair import Pair
 from jlayers.core.wiring import as_layer, routed
 from jlayers.layers._arguments import fraction, need_floating, positive
 from jlayers.layers.attention._attention import attention_inputs, checked_mask, padding
@@ -26,11 +27,14 @@ from jlayers.ops.attention import (
     weighted_values,
 )
 
-__all__ = ["multi_head"]
+__all__ = ["multi_head", "position_layer"]
+
+
+def position_layer(value: LayerLike | None, where: str) -> Layer | None:
+    return None if value is None else as_layer(value, f"{where}, position_embedding")
 
 
 def multi_head(
-    kind: str,
     *,
     heads: tuple[int, int],
     sizes: tuple[int, int],
@@ -41,17 +45,17 @@ def multi_head(
     window: int | None,
     gated: bool,
     scores: bool,
-    position: LayerLike | None,
+    position: Layer | None,
     cache_length: int | None,
     use_bias: bool,
     projection: Mapping[str, Any],
 ) -> Wiring:
     """The projections as layers inside, and the attention between them."""
-    fraction(kind, "dropout", dropout)
+    fraction("dropout", dropout)
     if window is not None:
-        positive(kind, "sliding_window", window)
+        positive("sliding_window", window)
     for size in output_shape or ():
-        positive(kind, "output_shape", size)
+        positive("output_shape", size)
 
     def project(count: int, size: int, activation: str | None = None) -> Layer:
         bias_axes = "yz" if use_bias else None
@@ -69,13 +73,15 @@ def multi_head(
     if dropout:
         children["dropout"] = Dropout(dropout)
     if position is not None:
-        children["position_embedding"] = as_layer(position, f"{kind}, position_embedding")
+        children["position_embedding"] = position
     if cache_length is not None:
-        positive(kind, "cache_length", cache_length)
+        positive("cache_length", cache_length)
         if not causal:
-            raise ValueError(
-                f"{kind}: expected use_causal_mask=True with a cache, in which later positions are not there "
-                f"yet, received use_causal_mask={causal!r}, cache_length={cache_length!r}"
+            raise refused(
+                ValueError,
+                "expected use_causal_mask=True with a cache, in which later positions are not there yet",
+                use_causal_mask=causal,
+                cache_length=cache_length,
             )
         children |= {"positions": Positions(), "cache": KeyValueCache(cache_length)}
 
@@ -87,7 +93,7 @@ def multi_head(
         if at:
             length = key.shape[1]
             key, value = call("cache", key, value, *at)
-            mask = checked_mask(kind, mask, query, value, query_heads)
+            mask = checked_mask(mask, query, value, query_heads)
             if length and key.shape[1] != length:
                 # Beyond the end all see the last position, which is NaN there.
                 offset = jnp.minimum(at[0][0, 0], key.shape[1] - length)
@@ -101,24 +107,25 @@ def multi_head(
         return weighted_values(kept, value), weights
 
     def route(call: Callable[..., Any], *inputs: Any) -> Any:
-        plain, real, hidden = padding(kind, inputs)
-        query, value, key, mask = attention_inputs(kind, plain)
-        over = _attention_axes(kind, axes, query, value, key)
+        plain, real, hidden = padding(inputs)
+        query, value, key, mask = attention_inputs(plain)
+        over = _attention_axes(axes, query, value, key)
         masked = mask is not None or hidden is not None
         if len(query.shape) != 3 and (masked or causal or window or scores):
-            raise ValueError(
-                f"{kind}: expected inputs (batch, length, features) with a mask, use_causal_mask, "
-                f"sliding_window or return_attention_scores, received {describe(query)}"
+            raise refused(
+                ValueError,
+                "expected inputs (batch, length, features) with a mask, use_causal_mask, "
+                "sliding_window or return_attention_scores",
+                query,
             )
         if cache_length is None:
-            mask = checked_mask(kind, mask, query, value, query_heads)
+            mask = checked_mask(mask, query, value, query_heads)
             mask = joint_mask(mask, None if hidden is None else hidden[:, None])
         elif hidden is not None:
-            raise refusal(kind, inputs, "but its cache keeps no mask")
+            raise refusal(inputs, "but its cache keeps no mask")
         elif query.shape[1] != value.shape[1]:
-            raise ValueError(
-                f"{kind}: expected query, value and key of one length with a cache, received "
-                f"{describe((query, value, key))}"
+            raise refused(
+                ValueError, "expected query, value and key of one length with a cache", (query, value, key)
             )
         asked, key, value = call("query", query), call("key", key), call("value", value)
         q, k, v = (_as_sequences(x, over) for x in (asked, key, value))
@@ -129,29 +136,27 @@ def multi_head(
         output = with_mask(call("attention_output", output), real)
         return (output, weights) if scores else output
 
-    def wire(children: Mapping[str, Layer]) -> Any:
+    def wire(children: Mapping[str, Layer]) -> Pair:
         @functools.cache
         def init_for(width: tuple[int, ...]) -> Any:
             """The initialisation once the size of the output is known."""
             last = children["attention_output"].replace(output_shape=width)
             sized = {name: last if name == "attention_output" else c for name, c in children.items()}
-            return routed(sized, route).wire(sized)[0]
+            return routed(sized, route).wire(sized).init
 
         def init(key: Any, *inputs: Any) -> Any:
             query = values_of(inputs[0])
             return init_for(output_shape or (query.shape[-1],))(key, *inputs)
 
-        return init, routed(children, route).wire(children)[1]
+        return routed(children, route).wire(children).wrap(init=init)
 
     return Wiring(children, wire)
 
 
-def _attention_axes(
-    kind: str, axes: tuple[int, ...] | None, query: Any, value: Any, key: Any
-) -> tuple[int, ...]:
+def _attention_axes(axes: tuple[int, ...] | None, query: Any, value: Any, key: Any) -> tuple[int, ...]:
     """The axes to attend over, from the front; the inputs agree in number of axes and along all others."""
     for x in (query, value, key):
-        need_floating(kind, x)
+        need_floating(x)
     rank = len(query.shape)
     over = (
         tuple(range(1, rank - 1))
@@ -159,18 +164,23 @@ def _attention_axes(
         else tuple(a % rank if -rank <= a < rank else a for a in axes)
     )
     if rank < 3 or not over or len(set(over)) < len(over) or not all(0 < a < rank - 1 for a in over):
-        raise ValueError(
-            f"{kind}: expected an input (batch, length, features), or one of more axes and attention_axes "
-            f"between its first and its last, received attention_axes={axes!r}, {describe(query)}"
+        raise refused(
+            ValueError,
+            "expected an input (batch, length, features), or one of more axes and attention_axes "
+            "between its first and its last",
+            query,
+            attention_axes=axes,
         )
     others = [a for a in range(rank - 1) if a not in over]
     agree = all(
         len(x.shape) == rank and all(x.shape[a] == query.shape[a] for a in others) for x in (value, key)
     )
     if not agree or any(value.shape[a] != key.shape[a] for a in over):
-        raise ValueError(
-            f"{kind}: expected query, value and key of one batch size, and value and key of one length, "
-            f"received {describe((query, value, key))}; the order is query, value, key"
+        raise refused(
+            ValueError,
+            "expected query, value and key of one batch size, and value and key of one length",
+            (query, value, key),
+            instead="the order is query, value, key",
         )
     return over
 

@@ -8,9 +8,11 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from jlayers import initializers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import with_mask
-from jlayers.core.shapes import describe, param_dtype, wide_dtype
+from jlayers.core.pair import Pair
+from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import choice, fraction, need_features, need_floating, need_rank
 from jlayers.layers.attention._attention import attention_inputs, checked_mask, padding
 from jlayers.layers.regularization import Dropout
@@ -58,7 +60,7 @@ def Attention(
     >>> jl.Attention().apply({}, {}, query, value)[0].shape
     (8, 5, 4)
     """
-    choice("Attention", "score_mode", score_mode, ("dot", "concat"))
+    choice("score_mode", score_mode, ("dot", "concat"))
 
     def init(key: Any, *inputs: Any) -> dict[str, Any]:
         one = jnp.ones((), param_dtype(inputs[0]))
@@ -75,7 +77,7 @@ def Attention(
         return sums * params["concat_score_weight"].astype(wide)
 
     options = (dropout, use_causal_mask, return_attention_scores)
-    return _single_head("Attention", init, score, *options)
+    return _single_head(init, score, *options)
 
 
 @layer
@@ -118,12 +120,12 @@ def AdditiveAttention(
     def score(params: Any, query: Any, key: Any) -> Any:
         terms = jnp.tanh(_each_with_each(query, key))
         if use_scale:
-            need_features("AdditiveAttention", query, -1, params["scale"].shape[0], "features")
+            need_features(query, -1, params["scale"].shape[0], "features")
             terms = terms * params["scale"].astype(terms.dtype)[None, None, None, :]
         return jnp.sum(terms, axis=-1, dtype=wide_dtype(query.dtype))
 
     options = (dropout, use_causal_mask, return_attention_scores)
-    return _single_head("AdditiveAttention", init, score, *options)
+    return _single_head(init, score, *options)
 
 
 def _each_with_each(query: Any, key: Any) -> Any:
@@ -132,7 +134,6 @@ def _each_with_each(query: Any, key: Any) -> Any:
 
 
 def _single_head(
-    kind: str,
     make: Callable[..., dict[str, Any]],
     score: Callable[..., Any],
     dropout: float,
@@ -140,21 +141,23 @@ def _single_head(
     return_scores: bool,
 ) -> Any:
     """The pair of a layer that scores keys by `score(params, query, key)` in float32 or wider."""
-    drop = Dropout(fraction(kind, "dropout", dropout))
+    drop = Dropout(fraction("dropout", dropout))
 
     def checked(*inputs: Any) -> tuple[Any, Any, Any, Any]:
-        query, value, keys, mask = attention_inputs(kind, inputs)
+        query, value, keys, mask = attention_inputs(inputs)
         for x in (query, value, keys):
-            need_floating(kind, x)
-            need_rank(kind, x, 3, "(batch, length, size)")
+            need_floating(x)
+            need_rank(x, 3, "(batch, length, size)")
         pairs = [(0, query, value), (0, query, keys), (1, value, keys), (2, query, keys)]
         if any(a.shape[axis] != b.shape[axis] for axis, a, b in pairs):
-            raise ValueError(
-                f"{kind}: expected query (batch, target, size), value (batch, source, value_size) and key "
-                f"(batch, source, size), received {describe((query, value, keys))}; the order is query, "
-                f"value, key"
+            raise refused(
+                ValueError,
+                "expected query (batch, target, size), value (batch, source, value_size) and key "
+                "(batch, source, size)",
+                (query, value, keys),
+                instead="the order is query, value, key",
             )
-        return query, value, keys, checked_mask(kind, mask, query, value)
+        return query, value, keys, checked_mask(mask, query, value)
 
     def init(key: Any, *inputs: Any) -> dict[str, Any]:
         return make(key, *checked(*inputs))
@@ -172,7 +175,7 @@ def _single_head(
     ) -> Any:
         given = (query, value, keys, attention_mask)
         masks = (*mask, *(None,) * (4 - len(mask)))
-        _, real, hidden = padding(kind, list(map(with_mask, given, masks)))
+        _, real, hidden = padding(list(map(with_mask, given, masks)))
         query, value, keys, attention_mask = checked(*given)
         scores = score(params, query, keys)
         placed = positions_mask(query.shape[1], keys.shape[1], causal)
@@ -183,5 +186,4 @@ def _single_head(
         output = with_mask(jnp.einsum("bts,bsd->btd", kept, value), real)
         return (output, weights) if return_scores else output
 
-    apply.draws = dropout > 0  # type: ignore[attr-defined]
-    return init, apply
+    return Pair(init, apply, draws=dropout > 0)

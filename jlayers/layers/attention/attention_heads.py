@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import LayerLike, layer
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.layers._arguments import positive
-from jlayers.layers.attention._heads import multi_head
+from jlayers.layers.attention._heads import multi_head, position_layer
 
 __all__ = ["GroupQueryAttention", "MultiHeadAttention"]
 
@@ -92,12 +93,10 @@ def MultiHeadAttention(
     >>> attend.apply(params, state, jax.numpy.ones((8, 10, 16)))[0].shape
     (8, 10, 16)
     """
-    kind = "MultiHeadAttention"
-    positive(kind, "num_heads", num_heads)
-    positive(kind, "key_dim", key_dim)
-    sizes = (key_dim, key_dim if value_dim is None else positive(kind, "value_dim", value_dim))
+    positive("num_heads", num_heads)
+    positive("key_dim", key_dim)
+    sizes = (key_dim, key_dim if value_dim is None else positive("value_dim", value_dim))
     return multi_head(
-        kind,
         heads=(num_heads, num_heads),
         sizes=sizes,
         output_shape=(output_shape,) if isinstance(output_shape, int) else output_shape,
@@ -107,7 +106,7 @@ def MultiHeadAttention(
         window=sliding_window,
         gated=use_gate,
         scores=return_attention_scores,
-        position=position_embedding,
+        position=position_layer(position_embedding, "MultiHeadAttention"),
         cache_length=cache_length,
         use_bias=use_bias,
         projection={
@@ -187,17 +186,17 @@ def GroupQueryAttention(
     >>> params["query"]["kernel"].shape, params["key"]["kernel"].shape
     ((16, 4, 4), (16, 2, 4))
     """
-    kind = "GroupQueryAttention"
-    positive(kind, "head_dim", head_dim)
-    positive(kind, "num_query_heads", num_query_heads)
-    positive(kind, "num_key_value_heads", num_key_value_heads)
+    positive("head_dim", head_dim)
+    positive("num_query_heads", num_query_heads)
+    positive("num_key_value_heads", num_key_value_heads)
     if num_query_heads % num_key_value_heads:
-        raise ValueError(
-            f"{kind}: expected num_query_heads to be a multiple of num_key_value_heads, received "
-            f"num_query_heads={num_query_heads!r}, num_key_value_heads={num_key_value_heads!r}"
+        raise refused(
+            ValueError,
+            "expected num_query_heads to be a multiple of num_key_value_heads",
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
         )
     return multi_head(
-        kind,
         heads=(num_query_heads, num_key_value_heads),
         sizes=(head_dim, head_dim),
         dropout=dropout,
@@ -205,7 +204,7 @@ def GroupQueryAttention(
         window=sliding_window,
         gated=use_gate,
         scores=return_attention_scores,
-        position=position_embedding,
+        position=position_layer(position_embedding, "GroupQueryAttention"),
         cache_length=cache_length,
         use_bias=use_bias,
         projection={

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 
-from jlayers.core.carry import CARRY
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.shapes import describe
+from jlayers.core.state import CARRY
 from jlayers.layers._arguments import need_rank, positive
 
 __all__ = ["KeyValueCache", "Positions"]
@@ -63,7 +64,7 @@ def Positions():
 
 def _need_length(x: Any) -> None:
     if len(x.shape) < 2:
-        raise ValueError(f"Positions: expected an input (batch, length, ...), received {describe(x)}")
+        raise refused(ValueError, "expected an input (batch, length, ...)", x)
 
 
 @layer
@@ -98,23 +99,26 @@ def KeyValueCache(cache_length: int):
     >>> keys.shape, keys[0, :3, 0, 0].tolist()
     ((2, 8, 4, 3), [1.0, 0.0, 0.0])
     """
-    positive("KeyValueCache", "cache_length", cache_length)
+    positive("cache_length", cache_length)
 
     def check(key: Any, value: Any, positions: Any) -> None:
         for x in (key, value):
-            need_rank("KeyValueCache", x, 4, "(batch, length, heads, size)")
+            need_rank(x, 4, "(batch, length, heads, size)")
         if key.shape[:2] != value.shape[:2] or positions.shape != (1, key.shape[1]):
-            raise ValueError(
-                f"KeyValueCache: expected keys and values of one batch and length, and positions "
-                f"(1, length), received {describe((key, value, positions))}"
+            raise refused(
+                ValueError,
+                "expected keys and values of one batch and length, and positions (1, length)",
+                (key, value, positions),
             )
 
     def init(key: Any, k: Any, v: Any, positions: Any) -> Any:
         check(k, v, positions)
         if not isinstance(k.shape[0], int):
-            raise ValueError(
-                f"KeyValueCache: expected a fixed batch size, for which to make the cache, received "
-                f"{describe(k)}; call init with an array or a shape"
+            raise refused(
+                ValueError,
+                "expected a fixed batch size, for which to make the cache",
+                k,
+                instead="call init with an array or a shape",
             )
 
         def empty(x: Any) -> jax.Array:
@@ -128,16 +132,19 @@ def KeyValueCache(cache_length: int):
             return (k, v), state
         held, length = state[CARRY], k.shape[1]
         if k.shape[0] != held["key"].shape[0]:
-            raise ValueError(
-                f"KeyValueCache: expected {held['key'].shape[0]} rows, for which the cache was made, "
-                f"received {describe(k)}; make one for this batch: _, state = model.init(key, x)"
+            raise refused(
+                ValueError,
+                f"expected {held['key'].shape[0]} rows, for which the cache was made",
+                k,
+                instead="make one for this batch: _, state = model.init(key, x)",
             )
         known = not isinstance(positions, Tracer) and positions.size
         if length > cache_length or (known and int(positions[0, -1]) >= cache_length):
-            raise ValueError(
-                f"KeyValueCache: expected at most cache_length={cache_length!r} positions, received "
-                f"{describe(k)} at {positions[0, 0] if known else 0}; begin anew with "
-                f"jl.reset_state(state), or make the layer with a greater cache_length"
+            raise refused(
+                ValueError,
+                f"expected at most cache_length={cache_length!r} positions, received {describe(k)} at "
+                f"{positions[0, 0] if known else 0}",
+                instead="begin anew with jl.reset_state(state), or give the layer a greater cache_length",
             )
         start = positions[0, 0] if length else 0
         fits = start + length <= cache_length

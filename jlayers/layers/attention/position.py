@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from jlayers import initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import keeps_mask
 from jlayers.core.registry import InitializerLike, RegularizerLike
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
-from jlayers.layers._arguments import axis_of, need_features, need_floating, positive
+from jlayers.layers._arguments import above_zero, axis_of, need_features, need_floating, positive
 from jlayers.layers.attention.cache import next_positions, no_positions
 
 __all__ = ["PositionEmbedding", "RotaryEmbedding", "SinusoidalPositionEmbedding"]
@@ -57,20 +58,22 @@ def RotaryEmbedding(
     >>> bool((later == y[:, 2:]).all())
     True
     """
-    _above_zero("RotaryEmbedding", "max_wavelength", max_wavelength)
-    _above_zero("RotaryEmbedding", "scaling_factor", scaling_factor)
+    above_zero("max_wavelength", max_wavelength)
+    above_zero("scaling_factor", scaling_factor)
 
     def check(x: Any, positions: Any) -> tuple[int, int]:
-        need_floating("RotaryEmbedding", x)
-        sequence, feature = (axis_of("RotaryEmbedding", x, a) for a in (sequence_axis, feature_axis))
+        need_floating(x)
+        sequence, feature = (axis_of(x, a) for a in (sequence_axis, feature_axis))
         size = x.shape[feature]
         if sequence == feature or 0 in (sequence, feature) or not isinstance(size, int) or size % 2:
-            raise ValueError(
-                f"RotaryEmbedding: expected an even number of features along axis {feature_axis} and "
-                f"positions along another after the batch, received sequence_axis={sequence_axis!r}, "
-                f"{describe(x)}"
+            raise refused(
+                ValueError,
+                f"expected an even number of features along axis {feature_axis} and positions along "
+                "another after the batch",
+                x,
+                sequence_axis=sequence_axis,
             )
-        _check_positions("RotaryEmbedding", x, positions, sequence)
+        _check_positions(x, positions, sequence)
         return sequence, feature
 
     def init(key: Any, x: Any, positions: Any = None) -> dict[str, Any]:
@@ -122,15 +125,15 @@ def SinusoidalPositionEmbedding(max_wavelength: float = 10000.0, cached: bool = 
     >>> jl.Residual(jl.SinusoidalPositionEmbedding())
     Residual(SinusoidalPositionEmbedding())
     """
-    _above_zero("SinusoidalPositionEmbedding", "max_wavelength", max_wavelength)
+    above_zero("max_wavelength", max_wavelength)
 
     def init(key: Any, x: Any, positions: Any = None) -> dict[str, Any]:
-        _check_sequence("SinusoidalPositionEmbedding", x, positions)
+        _check_sequence(x, positions)
         return {}
 
     @keeps_mask
     def apply(params: Any, x: jax.Array, positions: Any = None) -> jax.Array:
-        _check_sequence("SinusoidalPositionEmbedding", x, positions)
+        _check_sequence(x, positions)
         size = x.shape[-1]
         angles = _angles(x, positions, size / 2, max_wavelength)
         waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1)
@@ -169,16 +172,15 @@ def PositionEmbedding(
     >>> params["residual"]["layer"]["embeddings"].shape
     (64, 8)
     """
-    positive("PositionEmbedding", "sequence_length", sequence_length)
+    positive("sequence_length", sequence_length)
     make = initializers.get(embeddings_initializer)
     regularizers.get(embeddings_regularizer)
 
     def check(x: Any, positions: Any) -> None:
-        _check_sequence("PositionEmbedding", x, positions)
+        _check_sequence(x, positions)
         if positions is None and isinstance(x.shape[1], int) and x.shape[1] > sequence_length:
-            raise ValueError(
-                f"PositionEmbedding: expected a sequence no longer than sequence_length={sequence_length!r}, "
-                f"received {describe(x)}"
+            raise refused(
+                ValueError, f"expected a sequence no longer than sequence_length={sequence_length!r}", x
             )
 
     def init(key: Any, x: Any, positions: Any = None) -> dict[str, Any]:
@@ -189,7 +191,7 @@ def PositionEmbedding(
     def apply(params: Any, x: jax.Array, positions: Any = None) -> jax.Array:
         check(x, positions)
         table: jax.Array = params["embeddings"].astype(x.dtype)
-        need_features("PositionEmbedding", x, -1, table.shape[1], "features")
+        need_features(x, -1, table.shape[1], "features")
         if positions is None and isinstance(x.shape[1], int):
             vectors = table[None, : x.shape[1]]
         else:
@@ -227,27 +229,24 @@ def _angles(x: Any, positions: Any, pairs: float, max_wavelength: float, stretch
     return (_positions(x, positions).astype(wide) / stretch)[:, :, None] * steps[None, None, :]
 
 
-def _above_zero(kind: str, name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{kind}: expected {name} > 0, received {name}={value!r}")
-
-
-def _check_sequence(kind: str, x: Any, positions: Any) -> None:
-    need_floating(kind, x)
+def _check_sequence(x: Any, positions: Any) -> None:
+    need_floating(x)
     if len(x.shape) != 3 or not isinstance(x.shape[2], int):
-        raise ValueError(f"{kind}: expected an input (batch, length, size), received {describe(x)}")
-    _check_positions(kind, x, positions, 1)
+        raise refused(ValueError, "expected an input (batch, length, size)", x)
+    _check_positions(x, positions, 1)
 
 
-def _check_positions(kind: str, x: Any, positions: Any, axis: int) -> None:
+def _check_positions(x: Any, positions: Any, axis: int) -> None:
     if positions is None:
         return
     if not jnp.issubdtype(positions.dtype, jnp.integer):
-        raise TypeError(f"{kind}: expected positions as whole numbers, received {describe(positions)}")
+        raise refused(TypeError, "expected positions as whole numbers", positions)
     if len(positions.shape) != 2 or any(
         p not in (1, d) for p, d in zip(positions.shape, (x.shape[0], x.shape[axis]), strict=True)
     ):
-        raise ValueError(
-            f"{kind}: expected positions (batch, length) for {describe(x)}, received {describe(positions)}; "
-            f"one row may serve the whole batch: positions[None]"
+        raise refused(
+            ValueError,
+            f"expected positions (batch, length) for {describe(x)}",
+            positions,
+            instead="one row may serve the whole batch: positions[None]",
         )

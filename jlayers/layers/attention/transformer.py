@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, layer
 from jlayers.core.masks import combine, values_of
 from jlayers.core.registry import ActivationLike, InitializerLike
@@ -71,9 +72,7 @@ def TransformerEncoder(
     >>> block.apply(params, state, jax.numpy.ones((2, 5, 8)))[0].shape
     (2, 5, 8)
     """
-    kind = "TransformerEncoder"
     children, half = _parts(
-        kind,
         hidden_dim,
         intermediate_dim,
         num_heads,
@@ -87,11 +86,10 @@ def TransformerEncoder(
 
     def route(call: Callable[..., Any], *inputs: Any) -> Any:
         if not 1 <= len(inputs) <= 2:
-            raise TypeError(
-                f"{kind} takes 1 to 2 inputs, x, mask, received {len(inputs)}: {describe(inputs)}"
-            )
+            given = f"{len(inputs)}: {describe(inputs)}"
+            raise refused(TypeError, f"expected 1 to 2 inputs, x, mask, received {given}")
         x, mask = inputs[0], inputs[1] if len(inputs) == 2 else None
-        _need_hidden(kind, x, hidden_dim)
+        _need_hidden(x, hidden_dim)
         x = half(call, "attention_norm", lambda x: call("attention", x, None, None, mask), x)
         return half(call, "output_norm", lambda x: call("output", call("intermediate", x)), x)
 
@@ -161,7 +159,6 @@ def TransformerDecoder(
     >>> bool(jnp.allclose(jnp.concatenate([prompt, last], axis=1), whole, atol=1e-5))
     True
     """
-    kind = "TransformerDecoder"
     attentions: dict[str, dict[str, Any]] = {
         "attention": {
             "use_causal_mask": True,
@@ -172,7 +169,6 @@ def TransformerDecoder(
     if cross_attention:
         attentions["cross_attention"] = {}
     children, half = _parts(
-        kind,
         hidden_dim,
         intermediate_dim,
         num_heads,
@@ -188,13 +184,14 @@ def TransformerDecoder(
     def route(call: Callable[..., Any], *inputs: Any) -> Any:
         least = 2 if cross_attention else 1
         if not least <= len(inputs) <= len(names):
-            raise TypeError(
-                f"{kind} takes {least} to {len(names)} inputs, {', '.join(names)}, with "
-                f"cross_attention={cross_attention!r}, received {len(inputs)}: {describe(inputs)}"
+            raise refused(
+                TypeError,
+                f"expected {least} to {len(names)} inputs, {', '.join(names)}, with "
+                f"cross_attention={cross_attention!r}, received {len(inputs)}: {describe(inputs)}",
             )
         given = dict(zip(names, inputs, strict=False))
         x = given["x"]
-        _need_hidden(kind, x, hidden_dim)
+        _need_hidden(x, hidden_dim)
         x = half(call, "attention_norm", lambda x: call("attention", x, None, None, given.get("mask")), x)
         if cross_attention:
             encoded, mask = given["encoded"], given.get("encoded_mask")
@@ -210,7 +207,6 @@ def TransformerDecoder(
 
 
 def _parts(
-    kind: str,
     hidden_dim: int,
     intermediate_dim: int,
     num_heads: int,
@@ -225,7 +221,6 @@ def _parts(
     """The layers of a block, attentions with their options first, and what puts a norm and a skip around one.
 
     Args:
-        kind: of the block, for errors.
         hidden_dim: features of input and output.
         intermediate_dim: width of the network.
         num_heads: of each attention.
@@ -238,12 +233,14 @@ def _parts(
     """
     sizes = {"hidden_dim": hidden_dim, "intermediate_dim": intermediate_dim, "num_heads": num_heads}
     for name, value in sizes.items():
-        positive(kind, name, value)
-    fraction(kind, "dropout", dropout)
+        positive(name, value)
+    fraction("dropout", dropout)
     if hidden_dim % num_heads:
-        raise ValueError(
-            f"{kind}: expected hidden_dim to be a multiple of num_heads, received hidden_dim={hidden_dim!r}, "
-            f"num_heads={num_heads!r}"
+        raise refused(
+            ValueError,
+            "expected hidden_dim to be a multiple of num_heads",
+            hidden_dim=hidden_dim,
+            num_heads=num_heads,
         )
     size = hidden_dim // num_heads
     parts: dict[str, dict[str, Layer]] = {
@@ -269,10 +266,9 @@ def _parts(
     return children, half
 
 
-def _need_hidden(kind: str, x: Any, hidden_dim: int) -> None:
+def _need_hidden(x: Any, hidden_dim: int) -> None:
     shape = values_of(x).shape
     if len(shape) != 3 or shape[2] != hidden_dim:
-        raise ValueError(
-            f"{kind}: expected an input (batch, length, hidden_dim) with hidden_dim={hidden_dim!r}, "
-            f"received {describe(x)}"
+        raise refused(
+            ValueError, f"expected an input (batch, length, hidden_dim) with hidden_dim={hidden_dim!r}", x
         )

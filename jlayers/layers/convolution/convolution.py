@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers import activations, constraints, initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import describe, param_dtype
@@ -44,21 +45,22 @@ def spatial_sizes(x: Any, data_format: str | None) -> tuple[Any, ...]:
     return x.shape[2:] if data_format == "channels_first" else x.shape[1:-1]
 
 
-def need_room(type_name: str, x: Any, data_format: str | None, extent: Sequence[int], padding: Any) -> None:
+def need_room(x: Any, data_format: str | None, extent: Sequence[int], padding: Any) -> None:
     """A window larger than the data with its padding would leave nothing."""
     if padding in ("same", "causal"):
         return
     added = [0] * len(extent) if padding == "valid" else map(sum, padding)
     sizes = zip(spatial_sizes(x, data_format), added, extent, strict=True)
     if any(isinstance(size, int) and size + more < most for size, more, most in sizes):
-        raise ValueError(
-            f"{type_name}: the window {tuple(extent)} is larger than the input {describe(x)}: expected a "
-            f"larger input, a smaller window, or padding='same', received padding={padding!r}"
+        raise refused(
+            ValueError,
+            f"the window {tuple(extent)} is larger than the input {describe(x)}: expected a "
+            "larger input, a smaller window, or padding='same'",
+            padding=padding,
         )
 
 
 def geometry(
-    type_name: str,
     rank: int,
     kernel_size: int | Sequence[int],
     strides: int | Sequence[int],
@@ -66,33 +68,37 @@ def geometry(
     data_format: str | None,
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Window, strides and dilation, one number per axis, after all checks that need no data."""
-    window = per_axis(type_name, "kernel_size", kernel_size, rank)
-    steps = per_axis(type_name, "strides", strides, rank)
-    dilation = per_axis(type_name, "dilation_rate", dilation_rate, rank)
-    choice(type_name, "data_format", data_format or "channels_last", ("channels_last", "channels_first"))
+    window = per_axis("kernel_size", kernel_size, rank)
+    steps = per_axis("strides", strides, rank)
+    dilation = per_axis("dilation_rate", dilation_rate, rank)
+    choice("data_format", data_format or "channels_last", ("channels_last", "channels_first"))
     if max(steps) > 1 and max(dilation) > 1:
-        raise ValueError(
-            f"{type_name}: expected strides or dilation_rate to be 1, "
-            f"received strides={strides!r}, dilation_rate={dilation_rate!r}"
+        raise refused(
+            ValueError,
+            "expected strides or dilation_rate to be 1",
+            strides=strides,
+            dilation_rate=dilation_rate,
         )
     return window, steps, dilation
 
 
 def pads_of(
-    type_name: str, rank: int, padding: Any, paddings: Sequence[str] = ("valid", "same")
+    rank: int, padding: Any, paddings: Sequence[str] = ("valid", "same")
 ) -> str | tuple[tuple[int, int], ...]:
     """The padding by name, or as cells before and after per axis."""
     if isinstance(padding, str):
-        return choice(type_name, "padding", padding, paddings)
+        return choice("padding", padding, paddings)
     entries = (padding,) * rank if _is_count(padding) else padding
     if isinstance(entries, (tuple, list)) and len(entries) == rank:
         pairs = [(e, e) if _is_count(e) else e for e in entries]
         if all(isinstance(p, (tuple, list)) and len(p) == 2 and all(map(_is_count, p)) for p in pairs):
             return tuple((before, after) for before, after in pairs)
-    raise ValueError(
-        f"{type_name}: expected padding out of {', '.join(map(repr, paddings))}, or a whole number of cells, "
-        f"or for each of {rank} axes one or a pair (before, after), such as {((1, 2),) * rank}, received "
-        f"padding={padding!r}"
+    raise refused(
+        ValueError,
+        f"expected padding out of {', '.join(map(repr, paddings))}, or a whole number of "
+        f"cells, or for each of {rank} axes one or a pair (before, after), such as "
+        f"{((1, 2),) * rank}",
+        padding=padding,
     )
 
 
@@ -113,7 +119,6 @@ def finished(y: jax.Array, params: Any, channel_axis: int, activate: Any) -> jax
 
 
 def _conv(
-    type_name: str,
     rank: int,
     filters: int,
     kernel_size: int | Sequence[int],
@@ -128,15 +133,14 @@ def _conv(
     bias_initializer: Any,
     regularized: Sequence[Any],
 ) -> Any:
-    positive(type_name, "filters", filters)
-    positive(type_name, "groups", groups)
+    positive("filters", filters)
+    positive("groups", groups)
     paddings = ("valid", "same", "causal") if rank == 1 else ("valid", "same")
-    padding = pads_of(type_name, rank, padding, paddings)
-    window, steps, dilation = geometry(type_name, rank, kernel_size, strides, dilation_rate, data_format)
+    padding = pads_of(rank, padding, paddings)
+    window, steps, dilation = geometry(rank, kernel_size, strides, dilation_rate, data_format)
     if filters % groups:
-        raise ValueError(
-            f"{type_name}: expected filters to be a multiple of groups, "
-            f"received filters={filters!r}, groups={groups!r}"
+        raise refused(
+            ValueError, "expected filters to be a multiple of groups", filters=filters, groups=groups
         )
     activate = activations.get(activation)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
@@ -147,17 +151,16 @@ def _conv(
     pads: Any = ((extent[0] - 1, 0),) if padding == "causal" else padding
 
     def check(x: Any) -> None:
-        need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
-        need_floating(type_name, x)
-        need_room(type_name, x, data_format, extent, padding)
+        need_rank(x, rank + 2, spatial_shape(rank, data_format))
+        need_floating(x)
+        need_room(x, data_format, extent, padding)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         check(x)
         channels = x.shape[channel_axis]
         if channels % groups:
-            raise ValueError(
-                f"{type_name}: expected the channels of the input to be a multiple of groups, "
-                f"received groups={groups!r}, {describe(x)}"
+            raise refused(
+                ValueError, "expected the channels of the input to be a multiple of groups", x, groups=groups
             )
         kernel_key, bias_key = jax.random.split(key)
         shape = (*window, channels // groups, filters)
@@ -169,7 +172,7 @@ def _conv(
     def apply(params: Any, x: jax.Array) -> jax.Array:
         check(x)
         kernel = params["kernel"].astype(x.dtype)
-        need_features(type_name, x, channel_axis, kernel.shape[-2] * groups, "channels")
+        need_features(x, channel_axis, kernel.shape[-2] * groups, "channels")
         last = jnp.moveaxis(x, channel_axis, -1)
         y = jnp.moveaxis(conv(last, kernel, steps, pads, dilation, groups), -1, channel_axis)
         return finished(y, params, channel_axis, activate)
@@ -233,7 +236,7 @@ def Conv1D(
     """
     constraints.check(kernel_constraint, bias_constraint)
     return _conv(
-        "Conv1D", 1, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
+        1, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
         use_bias, kernel_initializer, bias_initializer, (kernel_regularizer, bias_regularizer),
     )  # fmt: skip
 
@@ -294,7 +297,7 @@ def Conv2D(
     """
     constraints.check(kernel_constraint, bias_constraint)
     return _conv(
-        "Conv2D", 2, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
+        2, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
         use_bias, kernel_initializer, bias_initializer, (kernel_regularizer, bias_regularizer),
     )  # fmt: skip
 
@@ -355,6 +358,6 @@ def Conv3D(
     """
     constraints.check(kernel_constraint, bias_constraint)
     return _conv(
-        "Conv3D", 3, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
+        3, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
         use_bias, kernel_initializer, bias_initializer, (kernel_regularizer, bias_regularizer),
     )  # fmt: skip

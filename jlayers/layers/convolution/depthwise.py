@@ -27,7 +27,6 @@ __all__ = ["DepthwiseConv1D", "DepthwiseConv2D"]
 
 
 def depthwise_parts(
-    type_name: str,
     rank: int,
     kernel_size: int | Sequence[int],
     strides: int | Sequence[int],
@@ -36,16 +35,16 @@ def depthwise_parts(
     dilation_rate: int | Sequence[int],
 ) -> tuple[tuple[int, ...], Callable[[Any], None], Callable[[Any, jax.Array], jax.Array]]:
     """The window, the check of an input, and the convolution of channels-last data without bias."""
-    padding = pads_of(type_name, rank, padding)
-    window, steps, dilation = geometry(type_name, rank, kernel_size, strides, dilation_rate, data_format)
+    padding = pads_of(rank, padding)
+    window, steps, dilation = geometry(rank, kernel_size, strides, dilation_rate, data_format)
 
     def check(x: Any) -> None:
-        need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
-        need_floating(type_name, x)
-        need_room(type_name, x, data_format, reach(window, dilation), padding)
+        need_rank(x, rank + 2, spatial_shape(rank, data_format))
+        need_floating(x)
+        need_room(x, data_format, reach(window, dilation), padding)
 
     def convolve(kernel: jax.Array, x: jax.Array) -> jax.Array:
-        need_features(type_name, x, -1, kernel.shape[-2], "channels")
+        need_features(x, -1, kernel.shape[-2], "channels")
         return depthwise_conv(x, kernel.astype(x.dtype), steps, padding, dilation)
 
     return window, check, convolve
@@ -60,7 +59,6 @@ def found(regularized: Sequence[Any], constrained: Sequence[Any], *makers: Any) 
 
 
 def _depthwise_layer(
-    type_name: str,
     rank: int,
     depth_multiplier: int,
     data_format: str | None,
@@ -69,12 +67,10 @@ def _depthwise_layer(
     makers: Sequence[Any],
     *convolution: Any,
 ) -> Any:
-    positive(type_name, "depth_multiplier", depth_multiplier)
+    positive("depth_multiplier", depth_multiplier)
     kernel_size, strides, padding, dilation_rate = convolution
-    window, check, convolve = depthwise_parts(
-        type_name, rank, kernel_size, strides, padding, data_format, dilation_rate
-    )
-    last, first = channels_at_edge(type_name, data_format)
+    window, check, convolve = depthwise_parts(rank, kernel_size, strides, padding, data_format, dilation_rate)
+    last, first = channels_at_edge(data_format)
     activate = activations.get(activation)
     make_kernel, make_bias = makers
 
@@ -154,7 +150,7 @@ def DepthwiseConv1D(
         depthwise_initializer, bias_initializer,
     )  # fmt: skip
     return _depthwise_layer(
-        "DepthwiseConv1D", 1, depth_multiplier, data_format, activation, use_bias, makers,
+        1, depth_multiplier, data_format, activation, use_bias, makers,
         kernel_size, strides, padding, dilation_rate,
     )  # fmt: skip
 
@@ -218,6 +214,6 @@ def DepthwiseConv2D(
         depthwise_initializer, bias_initializer,
     )  # fmt: skip
     return _depthwise_layer(
-        "DepthwiseConv2D", 2, depth_multiplier, data_format, activation, use_bias, makers,
+        2, depth_multiplier, data_format, activation, use_bias, makers,
         kernel_size, strides, padding, dilation_rate,
     )  # fmt: skip

@@ -20,7 +20,6 @@ __all__ = ["SeparableConv1D", "SeparableConv2D"]
 
 
 def _separable_layer(
-    type_name: str,
     rank: int,
     filters: int,
     depth_multiplier: int,
@@ -30,13 +29,11 @@ def _separable_layer(
     makers: Sequence[Any],
     *convolution: Any,
 ) -> Any:
-    positive(type_name, "filters", filters)
-    positive(type_name, "depth_multiplier", depth_multiplier)
+    positive("filters", filters)
+    positive("depth_multiplier", depth_multiplier)
     kernel_size, strides, padding, dilation_rate = convolution
-    window, check, convolve = depthwise_parts(
-        type_name, rank, kernel_size, strides, padding, data_format, dilation_rate
-    )
-    last, first = channels_at_edge(type_name, data_format)
+    window, check, convolve = depthwise_parts(rank, kernel_size, strides, padding, data_format, dilation_rate)
+    last, first = channels_at_edge(data_format)
     activate = activations.get(activation)
     make_depthwise, make_pointwise, make_bias = makers
 
@@ -132,7 +129,7 @@ def SeparableConv1D(
         depthwise_initializer, pointwise_initializer, bias_initializer,
     )  # fmt: skip
     return _separable_layer(
-        "SeparableConv1D", 1, filters, depth_multiplier, data_format, activation, use_bias, makers,
+        1, filters, depth_multiplier, data_format, activation, use_bias, makers,
         kernel_size, strides, padding, dilation_rate,
     )  # fmt: skip
 
@@ -207,6 +204,6 @@ def SeparableConv2D(
         depthwise_initializer, pointwise_initializer, bias_initializer,
     )  # fmt: skip
     return _separable_layer(
-        "SeparableConv2D", 2, filters, depth_multiplier, data_format, activation, use_bias, makers,
+        2, filters, depth_multiplier, data_format, activation, use_bias, makers,
         kernel_size, strides, padding, dilation_rate,
     )  # fmt: skip

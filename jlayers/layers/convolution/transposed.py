@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers import activations, constraints, initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import param_dtype
@@ -48,7 +49,6 @@ def _pads(extent: int, stride: int, padding: str, extra: int | None) -> tuple[in
 
 
 def _transposed(
-    type_name: str,
     rank: int,
     filters: int,
     kernel_size: int | Sequence[int],
@@ -64,16 +64,18 @@ def _transposed(
     regularized: Sequence[Any],
     constrained: Sequence[Any],
 ) -> Any:
-    positive(type_name, "filters", filters)
-    choice(type_name, "padding", padding, ("valid", "same"))
-    window, steps, dilation = geometry(type_name, rank, kernel_size, strides, dilation_rate, data_format)
+    positive("filters", filters)
+    choice("padding", padding, ("valid", "same"))
+    window, steps, dilation = geometry(rank, kernel_size, strides, dilation_rate, data_format)
     extra: Sequence[int | None] = (None,) * rank
     if output_padding is not None:
-        extra = sizes = per_axis(type_name, "output_padding", output_padding, rank, least=0)
+        extra = sizes = per_axis("output_padding", output_padding, rank, least=0)
         if any(size >= step for size, step in zip(sizes, steps, strict=True)):
-            raise ValueError(
-                f"{type_name}: expected output_padding below strides, "
-                f"received output_padding={output_padding!r}, strides={strides!r}"
+            raise refused(
+                ValueError,
+                "expected output_padding below strides",
+                output_padding=output_padding,
+                strides=strides,
             )
     activate = activations.get(activation)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
@@ -85,8 +87,8 @@ def _transposed(
     pads = [_pads(extent, step, padding, more) for extent, step, more in sides]
 
     def check(x: Any) -> None:
-        need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
-        need_floating(type_name, x)
+        need_rank(x, rank + 2, spatial_shape(rank, data_format))
+        need_floating(x)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         check(x)
@@ -100,7 +102,7 @@ def _transposed(
     def apply(params: Any, x: jax.Array) -> jax.Array:
         check(x)
         kernel = params["kernel"].astype(x.dtype)
-        need_features(type_name, x, channel_axis, kernel.shape[-1], "channels")
+        need_features(x, channel_axis, kernel.shape[-1], "channels")
         last = jnp.moveaxis(x, channel_axis, -1)
         y = jnp.moveaxis(conv_transpose(last, kernel, steps, pads, dilation), -1, channel_axis)
         return finished(y, params, channel_axis, activate)
@@ -165,7 +167,7 @@ def Conv1DTranspose(
     (1, 10, 2)
     """
     return _transposed(
-        "Conv1DTranspose", 1, filters, kernel_size, strides, padding, output_padding, data_format,
+        1, filters, kernel_size, strides, padding, output_padding, data_format,
         dilation_rate, activation, use_bias, kernel_initializer, bias_initializer,
         (kernel_regularizer, bias_regularizer), (kernel_constraint, bias_constraint),
     )  # fmt: skip
@@ -229,7 +231,7 @@ def Conv2DTranspose(
     (1, 14, 14, 8)
     """
     return _transposed(
-        "Conv2DTranspose", 2, filters, kernel_size, strides, padding, output_padding, data_format,
+        2, filters, kernel_size, strides, padding, output_padding, data_format,
         dilation_rate, activation, use_bias, kernel_initializer, bias_initializer,
         (kernel_regularizer, bias_regularizer), (kernel_constraint, bias_constraint),
     )  # fmt: skip
@@ -294,7 +296,7 @@ def Conv3DTranspose(
     (1, 4, 4, 4, 2)
     """
     return _transposed(
-        "Conv3DTranspose", 3, filters, kernel_size, strides, padding, output_padding, data_format,
+        3, filters, kernel_size, strides, padding, output_padding, data_format,
         dilation_rate, activation, use_bias, kernel_initializer, bias_initializer,
         (kernel_regularizer, bias_regularizer), (kernel_constraint, bias_constraint),
     )  # fmt: skip

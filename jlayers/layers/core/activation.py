@@ -10,21 +10,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import activations, constraints, initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import Masked, expand, joint, keeps_mask, refusal, with_mask
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
-from jlayers.layers._arguments import axis_of, need_floating
+from jlayers.layers._arguments import axis_of, need_floating, not_negative
 
 __all__ = ["ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax"]
 
 X = Float[Array, "..."]
-
-
-def _not_negative(type_name: str, **values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and not value >= 0:
-            raise ValueError(f"{type_name}: expected {name} >= 0, received {name}={value!r}")
 
 
 @layer
@@ -45,7 +40,10 @@ def ReLU(max_value: float | None = None, negative_slope: float = 0.0, threshold:
     >>> jl.ReLU(max_value=6.0).apply({}, {}, jnp.array([-1.0, 2.0, 9.0]))[0].tolist()
     [0.0, 2.0, 6.0]
     """
-    _not_negative("ReLU", max_value=max_value, negative_slope=negative_slope, threshold=threshold)
+    if max_value is not None:
+        not_negative("max_value", max_value)
+    not_negative("negative_slope", negative_slope)
+    not_negative("threshold", threshold)
     return no_params, keeps_mask(lambda params, x: activations.relu(x, negative_slope, max_value, threshold))
 
 
@@ -65,7 +63,7 @@ def LeakyReLU(negative_slope: float = 0.3):
     >>> jl.LeakyReLU(0.5).apply({}, {}, jnp.array([-1.0, 2.0]))[0].tolist()
     [-0.5, 2.0]
     """
-    _not_negative("LeakyReLU", negative_slope=negative_slope)
+    not_negative("negative_slope", negative_slope)
     return no_params, keeps_mask(lambda params, x: activations.leaky_relu(x, negative_slope))
 
 
@@ -118,27 +116,28 @@ def PReLU(
     constraints.check(alpha_constraint)
 
     def shape(x: Any) -> tuple[int, ...]:
-        shared = {axis_of("PReLU", x, axis) for axis in shared_axes or ()}
+        shared = {axis_of(x, axis) for axis in shared_axes or ()}
         sizes = tuple(1 if a in shared else d for a, d in enumerate(x.shape))[1:]
         if 0 in shared or not all(isinstance(d, int) for d in sizes):
-            raise ValueError(
-                f"PReLU: expected shared_axes to hold every axis of no fixed size, and not the batch, "
-                f"received shared_axes={shared_axes!r}, {describe(x)}"
+            raise refused(
+                ValueError,
+                "expected shared_axes to hold every axis of no fixed size, and not the batch",
+                x,
+                shared_axes=shared_axes,
             )
         return sizes
 
     def init(key: Any, x: Any) -> dict[str, Any]:
-        need_floating("PReLU", x)
+        need_floating(x)
         return {"alpha": make(key, shape(x), param_dtype(x))}
 
     @keeps_mask
     def apply(params: Any, x: X) -> X:
-        need_floating("PReLU", x)
+        need_floating(x)
         alpha = params["alpha"]
         if alpha.shape != shape(x):
-            raise ValueError(
-                f"PReLU: expected inputs of the size that alpha {describe(alpha)} was made for, "
-                f"received {describe(x)}"
+            raise refused(
+                ValueError, f"expected inputs of the size that alpha {describe(alpha)} was made for", x
             )
         return jax.nn.relu(x) - alpha.astype(x.dtype)[None] * jax.nn.relu(-x)
 
@@ -168,8 +167,8 @@ def Softmax(axis: int | tuple[int, ...] = -1):
     axes: Sequence[int] = (axis,) if isinstance(axis, int) else tuple(axis)
 
     def check(x: Any) -> tuple[int, ...]:
-        need_floating("Softmax", x)
-        return tuple(axis_of("Softmax", x, a) for a in axes)
+        need_floating(x)
+        return tuple(axis_of(x, a) for a in axes)
 
     def init(key: Any, x: Any, allowed: Any = None) -> dict[str, Any]:
         check(x)
@@ -186,7 +185,7 @@ def Softmax(axis: int | tuple[int, ...] = -1):
         along = check(x)
         real = mask[0]
         if any(m is not None for m in mask[1:]):
-            raise refusal("Softmax", Masked(allowed, mask[1]), "as a mask that has a mask itself")
+            raise refusal(Masked(allowed, mask[1]), "as a mask that has a mask itself")
         if real is not None and min(along) < real.ndim:
             allowed = joint(allowed, expand(real, x.ndim))
         return with_mask(softmax(x, along, allowed), real)

@@ -9,10 +9,11 @@ import jax
 from jaxtyping import Array, Float
 
 from jlayers import activations, constraints, initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import keeps_mask
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
-from jlayers.core.shapes import describe, param_dtype
+from jlayers.core.shapes import param_dtype
 from jlayers.layers._arguments import need_features, need_floating, positive, reshaped_to
 from jlayers.ops.product import product
 
@@ -60,7 +61,7 @@ def Dense(
     >>> params["kernel"].shape, params["bias"].shape, y.shape
     ((4, 3), (3,), (8, 3))
     """
-    positive("Dense", "units", units)
+    positive("units", units)
     activate = activations.get(activation)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
     for regularizer in (kernel_regularizer, bias_regularizer):
@@ -68,11 +69,13 @@ def Dense(
     constraints.check(kernel_constraint, bias_constraint)
 
     def check(x: Any) -> None:
-        need_floating("Dense", x)
+        need_floating(x)
         if len(x.shape) < 2:
-            raise ValueError(
-                f"Dense: expected an input (batch, ..., features), received {describe(x)}; "
-                f"one number per example needs a features axis: x[:, None]"
+            raise refused(
+                ValueError,
+                "expected an input (batch, ..., features)",
+                x,
+                instead="one number per example needs a features axis: x[:, None]",
             )
 
     def init(key: Any, x: Any) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def Dense(
     @keeps_mask(mixes=(-1,))
     def apply(params: Any, x: Float[Array, "batch *rest features"]) -> Float[Array, "batch *rest units"]:
         check(x)
-        need_features("Dense", x, -1, params["kernel"].shape[0], "features")
+        need_features(x, -1, params["kernel"].shape[0], "features")
         y = product(x, params["kernel"].astype(x.dtype))
         if use_bias:
             y = y + reshaped_to(y, params["bias"], [-1])
@@ -113,7 +116,7 @@ def Activation(activation: ActivationLike):
     """
     activate = activations.get(activation)
     if activate is None:
-        raise ValueError("Activation: expected the name of an activation or a function, received None")
+        raise refused(ValueError, "expected the name of an activation or a function", None)
     return no_params, keeps_mask(lambda params, x: activate(x))
 
 
@@ -150,6 +153,6 @@ def Lambda(function: ActivationLike, arguments: Mapping[str, Any] | None = None)
     """
     call: Callable[..., Any] | None = activations.get(function)
     if call is None:
-        raise TypeError("Lambda: expected a function, received None")
+        raise refused(TypeError, "expected a function", None)
     options = dict(arguments or {})
     return no_params, lambda params, *inputs: call(*inputs, **options)

@@ -11,10 +11,11 @@ from jax import random
 from jaxtyping import Array, Float
 
 from jlayers import activations, constraints, initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import Masked, refusal, with_mask
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
-from jlayers.core.shapes import describe, param_dtype
+from jlayers.core.shapes import param_dtype
 from jlayers.layers._arguments import need_floating
 from jlayers.ops.product import product
 
@@ -85,7 +86,7 @@ def EinsumDense(
     constraints.check(kernel_constraint, bias_constraint)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
-        need_floating("EinsumDense", x)
+        need_floating(x)
         of_input = form.input_sizes(x)
         of_output = form.output_sizes(sizes, of_input, x)
         kernel_key, bias_key = random.split(key)
@@ -98,14 +99,16 @@ def EinsumDense(
         return params
 
     def apply(params: Any, x: Float[Array, "batch *rest features"], *, mask: Any) -> Any:
-        need_floating("EinsumDense", x)
+        need_floating(x)
         kernel = params["kernel"]
         of_input = form.input_sizes(x)
         for letter, size in zip(form.kernel, kernel.shape, strict=True):
             if of_input.get(letter, size) != size:
-                raise ValueError(
-                    f"EinsumDense: expected size {size} along {letter!r} of {equation!r}, for which the "
-                    f"parameters were made, received {describe(x)}"
+                raise refused(
+                    ValueError,
+                    f"expected size {size} along {letter!r} of {equation!r}, for which the parameters "
+                    "were made",
+                    x,
                 )
         kernel = kernel.astype(x.dtype)
         axes = form.summed_last
@@ -150,18 +153,22 @@ class _Equation:
     def check_output_shape(self, sizes: tuple[int | None, ...]) -> None:
         fits = all(s is None or (isinstance(s, int) and not isinstance(s, bool) and s > 0) for s in sizes)
         if not fits or len(sizes) != len(self.sized):
-            raise ValueError(
-                f"EinsumDense: expected output_shape to hold a positive whole number, or None, for each of "
-                f"the axes {self.sized!r} of {self.equation!r}, received output_shape={sizes!r}"
+            raise refused(
+                ValueError,
+                "expected output_shape to hold a positive whole number, or None, for each of the "
+                f"axes {self.sized!r} of {self.equation!r}",
+                output_shape=sizes,
             )
 
     def input_sizes(self, x: Any) -> dict[str, Any]:
         rank, letters = len(x.shape), len(self.input)
         if rank < letters + self.before or (rank > letters and not (self.before or self.after)):
             least = "at least " if self.before or self.after else ""
-            raise ValueError(
-                f"EinsumDense: expected an input of {least}{letters + self.before} dimensions for the "
-                f"equation {self.equation!r}, received {describe(x)}"
+            raise refused(
+                ValueError,
+                f"expected an input of {least}{letters + self.before} dimensions for the equation "
+                f"{self.equation!r}",
+                x,
             )
         shape = x.shape[rank - letters :] if self.before else x.shape[:letters]
         return dict(zip(self.input, shape, strict=True))
@@ -171,14 +178,19 @@ class _Equation:
         for letter, size in zip(self.sized, sizes, strict=True):
             known = of_input.get(letter)
             if size is None and known is None:
-                raise ValueError(
-                    f"EinsumDense: expected a size in output_shape for {letter!r} of {self.equation!r}, an "
-                    f"axis that the input does not have, received output_shape={sizes!r}"
+                raise refused(
+                    ValueError,
+                    f"expected a size in output_shape for {letter!r} of {self.equation!r}, an axis that "
+                    "the input does not have",
+                    output_shape=sizes,
                 )
             if size is not None and known is not None and size != known:
-                raise ValueError(
-                    f"EinsumDense: expected size {size} along {letter!r} of {self.equation!r}, as in "
-                    f"output_shape={sizes!r}, received {describe(x)}; None takes the input's"
+                raise refused(
+                    ValueError,
+                    f"expected size {size} along {letter!r} of {self.equation!r}, as in output_shape="
+                    f"{sizes!r}",
+                    x,
+                    instead="None takes the input's",
                 )
             found[letter] = known if size is None else size
         return found
@@ -187,9 +199,11 @@ class _Equation:
         """The sizes of these axes, which parameters are made for."""
         for letter in letters:
             if not isinstance(sizes[letter], int):
-                raise ValueError(
-                    f"EinsumDense: expected a fixed size along {letter!r} of {self.equation!r}, for which "
-                    f"parameters are made, received {describe(x)}"
+                raise refused(
+                    ValueError,
+                    f"expected a fixed size along {letter!r} of {self.equation!r}, for which parameters "
+                    "are made",
+                    x,
                 )
         return tuple(sizes[letter] for letter in letters)
 
@@ -207,7 +221,7 @@ class _Equation:
         hidden = x.ndim - len(self.input) if self.before else 0  # axes under `...`, in front
         letters = self.input[: max(0, mask.ndim - hidden)]
         if mask.ndim > hidden + len(self.input) or not self.output.startswith(letters):
-            raise refusal("EinsumDense", Masked(x, mask), f"whose axes {self.equation!r} does not keep")
+            raise refusal(Masked(x, mask), f"whose axes {self.equation!r} does not keep")
         return mask
 
     def fans(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -219,41 +233,45 @@ class _Equation:
 def _parse(equation: str, bias_axes: str | None) -> _Equation:
     form = _FORM.fullmatch(equation.replace(" ", "")) if isinstance(equation, str) else None
     if form is None:
-        raise ValueError(
-            f"EinsumDense: expected an equation such as 'abc,cd->abd', '...c,cd->...d' or 'ab...,bc->ac...', "
-            f"received equation={equation!r}"
+        raise refused(
+            ValueError,
+            "expected an equation such as 'abc,cd->abd', '...c,cd->...d' or 'ab...,bc->ac...'",
+            equation=equation,
         )
     before, taken, after, kernel, made_before, made, made_after = form.groups()
     if (before, after) != (made_before, made_after) or (before and after):
-        raise ValueError(
-            f"EinsumDense: expected '...' once, on one side of the letters, in input and output alike, "
-            f"received equation={equation!r}"
+        raise refused(
+            ValueError,
+            "expected '...' once, on one side of the letters, in input and output alike",
+            equation=equation,
         )
     for letters in (taken, kernel, made, bias_axes or ""):
         if len(set(letters)) < len(letters):
-            raise ValueError(
-                f"EinsumDense: expected each letter once in {letters!r}, received equation={equation!r}, "
-                f"bias_axes={bias_axes!r}"
+            raise refused(
+                ValueError,
+                f"expected each letter once in {letters!r}",
+                equation=equation,
+                bias_axes=bias_axes,
             )
     if not before and made[0] != taken[0]:
-        raise ValueError(
-            f"EinsumDense: expected the batch as first axis of input and output, "
-            f"received equation={equation!r}"
-        )
+        raise refused(ValueError, "expected the batch as first axis of input and output", equation=equation)
     if lost := [letter for letter in made if letter not in taken and letter not in kernel]:
-        raise ValueError(
-            f"EinsumDense: expected the output's axis {lost[0]!r} in the input or in the kernel, "
-            f"received equation={equation!r}"
+        raise refused(
+            ValueError,
+            f"expected the output's axis {lost[0]!r} in the input or in the kernel",
+            equation=equation,
         )
     if lost := [letter for letter in kernel if letter not in taken and letter not in made]:
-        raise ValueError(
-            f"EinsumDense: expected the kernel's axis {lost[0]!r} in the input or in the output, "
-            f"received equation={equation!r}"
+        raise refused(
+            ValueError,
+            f"expected the kernel's axis {lost[0]!r} in the input or in the output",
+            equation=equation,
         )
     if bias_axes is not None and (not bias_axes or any(letter not in made for letter in bias_axes)):
-        raise ValueError(
-            f"EinsumDense: expected bias_axes out of the output's axes {made!r}, or None for no bias, "
-            f"received bias_axes={bias_axes!r}"
+        raise refused(
+            ValueError,
+            f"expected bias_axes out of the output's axes {made!r}, or None for no bias",
+            bias_axes=bias_axes,
         )
     return _Equation(taken, kernel, made, bool(before), bool(after), bias_axes)
 

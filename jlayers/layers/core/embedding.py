@@ -9,10 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
 from jlayers import constraints, initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import joint, with_mask
+from jlayers.core.pair import Pair
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
-from jlayers.core.shapes import describe, param_dtype
+from jlayers.core.shapes import param_dtype
 from jlayers.layers._arguments import positive
 
 __all__ = ["Embedding"]
@@ -60,17 +62,19 @@ def Embedding(
     >>> embed.apply(params, state, jax.numpy.zeros((2, 10), "int32"))[0].shape
     (2, 10, 64)
     """
-    positive("Embedding", "input_dim", input_dim)
-    positive("Embedding", "output_dim", output_dim)
+    positive("input_dim", input_dim)
+    positive("output_dim", output_dim)
     make = initializers.get(embeddings_initializer)
     regularizers.get(embeddings_regularizer)
     constraints.check(embeddings_constraint)
 
     def check(ids: Any) -> None:
         if not jnp.issubdtype(ids.dtype, jnp.integer):
-            raise TypeError(
-                f"Embedding: expected whole numbers, received {describe(ids)}; convert with "
-                f"x.astype('int32'), and in a graph write jl.Input(shape, dtype='int32')"
+            raise refused(
+                TypeError,
+                "expected whole numbers",
+                ids,
+                instead="convert with x.astype('int32'), and in a graph write jl.Input(shape, dtype='int32')",
             )
 
     def init(key: Any, ids: Any) -> dict[str, Any]:
@@ -83,4 +87,4 @@ def Embedding(
         vectors: Vectors = table.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
         return with_mask(vectors, joint(mask, ids != 0) if mask_zero else mask)
 
-    return init, apply
+    return Pair(init, apply, ids_below=input_dim)

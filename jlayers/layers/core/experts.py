@@ -12,10 +12,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import is_masked, refusal
+from jlayers.core.pair import Pair
 from jlayers.core.registry import InitializerLike, RegularizerLike
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
+from jlayers.core.state import AUX_LOSS
 from jlayers.core.wiring import as_layer, child_key, noted
 from jlayers.layers._arguments import need_features, need_floating, positive
 
@@ -78,31 +81,27 @@ def MoE(
     >>> y.shape, state["layer"]["aux_loss"].shape
     ((2, 10, 8), ())
     """
-    positive("MoE", "num_experts", num_experts)
-    if positive("MoE", "top_k", top_k) > num_experts:
-        raise ValueError(
-            f"MoE: expected top_k of at most num_experts={num_experts!r}, received top_k={top_k!r}"
-        )
+    positive("num_experts", num_experts)
+    if positive("top_k", top_k) > num_experts:
+        raise refused(ValueError, f"expected top_k of at most num_experts={num_experts!r}", top_k=top_k)
     if capacity_factor is not None and not 0 < capacity_factor < math.inf:
-        raise ValueError(
-            f"MoE: expected capacity_factor > 0, or None, received capacity_factor={capacity_factor!r}"
-        )
+        raise refused(ValueError, "expected capacity_factor > 0, or None", capacity_factor=capacity_factor)
     if aux_loss_weight < 0:
-        raise ValueError(f"MoE: expected aux_loss_weight >= 0, received aux_loss_weight={aux_loss_weight!r}")
+        raise refused(ValueError, "expected aux_loss_weight >= 0", aux_loss_weight=aux_loss_weight)
     make_router = initializers.get(router_initializer)
     regularizers.get(router_regularizer)
 
     def grouped(x: Any) -> tuple[Any, Any]:
         """The shape of the tokens of each example, and the places each expert has for them."""
         if is_masked(x):
-            raise refusal("MoE", x, "and would give places of its experts to padding")
-        need_floating("MoE", x)
+            raise refusal(x, "and would give places of its experts to padding")
+        need_floating(x)
         if len(x.shape) < 2:
-            raise ValueError(f"MoE: expected an input (batch, ..., features), received {describe(x)}")
+            raise refused(ValueError, "expected an input (batch, ..., features)", x)
         length = math.prod(x.shape[1:-1])
         return (x.shape[0], length, x.shape[-1]), _places(length, num_experts, top_k, capacity_factor)
 
-    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+    def wire(children: Mapping[str, Layer]) -> Pair:
         inner = children["expert"]
 
         def init(key: Any, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -114,7 +113,7 @@ def MoE(
                 params, state = jax.vmap(lambda key: inner.init(key, given))(keys)
             return (
                 {"router_kernel": router, **({"expert": params} if params else {})},
-                {"aux_loss": jnp.zeros((), jnp.float32), **({"expert": state} if state else {})},
+                {AUX_LOSS: jnp.zeros((), jnp.float32), **({"expert": state} if state else {})},
             )
 
         def run(params: Any, state: Any, x: Any, key: Any, train: bool) -> tuple[Any, Any]:
@@ -128,9 +127,10 @@ def MoE(
             with noted("expert", inner, (jax.ShapeDtypeStruct(x.shape[1:], x.dtype),)):
                 y, moved = jax.vmap(one)(params.get("expert", {}), state.get("expert", {}), x, keys)
             if y.ndim != 4 or y.shape[:3] != x.shape[:3]:
-                raise ValueError(
-                    f"MoE: expected the expert to give (batch, places, units) for each place of "
-                    f"{describe(x[0])}, received {describe(y[0])}"
+                raise refused(
+                    ValueError,
+                    f"expected the expert to give (batch, places, units) for each place of {describe(x[0])}",
+                    y[0],
                 )
             return y, moved
 
@@ -138,7 +138,7 @@ def MoE(
             params: Any, x: Float[Array, "batch *rest features"], *, state: Any, key: Any, train: bool
         ) -> tuple[Float[Array, "batch *rest units"], Any]:
             shape, places = grouped(x)
-            need_features("MoE", x, len(x.shape) - 1, params["router_kernel"].shape[0], "features")
+            need_features(x, len(x.shape) - 1, params["router_kernel"].shape[0], "features")
             wide, tokens = wide_dtype(x.dtype), x.reshape(shape)
             logits = tokens.astype(wide) @ params["router_kernel"].astype(wide)
             probabilities = jax.nn.softmax(logits)
@@ -150,10 +150,9 @@ def MoE(
             y, moved = run(params, state, inside, key, train)
             y = jnp.einsum("blep,ebpf->blf", weights.astype(y.dtype), y).reshape(*x.shape[:-1], y.shape[-1])
             loss = aux_loss_weight * _imbalance(probabilities, chosen)
-            return y, {"aux_loss": loss.astype(jnp.float32), **({"expert": moved} if moved else {})}
+            return y, {AUX_LOSS: loss.astype(jnp.float32), **({"expert": moved} if moved else {})}
 
-        apply.draws = inner.draws  # type: ignore[attr-defined]
-        return init, apply
+        return Pair(init, apply, draws=inner.draws)
 
     return Wiring({"expert": as_layer(expert, "MoE")}, wire, stacked=True)
 

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import activations, constraints, initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
-from jlayers.core.shapes import describe, param_dtype
+from jlayers.core.shapes import param_dtype
 from jlayers.layers._arguments import need_features, need_floating, positive
 
 __all__ = ["GatedDense"]
@@ -59,7 +60,7 @@ def GatedDense(
     >>> params["gated_dense"]["kernel"].shape
     (8, 64)
     """
-    positive("GatedDense", "units", units)
+    positive("units", units)
     activate = activations.get(activation)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
     for regularizer in (kernel_regularizer, bias_regularizer):
@@ -67,9 +68,9 @@ def GatedDense(
     constraints.check(kernel_constraint, bias_constraint)
 
     def check(x: Any) -> None:
-        need_floating("GatedDense", x)
+        need_floating(x)
         if len(x.shape) < 2:
-            raise ValueError(f"GatedDense: expected an input (batch, ..., features), received {describe(x)}")
+            raise refused(ValueError, "expected an input (batch, ..., features)", x)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         check(x)
@@ -81,7 +82,7 @@ def GatedDense(
 
     def apply(params: Any, x: Float[Array, "batch *rest features"]) -> Float[Array, "batch *rest units"]:
         check(x)
-        need_features("GatedDense", x, x.ndim - 1, params["kernel"].shape[0], "features")
+        need_features(x, x.ndim - 1, params["kernel"].shape[0], "features")
         y = x @ params["kernel"].astype(x.dtype)
         if use_bias:
             y = y + params["bias"].astype(x.dtype).reshape((1,) * (y.ndim - 1) + (-1,))

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import Masked, joint, refusal
 from jlayers.core.shapes import describe
@@ -35,15 +36,17 @@ def AttachMask():
 
     def check(x: Any, real: Any) -> None:
         if real.dtype != jnp.bool_:
-            raise TypeError(
-                f"AttachMask: expected a boolean mask, True where the data are real, received "
-                f"{describe(real)}; write mask.astype(bool), or mask > 0, and in a graph "
-                f"jl.Input(shape, dtype='bool')"
+            raise refused(
+                TypeError,
+                "expected a boolean mask, True where the data are real",
+                real,
+                instead="write mask.astype(bool), or mask > 0, and in a graph jl.Input(shape, dtype='bool')",
             )
         if not real.shape or tuple(real.shape) != tuple(x.shape[: len(real.shape)]):
-            raise ValueError(
-                f"AttachMask: expected a mask over the leading axes of {describe(x)}, such as (batch, time), "
-                f"received {describe(real)}"
+            raise refused(
+                ValueError,
+                f"expected a mask over the leading axes of {describe(x)}, such as (batch, time)",
+                real,
             )
 
     def init(key: Any, x: Any, real: Any) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def Masking(mask_value: float = 0.0):
 
     def check(x: Any) -> None:
         if len(x.shape) < 2:
-            raise ValueError(f"Masking: expected an input (batch, ..., features), received {describe(x)}")
+            raise refused(ValueError, "expected an input (batch, ..., features)", x)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         check(x)
@@ -102,7 +105,7 @@ def Masking(mask_value: float = 0.0):
         check(x)
         real = jnp.any(x != mask_value, axis=-1)
         if mask is not None and mask.ndim > real.ndim:
-            raise refusal("Masking", Masked(x, mask), "a mask over the features")
+            raise refusal(Masked(x, mask), "a mask over the features")
         return Masked(jnp.where(real[..., None], x, jnp.zeros_like(x)), joint(real, mask))
 
     return init, apply

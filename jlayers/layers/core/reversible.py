@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from jax import random
 
 from jlayers import constraints, initializers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import with_mask
+from jlayers.core.pair import Pair
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
-from jlayers.core.shapes import describe, param_dtype
+from jlayers.core.shapes import param_dtype
 from jlayers.layers.core.embedding import Embedding
 
 __all__ = ["ReversibleEmbedding"]
@@ -67,9 +69,7 @@ def ReversibleEmbedding(
     (['reversible_embedding', 'layer_normalization'], (2, 5, 10))
     """
     if logit_soft_cap is not None and not logit_soft_cap > 0:
-        raise ValueError(
-            f"ReversibleEmbedding: expected logit_soft_cap > 0, received logit_soft_cap={logit_soft_cap!r}"
-        )
+        raise refused(ValueError, "expected logit_soft_cap > 0", logit_soft_cap=logit_soft_cap)
     constraints.check(embeddings_constraint)
     forward = Embedding(
         input_dim, output_dim, embeddings_initializer, embeddings_regularizer, mask_zero=mask_zero
@@ -80,10 +80,12 @@ def ReversibleEmbedding(
         if not jnp.issubdtype(x.dtype, jnp.floating):
             return False
         if not x.shape or x.shape[-1] != output_dim:
-            raise ValueError(
-                f"ReversibleEmbedding: expected whole numbers, or vectors (batch, ..., output_dim) with "
-                f"output_dim={output_dim!r}, received {describe(x)}; convert numbers with x.astype('int32'), "
-                f"and in a graph write jl.Input(shape, dtype='int32')"
+            raise refused(
+                ValueError,
+                f"expected whole numbers, or vectors (batch, ..., output_dim) with output_dim={output_dim!r}",
+                x,
+                instead="convert numbers with x.astype('int32'), and in a graph write jl.Input(shape, "
+                "dtype='int32')",
             )
         return True
 
@@ -105,4 +107,4 @@ def ReversibleEmbedding(
             logits = logit_soft_cap * jnp.tanh(logits / logit_soft_cap)
         return with_mask(logits, mask)
 
-    return init, apply
+    return Pair(init, apply, ids_below=input_dim)

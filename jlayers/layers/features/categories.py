@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, Num
 
 from jlayers.core.adapt import batches, learns, numbers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
 from jlayers.layers._arguments import choice, positive
@@ -61,16 +62,18 @@ def Discretization(
     >>> jl.adapt(jl.Discretization(num_bins=4), jnp.arange(8.0))
     Discretization(bin_boundaries=[1.0, 3.0, 5.0], num_bins=4)
     """
-    choice("Discretization", "output_mode", output_mode, ("int", "one_hot", "multi_hot", "count"))
+    choice("output_mode", output_mode, ("int", "one_hot", "multi_hot", "count"))
     _check_bins(bin_boundaries, num_bins, epsilon)
 
     def check(x: Any) -> None:
         if bin_boundaries is None:
-            raise ValueError(
-                "Discretization: expected boundaries, received bin_boundaries=None: take them from the "
-                "training data with jl.adapt(layer, data), or pass bin_boundaries"
+            raise refused(
+                ValueError,
+                "expected boundaries",
+                instead="take them from training data with jl.adapt(layer, data), or pass bin_boundaries",
+                bin_boundaries=None,
             )
-        _need_samples("Discretization", output_mode, x)
+        _need_samples(output_mode, x)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         check(x)
@@ -89,24 +92,23 @@ def Discretization(
 
 def _check_bins(bin_boundaries: Any, num_bins: Any, epsilon: Any) -> None:
     if bin_boundaries is None and num_bins is None:
-        raise ValueError(
-            "Discretization: expected bin_boundaries, or num_bins for jl.adapt to find them, received neither"
+        raise refused(
+            ValueError, "expected bin_boundaries, or num_bins for jl.adapt to find them, received neither"
         )
     if num_bins is not None:
-        positive("Discretization", "num_bins", num_bins)
+        positive("num_bins", num_bins)
     if not isinstance(epsilon, (int, float)) or not 0 < epsilon < 1:
-        raise ValueError(f"Discretization: expected epsilon between 0 and 1, received epsilon={epsilon!r}")
+        raise refused(ValueError, "expected epsilon between 0 and 1", epsilon=epsilon)
     if bin_boundaries is None:
         return
     edges = np.asarray(bin_boundaries, np.float64)
     if edges.ndim != 1 or not np.isfinite(edges).all() or (np.diff(edges) < 0).any():
-        raise ValueError(
-            f"Discretization: expected finite boundaries in rising order, received {bin_boundaries=}"
-        )
+        raise refused(ValueError, "expected finite boundaries in rising order", bin_boundaries=bin_boundaries)
     if num_bins is not None and len(edges) != num_bins - 1:
-        raise ValueError(
-            f"Discretization: expected {num_bins - 1} boundaries between num_bins={num_bins} bins, received "
-            f"{len(edges)}; pass one of the two"
+        raise refused(
+            ValueError,
+            f"expected {num_bins - 1} boundaries between num_bins={num_bins} bins, received {len(edges)}",
+            instead="pass one of the two",
         )
 
 
@@ -187,20 +189,24 @@ def CategoryEncoding(
     >>> layer.apply({}, {}, jnp.array([[0, 1, 1], [3, 3, 3]]))[0].tolist()
     [[1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 3.0]]
     """
-    positive("CategoryEncoding", "num_tokens", num_tokens)
-    choice("CategoryEncoding", "output_mode", output_mode, ("one_hot", "multi_hot", "count"))
+    positive("num_tokens", num_tokens)
+    choice("output_mode", output_mode, ("one_hot", "multi_hot", "count"))
 
     def apply(params: Any, ids: Ids, count_weights: Any = None) -> Vectors:
         if not jnp.issubdtype(ids.dtype, jnp.integer):
-            raise TypeError(
-                f"CategoryEncoding: expected whole numbers, received {describe(ids)}; convert with "
-                f"x.astype('int32'), and in a graph write jl.Input(shape, dtype='int32')"
+            raise refused(
+                TypeError,
+                "expected whole numbers",
+                ids,
+                instead="convert with x.astype('int32'), and in a graph write jl.Input(shape, dtype='int32')",
             )
-        _need_samples("CategoryEncoding", output_mode, ids)
+        _need_samples(output_mode, ids)
         if count_weights is not None and (output_mode != "count" or count_weights.shape != ids.shape):
-            raise ValueError(
-                f"CategoryEncoding: expected weights with output_mode='count' alone, one for each of "
-                f"{describe(ids)}, received {output_mode=} and weights {describe(count_weights)}"
+            raise refused(
+                ValueError,
+                f"expected weights only with output_mode='count', one for each of {describe(ids)}",
+                count_weights,
+                output_mode=output_mode,
             )
         dtype = jnp.float32 if count_weights is None else count_weights.dtype
         return _encoded(ids, output_mode, num_tokens, dtype, count_weights)
@@ -208,11 +214,14 @@ def CategoryEncoding(
     return no_params, apply
 
 
-def _need_samples(name: str, output_mode: str, x: Any) -> None:
+def _need_samples(output_mode: str, x: Any) -> None:
     if output_mode in ("multi_hot", "count") and len(x.shape) < 2:
-        raise ValueError(
-            f"{name}: expected the values of each sample along the last axis, received output_mode="
-            f"{output_mode!r} and {describe(x)}: add an axis with x[:, None] for one value per sample"
+        raise refused(
+            ValueError,
+            "expected the values of each sample along the last axis",
+            x,
+            instead="add an axis with x[:, None] for one value per sample",
+            output_mode=output_mode,
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Num
 
 from jlayers.core.adapt import batches, learns, numbers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import keeps_mask
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
@@ -64,15 +65,16 @@ def Normalization(
     def check(x: Any) -> None:
         kept = _kept(axes, x)
         if mean is None:
-            raise ValueError(
-                "Normalization: expected statistics, received mean=None: take them from the training data "
-                "with jl.adapt(layer, data), or pass mean and variance"
+            raise refused(
+                ValueError,
+                "expected statistics",
+                instead="take them from training data with jl.adapt(layer, data), or pass mean and variance",
+                mean=None,
             )
         for size, place in zip(reversed(center.shape), reversed(kept), strict=False):
             if size not in (1, x.shape[place]):
-                raise ValueError(
-                    f"Normalization: expected {size} features (axis {place}), for which the statistics are, "
-                    f"received {describe(x)}"
+                raise refused(
+                    ValueError, f"expected {size} features (axis {place}), for which the statistics are", x
                 )
 
     def init(key: Any, x: Any) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def Normalization(
 def _axes(axis: Any) -> tuple[int, ...]:
     axes = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
     if not all(isinstance(a, int) and not isinstance(a, bool) for a in axes):
-        raise ValueError(f"Normalization: expected axis to be whole numbers or None, received axis={axis!r}")
+        raise refused(ValueError, "expected axis to be whole numbers or None", axis=axis)
     return axes
 
 
@@ -104,12 +106,15 @@ def _kept(axes: tuple[int, ...], x: Any) -> list[int]:
     """The axes with statistics of their own, counted from the front, in order."""
     rank = len(x.shape)
     if any(not -rank <= a < rank for a in axes):
-        raise ValueError(f"Normalization: the input has no such axis: received axis={axes}, {describe(x)}")
+        raise refused(ValueError, "expected axes that the input has", x, axis=axes)
     kept = sorted({a % rank for a in axes})
     if 0 in kept:
-        raise ValueError(
-            f"Normalization: expected an axis of the features, received axis={axes}, which is the batch of "
-            f"{describe(x)}: pass axis=None for one mean over all values"
+        raise refused(
+            ValueError,
+            "expected axes of the features, not of the batch",
+            x,
+            instead="pass axis=None for one mean over all values",
+            axis=axes,
         )
     return kept
 
@@ -118,18 +123,21 @@ def _check_statistics(mean: Any, variance: Any, axes: tuple[int, ...]) -> None:
     if mean is None and variance is None:
         return
     if mean is None or variance is None:
-        raise ValueError(f"Normalization: expected mean and variance together, received {mean=}, {variance=}")
+        raise refused(ValueError, "expected mean and variance together", mean=mean, variance=variance)
     shape = np.shape(mean)
     if shape != np.shape(variance) or len(shape) > len(axes):
-        raise ValueError(
-            f"Normalization: expected mean and variance of one shape, with at most one axis for each of "
-            f"axis={axes}, received the shapes {shape} and {np.shape(variance)}"
+        raise refused(
+            ValueError,
+            f"expected mean and variance of one shape, with at most one axis for each of axis={axes}, "
+            f"received the shapes {shape} and {np.shape(variance)}",
         )
     low, wide = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
     if not (np.isfinite(low).all() and np.isfinite(wide).all() and (wide >= 0).all()):
-        raise ValueError(
-            f"Normalization: expected a finite mean and a finite variance of at least 0, received "
-            f"{mean=}, {variance=}"
+        raise refused(
+            ValueError,
+            "expected a finite mean and a finite variance of at least 0",
+            mean=mean,
+            variance=variance,
         )
 
 

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import need_key
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
-from jlayers.layers._arguments import channels_at_edge, need_rank, spatial_shape
+from jlayers.layers._arguments import channels_at_edge, need_rank, refused_argument, spatial_shape
 
 __all__ = [
     "Augment",
@@ -39,7 +40,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def number_pair(layer: str, name: str, value: Any) -> tuple[float, float]:
+def number_pair(name: str, value: Any) -> tuple[float, float]:
     """Two numbers, the first below the second."""
     if (
         not isinstance(value, (tuple, list))
@@ -47,44 +48,42 @@ def number_pair(layer: str, name: str, value: Any) -> tuple[float, float]:
         or not all(map(_is_number, value))
         or not value[0] < value[1]
     ):
-        raise ValueError(
-            f"{layer}: expected {name} as two numbers (low, high), low below high, received {name}={value!r}"
-        )
+        raise refused_argument(name, value, "as two numbers (low, high), low below high")
     return value[0], value[1]
 
 
 def factor_range(
-    layer: str, name: str, value: Any, least: float, most: float, symmetric: bool = False
+    name: str, value: Any, least: float, most: float, symmetric: bool = False
 ) -> tuple[float, float]:
     """Between what a factor is drawn: two numbers, or one for 0 (or its negative, if symmetric) to it."""
     pair = value if isinstance(value, (tuple, list)) else (-value if symmetric else 0, value)  # type: ignore[operator]
     if len(pair) != 2 or not all(_is_number(v) and least <= v <= most for v in pair):
-        raise ValueError(
-            f"{layer}: expected {name} as a number, or two of them (low, high), from {least} to {most}, "
-            f"received {name}={value!r}"
+        raise refused_argument(
+            name, value, f"as a number, or two of them (low, high), from {least} to {most}"
         )
     low, high = sorted(pair)
     return low, high
 
 
-def need_rgb(layer: str, image: Any, or_grey: bool = False) -> None:
-    if image.shape[-1] not in ((1, 3) if or_grey else (3,)):
-        raise ValueError(
-            f"{layer}: expected images of 3 channels (red, green, blue){' or of 1' if or_grey else ''}, "
-            f"received {image.shape[-1]} channels in {describe(image)}"
+def need_rgb(image: Any, or_gray: bool = False) -> None:
+    if image.shape[-1] not in ((1, 3) if or_gray else (3,)):
+        raise refused(
+            ValueError,
+            f"expected images of 3 channels (red, green, blue){' or of 1' if or_gray else ''}, received "
+            f"{image.shape[-1]} channels in {describe(image)}",
         )
 
 
 # --------------------------------------------------------------------------------- pairs of layers
 
 
-def fixed_on_images(layer: str, data_format: str | None, transform: Callable[[Any], Any]) -> Any:
+def fixed_on_images(data_format: str | None, transform: Callable[[Any], Any]) -> Any:
     """The pair of a layer that does the same to all images: `transform` of a floating channels-last batch."""
-    return _on_images(layer, data_format, lambda x, key, train: transform(x))[:2]
+    return _on_images(data_format, lambda x, key, train: transform(x))[:2]
 
 
 def random_on_images(
-    layer: str, data_format: str | None, augment: Augment, infer: Callable[[Any], Any] = lambda x: x
+    data_format: str | None, augment: Augment, infer: Callable[[Any], Any] = lambda x: x
 ) -> Any:
     """The pair of a layer that changes each image by draws of its own in training.
 
@@ -98,15 +97,15 @@ def random_on_images(
     def transform(x: Any, key: Any, train: bool) -> Any:
         return each(image_keys(need_key(key), x.shape[0]), x) if train else infer(x)
 
-    init, _, apply = _on_images(layer, data_format, transform)
+    init, _, apply = _on_images(data_format, transform)
     return init, apply
 
 
-def _on_images(layer: str, data_format: str | None, transform: Callable[..., Any]) -> Any:
-    last, first = channels_at_edge(layer, data_format)
+def _on_images(data_format: str | None, transform: Callable[..., Any]) -> Any:
+    last, first = channels_at_edge(data_format)
 
     def checked(x: Any) -> Any:
-        need_rank(layer, x, 4, spatial_shape(2, data_format))
+        need_rank(x, 4, spatial_shape(2, data_format))
         return last(x)
 
     def init(key: Any, x: Any) -> dict[str, Any]:

@@ -31,9 +31,9 @@ SampleMethod = Literal["nearest", "bilinear"]
 _ORDER = {"nearest": 0, "bilinear": 1}
 
 
-def check_sampling(layer: str, fill_mode: str, interpolation: str) -> None:
-    choice(layer, "fill_mode", fill_mode, ("reflect", "wrap", "constant", "nearest"))
-    choice(layer, "interpolation", interpolation, tuple(_ORDER))
+def check_sampling(fill_mode: str, interpolation: str) -> None:
+    choice("fill_mode", fill_mode, ("reflect", "wrap", "constant", "nearest"))
+    choice("interpolation", interpolation, tuple(_ORDER))
 
 
 def affine(

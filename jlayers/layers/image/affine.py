@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.layer import layer
-from jlayers.layers._arguments import DataFormat
+from jlayers.layers._arguments import DataFormat, refused_argument
 from jlayers.layers.image._images import Image, factor_range, random_on_images, uniform
 from jlayers.layers.image._sampling import FillMode, SampleMethod, affine, check_sampling
 
@@ -63,10 +63,9 @@ def RandomTranslation(
     >>> y[0, :, 0, 0].tolist()
     [0.0, 0.0, 1.0, 1.0]
     """
-    name = "RandomTranslation"
-    down = factor_range(name, "height_factor", height_factor, -1, 1, symmetric=True)
-    right = factor_range(name, "width_factor", width_factor, -1, 1, symmetric=True)
-    check_sampling(name, fill_mode, interpolation)
+    down = factor_range("height_factor", height_factor, -1, 1, symmetric=True)
+    right = factor_range("width_factor", width_factor, -1, 1, symmetric=True)
+    check_sampling(fill_mode, interpolation)
 
     def augment(key: Any, image: Image) -> Image:
         down_key, right_key = jax.random.split(key)
@@ -77,7 +76,7 @@ def RandomTranslation(
         )
         return affine(image, ((1, 0), (0, 1)), offset, fill_mode, interpolation, fill_value)
 
-    return random_on_images(name, data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 @layer
@@ -112,8 +111,8 @@ def RandomRotation(
     >>> turned.reshape(2, 2).round().tolist()
     [[2.0, 4.0], [1.0, 3.0]]
     """
-    angles = factor_range("RandomRotation", "factor", factor, -1, 1, symmetric=True)
-    check_sampling("RandomRotation", fill_mode, interpolation)
+    angles = factor_range("factor", factor, -1, 1, symmetric=True)
+    check_sampling(fill_mode, interpolation)
 
     def augment(key: Any, image: Image) -> Image:
         angle = 2 * math.pi * uniform(key, *angles, image.dtype)
@@ -121,16 +120,13 @@ def RandomRotation(
         matrix = ((cos, sin), (-sin, cos))
         return affine(image, matrix, _around_centre(image, matrix), fill_mode, interpolation, fill_value)
 
-    return random_on_images("RandomRotation", data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 def _zooms(name: str, value: Any) -> Range:
-    low, high = factor_range("RandomZoom", name, value, -1, 1, symmetric=True)
+    low, high = factor_range(name, value, -1, 1, symmetric=True)
     if low == -1:
-        raise ValueError(
-            f"RandomZoom: expected {name} above -1, at which nothing of the image is left, "
-            f"received {name}={value!r}"
-        )
+        raise refused_argument(name, value, "above -1, at which nothing of the image is left")
     return low, high
 
 
@@ -170,7 +166,7 @@ def RandomZoom(
     """
     heights = _zooms("height_factor", height_factor)
     widths = None if width_factor is None else _zooms("width_factor", width_factor)
-    check_sampling("RandomZoom", fill_mode, interpolation)
+    check_sampling(fill_mode, interpolation)
 
     def augment(key: Any, image: Image) -> Image:
         height_key, width_key = jax.random.split(key)
@@ -179,7 +175,7 @@ def RandomZoom(
         matrix = ((height, 0), (0, width))
         return affine(image, matrix, _around_centre(image, matrix), fill_mode, interpolation, fill_value)
 
-    return random_on_images("RandomZoom", data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 @layer
@@ -216,9 +212,9 @@ def RandomShear(
     >>> y.shape
     (2, 4, 4, 1)
     """
-    across = factor_range("RandomShear", "x_factor", x_factor, 0, 1)
-    down = factor_range("RandomShear", "y_factor", y_factor, 0, 1)
-    check_sampling("RandomShear", fill_mode, interpolation)
+    across = factor_range("x_factor", x_factor, 0, 1)
+    down = factor_range("y_factor", y_factor, 0, 1)
+    check_sampling(fill_mode, interpolation)
 
     def augment(key: Any, image: Image) -> Image:
         sign_key, x_key, y_key = jax.random.split(key, 3)
@@ -226,4 +222,4 @@ def RandomShear(
         x, y = (sign * uniform(k, *r, image.dtype) for k, r in ((x_key, across), (y_key, down)))
         return affine(image, ((1, y), (x, 1)), (0, 0), fill_mode, interpolation, fill_value)
 
-    return random_on_images("RandomShear", data_format, augment)
+    return random_on_images(data_format, augment)

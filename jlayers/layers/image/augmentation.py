@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.layers._arguments import DataFormat, choice, positive
 from jlayers.layers.image._images import Image, factor_range, number_pair, random_on_images, uniform
@@ -40,8 +41,8 @@ def RandomCrop(height: int, width: int, data_format: DataFormat | None = None):
     >>> crop.apply({}, {}, x, key=jax.random.key(0), train=True)[0].shape, crop.apply({}, {}, x)[0].shape
     ((2, 4, 4, 3), (2, 4, 4, 3))
     """
-    positive("RandomCrop", "height", height)
-    positive("RandomCrop", "width", width)
+    positive("height", height)
+    positive("width", width)
 
     def infer(x: jax.Array) -> jax.Array:
         return fit_to(x, height, width)
@@ -55,7 +56,7 @@ def RandomCrop(height: int, width: int, data_format: DataFormat | None = None):
         left = jax.random.randint(left_key, (), 0, columns - width + 1)
         return jax.lax.dynamic_slice(image, (top, left, 0), (height, width, channels))
 
-    return random_on_images("RandomCrop", data_format, augment, infer)
+    return random_on_images(data_format, augment, infer)
 
 
 @layer
@@ -85,7 +86,7 @@ def RandomFlip(
     >>> sorted({tuple(row.ravel().tolist()) for row in y})
     [(1.0, 2.0, 3.0), (3.0, 2.0, 1.0)]
     """
-    choice("RandomFlip", "mode", mode, ("horizontal", "vertical", "horizontal_and_vertical"))
+    choice("mode", mode, ("horizontal", "vertical", "horizontal_and_vertical"))
     axes = [axis for axis, name in enumerate(("vertical", "horizontal")) if name in mode]
 
     def augment(key: Any, image: Image) -> Image:
@@ -94,7 +95,7 @@ def RandomFlip(
             image = jnp.where(flip, jnp.flip(image, axis), image)
         return image
 
-    return random_on_images("RandomFlip", data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 @layer
@@ -131,18 +132,19 @@ def RandomErasing(
     >>> float(y.mean())
     0.75
     """
-    low, high = factor_range("RandomErasing", "factor", factor, 0, 1)
-    areas = factor_range("RandomErasing", "scale", scale, 0, 1)
-    limits = number_pair("RandomErasing", "value_range", value_range)
+    low, high = factor_range("factor", factor, 0, 1)
+    areas = factor_range("scale", scale, 0, 1)
+    limits = number_pair("value_range", value_range)
 
     def fill(key: Any, image: Image) -> jax.Array:
         if fill_value is None:
             return jnp.clip(limits[1] * jax.random.normal(key, image.shape, image.dtype), *limits)
         vector = jnp.clip(jnp.asarray(fill_value, image.dtype), *limits).reshape(-1)
         if vector.size not in (1, image.shape[-1]):
-            raise ValueError(
-                f"RandomErasing: expected fill_value as one number or one for each of the "
-                f"{image.shape[-1]} channels, received fill_value={fill_value!r}"
+            raise refused(
+                ValueError,
+                f"expected fill_value as one number or one for each of the {image.shape[-1]} channels",
+                fill_value=fill_value,
             )
         return jnp.broadcast_to(vector, image.shape)
 
@@ -154,4 +156,4 @@ def RandomErasing(
         covered = covered & jax.random.bernoulli(erase_key, chance)
         return jnp.where(covered, fill(fill_key, image), image)
 
-    return random_on_images("RandomErasing", data_format, augment)
+    return random_on_images(data_format, augment)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.layers._arguments import DataFormat
 from jlayers.layers.image._colors import blend, contrast, grey, hsv, rgb, to_range
@@ -52,13 +53,13 @@ def RandomBrightness(
     >>> y.ravel().round().tolist()
     [7.0, 7.0]
     """
-    low, high = factor_range("RandomBrightness", "factor", factor, -1, 1, symmetric=True)
-    limits = number_pair("RandomBrightness", "value_range", value_range)
+    low, high = factor_range("factor", factor, -1, 1, symmetric=True)
+    limits = number_pair("value_range", value_range)
 
     def augment(key: Any, image: Image) -> Image:
         return jnp.clip(image + (limits[1] - limits[0]) * uniform(key, low, high, image.dtype), *limits)
 
-    return random_on_images("RandomBrightness", data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 @layer
@@ -90,14 +91,14 @@ def RandomContrast(
     >>> round(float(y.mean()), 3), 20 <= float(y.max() - y.min()) <= 60
     (120.0, True)
     """
-    factor_range("RandomContrast", "factor", factor, 0, 1)
+    factor_range("factor", factor, 0, 1)
     lower, upper = factor if isinstance(factor, (tuple, list)) else (factor, factor)
-    limits = number_pair("RandomContrast", "value_range", value_range)
+    limits = number_pair("value_range", value_range)
 
     def augment(key: Any, image: Image) -> Image:
         return contrast(image, uniform(key, 1 - lower, 1 + upper, image.dtype), limits)
 
-    return random_on_images("RandomContrast", data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 @layer
@@ -129,15 +130,14 @@ def RandomColorDegeneration(
     >>> y.ravel().round().tolist()
     [76.0, 76.0, 76.0]
     """
-    name = "RandomColorDegeneration"
-    low, high = factor_range(name, "factor", factor, 0, 1)
-    limits = number_pair(name, "value_range", value_range)
+    low, high = factor_range("factor", factor, 0, 1)
+    limits = number_pair("value_range", value_range)
 
     def augment(key: Any, image: Image) -> Image:
-        need_rgb(name, image, or_grey=True)
+        need_rgb(image, or_gray=True)
         return blend(image, grey(image), uniform(key, low, high, image.dtype), limits)
 
-    return random_on_images(name, data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 @layer
@@ -162,13 +162,13 @@ def RandomGrayscale(factor: float = 0.5, data_format: DataFormat | None = None):
     >>> y.ravel().round().tolist()
     [76.0, 76.0, 76.0]
     """
-    _, chance = factor_range("RandomGrayscale", "factor", factor, 0, 1)
+    _, chance = factor_range("factor", factor, 0, 1)
 
     def augment(key: Any, image: Image) -> Image:
-        need_rgb("RandomGrayscale", image, or_grey=True)
+        need_rgb(image, or_gray=True)
         return jnp.where(jax.random.bernoulli(key, chance), grey(image), image)
 
-    return random_on_images("RandomGrayscale", data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 @layer
@@ -202,17 +202,17 @@ def RandomSaturation(
     >>> full.apply({}, {}, x, key=jax.random.key(0), train=True)[0].ravel().round().tolist()
     [200.0, 0.0, 0.0]
     """
-    low, high = factor_range("RandomSaturation", "factor", factor, 0, 1)
-    limits = number_pair("RandomSaturation", "value_range", value_range)
+    low, high = factor_range("factor", factor, 0, 1)
+    limits = number_pair("value_range", value_range)
 
     def augment(key: Any, image: Image) -> Image:
-        need_rgb("RandomSaturation", image)
+        need_rgb(image)
         drawn = uniform(key, low, high, image.dtype)
         hue, saturation, value = hsv(to_range(image, limits, _UNIT))
         saturation = jnp.clip(saturation * drawn / (1 - drawn + 1e-7), 0, 1)
         return to_range(rgb(hue, saturation, value), _UNIT, limits)
 
-    return random_on_images("RandomSaturation", data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 @layer
@@ -244,18 +244,18 @@ def RandomHue(
     >>> opposite.apply({}, {}, x, key=jax.random.key(0), train=True)[0].ravel().tolist()
     [0.0, 1.0, 1.0]
     """
-    low, high = factor_range("RandomHue", "factor", factor, 0, 1)
-    limits = number_pair("RandomHue", "value_range", value_range)
+    low, high = factor_range("factor", factor, 0, 1)
+    limits = number_pair("value_range", value_range)
 
     def augment(key: Any, image: Image) -> Image:
-        need_rgb("RandomHue", image)
+        need_rgb(image)
         sign_key, factor_key = jax.random.split(key)
         sign = jax.random.rademacher(sign_key, (), image.dtype)
         hue, saturation, value = hsv(to_range(image, limits, _UNIT))
         turned = rgb(hue + sign * uniform(factor_key, low, high, image.dtype) / 2, saturation, value)
         return to_range(jnp.clip(turned, 0, 1), _UNIT, limits)
 
-    return random_on_images("RandomHue", data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 @layer
@@ -298,9 +298,10 @@ def RandomColorJitter(
     )
     parts = [make(factor, value_range) for make, factor in given if factor is not None]
     if not parts:
-        raise ValueError(
-            "RandomColorJitter: expected at least one of brightness_factor, contrast_factor, "
-            "saturation_factor and hue_factor, received none"
+        raise refused(
+            ValueError,
+            "expected at least one of brightness_factor, contrast_factor, saturation_factor and hue_factor, "
+            "received none",
         )
 
     def augment(key: Any, image: Image) -> Image:
@@ -308,4 +309,4 @@ def RandomColorJitter(
             image = part.apply({}, {}, image[None], key=part_key, train=True)[0][0]
         return image
 
-    return random_on_images("RandomColorJitter", data_format, augment)
+    return random_on_images(data_format, augment)

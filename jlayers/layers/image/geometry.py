@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import keeps_mask
-from jlayers.core.shapes import describe, param_dtype, wide_dtype
+from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import DataFormat, choice, positive
 from jlayers.layers.image._images import fixed_on_images
 from jlayers.layers.image._sampling import crop_to_aspect, cropped, fit_to, resized
@@ -43,9 +44,12 @@ def Rescaling(scale: float | tuple[float, ...], offset: float | tuple[float, ...
     def along(x: Any, name: str, value: float | Sequence[float]) -> Any:
         vector = jnp.asarray(value, wide_dtype(x.dtype))
         if vector.ndim > 1 or (vector.ndim == 1 and (x.ndim == 0 or vector.shape[0] not in (1, x.shape[-1]))):
-            raise ValueError(
-                f"Rescaling: expected {name} as one number or one for each channel (the last axis), "
-                f"received {name}={value!r}, {describe(x)}"
+            received: dict[str, Any] = {name: value}
+            raise refused(
+                ValueError,
+                f"expected {name} as one number or one for each channel (the last axis)",
+                x,
+                **received,
             )
         return vector.reshape((1,) * (x.ndim - 1) + vector.shape) if vector.ndim else vector
 
@@ -103,14 +107,14 @@ def Resizing(
     >>> jl.Resizing(4, 4).apply({}, {}, jnp.ones((2, 8, 6, 3), jnp.uint8))[0].shape
     (2, 4, 4, 3)
     """
-    positive("Resizing", "height", height)
-    positive("Resizing", "width", width)
-    choice("Resizing", "interpolation", interpolation, _METHODS)
-    choice("Resizing", "fill_mode", fill_mode, ("constant",))
+    positive("height", height)
+    positive("width", width)
+    choice("interpolation", interpolation, _METHODS)
+    choice("fill_mode", fill_mode, ("constant",))
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
-        raise ValueError(
-            "Resizing: expected crop_to_aspect_ratio or pad_to_aspect_ratio, received both as True; "
-            "choose one"
+        raise refused(
+            ValueError,
+            "expected crop_to_aspect_ratio or pad_to_aspect_ratio, received both as True; choose one",
         )
 
     def transform(x: jax.Array) -> jax.Array:
@@ -120,7 +124,7 @@ def Resizing(
             x = _pad_to_aspect(x, height, width, fill_value)
         return resized(x, height, width, interpolation, antialias)
 
-    init, resize = fixed_on_images("Resizing", data_format, transform)
+    init, resize = fixed_on_images(data_format, transform)
 
     def apply(params: Any, x: Num[Array, "batch ..."]) -> jax.Array:
         y = resize(params, x)
@@ -155,8 +159,8 @@ def CenterCrop(height: int, width: int, data_format: DataFormat | None = None):
     >>> jl.CenterCrop(1, 3).apply({}, {}, x)[0].ravel().tolist()
     [11.0, 12.0, 13.0]
     """
-    positive("CenterCrop", "height", height)
-    positive("CenterCrop", "width", width)
+    positive("height", height)
+    positive("width", width)
 
     def transform(x: jax.Array) -> jax.Array:
         rows, columns = x.shape[1:3]
@@ -164,4 +168,4 @@ def CenterCrop(height: int, width: int, data_format: DataFormat | None = None):
             return fit_to(x, height, width)
         return cropped(x, (rows - height) // 2, (columns - width) // 2, height, width)
 
-    return fixed_on_images("CenterCrop", data_format, transform)
+    return fixed_on_images(data_format, transform)

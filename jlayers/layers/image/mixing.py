@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer, need_key
-from jlayers.core.shapes import describe, param_dtype, wide_dtype
+from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import DataFormat, channels_at_edge, need_rank, spatial_shape
 from jlayers.layers.image._images import factor_range, image_keys, uniform
 from jlayers.layers.image._sampling import random_box
@@ -20,21 +21,21 @@ __all__ = ["CutMix", "MixUp"]
 Mix = Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def _mixing(layer: str, data_format: str | None, mix: Mix) -> Any:
-    last, first = channels_at_edge(layer, data_format)
+def _mixing(data_format: str | None, mix: Mix) -> Any:
+    last, first = channels_at_edge(data_format)
 
     def check(images: Any, labels: Any) -> None:
-        need_rank(layer, images, 4, spatial_shape(2, data_format))
+        need_rank(images, 4, spatial_shape(2, data_format))
         if not jnp.issubdtype(labels.dtype, jnp.floating) or len(labels.shape) < 2:
-            raise TypeError(
-                f"{layer}: expected labels that can be mixed, floats (batch, classes), received "
-                f"{describe(labels)}; make class numbers one-hot with jax.nn.one_hot(labels, classes), and "
-                f"train with categorical_crossentropy"
+            raise refused(
+                TypeError,
+                "expected labels that can be mixed, floats (batch, classes)",
+                labels,
+                instead="make class numbers one-hot with jax.nn.one_hot(labels, classes), and train with "
+                "categorical_crossentropy",
             )
         if labels.shape[0] != images.shape[0]:
-            raise ValueError(
-                f"{layer}: expected as many labels as images, received {describe((images, labels))}"
-            )
+            raise refused(ValueError, "expected as many labels as images", (images, labels))
 
     def init(key: Any, images: Any, labels: Any) -> dict[str, Any]:
         check(images, labels)
@@ -81,7 +82,7 @@ def MixUp(alpha: float = 0.2, data_format: DataFormat | None = None):
     [1.0, 1.0, 1.0, 1.0]
     """
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha > 0:
-        raise ValueError(f"MixUp: expected alpha to be a positive number, received alpha={alpha!r}")
+        raise refused(ValueError, "expected alpha to be a positive number", alpha=alpha)
 
     def mix(key: Any, images: jax.Array, others: jax.Array) -> tuple[jax.Array, jax.Array]:
         draw = lambda key: jax.random.beta(key, alpha, alpha, dtype=images.dtype)  # noqa: E731
@@ -89,7 +90,7 @@ def MixUp(alpha: float = 0.2, data_format: DataFormat | None = None):
         shares = weights[:, None, None, None]
         return shares * images + (1 - shares) * others, weights
 
-    return _mixing("MixUp", data_format, mix)
+    return _mixing(data_format, mix)
 
 
 @layer
@@ -120,7 +121,7 @@ def CutMix(factor: float | tuple[float, float] = 1.0, data_format: DataFormat | 
     >>> bool(jnp.allclose(cut.mean(axis=(1, 2, 3)), mixed @ jnp.arange(4.0)))
     True
     """
-    low, high = factor_range("CutMix", "factor", factor, 0, 1)
+    low, high = factor_range("factor", factor, 0, 1)
 
     def mix(key: Any, images: jax.Array, others: jax.Array) -> tuple[jax.Array, jax.Array]:
         alpha_key, images_key = jax.random.split(key)
@@ -134,4 +135,4 @@ def CutMix(factor: float | tuple[float, float] = 1.0, data_format: DataFormat | 
 
         return jax.vmap(one)(image_keys(images_key, images.shape[0]), images, others)
 
-    return _mixing("CutMix", data_format, mix)
+    return _mixing(data_format, mix)

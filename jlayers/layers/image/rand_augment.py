@@ -56,9 +56,9 @@ def RandAugment(
     >>> augment.apply({}, {}, jnp.ones((2, 4, 4, 3)), key=jax.random.key(0), train=True)[0].shape
     (2, 4, 4, 3)
     """
-    pair = factor_range("RandAugment", "factor", factor, 0, 1)
-    positive("RandAugment", "num_ops", num_ops)
-    choice("RandAugment", "interpolation", interpolation, ("bilinear", "nearest"))
+    pair = factor_range("factor", factor, 0, 1)
+    positive("num_ops", num_ops)
+    choice("interpolation", interpolation, ("bilinear", "nearest"))
     members = augmentations(pair, value_range, interpolation)
 
     def branch(member: Layer) -> Any:
@@ -73,7 +73,7 @@ def RandAugment(
             image = jax.lax.switch(chosen, branches, member_key, image)
         return image
 
-    return random_on_images("RandAugment", data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 def augmentations(

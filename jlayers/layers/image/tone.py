@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.layers._arguments import DataFormat, positive
 from jlayers.layers.image._colors import blend, equalize, smooth, stretch, to_range
@@ -51,8 +52,8 @@ def AutoContrast(value_range: tuple[float, float] = (0, 255), data_format: DataF
     >>> jl.AutoContrast().apply({}, {}, x)[0].ravel().tolist()
     [0.0, 127.5, 255.0]
     """
-    limits = number_pair("AutoContrast", "value_range", value_range)
-    return fixed_on_images("AutoContrast", data_format, jax.vmap(lambda image: stretch(image, limits)))
+    limits = number_pair("value_range", value_range)
+    return fixed_on_images(data_format, jax.vmap(lambda image: stretch(image, limits)))
 
 
 @layer
@@ -79,13 +80,13 @@ def Equalization(
     >>> jl.Equalization().apply({}, {}, x)[0].ravel().tolist()
     [0.0, 85.0, 170.0, 255.0]
     """
-    limits = number_pair("Equalization", "value_range", value_range)
-    positive("Equalization", "bins", bins)
+    limits = number_pair("value_range", value_range)
+    positive("bins", bins)
 
     def one(image: Image) -> Image:
         return to_range(equalize(to_range(image, limits, _BYTE), bins), _BYTE, limits)
 
-    return fixed_on_images("Equalization", data_format, jax.vmap(one))
+    return fixed_on_images(data_format, jax.vmap(one))
 
 
 @layer
@@ -116,15 +117,15 @@ def RandomInvert(
     >>> jl.RandomInvert((1.0, 1.0)).apply({}, {}, x, key=jax.random.key(0), train=True)[0].ravel().tolist()
     [255.0, 205.0]
     """
-    low, high = factor_range("RandomInvert", "factor", factor, 0, 1)
-    limits = number_pair("RandomInvert", "value_range", value_range)
+    low, high = factor_range("factor", factor, 0, 1)
+    limits = number_pair("value_range", value_range)
 
     def augment(key: Any, image: Image) -> Image:
         chance_key, invert_key = jax.random.split(key)
         inverted = jax.random.bernoulli(invert_key, uniform(chance_key, low, high, image.dtype))
         return jnp.where(inverted, limits[0] + limits[1] - image, image)
 
-    return random_on_images("RandomInvert", data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 @layer
@@ -157,19 +158,17 @@ def RandomPosterization(
     [0.0, 64.0, 192.0]
     """
     pair = factor if isinstance(factor, (tuple, list)) else (1, factor)
-    low, high = factor_range("RandomPosterization", "factor", pair, 1, 8)
-    limits = number_pair("RandomPosterization", "value_range", value_range)
+    low, high = factor_range("factor", pair, 1, 8)
+    limits = number_pair("value_range", value_range)
     if not (isinstance(low, int) and isinstance(high, int)):
-        raise ValueError(
-            f"RandomPosterization: expected factor in whole numbers of bits, received factor={factor!r}"
-        )
+        raise refused(ValueError, "expected factor in whole numbers of bits", factor=factor)
 
     def augment(key: Any, image: Image) -> Image:
         step = 2.0 ** (8 - jax.random.randint(key, (), low, high + 1)).astype(image.dtype)
         levels = jnp.clip(to_range(image, limits, _BYTE), *_BYTE)
         return to_range(jnp.floor(levels / step) * step, _BYTE, limits)
 
-    return random_on_images("RandomPosterization", data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 @layer
@@ -201,13 +200,13 @@ def RandomSharpness(
     >>> blurred[0, 1, :, 0].round().tolist()
     [10.0, 50.0, 10.0]
     """
-    low, high = factor_range("RandomSharpness", "factor", factor, 0, 1)
-    limits = number_pair("RandomSharpness", "value_range", value_range)
+    low, high = factor_range("factor", factor, 0, 1)
+    limits = number_pair("value_range", value_range)
 
     def augment(key: Any, image: Image) -> Image:
         return blend(smooth(image), image, 2 * uniform(key, low, high, image.dtype), limits)
 
-    return random_on_images("RandomSharpness", data_format, augment)
+    return random_on_images(data_format, augment)
 
 
 @layer
@@ -240,9 +239,9 @@ def Solarization(
     >>> half.apply({}, {}, x, key=jax.random.key(0), train=True)[0].ravel().tolist()
     [10.0, 100.0, 55.0]
     """
-    additions = factor_range("Solarization", "addition_factor", addition_factor, 0, 1)
-    thresholds = factor_range("Solarization", "threshold_factor", threshold_factor, 0, 1)
-    low, high = number_pair("Solarization", "value_range", value_range)
+    additions = factor_range("addition_factor", addition_factor, 0, 1)
+    thresholds = factor_range("threshold_factor", threshold_factor, 0, 1)
+    low, high = number_pair("value_range", value_range)
 
     def augment(key: Any, image: Image) -> Image:
         addition_key, threshold_key = jax.random.split(key)
@@ -251,4 +250,4 @@ def Solarization(
         moved = jnp.clip(image + addition, low, high)
         return jnp.where(moved < threshold, moved, low + high - moved)
 
-    return random_on_images("Solarization", data_format, augment)
+    return random_on_images(data_format, augment)

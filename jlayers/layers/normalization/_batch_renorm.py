@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.registry import nearest
 from jlayers.layers._arguments import fraction
 
@@ -64,16 +65,16 @@ class Renorm:
 
 def renorm_of(clipping: Mapping[str, float] | None, momentum: float) -> Renorm:
     """From the arguments of `BatchNormalization`."""
-    fraction("BatchNormalization", "renorm_momentum", momentum)
+    fraction("renorm_momentum", momentum)
     for name in clipping or {}:
         if name not in _BOUNDS:
-            raise ValueError(
-                f"BatchNormalization: expected renorm_clipping with keys out of {', '.join(_BOUNDS)}, "
-                f"received renorm_clipping={clipping!r}: {nearest(name, _BOUNDS)}"
+            raise refused(
+                ValueError,
+                f"expected renorm_clipping with keys out of {', '.join(_BOUNDS)}",
+                renorm_clipping=clipping,
+                instead=nearest(name, _BOUNDS),
             )
     made = Renorm(momentum, **{**_BOUNDS, **(clipping or {})})
     if made.rmax < made.rmin or made.dmax < 0:
-        raise ValueError(
-            f"BatchNormalization: expected rmin <= rmax and dmax >= 0, received renorm_clipping={clipping!r}"
-        )
+        raise refused(ValueError, "expected rmin <= rmax and dmax >= 0", renorm_clipping=clipping)
     return made

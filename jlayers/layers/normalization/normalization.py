@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from jlayers import constraints, initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import Masked, expand, keeps_mask, refusal, with_mask
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
-from jlayers.core.shapes import describe, param_dtype, wide_dtype
+from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import axis_of, fraction, need_features, need_floating, positive, reshaped_to
 from jlayers.layers.normalization._batch_renorm import renorm_of
 from jlayers.ops.normalization import moments, normalized
@@ -62,33 +63,31 @@ class _Affine:
         return scale, shift
 
 
-def _check_epsilon(type_name: str, epsilon: float) -> None:
+def _check_epsilon(epsilon: float) -> None:
     if not epsilon > 0:
-        raise ValueError(f"{type_name}: expected epsilon > 0, received epsilon={epsilon!r}")
+        raise refused(ValueError, "expected epsilon > 0", epsilon=epsilon)
 
 
-def _axes(type_name: str, x: Any, axis: int | Sequence[int]) -> list[int]:
+def _axes(x: Any, axis: int | Sequence[int]) -> list[int]:
     """The normalised axes from the front, in order."""
-    axes = sorted(axis_of(type_name, x, a) for a in ([axis] if isinstance(axis, int) else axis))
+    axes = sorted(axis_of(x, a) for a in ([axis] if isinstance(axis, int) else axis))
     if not axes or len(set(axes)) < len(axes) or 0 in axes:
-        raise ValueError(
-            f"{type_name}: expected distinct axes after the batch, received axis={axis!r}, {describe(x)}"
-        )
+        raise refused(ValueError, "expected distinct axes after the batch", x, axis=axis)
     return axes
 
 
-def _sizes(type_name: str, x: Any, axes: Sequence[int]) -> tuple[int, ...]:
+def _sizes(x: Any, axes: Sequence[int]) -> tuple[int, ...]:
     sizes = tuple(x.shape[a] for a in axes)
     if not all(isinstance(d, int) for d in sizes):
         wanted = f"a fixed size along axis {tuple(axes)}, for which parameters are made"
-        raise ValueError(f"{type_name}: expected {wanted}, received {describe(x)}")
+        raise refused(ValueError, f"expected {wanted}", x)
     return sizes
 
 
-def _need_sizes(type_name: str, params: Any, x: Any, axes: Sequence[int]) -> None:
+def _need_sizes(params: Any, x: Any, axes: Sequence[int]) -> None:
     for parameter in params.values():
         for axis, size in zip(axes, parameter.shape, strict=True):
-            need_features(type_name, x, axis, size, "elements")
+            need_features(x, axis, size, "elements")
 
 
 @layer
@@ -151,8 +150,8 @@ def BatchNormalization(
     >>> [round(v, 3) for v in y[:, 0].tolist()], [round(v, 3) for v in state["moving_mean"].tolist()]
     ([-1.0, 1.0], [0.2])
     """
-    fraction("BatchNormalization", "momentum", momentum)
-    _check_epsilon("BatchNormalization", epsilon)
+    fraction("momentum", momentum)
+    _check_epsilon(epsilon)
     regularized = (beta_regularizer, gamma_regularizer)
     constraints.check(beta_constraint, gamma_constraint)
     correction = renorm_of(renorm_clipping, renorm_momentum) if renorm else None
@@ -161,8 +160,8 @@ def BatchNormalization(
     make_variance = initializers.get(moving_variance_initializer)
 
     def init(key: Any, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        need_floating("BatchNormalization", x)
-        size = _sizes("BatchNormalization", x, _axes("BatchNormalization", x, axis))
+        need_floating(x)
+        size = _sizes(x, _axes(x, axis))
         affine_key, mean_key, variance_key = jax.random.split(key, 3)
         mean = make_mean(mean_key, size, wide_dtype(x.dtype))
         variance = make_variance(variance_key, size, wide_dtype(x.dtype))
@@ -184,12 +183,12 @@ def BatchNormalization(
         return moving | {"moving_variance": move(state["moving_variance"], variance)}
 
     def apply(params: Any, x: jax.Array, *, state: Any, train: bool, mask: Any) -> tuple[Any, Any]:
-        need_floating("BatchNormalization", x)
-        (channels,) = _axes("BatchNormalization", x, axis)
+        need_floating(x)
+        (channels,) = _axes(x, axis)
         moving = state["moving_mean"], state["moving_variance"]
-        need_features("BatchNormalization", x, channels, moving[0].shape[0], "channels")
+        need_features(x, channels, moving[0].shape[0], "channels")
         if mask is not None and channels < mask.ndim:
-            raise refusal("BatchNormalization", Masked(x, mask), f"over the channels (axis {channels})")
+            raise refusal(Masked(x, mask), f"over the channels (axis {channels})")
         wide = x.astype(wide_dtype(x.dtype))
         others = [a for a in range(x.ndim) if a != channels]
         empty = any(x.shape[a] == 0 for a in others)
@@ -255,21 +254,21 @@ def LayerNormalization(
     >>> [round(v, 3) for v in norm.apply(params, state, jax.numpy.array([[1.0, 3.0]]))[0][0].tolist()]
     [-1.0, 1.0]
     """
-    _check_epsilon("LayerNormalization", epsilon)
+    _check_epsilon(epsilon)
     regularized = (beta_regularizer, gamma_regularizer)
     constraints.check(beta_constraint, gamma_constraint)
     affine = _Affine(center, scale, beta_initializer, gamma_initializer, regularized)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
-        need_floating("LayerNormalization", x)
-        sizes = _sizes("LayerNormalization", x, _axes("LayerNormalization", x, axis))
+        need_floating(x)
+        sizes = _sizes(x, _axes(x, axis))
         return affine.init(key, sizes, param_dtype(x))
 
     @keeps_mask(mixes=(axis,) if isinstance(axis, int) else axis)
     def apply(params: Any, x: jax.Array) -> jax.Array:
-        need_floating("LayerNormalization", x)
-        axes = _axes("LayerNormalization", x, axis)
-        _need_sizes("LayerNormalization", params, x, axes)
+        need_floating(x)
+        axes = _axes(x, axis)
+        _need_sizes(params, x, axes)
         wide = x.astype(wide_dtype(x.dtype))
         return affine.apply(params, normalized(wide, tuple(axes), epsilon), axes).astype(x.dtype)
 
@@ -321,20 +320,22 @@ def GroupNormalization(
     [-1.0, 1.0, -1.0, 1.0]
     """
     if groups != -1:
-        positive("GroupNormalization", "groups", groups)
-    _check_epsilon("GroupNormalization", epsilon)
+        positive("groups", groups)
+    _check_epsilon(epsilon)
     regularized = (beta_regularizer, gamma_regularizer)
     constraints.check(beta_constraint, gamma_constraint)
     affine = _Affine(center, scale, beta_initializer, gamma_initializer, regularized)
 
     def channels_of(x: Any) -> tuple[int, int]:
-        need_floating("GroupNormalization", x)
-        (channels,) = _axes("GroupNormalization", x, axis)
-        (size,) = _sizes("GroupNormalization", x, [channels])
+        need_floating(x)
+        (channels,) = _axes(x, axis)
+        (size,) = _sizes(x, [channels])
         if groups != -1 and size % groups:
-            raise ValueError(
-                f"GroupNormalization: expected the channels (axis {channels}) to be a multiple of groups, "
-                f"received groups={groups!r}, {describe(x)}"
+            raise refused(
+                ValueError,
+                f"expected the channels (axis {channels}) to be a multiple of groups",
+                x,
+                groups=groups,
             )
         return channels, size
 
@@ -343,7 +344,7 @@ def GroupNormalization(
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
         channels, size = channels_of(x)
-        _need_sizes("GroupNormalization", params, x, [channels])
+        _need_sizes(params, x, [channels])
         wide = jnp.moveaxis(x.astype(wide_dtype(x.dtype)), channels, -1)
         count = size if groups == -1 else groups
         split = wide.reshape(*wide.shape[:-1], count, size // count)
@@ -431,18 +432,18 @@ def RMSNormalization(axis: int | tuple[int, ...] = -1, epsilon: float = 1e-6):
     >>> [round(v, 3) for v in norm.apply(params, state, jax.numpy.array([[1.0, 7.0]]))[0][0].tolist()]
     [0.2, 1.4]
     """
-    _check_epsilon("RMSNormalization", epsilon)
+    _check_epsilon(epsilon)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
-        need_floating("RMSNormalization", x)
-        sizes = _sizes("RMSNormalization", x, _axes("RMSNormalization", x, axis))
+        need_floating(x)
+        sizes = _sizes(x, _axes(x, axis))
         return {"scale": jnp.ones(sizes, param_dtype(x))}
 
     @keeps_mask(mixes=(axis,) if isinstance(axis, int) else axis)
     def apply(params: Any, x: jax.Array) -> jax.Array:
-        need_floating("RMSNormalization", x)
-        axes = _axes("RMSNormalization", x, axis)
-        _need_sizes("RMSNormalization", params, x, axes)
+        need_floating(x)
+        axes = _axes(x, axis)
+        _need_sizes(params, x, axes)
         wide = x.astype(wide_dtype(x.dtype))
         square = jnp.mean(jnp.square(wide), axis=tuple(axes), keepdims=True)
         y = wide * jax.lax.rsqrt(square + epsilon)

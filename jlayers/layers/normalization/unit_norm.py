@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import initializers
-from jlayers.core.layer import Layer, LayerLike, Wiring, layer, no_params
+from jlayers.core.errors import refused
+from jlayers.core.layer import Layer, LayerLike, layer, no_params
 from jlayers.core.masks import keeps_mask
-from jlayers.core.shapes import describe, wide_dtype
-from jlayers.core.wiring import as_layer, child_key, routed
+from jlayers.core.pair import Pair
+from jlayers.core.shapes import wide_dtype
+from jlayers.core.wiring import around, as_layer, child_key
 from jlayers.layers._arguments import axis_of, need_floating, positive
 
 __all__ = ["SpectralNormalization", "UnitNormalization"]
@@ -46,13 +49,10 @@ def UnitNormalization(axis: int | tuple[int, ...] = -1):
 
     @keeps_mask(mixes=axes)
     def apply(params: Any, x: X) -> X:
-        need_floating("UnitNormalization", x)
-        over = {axis_of("UnitNormalization", x, a) for a in axes}
+        need_floating(x)
+        over = {axis_of(x, a) for a in axes}
         if not over or len(over) < len(axes):
-            raise ValueError(
-                f"UnitNormalization: expected distinct axes, at least one, received axis={axis!r}, "
-                f"{describe(x)}"
-            )
+            raise refused(ValueError, "expected distinct axes, at least one", x, axis=axis)
         wide = x.astype(wide_dtype(x.dtype))
         square = jnp.sum(jnp.square(wide), axis=tuple(sorted(over)), keepdims=True)
         return (wide * jax.lax.rsqrt(jnp.maximum(square, _LEAST_SQUARE))).astype(x.dtype)
@@ -110,24 +110,26 @@ def SpectralNormalization(layer: LayerLike, power_iterations: int = 1):
     >>> [round(v, 3) for v in y[0].tolist()]
     [1.0, 0.5]
     """
-    positive("SpectralNormalization", "power_iterations", power_iterations)
+    positive("power_iterations", power_iterations)
     inner = as_layer(layer, "SpectralNormalization")
+    plain = around(inner)
 
     def kernel_name(params: Mapping[str, Any]) -> str:
         for name in _KERNELS:
             if hasattr(params.get(name), "shape"):
                 return name
-        raise ValueError(
-            f"SpectralNormalization: expected a layer with a parameter named {' or '.join(_KERNELS)}, "
-            f"received layer={inner!r} with the parameters {sorted(params)}; wrap the layers inside it"
+        raise refused(
+            ValueError,
+            f"expected a layer with a parameter named {' or '.join(_KERNELS)}, received layer={inner!r} with "
+            f"the parameters {sorted(params)}; wrap the layers inside it",
         )
 
-    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
-        inner_init, inner_apply = routed(children, lambda call, *xs: call("layer", *xs)).wire(children)
+    def wire(children: Mapping[str, Layer]) -> Pair:
+        pair = plain.wire(children)
         draw = initializers.get("truncated_normal")
 
         def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-            params, state = inner_init(key, *inputs)
+            params, state = pair.init(key, *inputs)
             held = params.get("layer", {})
             kernel = held[kernel_name(held)]
             shape, dtype = (1, kernel.shape[-1]), wide_dtype(kernel.dtype)
@@ -139,10 +141,9 @@ def SpectralNormalization(layer: LayerLike, power_iterations: int = 1):
             name = kernel_name(held)
             kernel, moved = _normalized(held[name], u, power_iterations)
             params = {**params, "layer": {**held, name: kernel}}
-            output, rest = inner_apply(params, *inputs, state=rest, key=key, train=train)
+            output, rest = pair.apply(params, *inputs, state=rest, key=key, train=train)
             return output, {"vector_u": moved if train else u, **rest}
 
-        apply.draws = inner_apply.draws  # type: ignore[attr-defined]
-        return init, apply
+        return pair.wrap(init=init, apply=apply)
 
-    return Wiring({"layer": inner}, wire)
+    return dataclasses.replace(plain, wire=wire)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,11 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers.core.layer import Layer, LayerLike, Wiring, layer
+from jlayers.core.errors import refused
+from jlayers.core.layer import Layer, LayerLike, layer
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import wide_dtype
 from jlayers.core.tree import flatten, unflatten
-from jlayers.core.wiring import as_layer, routed
-from jlayers.layers._kernels import find_kernels, halted, standing
+from jlayers.core.wiring import around, as_layer
+from jlayers.layers._kernels import find_kernels, without_gradient
 
 __all__ = ["WeightNormalization"]
 
@@ -45,40 +48,40 @@ def WeightNormalization(layer: LayerLike):
     [14.0, 1.0]
     """
     inner = as_layer(layer, "WeightNormalization")
+    plain = around(inner)
 
-    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+    def wire(children: Mapping[str, Layer]) -> Pair:
         held = children["layer"]
-        open_to_g = {"layer": standing(held)}
-        inner_init, inner_apply = routed(open_to_g, lambda call, *xs: call("layer", *xs)).wire(open_to_g)
+        pair = plain.wire({"layer": held.open_to_gradients()})
 
         def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-            params, state = inner_init(key, *inputs)
+            params, state = pair.init(key, *inputs)
             g = {}
             for path, kernel, stacked in find_kernels(held, params.get("layer", {})):
                 norm = jnp.sqrt(_square(kernel, stacked))
                 g[path] = jnp.squeeze(norm, _summed(kernel, stacked)).astype(kernel.dtype)
             if not g:
-                raise ValueError(
-                    f"WeightNormalization: expected a layer with parameters named kernel, embeddings or "
-                    f"..._kernel, of two or more dimensions, received layer={inner!r} with the parameters "
-                    f"{sorted(flatten(params.get('layer', {})))}"
+                raise refused(
+                    ValueError,
+                    f"expected a layer with parameters named kernel, embeddings or ..._kernel, of two or "
+                    f"more dimensions, received layer={inner!r} with the parameters "
+                    f"{sorted(flatten(params.get('layer', {})))}",
                 )
             return {**params, "g": unflatten(g)}, state
 
         def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
-            fixed = halted(held, params["layer"])
+            fixed = without_gradient(held, params["layer"])
             flat, g = flatten(fixed), flatten(params["g"])
             for path, kernel, stacked in find_kernels(held, fixed):
                 length = jnp.expand_dims(g[path], _summed(kernel, stacked)).astype(wide_dtype(kernel.dtype))
                 flat[path] = (kernel.astype(length.dtype) * length * _inverse_norm(kernel, stacked)).astype(
                     kernel.dtype
                 )
-            return inner_apply({"layer": unflatten(flat)}, *inputs, state=state, key=key, train=train)
+            return pair.apply({"layer": unflatten(flat)}, *inputs, state=state, key=key, train=train)
 
-        apply.draws = inner_apply.draws  # type: ignore[attr-defined]
-        return init, apply
+        return pair.wrap(init=init, apply=apply)
 
-    return Wiring({"layer": inner}, wire)
+    return dataclasses.replace(plain, wire=wire)
 
 
 def _summed(kernel: Any, stacked: int) -> tuple[int, ...]:

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
-from jlayers.core.shapes import describe, wide_dtype
+from jlayers.core.shapes import wide_dtype
 from jlayers.layers._arguments import (
     DataFormat,
     channels_at_edge,
@@ -71,23 +72,21 @@ def _maximum(x: jax.Array, axis: int, count: int) -> jax.Array:
 
 
 def _adaptive(
-    type_name: str,
     pool: Callable[[jax.Array, int, int], jax.Array],
     rank: int,
     output_size: int | Sequence[int],
     data_format: str | None,
 ) -> Any:
-    counts = per_axis(type_name, "output_size", output_size, rank)
-    last, first = channels_at_edge(type_name, data_format)
+    counts = per_axis("output_size", output_size, rank)
+    last, first = channels_at_edge(data_format)
 
     def check(x: Any) -> None:
-        need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
+        need_rank(x, rank + 2, spatial_shape(rank, data_format))
         if pool is _average:
-            need_floating(type_name, x)
+            need_floating(x)
         if not all(isinstance(size, int) and size > 0 for size in spatial_sizes(x, data_format)):
-            raise ValueError(
-                f"{type_name}: expected known sizes of at least 1, of which the windows are computed, "
-                f"received {describe(x)}"
+            raise refused(
+                ValueError, "expected known sizes of at least 1, of which the windows are computed", x
             )
 
     def init(key: Any, x: Any) -> dict[str, Any]:
@@ -124,7 +123,7 @@ def AdaptiveAveragePooling1D(output_size: int | tuple[int], data_format: DataFor
     >>> jl.AdaptiveAveragePooling1D(4).apply({}, {}, jnp.ones((2, 7, 3)))[0].shape
     (2, 4, 3)
     """
-    return _adaptive("AdaptiveAveragePooling1D", _average, 1, output_size, data_format)
+    return _adaptive(_average, 1, output_size, data_format)
 
 
 @layer
@@ -145,7 +144,7 @@ def AdaptiveAveragePooling2D(output_size: int | tuple[int, int], data_format: Da
     >>> jl.AdaptiveAveragePooling2D((3, 2)).apply({}, {}, jnp.ones((2, 7, 5, 3)))[0].shape
     (2, 3, 2, 3)
     """
-    return _adaptive("AdaptiveAveragePooling2D", _average, 2, output_size, data_format)
+    return _adaptive(_average, 2, output_size, data_format)
 
 
 @layer
@@ -166,7 +165,7 @@ def AdaptiveAveragePooling3D(output_size: int | tuple[int, int, int], data_forma
     >>> jl.AdaptiveAveragePooling3D(2).apply({}, {}, jnp.ones((2, 4, 4, 5, 3)))[0].shape
     (2, 2, 2, 2, 3)
     """
-    return _adaptive("AdaptiveAveragePooling3D", _average, 3, output_size, data_format)
+    return _adaptive(_average, 3, output_size, data_format)
 
 
 @layer
@@ -187,7 +186,7 @@ def AdaptiveMaxPooling1D(output_size: int | tuple[int], data_format: DataFormat 
     >>> jl.AdaptiveMaxPooling1D(4).apply({}, {}, jnp.ones((2, 7, 3)))[0].shape
     (2, 4, 3)
     """
-    return _adaptive("AdaptiveMaxPooling1D", _maximum, 1, output_size, data_format)
+    return _adaptive(_maximum, 1, output_size, data_format)
 
 
 @layer
@@ -208,7 +207,7 @@ def AdaptiveMaxPooling2D(output_size: int | tuple[int, int], data_format: DataFo
     >>> jl.AdaptiveMaxPooling2D((3, 2)).apply({}, {}, jnp.ones((2, 7, 5, 3)))[0].shape
     (2, 3, 2, 3)
     """
-    return _adaptive("AdaptiveMaxPooling2D", _maximum, 2, output_size, data_format)
+    return _adaptive(_maximum, 2, output_size, data_format)
 
 
 @layer
@@ -229,4 +228,4 @@ def AdaptiveMaxPooling3D(output_size: int | tuple[int, int, int], data_format: D
     >>> jl.AdaptiveMaxPooling3D(2).apply({}, {}, jnp.ones((2, 4, 4, 5, 3)))[0].shape
     (2, 2, 2, 2, 3)
     """
-    return _adaptive("AdaptiveMaxPooling3D", _maximum, 3, output_size, data_format)
+    return _adaptive(_maximum, 3, output_size, data_format)

@@ -23,16 +23,16 @@ __all__ = [
 
 
 def _global_pooling(
-    type_name: str, reduce: Callable[..., jax.Array], rank: int, data_format: str | None, keepdims: bool
+    reduce: Callable[..., jax.Array], rank: int, data_format: str | None, keepdims: bool
 ) -> Any:
-    choice(type_name, "data_format", data_format or "channels_last", ("channels_last", "channels_first"))
+    choice("data_format", data_format or "channels_last", ("channels_last", "channels_first"))
     start = 2 if data_format == "channels_first" else 1
     axes = tuple(range(start, start + rank))
 
     def check(x: Any) -> None:
-        need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
+        need_rank(x, rank + 2, spatial_shape(rank, data_format))
         if reduce is jnp.mean:
-            need_floating(type_name, x)
+            need_floating(x)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         check(x)
@@ -43,7 +43,7 @@ def _global_pooling(
         if mask is None:
             return reduce(x, axis=axes, keepdims=keepdims)
         if start == 2 or not 1 < mask.ndim <= rank + 1:
-            raise refusal(type_name, Masked(x, mask), "but takes a mask of positions before the channels")
+            raise refusal(Masked(x, mask), "but takes a mask of positions before the channels")
         real = jnp.broadcast_to(expand(mask, x.ndim), x.shape)
         some = jnp.any(real, axis=axes, keepdims=keepdims)
         lowest = {} if reduce is jnp.mean else {"initial": _lowest(x.dtype)}
@@ -76,7 +76,7 @@ def GlobalMaxPooling1D(data_format: DataFormat | None = None, keepdims: bool = F
     >>> jl.GlobalMaxPooling1D().apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
     (2, 3)
     """
-    return _global_pooling("GlobalMaxPooling1D", jnp.max, 1, data_format, keepdims)
+    return _global_pooling(jnp.max, 1, data_format, keepdims)
 
 
 @layer
@@ -96,7 +96,7 @@ def GlobalMaxPooling2D(data_format: DataFormat | None = None, keepdims: bool = F
     >>> jl.GlobalMaxPooling2D().apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 3)
     """
-    return _global_pooling("GlobalMaxPooling2D", jnp.max, 2, data_format, keepdims)
+    return _global_pooling(jnp.max, 2, data_format, keepdims)
 
 
 @layer
@@ -116,7 +116,7 @@ def GlobalMaxPooling3D(data_format: DataFormat | None = None, keepdims: bool = F
     >>> jl.GlobalMaxPooling3D().apply({}, {}, jnp.ones((2, 4, 4, 4, 3)))[0].shape
     (2, 3)
     """
-    return _global_pooling("GlobalMaxPooling3D", jnp.max, 3, data_format, keepdims)
+    return _global_pooling(jnp.max, 3, data_format, keepdims)
 
 
 @layer
@@ -138,7 +138,7 @@ def GlobalAveragePooling1D(data_format: DataFormat | None = None, keepdims: bool
     >>> jl.GlobalAveragePooling1D().apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
     (2, 3)
     """
-    return _global_pooling("GlobalAveragePooling1D", jnp.mean, 1, data_format, keepdims)
+    return _global_pooling(jnp.mean, 1, data_format, keepdims)
 
 
 @layer
@@ -159,7 +159,7 @@ def GlobalAveragePooling2D(data_format: DataFormat | None = None, keepdims: bool
     >>> jl.GlobalAveragePooling2D().apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 3)
     """
-    return _global_pooling("GlobalAveragePooling2D", jnp.mean, 2, data_format, keepdims)
+    return _global_pooling(jnp.mean, 2, data_format, keepdims)
 
 
 @layer
@@ -180,4 +180,4 @@ def GlobalAveragePooling3D(data_format: DataFormat | None = None, keepdims: bool
     >>> jl.GlobalAveragePooling3D().apply({}, {}, jnp.ones((2, 4, 4, 4, 3)))[0].shape
     (2, 3)
     """
-    return _global_pooling("GlobalAveragePooling3D", jnp.mean, 3, data_format, keepdims)
+    return _global_pooling(jnp.mean, 3, data_format, keepdims)

@@ -31,7 +31,6 @@ __all__ = [
 
 
 def _pooling(
-    type_name: str,
     pool: Callable[..., jax.Array],
     rank: int,
     pool_size: int | Sequence[int],
@@ -39,16 +38,16 @@ def _pooling(
     padding: str,
     data_format: str | None,
 ) -> Any:
-    window = per_axis(type_name, "pool_size", pool_size, rank)
-    steps = window if strides is None else per_axis(type_name, "strides", strides, rank)
-    choice(type_name, "padding", padding, ("valid", "same"))
-    last, first = channels_at_edge(type_name, data_format)
+    window = per_axis("pool_size", pool_size, rank)
+    steps = window if strides is None else per_axis("strides", strides, rank)
+    choice("padding", padding, ("valid", "same"))
+    last, first = channels_at_edge(data_format)
 
     def check(x: Any) -> None:
-        need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
+        need_rank(x, rank + 2, spatial_shape(rank, data_format))
         if pool is avg_pool:
-            need_floating(type_name, x)
-        need_room(type_name, x, data_format, window, padding)
+            need_floating(x)
+        need_room(x, data_format, window, padding)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         check(x)
@@ -87,7 +86,7 @@ def MaxPooling1D(
     >>> jl.MaxPooling1D(2).apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
     (2, 5, 3)
     """
-    return _pooling("MaxPooling1D", max_pool, 1, pool_size, strides, padding, data_format)
+    return _pooling(max_pool, 1, pool_size, strides, padding, data_format)
 
 
 @layer
@@ -116,7 +115,7 @@ def MaxPooling2D(
     >>> jl.MaxPooling2D(2).apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 4, 4, 3)
     """
-    return _pooling("MaxPooling2D", max_pool, 2, pool_size, strides, padding, data_format)
+    return _pooling(max_pool, 2, pool_size, strides, padding, data_format)
 
 
 @layer
@@ -145,7 +144,7 @@ def MaxPooling3D(
     >>> jl.MaxPooling3D(2).apply({}, {}, jnp.ones((2, 4, 4, 4, 3)))[0].shape
     (2, 2, 2, 2, 3)
     """
-    return _pooling("MaxPooling3D", max_pool, 3, pool_size, strides, padding, data_format)
+    return _pooling(max_pool, 3, pool_size, strides, padding, data_format)
 
 
 @layer
@@ -175,7 +174,7 @@ def AveragePooling1D(
     >>> jl.AveragePooling1D(2).apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
     (2, 5, 3)
     """
-    return _pooling("AveragePooling1D", avg_pool, 1, pool_size, strides, padding, data_format)
+    return _pooling(avg_pool, 1, pool_size, strides, padding, data_format)
 
 
 @layer
@@ -205,7 +204,7 @@ def AveragePooling2D(
     >>> jl.AveragePooling2D(2).apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 4, 4, 3)
     """
-    return _pooling("AveragePooling2D", avg_pool, 2, pool_size, strides, padding, data_format)
+    return _pooling(avg_pool, 2, pool_size, strides, padding, data_format)
 
 
 @layer
@@ -235,4 +234,4 @@ def AveragePooling3D(
     >>> jl.AveragePooling3D(2).apply({}, {}, jnp.ones((2, 4, 4, 4, 3)))[0].shape
     (2, 2, 2, 2, 3)
     """
-    return _pooling("AveragePooling3D", avg_pool, 3, pool_size, strides, padding, data_format)
+    return _pooling(avg_pool, 3, pool_size, strides, padding, data_format)

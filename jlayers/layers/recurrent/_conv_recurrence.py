@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jlayers import initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import Wiring, need_key
-from jlayers.core.shapes import describe, param_dtype, shape_text
+from jlayers.core.pair import Pair
+from jlayers.core.shapes import param_dtype, shape_text
 from jlayers.layers._arguments import (
     choice,
     fraction,
@@ -59,26 +61,27 @@ def conv_lstm(
     return_state: bool,
     backwards: bool,
     stateful: bool,
-) -> tuple[Any, Any] | Wiring:
+) -> Pair | Wiring:
     """The pair of `ConvLSTM1D`, `2D` or `3D`, whose arguments these are.
 
     The convolution of the inputs does not wait for the state: it is one over all time steps. That of the
     state keeps its size: no strides, padding "same", no dilation, as in Keras.
     """
-    type_name = f"ConvLSTM{rank}D"
-    positive(type_name, "filters", filters)
-    window = per_axis(type_name, "kernel_size", kernel_size, rank)
-    steps = per_axis(type_name, "strides", strides, rank)
-    dilation = per_axis(type_name, "dilation_rate", dilation_rate, rank)
-    choice(type_name, "padding", padding, ("valid", "same"))
-    choice(type_name, "data_format", data_format or "channels_last", ("channels_last", "channels_first"))
+    positive("filters", filters)
+    window = per_axis("kernel_size", kernel_size, rank)
+    steps = per_axis("strides", strides, rank)
+    dilation = per_axis("dilation_rate", dilation_rate, rank)
+    choice("padding", padding, ("valid", "same"))
+    choice("data_format", data_format or "channels_last", ("channels_last", "channels_first"))
     if max(steps) > 1 and max(dilation) > 1:
-        raise ValueError(
-            f"{type_name}: expected strides or dilation_rate to be 1, "
-            f"received strides={strides!r}, dilation_rate={dilation_rate!r}"
+        raise refused(
+            ValueError,
+            "expected strides or dilation_rate to be 1",
+            strides=strides,
+            dilation_rate=dilation_rate,
         )
     for argument, rate in zip(("dropout", "recurrent_dropout"), rates, strict=True):
-        fraction(type_name, argument, rate)
+        fraction(argument, rate)
     for regularizer in penalties:
         regularizers.get(regularizer)
     make_kernel, make_recurrent, make_bias = map(initializers.get, initial_values)
@@ -99,12 +102,10 @@ def conv_lstm(
         )
 
     def check(x: Any) -> None:
-        need_floating(type_name, x)
-        need_rank(
-            type_name, x, rank + 3, spatial_shape(rank, data_format).replace("(batch, ", "(batch, time, ")
-        )
+        need_floating(x)
+        need_rank(x, rank + 3, spatial_shape(rank, data_format).replace("(batch, ", "(batch, time, "))
         frame = jax.ShapeDtypeStruct((x.shape[0], *x.shape[2:]), x.dtype)
-        need_room(type_name, frame, data_format, extent, padding)
+        need_room(frame, data_format, extent, padding)
 
     def init(key: Any, x: Any, *initial: Any) -> dict[str, Any]:
         check(x)
@@ -120,9 +121,9 @@ def conv_lstm(
 
     def apply(params: Any, x: jax.Array, *initial: jax.Array, key: Any, train: bool, mask: Any) -> Any:
         check(x)
-        real = step_mask(type_name, x, mask)
+        real = step_mask(x, mask)
         channels = params["kernel"].shape[-2]
-        need_features(type_name, x, 2 if data_format == "channels_first" else -1, channels, "channels")
+        need_features(x, 2 if data_format == "channels_first" else -1, channels, "channels")
         params = jax.tree.map(lambda p: p.astype(x.dtype), params)
         keys = jax.random.split(need_key(key)) if train and any(rates) else (None, None)
         batch, time, *frame = x.shape
@@ -151,24 +152,25 @@ def conv_lstm(
                 gates, c, activation=activate, recurrent_activation=activate_gate, axis=channel_axis
             )
 
-        start = _start(type_name, tuple(shape), initial, x.dtype)
+        start = _start(tuple(shape), initial, x.dtype)
         order = {"sequences": sequences, "backwards": backwards}
         output, last = scan_time(step, start, z, unroll=False, mask=real, **order)
         output = masked_steps(output, real, **order)
         return (output, *last) if return_state or stateful else output
 
-    apply.draws = any(rates)  # type: ignore[attr-defined]
+    pair = Pair(init, apply, draws=any(rates))
     if stateful:
-        return carried(type_name, lambda _: (init, apply), return_state=return_state, names=("h", "c"))
-    return init, apply
+        return carried(lambda _: pair, return_state=return_state, names=("h", "c"))
+    return pair
 
 
-def _start(type_name: str, shape: tuple[Any, ...], initial: tuple[Any, ...], dtype: Any) -> Any:
+def _start(shape: tuple[Any, ...], initial: tuple[Any, ...], dtype: Any) -> Any:
     if not initial:
         return (jnp.zeros(shape, dtype),) * 2
     if [tuple(s.shape) for s in initial] != [shape] * 2:
-        raise ValueError(
-            f"{type_name}: expected the initial state h, c, each of the shape of an output, "
-            f"{shape_text(shape)}, received {describe(initial)}"
+        raise refused(
+            ValueError,
+            f"expected the initial state h, c, each of the shape of an output, {shape_text(shape)}",
+            initial,
         )
     return tuple(s.astype(dtype) for s in initial)

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import activations, initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import Wiring, need_key
 from jlayers.core.masks import Masked, refusal
-from jlayers.core.shapes import describe, param_dtype, shape_text
+from jlayers.core.pair import Pair
+from jlayers.core.shapes import param_dtype, shape_text
 from jlayers.layers._arguments import fraction, need_floating, need_rank, positive
 from jlayers.layers.recurrent._stateful import carried
 from jlayers.ops.dropout import keep_mask
@@ -62,7 +64,6 @@ class Recurrence:
     """A kind of cell: its mathematics and its weights. `one_step` and `over_time` make layers of it.
 
     Attributes:
-        type_name: of the layer, for errors.
         units: width of the state.
         cell: `cell(params, masks) -> step`, `step(state, x_t) -> state`, whose first part is the output;
             `masks` is None or the dropout masks of the gates for the input and for the state.
@@ -75,7 +76,6 @@ class Recurrence:
         fast: the same cell for `ops.recurrent_cpu`, if it is there with these activations.
     """
 
-    type_name: str
     units: int
     cell: Callable[..., Any]
     bias_shape: tuple[int, ...] | None
@@ -87,9 +87,9 @@ class Recurrence:
     fast: Cell | None = None
 
     def __post_init__(self) -> None:
-        positive(self.type_name, "units", self.units)
+        positive("units", self.units)
         for argument, rate in zip(("dropout", "recurrent_dropout"), self.rates, strict=True):
-            fraction(self.type_name, argument, rate)
+            fraction(argument, rate)
         for initializer, regularizer in zip(self.initial_values, self.penalties, strict=True):
             initializers.get(initializer)
             regularizers.get(regularizer)
@@ -106,13 +106,15 @@ class Recurrence:
         return params
 
     def check(self, x: Any, rank: int, shape: str, initial: tuple[Any, ...]) -> None:
-        need_floating(self.type_name, x)
-        need_rank(self.type_name, x, rank, shape)
+        need_floating(x)
+        need_rank(x, rank, shape)
         expected = (x.shape[0], self.units)
         if initial and [tuple(s.shape) for s in initial] != [expected] * len(self.states):
-            raise ValueError(
-                f"{self.type_name}: expected the initial state {', '.join(self.states)}, each of shape "
-                f"(batch, units) = {shape_text(expected)}, received {describe(initial)}"
+            raise refused(
+                ValueError,
+                f"expected the initial state {', '.join(self.states)}, each of shape (batch, units) = "
+                f"{shape_text(expected)}",
+                initial,
             )
 
     def begin(
@@ -129,7 +131,7 @@ class Recurrence:
         return params, masks, start, x
 
 
-def one_step(recurrence: Recurrence) -> tuple[Any, Any]:
+def one_step(recurrence: Recurrence) -> Pair:
     """The pair of a cell: `apply(params, x, *states) -> (output, *new states)`; without states from zeros."""
 
     def init(key: Any, x: Any, *states: Any) -> dict[str, Any]:
@@ -148,8 +150,7 @@ def one_step(recurrence: Recurrence) -> tuple[Any, Any]:
         new = recurrence.cell(params, masks)(start, steps[:, 0])
         return (new[0], *new)
 
-    apply.draws = any(recurrence.rates)  # type: ignore[attr-defined]
-    return init, apply
+    return Pair(init, apply, draws=any(recurrence.rates))
 
 
 def over_time(
@@ -161,7 +162,7 @@ def over_time(
     unroll: bool,
     zeros: bool = False,
     stateful: bool = False,
-) -> tuple[Any, Any] | Wiring:
+) -> Pair | Wiring:
     """The pair of a layer that runs over sequences.
 
     Args:
@@ -176,7 +177,7 @@ def over_time(
 
     def check(x: Any, initial: tuple[Any, ...]) -> None:
         recurrence.check(x, 3, "(batch, time, features)", initial)
-        need_steps(recurrence.type_name, x, unroll)
+        need_steps(x, unroll)
 
     def init(key: Any, x: Any, *initial: Any) -> dict[str, Any]:
         check(x, initial)
@@ -191,7 +192,7 @@ def over_time(
         mask: Any,
     ) -> Any:
         check(x, initial)
-        real = step_mask(recurrence.type_name, x, mask)
+        real = step_mask(x, mask)
         params, masks, start, x = recurrence.begin(params, x, initial, key, train)
         options = {"sequences": sequences, "backwards": backwards}
 
@@ -206,20 +207,19 @@ def over_time(
         output = masked_steps(output, real, **options)
         return (output, *last) if return_state or stateful else output
 
-    apply.draws = any(recurrence.rates)  # type: ignore[attr-defined]
+    pair = Pair(init, apply, draws=any(recurrence.rates))
     if stateful:
-        name, states = recurrence.type_name, recurrence.states
-        return carried(name, lambda _: (init, apply), return_state=return_state, names=states)
-    return init, apply
+        return carried(lambda _: pair, return_state=return_state, names=recurrence.states)
+    return pair
 
 
-def step_mask(type_name: str, x: Any, masks: Any) -> Any:
+def step_mask(x: Any, masks: Any) -> Any:
     """The mask `(batch, time)` of the sequences `x` out of those of all inputs, or None."""
     mask, *others = masks
     if mask is not None and mask.ndim != 2:
-        raise refusal(type_name, Masked(x, mask), "but takes a mask (batch, time) alone")
+        raise refusal(Masked(x, mask), "but takes a mask (batch, time) alone")
     if any(m is not None for m in jax.tree.leaves(others)):
-        raise refusal(type_name, x, "with masks on its initial states, which have no steps")
+        raise refusal(x, "with masks on its initial states, which have no steps")
     return mask
 
 
@@ -230,12 +230,15 @@ def masked_steps(output: Any, mask: Any, *, sequences: bool, backwards: bool) ->
     return Masked(output, jnp.flip(mask, axis=1) if backwards else mask)
 
 
-def need_steps(type_name: str, x: Any, unroll: bool) -> None:
+def need_steps(x: Any, unroll: bool) -> None:
     """Without a loop the program holds each time step, so their number is fixed."""
     if unroll and not isinstance(x.shape[1], int):
-        raise ValueError(
-            f"{type_name}: expected a fixed number of time steps, received {describe(x)} with "
-            f"unroll={unroll}; give jl.Input the number of steps, or set unroll=False"
+        raise refused(
+            ValueError,
+            "expected a fixed number of time steps",
+            x,
+            instead="give jl.Input the number of steps, or set unroll=False",
+            unroll=unroll,
         )
 
 

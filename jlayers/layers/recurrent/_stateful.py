@@ -8,18 +8,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlayers.core.carry import CARRY
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, Wiring
 from jlayers.core.lifting import lift
-from jlayers.core.shapes import describe, wide_dtype
+from jlayers.core.pair import Pair
+from jlayers.core.shapes import wide_dtype
+from jlayers.core.state import CARRY
 
 __all__ = ["carried"]
 
-Wire = Callable[[Mapping[str, Layer]], tuple[Any, Any]]
+Wire = Callable[[Mapping[str, Layer]], Pair]
 
 
 def carried(
-    type_name: str,
     wire: Wire,
     *,
     return_state: bool,
@@ -29,7 +30,6 @@ def carried(
     """A recurrent layer whose last states are the initial ones of the next call.
 
     Args:
-        type_name: of the layer, for errors.
         wire: from the children to the pair of the layer that gives its last states, too, and begins with
             the states that follow its input.
         return_state: give the last states, too.
@@ -37,17 +37,19 @@ def carried(
         children: the layers inside.
     """
 
-    def made(children: Mapping[str, Layer]) -> tuple[Any, Any]:
-        inner_init, inner_apply = lift(*wire(children), type_name)
+    def made(children: Mapping[str, Layer]) -> Pair:
+        inner = lift(wire(children), "")  # the outer pair has the name
 
         def init(key: Any, x: Any, *initial: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             if not isinstance(_rows(x), int):
-                raise ValueError(
-                    f"{type_name}: expected a fixed batch size, for which to make the state that "
-                    f"stateful=True carries, received {describe(x)}; call init with an array or a shape"
+                raise refused(
+                    ValueError,
+                    "expected a fixed batch size, for which to make the state that stateful=True carries",
+                    x,
+                    instead="call init with an array or a shape",
                 )
-            params, state = inner_init(key, x, *initial)
-            (_, *states), _ = jax.eval_shape(inner_apply, params, state, x, *initial)
+            params, state = inner.init(key, x, *initial)
+            (_, *states), _ = jax.eval_shape(inner.apply, params, state, x, *initial)
             # As all state in float32 or wider, whatever a policy computes in.
             zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, wide_dtype(s.dtype)), states)
             return params, {**state, CARRY: _as_dict(zeros, names)}
@@ -58,18 +60,19 @@ def carried(
             held, rest = state[CARRY], {name: s for name, s in state.items() if name != CARRY}
             rows = jax.tree.leaves(held)[0].shape[0]
             if _rows(x) != rows:
-                raise ValueError(
-                    f"{type_name}: expected {rows} rows, for which the state that stateful=True carries was "
-                    f"made, received {describe(x)}; row i goes on with row i of the batch before. Use one "
-                    f"batch size, or make a state for this one: _, state = init(key, x)"
+                raise refused(
+                    ValueError,
+                    f"expected {rows} rows, for which the state that stateful=True carries was made",
+                    x,
+                    instead="row i goes on with row i of the batch before. Use one batch size, or make a "
+                    "state for this one: _, state = init(key, x)",
                 )
             before = initial or _as_tuple(held, names)
-            (output, *states), rest = inner_apply(params, rest, x, *before, key=key, train=train)
+            (output, *states), rest = inner.apply(params, rest, x, *before, key=key, train=train)
             after = jax.tree.map(lambda new, old: new.astype(old.dtype), _as_dict(states, names), held)
             return (output, *states) if return_state else output, {**rest, CARRY: after}
 
-        apply.draws = inner_apply.draws  # type: ignore[attr-defined]
-        return init, apply
+        return Pair(init, apply, draws=inner.draws)
 
     return Wiring(children or {}, made)
 

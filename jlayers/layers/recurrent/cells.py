@@ -16,7 +16,7 @@ from jlayers.ops.recurrent import add_bias, gate_product, gru_step, lstm_step
 __all__ = ["GRUCell", "LSTMCell", "SimpleRNNCell"]
 
 
-def simple_rnn(type_name: str, units: int, *, activation: Any, use_bias: bool, **weights: Any) -> Recurrence:
+def simple_rnn(units: int, *, activation: Any, use_bias: bool, **weights: Any) -> Recurrence:
     """`h = activation(x @ kernel + bias + h @ recurrent_kernel)`; `weights` are fields of `Recurrence`."""
     activate = function(activation)
 
@@ -30,7 +30,6 @@ def simple_rnn(type_name: str, units: int, *, activation: Any, use_bias: bool, *
         return step
 
     return Recurrence(
-        type_name,
         units,
         cell,
         (units,) if use_bias else None,
@@ -40,7 +39,6 @@ def simple_rnn(type_name: str, units: int, *, activation: Any, use_bias: bool, *
 
 
 def lstm(
-    type_name: str,
     units: int,
     *,
     activation: Any,
@@ -65,7 +63,6 @@ def lstm(
         return step
 
     return Recurrence(
-        type_name,
         units,
         cell,
         (4 * units,) if use_bias else None,
@@ -78,7 +75,6 @@ def lstm(
 
 
 def gru(
-    type_name: str,
     units: int,
     *,
     activation: Any,
@@ -113,7 +109,6 @@ def gru(
     bias_shape = (2, 3 * units) if reset_after else (3 * units,)
     fast = recurrent_cpu.GRU if reset_after else recurrent_cpu.GRU_RESET_BEFORE
     return Recurrence(
-        type_name,
         units,
         cell,
         bias_shape if use_bias else None,
@@ -183,7 +178,6 @@ def SimpleRNNCell(
     """
     constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     recurrence = simple_rnn(
-        "SimpleRNNCell",
         units,
         activation=activation,
         use_bias=use_bias,
@@ -255,7 +249,6 @@ def LSTMCell(
     """
     constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     recurrence = lstm(
-        "LSTMCell",
         units,
         activation=activation,
         recurrent_activation=recurrent_activation,
@@ -327,7 +320,6 @@ def GRUCell(
     """
     constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     recurrence = gru(
-        "GRUCell",
         units,
         activation=activation,
         recurrent_activation=recurrent_activation,

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import constraints, initializers, regularizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
-from jlayers.core.shapes import describe, param_dtype, shape_text, wide_dtype
+from jlayers.core.shapes import param_dtype, shape_text, wide_dtype
 from jlayers.core.wiring import child_key
 from jlayers.layers._arguments import need_features, need_floating, need_rank, positive
 from jlayers.layers.recurrent._recurrence import function
@@ -78,7 +79,7 @@ def MinGRU(
     >>> rnn.apply(params, state, x)[0].shape
     (2, 5, 16)
     """
-    positive("MinGRU", "units", units)
+    positive("units", units)
     activate, gate = function(activation), function(recurrent_activation)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
     for regularizer in (kernel_regularizer, bias_regularizer):
@@ -86,7 +87,7 @@ def MinGRU(
     constraints.check(kernel_constraint, bias_constraint)
 
     def init(key: Any, x: Any, *initial: Any) -> dict[str, Any]:
-        _check("MinGRU", x, initial, units)
+        _check(x, initial, units)
         kernel_key, bias_key = jax.random.split(key)
         params = {"kernel": make_kernel(kernel_key, (x.shape[-1], 2 * units), param_dtype(x))}
         if use_bias:
@@ -96,8 +97,8 @@ def MinGRU(
     def apply(
         params: Any, x: Float[Array, "batch time features"], *initial: Float[Array, "batch units"]
     ) -> Any:
-        _check("MinGRU", x, initial, units)
-        need_features("MinGRU", x, 2, params["kernel"].shape[0], "features")
+        _check(x, initial, units)
+        need_features(x, 2, params["kernel"].shape[0], "features")
         z = x @ params["kernel"].astype(x.dtype)
         if use_bias:
             z = z + params["bias"].astype(x.dtype)[None, None, :]
@@ -159,15 +160,15 @@ def LRU(
     >>> block.apply(params, state, x)[0].shape
     (2, 5, 8)
     """
-    positive("LRU", "units", units)
-    size = positive("LRU", "state_units", units if state_units is None else state_units)
+    positive("units", units)
+    size = positive("state_units", units if state_units is None else state_units)
     if not 0 <= r_min < r_max <= 1:
-        raise ValueError(f"LRU: expected 0 <= r_min < r_max <= 1, received r_min={r_min!r}, r_max={r_max!r}")
+        raise refused(ValueError, "expected 0 <= r_min < r_max <= 1", r_min=r_min, r_max=r_max)
     if not max_phase > 0:
-        raise ValueError(f"LRU: expected max_phase > 0, received max_phase={max_phase!r}")
+        raise refused(ValueError, "expected max_phase > 0", max_phase=max_phase)
 
     def init(key: Any, x: Any, *initial: Any) -> dict[str, Any]:
-        _check("LRU", x, initial, 2 * size)
+        _check(x, initial, 2 * size)
         features, dtype = x.shape[-1], param_dtype(x)
 
         def drawn(name: str, shape: tuple[int, int], variance: float) -> Any:
@@ -194,8 +195,8 @@ def LRU(
     def apply(
         params: Any, x: Float[Array, "batch time features"], *initial: Float[Array, "batch parts"]
     ) -> Any:
-        _check("LRU", x, initial, 2 * size)
-        need_features("LRU", x, 2, params["input_kernel"].shape[0], "features")
+        _check(x, initial, 2 * size)
+        need_features(x, 2, params["input_kernel"].shape[0], "features")
         dtype = wide_dtype(x.dtype)
         wide = {name: value.astype(dtype) for name, value in params.items()}
         x_wide = _in_order(x, go_backwards).astype(dtype)
@@ -215,17 +216,14 @@ def LRU(
     return init, apply
 
 
-def _check(type_name: str, x: Any, initial: tuple[Any, ...], width: int) -> None:
-    need_floating(type_name, x)
-    need_rank(type_name, x, 3, _SEQUENCE)
+def _check(x: Any, initial: tuple[Any, ...], width: int) -> None:
+    need_floating(x)
+    need_rank(x, 3, _SEQUENCE)
     if isinstance(x.shape[1], int) and x.shape[1] < 1:
-        raise ValueError(f"{type_name}: expected at least one time step {_SEQUENCE}, received {describe(x)}")
+        raise refused(ValueError, f"expected at least one time step {_SEQUENCE}", x)
     expected = (x.shape[0], width)
     if len(initial) > 1 or any(tuple(h.shape) != expected for h in initial):
-        raise ValueError(
-            f"{type_name}: expected one initial state of shape {shape_text(expected)}, received "
-            f"{describe(initial)}"
-        )
+        raise refused(ValueError, f"expected one initial state of shape {shape_text(expected)}", initial)
 
 
 def _in_order(x: Array, backwards: bool) -> Array:

@@ -85,7 +85,6 @@ def SimpleRNN(
     """
     constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     recurrence = simple_rnn(
-        "SimpleRNN",
         units,
         activation=activation,
         use_bias=use_bias,
@@ -183,7 +182,6 @@ def LSTM(
     """
     constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     recurrence = lstm(
-        "LSTM",
         units,
         activation=activation,
         recurrent_activation=recurrent_activation,
@@ -281,7 +279,6 @@ def GRU(
     """
     constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
     recurrence = gru(
-        "GRU",
         units,
         activation=activation,
         recurrent_activation=recurrent_activation,

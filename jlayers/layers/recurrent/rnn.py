@@ -8,10 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import Masked, refusal
+from jlayers.core.names import numbered
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe
-from jlayers.core.wiring import as_layer, child_key, noted, observe, routed, unique_names
+from jlayers.core.wiring import as_layer, child_key, noted, observe, routed
 from jlayers.layers.recurrent._recurrence import masked_steps, need_steps, step_mask
 from jlayers.layers.recurrent._stateful import carried
 from jlayers.layers.recurrent._steps import before_steps, between_steps
@@ -70,7 +73,7 @@ def RNN(
     """
     inner = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else as_layer(cell, "RNN")
 
-    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+    def wire(children: Mapping[str, Layer]) -> Pair:
         child = children["cell"]
 
         def init(key: Any, x: Any, *initial: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -82,16 +85,16 @@ def RNN(
         def apply(
             params: Any, x: Any, *initial: Any, state: Any, key: Any, train: bool, mask: Any
         ) -> tuple[Any, dict[str, Any]]:
-            real = step_mask("RNN", x, mask)
+            real = step_mask(x, mask)
             own, held = params.get("cell", {}), state.get("cell", {})
             key = child_key(key, "cell") if child.draws else None
             if real is not None and held:
-                raise refusal("RNN", Masked(x, real), f"and the state of its cell {child!r} sees all steps")
+                raise refusal(Masked(x, real), f"and the state of its cell {child!r} sees all steps")
 
             def run(held: Any, x_t: Any, *states: Any) -> tuple[Any, tuple[Any, ...], Any]:
                 with noted("cell", child, (x_t, *states)), jax.named_scope("cell"):
                     made, after = child.apply(own, held, x_t, *states, key=key, train=train)
-                    output, states = output_and_states("RNN", child, made)
+                    output, states = output_and_states(child, made)
                 return output, states, after
 
             with observe(lambda *run: None):  # this trace is no run of the cell
@@ -112,29 +115,31 @@ def RNN(
             moved = {**state, "cell": held} if held else state
             return ((output, *states) if return_state or stateful else output), moved
 
-        apply.draws = child.draws  # type: ignore[attr-defined]
-        return init, apply
+        return Pair(init, apply, draws=child.draws)
 
     if stateful:
-        return carried("RNN", wire, return_state=return_state, children={"cell": inner})
+        return carried(wire, return_state=return_state, children={"cell": inner})
     return Wiring({"cell": inner}, wire)
 
 
 def _first_step(x: Any, unroll: bool) -> jax.ShapeDtypeStruct:
     if len(x.shape) < 3:
-        raise ValueError(
-            f"RNN: expected sequences (batch, time, ...), received {describe(x)}; the batch dimension "
-            f"may be missing: add one with x[None]"
+        raise refused(
+            ValueError,
+            "expected sequences (batch, time, ...)",
+            x,
+            instead="the batch dimension may be missing: add one with x[None]",
         )
-    need_steps("RNN", x, unroll)
+    need_steps(x, unroll)
     return jax.ShapeDtypeStruct((x.shape[0], *x.shape[2:]), x.dtype)
 
 
-def output_and_states(where: str, cell: Layer, made: Any) -> tuple[Any, tuple[Any, ...]]:
+def output_and_states(cell: Layer, made: Any) -> tuple[Any, tuple[Any, ...]]:
     if not (isinstance(made, (tuple, list)) and len(made) > 1 and hasattr(made[0], "shape")):
-        raise TypeError(
-            f"{where}: expected a cell, such as LSTMCell, that gives the tuple (output, *states), received "
-            f"{cell!r}, which gives {describe(made)}"
+        raise refused(
+            TypeError,
+            f"expected a cell, such as LSTMCell, that gives the tuple (output, *states), received {cell!r}, "
+            f"which gives {describe(made)}",
         )
     return made[0], tuple(made[1:])
 
@@ -146,9 +151,10 @@ def _start(states: Any, initial: tuple[Any, ...]) -> Any:
     expected, structure = jax.tree.flatten(states)
     given = jax.tree.leaves(initial)
     if [s.shape for s in given] != [s.shape for s in expected]:
-        raise ValueError(
-            f"RNN: expected a cell that gives back states of the shapes it took, {describe(initial)}, "
-            f"received {describe(states)}"
+        raise refused(
+            ValueError,
+            f"expected a cell that gives back states of the shapes it took, {describe(initial)}",
+            states,
         )
     return structure.unflatten([s.astype(e.dtype) for s, e in zip(given, expected, strict=True)])
 
@@ -176,21 +182,22 @@ def StackedRNNCells(cells: list[LayerLike]):
     """
     members = [as_layer(cell, f"StackedRNNCells, position {i}") for i, cell in enumerate(cells)]
     if not members:
-        raise ValueError("StackedRNNCells: expected at least one cell, received none")
-    children = unique_names(members, "StackedRNNCells")
+        raise refused(ValueError, "expected at least one cell, received none")
+    children = numbered(members, "StackedRNNCells")
     name_of = {member: name for name, member in children.items()}
 
     def route(call: Any, x: Any, *states: Any) -> Any:
         if states and len(states) != len(members):
-            raise ValueError(
-                f"StackedRNNCells: expected {len(members)} states, one per cell and in a tuple where it "
-                f"has several, received {len(states)}: {describe(states)}"
+            raise refused(
+                ValueError,
+                f"expected {len(members)} states, one per cell and in a tuple where it has several, received "
+                f"{len(states)}: {describe(states)}",
             )
         new: list[Any] = []
         for i, member in enumerate(members):
             own = states[i] if states else ()
             parts = own if isinstance(own, (tuple, list)) else (own,)
-            x, moved = output_and_states("StackedRNNCells", member, call(name_of[member], x, *parts))
+            x, moved = output_and_states(member, call(name_of[member], x, *parts))
             alone = len(moved) == 1 and not isinstance(moved[0], tuple)
             new.extend(moved if alone else [moved])
         return (x, *new)

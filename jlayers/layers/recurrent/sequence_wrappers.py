@@ -9,8 +9,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import combine, is_masked, joint, leaves, mask_of, refusal, values_of, with_mask
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe, shape_text
 from jlayers.core.wiring import as_layer, child_key, noted, routed
 from jlayers.layers._arguments import choice
@@ -57,10 +59,10 @@ def TimeDistributed(layer: LayerLike):
     def route(call: Any, *inputs: Any) -> Any:
         return _with_steps(folded(call, *_without_steps(inputs)), inputs)
 
-    def wire(children: Mapping[str, Layer]) -> tuple[Any, Any]:
+    def wire(children: Mapping[str, Layer]) -> Pair:
         child = children["layer"]
-        init, alone = routed(children, route).wire(children)
-        _, together = routed(children, folded).wire(children)
+        plain = routed(children, route).wire(children)
+        alone, together = plain.apply, routed(children, folded).wire(children).apply
         moves = any(path not in child.frozen for path, _ in child.walk())
 
         def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
@@ -87,8 +89,7 @@ def TimeDistributed(layer: LayerLike):
             output = jax.tree.map(lambda y: jnp.swapaxes(y, 0, 1), output)
             return _with_steps(output, inputs), {**state, "layer": own}
 
-        apply.draws = child.draws  # type: ignore[attr-defined]
-        return init, apply
+        return plain.wrap(apply=apply)
 
     return Wiring({"layer": as_layer(layer, "TimeDistributed")}, wire)
 
@@ -114,18 +115,19 @@ def _with_steps(output: Any, inputs: Any) -> Any:
 def _batch_and_time(inputs: Any) -> tuple[Any, Any]:
     for x in filter(is_masked, leaves(inputs)):
         if x.mask.ndim < 2:
-            raise refusal("TimeDistributed", x, "which says nothing of single steps")
+            raise refusal(x, "which says nothing of single steps")
     arrays = [values_of(x) for x in leaves(inputs)]
     for x in arrays:
         if len(x.shape) < 3:
-            raise ValueError(
-                f"TimeDistributed: expected inputs of at least three dimensions (batch, time, ...), "
-                f"received {describe(x)}; the batch dimension may be missing: add one with x[None]"
+            raise refused(
+                ValueError,
+                "expected inputs of at least three dimensions (batch, time, ...)",
+                x,
+                instead="the batch dimension may be missing: add one with x[None]",
             )
         if x.shape[:2] != arrays[0].shape[:2]:
-            raise ValueError(
-                f"TimeDistributed: expected all inputs to have the same batch and time (axes 0 and 1), "
-                f"received {describe(inputs)}"
+            raise refused(
+                ValueError, "expected all inputs to have the same batch and time (axes 0 and 1)", inputs
             )
     return arrays[0].shape[:2]
 
@@ -133,9 +135,11 @@ def _batch_and_time(inputs: Any) -> tuple[Any, Any]:
 def _need_batch(output: Any, batch: Any) -> None:
     for y in jax.tree.leaves(output):
         if not y.shape or y.shape[0] != batch:
-            raise ValueError(
-                f"TimeDistributed: expected the layer to keep the batch axis in front, "
-                f"{shape_text((batch,))[1:-2]} rows, received the output {describe(output)}"
+            rows = shape_text((batch,))[1:-2]
+            raise refused(
+                ValueError,
+                f"expected the layer to keep the batch axis in front, {rows} rows, received the output "
+                f"{describe(output)}",
             )
 
 
@@ -183,7 +187,7 @@ def Bidirectional(
     ['forward_layer', 'backward_layer']
     """
     if merge_mode is not None:
-        choice("Bidirectional", "merge_mode", merge_mode, list(_MERGE))
+        choice("merge_mode", merge_mode, list(_MERGE))
     forward = as_layer(layer, "Bidirectional")
     options = _time_options("layer", forward)
     if backward_layer is None:
@@ -193,25 +197,27 @@ def Bidirectional(
         backward = as_layer(backward_layer, "Bidirectional")
     others = _time_options("backward_layer", backward)
     if options["go_backwards"] or not others["go_backwards"]:
-        raise ValueError(
-            f"Bidirectional: expected layer with go_backwards=False and backward_layer with "
-            f"go_backwards=True, received go_backwards={options['go_backwards']!r} and "
-            f"go_backwards={others['go_backwards']!r}"
+        raise refused(
+            ValueError,
+            f"expected layer with go_backwards=False and backward_layer with go_backwards=True, received "
+            f"go_backwards={options['go_backwards']!r} and go_backwards={others['go_backwards']!r}",
         )
     for option in (*_ALIKE, "stateful"):
         value, other = options.get(option, False), others.get(option, False)
         if value != other:
-            raise ValueError(
-                f"Bidirectional: expected both layers to have the same {option}, received layer with "
-                f"{option}={value!r} and backward_layer with {option}={other!r}"
+            raise refused(
+                ValueError,
+                f"expected both layers to have the same {option}, received layer with {option}={value!r} and "
+                f"backward_layer with {option}={other!r}",
             )
 
     def route(call: Any, x: Any, *initial: Any) -> Any:
         half = len(initial) // 2
         if len(initial) % 2:
-            raise ValueError(
-                f"Bidirectional: expected the initial states of the forward and of the backward layer, as "
-                f"many of each, received {len(initial)}: {describe(initial)}"
+            raise refused(
+                ValueError,
+                f"expected the initial states of the forward and of the backward layer, as many of each, "
+                f"received {len(initial)}: {describe(initial)}",
             )
         y = call("forward_layer", x, *initial[:half])
         z = call("backward_layer", x, *initial[half:])
@@ -233,8 +239,11 @@ def _time_options(argument: str, layer: Layer) -> dict[str, Any]:
     arguments = layer.spec.arguments
     for option in ("go_backwards", *_ALIKE):
         if option not in arguments:
-            raise TypeError(
-                f"Bidirectional: expected a recurrent layer such as LSTM, with the argument {option}, "
-                f"received {argument}={layer!r}; use TimeDistributed for a layer of single steps"
+            received: dict[str, Any] = {argument: layer}
+            raise refused(
+                TypeError,
+                f"expected a recurrent layer such as LSTM, with the argument {option}",
+                instead="use TimeDistributed for a layer of single steps",
+                **received,
             )
     return dict(arguments)

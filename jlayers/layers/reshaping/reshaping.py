@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import Masked, refusal, with_mask
-from jlayers.core.shapes import describe
 from jlayers.layers._arguments import DataFormat, channels_at_edge, need_rank, positive
 
 __all__ = ["Flatten", "Permute", "RepeatVector", "Reshape"]
@@ -30,11 +30,11 @@ def Flatten(data_format: DataFormat | None = None):
     >>> jl.Flatten().apply({}, {}, jnp.ones((2, 28, 28, 1)))[0].shape
     (2, 784)
     """
-    last, _ = channels_at_edge("Flatten", data_format)
+    last, _ = channels_at_edge(data_format)
 
     def apply(params: Any, x: Shaped[Array, "batch ..."]) -> Shaped[Array, "batch features"]:
         if x.ndim == 0:
-            raise ValueError(f"Flatten: expected an input with a batch dimension, received {describe(x)}")
+            raise refused(ValueError, "expected an input with a batch dimension", x)
         x = last(x) if x.ndim > 2 else x
         return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
@@ -59,9 +59,10 @@ def Reshape(target_shape: tuple[int, ...]):
     """
     target = (target_shape,) if isinstance(target_shape, int) else tuple(target_shape)
     if not all(isinstance(d, int) and d >= -1 for d in target) or target.count(-1) > 1:
-        raise ValueError(
-            f"Reshape: expected sizes of 0 or more without the batch, at most one of them -1, "
-            f"received target_shape={target_shape!r}"
+        raise refused(
+            ValueError,
+            "expected sizes of 0 or more without the batch, at most one of them -1",
+            target_shape=target_shape,
         )
 
     def sizes(x: Any) -> tuple[Any, ...]:
@@ -69,9 +70,12 @@ def Reshape(target_shape: tuple[int, ...]):
         if isinstance(total, int):
             fits = total == known if -1 not in target else known and total % known == 0
             if not fits:
-                raise ValueError(
-                    f"Reshape: expected target_shape to hold the {total} elements of an example, received "
-                    f"target_shape={target!r}, {describe(x)}; one size may be -1, to be worked out"
+                raise refused(
+                    ValueError,
+                    f"expected target_shape to hold the {total} elements of an example",
+                    x,
+                    target_shape=target,
+                    instead="one size may be -1, to be worked out",
                 )
         return tuple(total // known if d == -1 else d for d in target)
 
@@ -82,7 +86,7 @@ def Reshape(target_shape: tuple[int, ...]):
     def apply(params: Any, x: Shaped[Array, "batch ..."], *, mask: Any) -> Any:
         y = x.reshape(x.shape[0], *sizes(x))
         if mask is not None and y.shape[: mask.ndim] != mask.shape:
-            raise refusal("Reshape", Masked(x, mask), f"whose axes target_shape={target!r} does not keep")
+            raise refusal(Masked(x, mask), f"whose axes target_shape={target!r} does not keep")
         return with_mask(y, mask)
 
     return init, apply
@@ -105,12 +109,10 @@ def Permute(dims: tuple[int, ...]):
     (8, 5, 3)
     """
     if sorted(dims) != list(range(1, len(dims) + 1)):
-        raise ValueError(
-            f"Permute: expected each of 1 to {len(dims)} once (the batch is 0), received dims={dims!r}"
-        )
+        raise refused(ValueError, f"expected each of 1 to {len(dims)} once (the batch is 0)", dims=dims)
 
     def check(x: Any) -> None:
-        need_rank("Permute", x, len(dims) + 1, f"for dims={tuple(dims)}")
+        need_rank(x, len(dims) + 1, f"for dims={tuple(dims)}")
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         check(x)
@@ -123,7 +125,7 @@ def Permute(dims: tuple[int, ...]):
             return y
         order = (0, *dims)[: mask.ndim]
         if max(order) >= mask.ndim:
-            raise refusal("Permute", Masked(x, mask), f"whose axes dims={tuple(dims)} takes from the front")
+            raise refusal(Masked(x, mask), f"whose axes dims={tuple(dims)} takes from the front")
         return Masked(y, jnp.transpose(mask, order))
 
     return init, apply
@@ -145,10 +147,10 @@ def RepeatVector(n: int):
     >>> jl.RepeatVector(3).apply({}, {}, jnp.ones((2, 5)))[0].shape
     (2, 3, 5)
     """
-    positive("RepeatVector", "n", n)
+    positive("n", n)
 
     def check(x: Any) -> None:
-        need_rank("RepeatVector", x, 2, "(batch, features)")
+        need_rank(x, 2, "(batch, features)")
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         check(x)

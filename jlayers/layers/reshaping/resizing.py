@@ -8,9 +8,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import Masked, refusal
-from jlayers.core.shapes import describe
 from jlayers.layers._arguments import (
     DataFormat,
     channels_at_edge,
@@ -18,6 +18,7 @@ from jlayers.layers._arguments import (
     need_floating,
     need_rank,
     per_axis,
+    refused_argument,
     spatial_shape,
 )
 
@@ -36,30 +37,26 @@ __all__ = [
 _RESIZE = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
 
-def _sides(type_name: str, name: str, value: Any, rank: int) -> list[tuple[int, int]]:
+def _sides(name: str, value: Any, rank: int) -> list[tuple[int, int]]:
     """Whole numbers before and after each axis, from one for all, one per axis, or pairs."""
     each = value if isinstance(value, (tuple, list)) else (value,) * rank
     if rank == 1 and len(each) == 2:
         each = (each,)  # (before, after) of the only axis
     if len(each) != rank:
-        raise ValueError(
-            f"{type_name}: expected {name} as one whole number or {rank} entries, received {name}={value!r}"
-        )
-    pairs = [per_axis(type_name, name, entry, 2, least=0) for entry in each]
+        raise refused_argument(name, value, f"as one whole number or {rank} entries")
+    pairs = [per_axis(name, entry, 2, least=0) for entry in each]
     return [(before, after) for before, after in pairs]
 
 
-def _spatial(
-    type_name: str, rank: int, data_format: str | None, compute: Any, check: Any = None, mixes: bool = False
-) -> Any:
+def _spatial(rank: int, data_format: str | None, compute: Any, check: Any = None, mixes: bool = False) -> Any:
     """The pair of a layer without parameters that changes the positions of channels-last data.
 
     A mask of all positions goes the way of the data, unless `mixes` says that these are not just moved.
     """
-    last, first = channels_at_edge(type_name, data_format)
+    last, first = channels_at_edge(data_format)
 
     def checked(x: Any) -> Any:
-        need_rank(type_name, x, rank + 2, spatial_shape(rank, data_format))
+        need_rank(x, rank + 2, spatial_shape(rank, data_format))
         if check:
             check(x)
         return x
@@ -73,35 +70,32 @@ def _spatial(
         if mask is None:
             return y
         if mixes or mask.ndim != rank + 1 or data_format == "channels_first":
-            raise refusal(type_name, Masked(x, mask))
+            raise refusal(Masked(x, mask))
         return Masked(y, compute(mask[..., None])[..., 0])
 
     return init, apply
 
 
-def _padding(type_name: str, rank: int, padding: Any, data_format: str | None) -> Any:
-    sides = _sides(type_name, "padding", padding, rank)
-    return _spatial(type_name, rank, data_format, lambda x: jnp.pad(x, [(0, 0), *sides, (0, 0)]))
+def _padding(rank: int, padding: Any, data_format: str | None) -> Any:
+    sides = _sides("padding", padding, rank)
+    return _spatial(rank, data_format, lambda x: jnp.pad(x, [(0, 0), *sides, (0, 0)]))
 
 
-def _cropping(type_name: str, rank: int, cropping: Any, data_format: str | None) -> Any:
-    sides = _sides(type_name, "cropping", cropping, rank)
+def _cropping(rank: int, cropping: Any, data_format: str | None) -> Any:
+    sides = _sides("cropping", cropping, rank)
     start = 2 if data_format == "channels_first" else 1
 
     def check(x: Any) -> None:
         for size, (before, after) in zip(x.shape[start:], sides, strict=False):
             if isinstance(size, int) and before + after >= size:
-                raise ValueError(
-                    f"{type_name}: expected to leave at least one position, received cropping={cropping!r}, "
-                    f"{describe(x)}"
-                )
+                raise refused(ValueError, "expected to leave at least one position", x, cropping=cropping)
 
     def compute(x: jax.Array) -> jax.Array:
         sizes = x.shape[1:-1]
         kept = [slice(low, size - high) for size, (low, high) in zip(sizes, sides, strict=True)]
         return x[(slice(None), *kept)]
 
-    return _spatial(type_name, rank, data_format, compute, check)
+    return _spatial(rank, data_format, compute, check)
 
 
 def _repeat(x: jax.Array, size: Sequence[int]) -> jax.Array:
@@ -130,7 +124,7 @@ def ZeroPadding1D(padding: int | tuple[int, int] = 1, data_format: DataFormat | 
     >>> jl.ZeroPadding1D((1, 2)).apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
     (2, 13, 3)
     """
-    return _padding("ZeroPadding1D", 1, padding, data_format)
+    return _padding(1, padding, data_format)
 
 
 @layer
@@ -153,7 +147,7 @@ def ZeroPadding2D(
     >>> jl.ZeroPadding2D(((1, 0), (2, 2))).apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 9, 12, 3)
     """
-    return _padding("ZeroPadding2D", 2, padding, data_format)
+    return _padding(2, padding, data_format)
 
 
 @layer
@@ -180,7 +174,7 @@ def ZeroPadding3D(
     >>> jl.ZeroPadding3D(((1, 0), (2, 2), (0, 0))).apply({}, {}, jnp.ones((2, 4, 5, 6, 3)))[0].shape
     (2, 5, 9, 6, 3)
     """
-    return _padding("ZeroPadding3D", 3, padding, data_format)
+    return _padding(3, padding, data_format)
 
 
 @layer
@@ -199,7 +193,7 @@ def Cropping1D(cropping: int | tuple[int, int] = (1, 1)):
     >>> jl.Cropping1D((1, 2)).apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
     (2, 7, 3)
     """
-    return _cropping("Cropping1D", 1, cropping, None)
+    return _cropping(1, cropping, None)
 
 
 @layer
@@ -222,7 +216,7 @@ def Cropping2D(
     >>> jl.Cropping2D(((1, 0), (2, 2))).apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 7, 4, 3)
     """
-    return _cropping("Cropping2D", 2, cropping, data_format)
+    return _cropping(2, cropping, data_format)
 
 
 @layer
@@ -249,7 +243,7 @@ def Cropping3D(
     >>> jl.Cropping3D(((1, 0), (2, 2), (0, 0))).apply({}, {}, jnp.ones((2, 4, 5, 6, 3)))[0].shape
     (2, 3, 1, 6, 3)
     """
-    return _cropping("Cropping3D", 3, cropping, data_format)
+    return _cropping(3, cropping, data_format)
 
 
 @layer
@@ -268,8 +262,8 @@ def UpSampling1D(size: int = 2):
     >>> jl.UpSampling1D(2).apply({}, {}, jnp.array([[[1.0], [2.0]]]))[0][0, :, 0].tolist()
     [1.0, 1.0, 2.0, 2.0]
     """
-    times = per_axis("UpSampling1D", "size", size, 1)
-    return _spatial("UpSampling1D", 1, None, lambda x: _repeat(x, times))
+    times = per_axis("size", size, 1)
+    return _spatial(1, None, lambda x: _repeat(x, times))
 
 
 @layer
@@ -296,19 +290,19 @@ def UpSampling2D(
     >>> up.apply({}, {}, jnp.array([[[[0.0], [1.0]]]]))[0][0, 0, :, 0].tolist()
     [0.0, 0.25, 0.75, 1.0]
     """
-    times = per_axis("UpSampling2D", "size", size, 2)
-    choice("UpSampling2D", "interpolation", interpolation, _RESIZE)
+    times = per_axis("size", size, 2)
+    choice("interpolation", interpolation, _RESIZE)
     if interpolation == "nearest":
-        return _spatial("UpSampling2D", 2, data_format, lambda x: _repeat(x, times))
+        return _spatial(2, data_format, lambda x: _repeat(x, times))
 
     def compute(x: jax.Array) -> jax.Array:
         shape = (x.shape[0], x.shape[1] * times[0], x.shape[2] * times[1], x.shape[3])
         return jax.image.resize(x, shape, interpolation, antialias=False)
 
     def check(x: Any) -> None:
-        need_floating("UpSampling2D", x)
+        need_floating(x)
 
-    return _spatial("UpSampling2D", 2, data_format, compute, check, mixes=True)
+    return _spatial(2, data_format, compute, check, mixes=True)
 
 
 @layer
@@ -328,5 +322,5 @@ def UpSampling3D(size: int | tuple[int, int, int] = (2, 2, 2), data_format: Data
     >>> jl.UpSampling3D((1, 2, 3)).apply({}, {}, jnp.ones((2, 4, 5, 6, 3)))[0].shape
     (2, 4, 10, 18, 3)
     """
-    times = per_axis("UpSampling3D", "size", size, 3)
-    return _spatial("UpSampling3D", 3, data_format, lambda x: _repeat(x, times))
+    times = per_axis("size", size, 3)
+    return _spatial(3, data_format, lambda x: _repeat(x, times))

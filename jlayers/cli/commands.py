@@ -1,0 +1,266 @@
+"""What each command does and prints; results go to standard output, remarks to standard error."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import pathlib
+import shlex
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jlayers.cli.terminal import console
+
+if TYPE_CHECKING:
+    from jlayers.runs import Run
+
+__all__ = ["evaluate", "listing", "predict", "schema", "summary", "tell_what_is_kept", "train"]
+
+
+def _use(given: argparse.Namespace) -> list[Any]:
+    """Run the files that `--use` names."""
+    from jlayers.runs.own_code import execute, read_own_code
+
+    files = read_own_code(given.use)
+    execute(files)
+    return files
+
+
+def _use_for_run(given: argparse.Namespace, run: Run) -> None:
+    """Run the files that `--use` names, if they are those that the run was trained with."""
+    from jlayers.runs.own_code import check_own_code, execute, read_own_code
+
+    files = read_own_code(given.use)
+    for remark in check_own_code(run.code, files, run.path, given.accept_changed_code):
+        _remark(remark)
+    execute(files)
+
+
+def _remark(text: str) -> None:
+    console(stderr=True).print(text, style="yellow")
+
+
+@contextlib.contextmanager
+def _remarks() -> Iterator[None]:
+    """A block in which what is said of a run is printed for people."""
+    from jlayers.runs import RunWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RunWarning)
+        usual = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *rest: Any, **options: Any) -> None:
+            if issubclass(category, RunWarning):
+                _remark(str(message))
+            else:
+                usual(message, category, *rest, **options)
+
+        warnings.showwarning = show
+        yield
+
+
+# ------------------------------------------------------------------------------------------ train
+
+
+def train(given: argparse.Namespace) -> None:
+    """`jlayers train FILE`."""
+    from jlayers.config import load
+    from jlayers.inspect.summary import summary
+    from jlayers.runs import Run, train_run
+    from jlayers.runs.environment import first_device
+    from jlayers.train.progress import ProgressBar
+
+    code = _use(given)
+    first_device()
+    overrides = [*given.set, *([f"training.epochs={given.epochs}"] if given.epochs is not None else [])]
+    experiment = load(given.file, overrides)
+    experiment.check()  # what is wrong is told before there is a folder
+    with experiment.located_layer():
+        report = summary(experiment.model, experiment.data.features)
+    config = experiment.to_data()
+    if given.run is not None:
+        run = Run.create(given.run, config, str(report), code)
+    else:
+        run = Run.create_next("runs", pathlib.Path(given.file).stem, config, str(report), code)
+    given.begun = run
+    out = console()
+    _print_header(out, given, experiment, report, run)
+    results = train_run(experiment, run, [ProgressBar()])
+    out.print()
+    if results["epochs"] < experiment.settings.training.epochs:
+        out.print(f"stopped early, after epoch {results['epochs']}")
+    if results["kept_epoch"] < results["epochs"]:
+        out.print(f"kept the weights of epoch {results['kept_epoch']}")
+    _print_results(out, experiment.data, results)
+    use = "".join(f" --use {shlex.quote(path)}" for path in given.use)
+    out.print(f"evaluate again with: jlayers evaluate {shlex.quote(str(run.path))}{use}", style="dim")
+
+
+def tell_what_is_kept(run: Run) -> None:
+    """After a training that did not end well: which weights there are."""
+    from jlayers.runs.folder import WEIGHTS
+
+    with contextlib.suppress(Exception):
+        there = (run.path / WEIGHTS).is_file()
+        kept = f"it keeps the weights of epoch {run.kept_epoch()}" if there else "it holds no weights yet"
+        console(stderr=True).print(f"run {run.path}: {kept}")
+
+
+def _print_header(out: Any, given: argparse.Namespace, experiment: Any, report: Any, run: Run) -> None:
+    import jax
+    from rich.text import Text
+
+    from jlayers.runs.environment import first_device
+
+    settings = experiment.settings
+    training = settings.training
+    frozen = f", {report.frozen:,} of them frozen" if report.frozen else ""
+    most = "up to " if training.early_stopping else ""
+    epochs = f"{training.epochs} epoch{'s' * (training.epochs != 1)}"
+    device = first_device()
+    facts = {
+        "config": given.file,
+        "code": ", ".join(given.use),
+        "data": str(experiment.data),
+        "model": f"{experiment.model.spec.name}, {report.params:,} parameters{frozen}",
+        "training": f"{most}{epochs}, batches of {training.batch_size}, seed {settings.seed}",
+        "device": f"{device.device_kind} ({device.platform}), JAX {jax.__version__}",
+        "run": str(run.path),
+    }
+    for name, text in facts.items():
+        if text:
+            out.print(Text.assemble((f"{name:<9}", "bold cyan"), text))
+    out.print()
+
+
+def _print_results(out: Any, data: Any, results: Mapping[str, Any]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    titles = {"training": "train", "validation": "validation", "held out": "test"}
+    columns = {title: results[part] for title, part in titles.items() if part in results}
+    rows = dict.fromkeys(name for values in columns.values() for name in values)
+    title = Text(f"{data.name}, {results['seconds']:.1f} s")
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right", style="bold" if name == "held out" else "")
+    for row in rows:
+        table.add_row(Text(row), *(_number(row, values.get(row)) for values in columns.values()))
+    out.print(table)
+
+
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
+
+
+# ------------------------------------------------------------------------------ evaluate, predict
+
+
+def evaluate(given: argparse.Namespace) -> None:
+    """`jlayers evaluate RUN`."""
+    from jlayers.runs import Run, evaluate_run
+    from jlayers.runs.environment import first_device
+
+    first_device()
+    run = Run.open(given.run)
+    _use_for_run(given, run)
+    with _remarks():
+        results, _ = evaluate_run(run)
+    width = max(map(len, results)) + 2
+    for name, value in results.items():
+        print(f"{name:<{width}}{value!r}")
+
+
+def predict(given: argparse.Namespace) -> None:
+    """`jlayers predict RUN INPUT`."""
+    from jlayers.runs import Run, predict_run
+    from jlayers.runs.environment import first_device
+    from jlayers.runs.inputs import read_inputs
+    from jlayers.runs.outputs import check_output, named_outputs, write_outputs
+
+    first_device()
+    run = Run.open(given.run)
+    if given.output:
+        check_output(given.output)
+    _use_for_run(given, run)
+    with _remarks():
+        x = read_inputs(run, given.input, given.header, given.delimiter)
+        outputs = named_outputs(predict_run(run, x))
+    if given.output:
+        write_outputs(given.output, outputs)
+    else:
+        _print_outputs(outputs, run.data().get("class_names"))
+
+
+def _print_outputs(named: Mapping[str, Any], class_names: Sequence[str] | None) -> None:
+    for name, output in named.items():
+        if len(named) > 1:
+            print(f"{name}:")
+        for row in _rows(output):
+            best = f"{class_names[row.argmax()]}  " if class_names and len(row) == len(class_names) else ""
+            print(best + " ".join(f"{value:.4g}" for value in row.tolist()))
+
+
+def _rows(output: Any) -> Iterator[Any]:
+    """Each sample as one flat row; of a masked output only what is real."""
+    import numpy as np
+
+    from jlayers.core.masks import Masked
+
+    if isinstance(output, Masked):
+        yield from (np.ravel(v[m]) for v, m in zip(output.values, output.mask, strict=True))
+    else:
+        yield from map(np.ravel, output)
+
+
+# -------------------------------------------------------------------------- summary, list, schema
+
+
+def summary(given: argparse.Namespace) -> None:
+    """`jlayers summary FILE`."""
+    from jlayers.config import load
+    from jlayers.inspect.summary import summary
+    from jlayers.runs.environment import first_device
+
+    _use(given)
+    first_device()
+    experiment = load(given.file, given.set)
+    with experiment.located_layer():
+        print(summary(experiment.model, experiment.data.features))
+
+
+def listing(given: argparse.Namespace) -> None:
+    """`jlayers list [KIND]`."""
+    from jlayers.config.signatures import KINDS, documentation, registry_of, shown
+    from jlayers.core.registry import nearest
+
+    _use(given)
+    registries = {registry.plural: registry for kind in KINDS if (registry := registry_of(kind)) is not None}
+    wanted = next((p for p, r in registries.items() if given.kind in (p, r.kind)), None)
+    if given.kind is not None and wanted is None:
+        raise ValueError(
+            f"expected a kind to list, received {given.kind!r}: {nearest(given.kind, registries)}"
+        )
+    out = console()
+    for plural, registry in registries.items():
+        if wanted not in (None, plural):
+            continue
+        out.print(plural, style="bold cyan")
+        for name in registry:
+            print(f"  {shown(name, registry[name])}")
+            if wanted and (text := documentation(registry[name])):
+                out.print(f"      {text}", style="dim")
+
+
+def schema(given: argparse.Namespace) -> None:
+    """`jlayers schema`."""
+    from jlayers.config import json_schema
+
+    _use(given)
+    print(json.dumps(json_schema(), indent=2))

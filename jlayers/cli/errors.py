@@ -1,0 +1,43 @@
+"""What went wrong, in a few lines for people."""
+
+from __future__ import annotations
+
+import linecache
+
+__all__ = ["explained"]
+
+# Errors whose text was written for whoever uses jlayers; others are named with their class.
+_PLAIN = (ValueError, TypeError, KeyError, OSError, ImportError, ArithmeticError)
+
+
+def explained(error: BaseException) -> str:
+    """An error as text: what is wrong, in which layer, at which line of the user's own code."""
+    from jlayers.runs.own_code import OwnCodeError, place_in_own_code
+
+    lines = [_said(error)]
+    lines += [f"  {note}" for note in getattr(error, "__notes__", []) if "JAX has removed" not in note]
+    if not isinstance(error, OwnCodeError) and (place := place_in_own_code(error)):
+        file, _, number = place.rpartition(":")
+        lines.append(f"  at {place}: {linecache.getline(file, int(number)).strip()}")
+    return "\n".join(lines)
+
+
+def _said(error: BaseException) -> str:
+    name = type(error).__name__
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, RecursionError):
+        return (
+            "the model is nested too deep, or its graph is too long a chain, for Python's stack: use fewer "
+            "levels, or Repeat for a block that comes many times"
+        )
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
+        first = (text.splitlines() or [""])[0]
+        return (
+            f"out of memory{f' ({first})' if first else ''}: use a smaller batch_size, a smaller model, or "
+            f"precision: mixed_bfloat16"
+        )
+    if isinstance(error, _PLAIN):
+        return text or name
+    return f"{name}: {text or 'no further word'} (--debug shows where)"

@@ -1,0 +1,80 @@
+"""Standard output and error that take any text, and that may lose their reader."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import io
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["console", "lasting_streams"]
+
+_FALLBACK = "jlayers.closest"
+# What our tables and bars are drawn with; each takes one column, so that tables stay straight.
+_PLAIN = {
+    **dict.fromkeys("─━═╌╴╶╸╺", "-"),
+    **dict.fromkeys("│┃║", "|"),
+    **dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┣┫┳┻╋╇╈┡┩", "+"),
+    **dict.fromkeys("–—−", "-"),
+    **dict.fromkeys("‘’", "'"),
+    **dict.fromkeys("“”", '"'),
+    "…": "~",
+    "×": "x",
+    "·": ".",
+}
+
+
+def _closest(error: UnicodeError) -> tuple[str | bytes, int]:
+    r"""For characters that a terminal's encoding lacks: our own in ASCII, others as `\u1234`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    wanted = error.object[error.start : error.end]
+    plain = (_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in wanted)
+    return "".join(plain), error.end
+
+
+class _Lasting(io.FileIO):
+    """A file that swallows what is written once its reader, such as `head`, or its terminal has gone."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno in (errno.EPIPE, errno.EIO):
+                return len(memoryview(data).cast("B"))
+            raise
+
+
+@contextlib.contextmanager
+def lasting_streams() -> Iterator[None]:
+    """Within the block no character and no lost reader makes `sys.stdout` or `sys.stderr` fail."""
+    codecs.register_error(_FALLBACK, _closest)
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_lasting, before)
+    try:
+        yield
+    finally:
+        made = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = before
+        for stream in made:
+            stream.flush()
+
+
+def _lasting(stream: Any) -> Any:
+    try:
+        number = stream.fileno()
+        stream.flush()
+    except (AttributeError, OSError, ValueError):  # no file of the system: a notebook, a test
+        return stream
+    file = io.BufferedWriter(_Lasting(number, "wb", closefd=False))
+    return io.TextIOWrapper(file, stream.encoding, _FALLBACK, line_buffering=True)
+
+
+def console(stderr: bool = False) -> Any:
+    """A console on standard output or error; text is shown as it is, markup has no meaning in it."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, highlight=False, soft_wrap=True)

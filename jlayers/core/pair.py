@@ -1,0 +1,55 @@
+"""A pair of functions and what is known of it, in one value, so that a wrapper cannot lose any of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jlayers.core.masks import KeepsMask
+
+__all__ = ["Apply", "Init", "Pair"]
+
+Init = Callable[..., Any]
+Apply = Callable[..., Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pair:
+    """`init` and `apply`, in an author's short form or in the canonical one, and their properties.
+
+    A constructor may return a `Pair` in place of the bare two functions to say more of them.
+
+    Attributes:
+        init: makes parameters and state.
+        apply: computes.
+        draws: `apply` may draw random numbers and is given keys. None: if it names `key`.
+        autocast: a precision policy casts the inputs. False for an `apply` that only hands them on.
+        mixes: the axes that `apply` mixes if it keeps the mask of its input; None if it does not.
+        ids_below: the input holds whole numbers from 0 to below this, as that of a table does.
+    """
+
+    init: Init
+    apply: Apply
+    draws: bool | None = None
+    autocast: bool = True
+    mixes: tuple[int, ...] | None = None
+    ids_below: int | None = None
+
+    def __iter__(self) -> Iterator[Callable[..., Any]]:
+        return iter((self.init, self.apply))
+
+    def wrap(self, *, init: Init | None = None, apply: Apply | None = None) -> Pair:
+        """The pair with another function around one of its own, or around both; all else stays."""
+        return dataclasses.replace(self, init=init or self.init, apply=apply or self.apply)
+
+    @staticmethod
+    def of(made: Any) -> Pair | None:
+        """A pair from itself or from two functions, the second maybe marked by `keeps_mask`; else None."""
+        if isinstance(made, tuple) and len(made) == 2 and all(map(callable, made)):
+            made = Pair(*made)
+        if not isinstance(made, Pair):
+            return None
+        if isinstance(made.apply, KeepsMask):
+            return dataclasses.replace(made, apply=made.apply.apply, mixes=made.apply.mixes)
+        return made

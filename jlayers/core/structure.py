@@ -1,0 +1,75 @@
+"""How the layers inside a container are connected, for tools to read: a table of nodes, or a chain."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+__all__ = ["Chain", "Source", "Table", "Use"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """An input.
+
+    Attributes:
+        shape: without the batch; None for a dimension that may vary.
+        dtype: of the data.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """One call of a child.
+
+    Attributes:
+        child: its name.
+        inputs: names of the nodes that it is called on, each in any pytree; "lstm[1]" is output 1 of `lstm`.
+    """
+
+    child: str
+    inputs: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Named nodes, as in a `Model`.
+
+    Attributes:
+        inputs: names of sources in any pytree.
+        nodes: every source and every use of a child, by name.
+        outputs: names of nodes in any pytree.
+    """
+
+    inputs: Any
+    nodes: Mapping[str, Source | Use]
+    outputs: Any
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """The inputs by name."""
+        return {name: node for name, node in self.nodes.items() if isinstance(node, Source)}
+
+    @property
+    def output_names(self) -> list[str] | None:
+        """A name for each output, as in Keras that of its node; None if two outputs are one."""
+        refs = jax.tree.leaves(self.outputs)
+        names = [ref.replace("[", "_").rstrip("]") for ref in refs]
+        return names if len(set(refs)) == len(refs) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Children one after the other, as in a `Sequential`.
+
+    Attributes:
+        order: their names; one that runs twice is there twice.
+    """
+
+    order: tuple[str, ...]

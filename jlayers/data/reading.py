@@ -1,0 +1,115 @@
+"""Files from strangers, read within bounds: no more memory than a cap allows, whatever they claim to be."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+__all__ = ["MAX_BYTES", "open_file", "read_bytes", "records"]
+
+MAX_BYTES = 4 << 30
+_CHUNK = 1 << 20
+_LINE = 16 << 20  # bytes of a line of text
+
+
+@contextlib.contextmanager
+def open_file(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> Iterator[IO[bytes]]:
+    """A regular file for reading in binary.
+
+    Raises:
+        ValueError: a folder, a device or a pipe, which may have no end, or a file larger than `max_bytes`.
+        FileNotFoundError: no such file.
+    """
+    path = Path(path)
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(
+            f"{path}: expected a file, received {_kind(status.st_mode)}; save the data as a file"
+        )
+    if status.st_size > max_bytes:
+        raise ValueError(f"{path}: {status.st_size:,} bytes; expected at most {max_bytes:,}")
+    with path.open("rb") as file:
+        yield file
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return "a pipe" if stat.S_ISFIFO(mode) else "a device"
+
+
+def read_bytes(file: IO[bytes], size: int, path: Path, what: str) -> bytes:
+    """Exactly `size` bytes, read bit by bit, so that a lying header takes no more memory than the file.
+
+    Raises:
+        ValueError: the file ends before.
+    """
+    parts, left = [], size
+    while left:
+        part = file.read(min(left, _CHUNK))
+        if not part:
+            raise ValueError(
+                f"{path}: the file is truncated: expected {size:,} bytes of {what}, received {size - left:,}"
+            )
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def records(
+    path: str | os.PathLike[str], delimiter: str = ",", max_bytes: int = MAX_BYTES
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV file as texts, each with the line on which it begins; empty lines are left out.
+
+    Raises:
+        ValueError: not UTF-8, quotes that do not close, a line too long, or as `open_file`.
+        FileNotFoundError: no such file.
+    """
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"':
+        raise ValueError(f"csv: expected a delimiter of one character, received delimiter={delimiter!r}")
+    with open_file(path, max_bytes) as file:
+        lines = _Lines(file, Path(path))
+        reader = csv.reader(iter(lines), delimiter=delimiter, strict=True, skipinitialspace=True)
+        while True:
+            start = lines.number + 1
+            try:
+                row = next(reader, None)
+            except csv.Error as error:
+                raise ValueError(f"{path}, line {start}: not readable as CSV ({error})") from None
+            if row is None:
+                return
+            if row:
+                yield start, row
+
+
+class _Lines:
+    """Lines of text with the number of the last one."""
+
+    def __init__(self, file: IO[bytes], path: Path):
+        self.file, self.path, self.number = file, path, 0
+
+    def __iter__(self) -> Iterator[str]:
+        while raw := self.file.readline(_LINE):
+            if len(raw) == _LINE:
+                raise self.wrong(f"expected lines of at most {_LINE:,} bytes")
+            if not self.number:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            for line in raw.splitlines(keepends=True):  # some programs end a line by \r
+                self.number += 1
+                try:
+                    text = line.decode()
+                except UnicodeDecodeError as error:
+                    self.number -= 1
+                    raise self.wrong(f"expected text in UTF-8 ({error.reason})") from None
+                if "\0" in text:
+                    self.number -= 1
+                    raise self.wrong("expected text in UTF-8, received bytes of 0; save it as UTF-8")
+                yield text
+
+    def wrong(self, what: str) -> ValueError:
+        return ValueError(f"{self.path}, line {self.number + 1}: not readable as CSV: {what}")

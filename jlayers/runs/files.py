@@ -1,0 +1,91 @@
+"""Files that are written whole or not at all, and JSON files that may be damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Any
+
+__all__ = ["overwrite", "read_json", "replacing", "sha256", "sweep", "write_atomically"]
+
+_PART = ".part"  # ends the name of a file that is still being written
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of `path` when the block ends; after an error `path` is as before.
+
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> with replacing(folder / "a.txt") as file:
+    ...     _ = file.write(b"whole")
+    >>> [(path.name, path.read_text()) for path in folder.iterdir()]
+    [('a.txt', 'whole')]
+    """
+    path = pathlib.Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=_PART)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):  # after os.replace it has gone, even if a signal ended the block
+            os.unlink(temporary)
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Give the file this content or, if anything fails on the way, leave it as it was."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def overwrite(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write into the file as it lies on the disk.
+
+    This needs no free space while the content is no longer than the file. A power failure can tear it.
+    """
+    with pathlib.Path(path).open("r+b") as file:
+        file.write(content)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sweep(folder: pathlib.Path) -> None:
+    """Remove what processes that were killed in the middle of a write have left."""
+    for path in folder.glob(f".*{_PART}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 of some bytes in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged; the message names it.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error) from None
+    if not isinstance(found, dict):
+        raise damaged(path, f"it holds a {type(found).__name__}, not an object")
+    return found
+
+
+def damaged(path: pathlib.Path, reason: object) -> ValueError:
+    """The error of a run's file that cannot be read."""
+    return ValueError(f"{path} is damaged ({reason}): restore it from a copy, or train again")

@@ -1,0 +1,173 @@
+"""A run in use again: its saved weights evaluated, or applied to new inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+
+from jlayers import train
+from jlayers.config import ConfigError, Experiment, load
+from jlayers.core.layer import Layer
+from jlayers.core.state import with_new_carries, without_carries
+from jlayers.data import Dataset, transform
+from jlayers.data.gate import check_names, like_training
+from jlayers.preprocessing.base import as_texts
+from jlayers.runs.folder import Run
+from jlayers.runs.weights import not_finite
+
+__all__ = ["RunWarning", "evaluate_run", "predict_run", "with_fresh_carries"]
+
+
+class RunWarning(UserWarning):
+    """A run is used in another way than it was trained, or did not end well; the results say so."""
+
+
+def evaluate_run(run: Run) -> tuple[dict[str, float], Dataset]:
+    """The saved weights on the data held out, exactly as at the end of the training.
+
+    Whatever differs from the training is told by a `RunWarning`: files of the run that were edited, other
+    data, other versions, weights that are not finite, a training that did not end well.
+
+    Returns:
+        results by name, and the data.
+
+    Raises:
+        ValueError: the data have nothing held out or other columns or classes, or the weights do not fit.
+    """
+    experiment = _opened(run)
+    data = experiment.data
+    if data.test is None:
+        raise ValueError(
+            f"{run.path}: nothing is held out: give the data a test set, or a test_fraction above 0, and "
+            f"train again"
+        )
+    if data.fingerprint() != run.data().get("fingerprint"):
+        _warn("the data have changed since this run was trained")
+    _check_same(run, data)
+    batch_size = experiment.settings.training.batch_size
+    trainer = experiment.compile()
+    weights = _weights(run, experiment.model, data.test[0], batch_size)
+    with experiment.located_layer():
+        return train.evaluate(trainer, weights, *data.test, batch_size=batch_size), data
+
+
+def _check_same(run: Run, data: Dataset) -> None:
+    """Refuse data whose columns or classes are others, or stand in another order, than in training."""
+    table, names = run.table(), run.data().get("class_names")
+    if table is not None and data.table is not None and table.names != data.table.names:
+        raise ValueError(
+            f"{run.path} was trained on the columns {list(table.names)}, and the file has now "
+            f"{list(data.table.names)}; restore their order, or train again"
+        )
+    if names is not None and data.class_names is not None and tuple(names) != data.class_names:
+        raise ValueError(
+            f"{run.path} was trained on the classes {names}, and the data have now "
+            f"{list(data.class_names)}; train again"
+        )
+
+
+def predict_run(run: Run, x: Any, batch_size: int | None = None) -> Any:
+    """The model's outputs for x, by the saved weights.
+
+    Differences from the training are told as `evaluate_run` tells them.
+
+    Args:
+        run: made by training.
+        x: an array, or a dict of arrays for a model of several inputs, as the training data were before the
+            run's own preprocessing: raw texts, for one that preprocesses texts.
+        batch_size: as in training if not given.
+
+    Raises:
+        ValueError: x has other names or shapes than the training data.
+    """
+    experiment = _opened(run)
+    x = transform(experiment.preprocess, _fitting(x, run.inputs(), run))
+    batch_size = batch_size or experiment.settings.training.batch_size
+    weights = _weights(run, experiment.model, x, batch_size)
+    with experiment.located_layer():
+        return train.predict(experiment.model, weights, x, batch_size=batch_size)
+
+
+def with_fresh_carries(model: Layer, weights: tuple[Any, Any], x: Any, batch_size: int) -> tuple[Any, Any]:
+    """Parameters and state for the first batch of x: what batches hand on begins at zero, for its rows."""
+    params, state = weights
+    learned = without_carries(state)
+    return params, with_new_carries(learned, _specs(model, x, batch_size)[1])
+
+
+def _specs(model: Layer, x: Any, batch_size: int) -> tuple[Any, Any]:
+    """The shapes and dtypes of parameters and state for batches of x."""
+    rows = min(batch_size, len(jax.tree.leaves(x)[0]))
+    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), x)
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
+
+
+def _opened(run: Run) -> Experiment:
+    """The run's configuration, with preprocessors as they were adapted then."""
+    _tell(run)
+    try:
+        return dataclasses.replace(load(run.config), learned=run.preprocess())
+    except ConfigError as error:
+        if run.code:
+            error.add_note(
+                f"the run was trained with code of its own, {', '.join(run.code)}: import it first"
+            )
+        raise
+
+
+def _weights(run: Run, model: Layer, x: Any, batch_size: int) -> tuple[Any, Any]:
+    with_zeros = run.weights(*_specs(model, x, batch_size))
+    if bad := not_finite(*with_zeros):
+        _warn(f"{run.path} holds weights that are not finite: {', '.join(bad[:3])}")
+    return with_zeros
+
+
+def _tell(run: Run) -> None:
+    """Warn of what differs from the training, or of a training that did not end well."""
+    status, epoch = run.status, run.kept_epoch()
+    if status != "completed":
+        of_epoch = "the last that were saved" if epoch is None else f"of epoch {epoch}"
+        _warn(f"the run's status is {status!r}: these are its weights {of_epoch}")
+    for name in run.changes():
+        _warn(f"{run.path / name} has changed since this run was trained")
+    if versions := run.other_versions():
+        _warn(f"this run was trained with other versions, and numbers can differ: {'; '.join(versions)}")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RunWarning, stacklevel=4)
+
+
+def _fitting(x: Any, features: Any, run: Run) -> Any:
+    if isinstance(features, dict) and len(features) == 1 and not isinstance(x, dict):
+        x = {next(iter(features)): x}
+    if isinstance(features, dict):
+        if not isinstance(x, dict):
+            raise ValueError(f"{run.path} was trained on the inputs {sorted(features)}, received one array")
+        if unknown := check_names(str(run.path), x, list(features), "input"):
+            raise ValueError(
+                f"{run.path} was trained on the inputs {sorted(features)}, received {unknown} besides"
+            )
+        return {name: _cast(x[name], spec, f"input {name!r}") for name, spec in features.items()}
+    if isinstance(x, dict):
+        if len(x) != 1:
+            raise ValueError(f"{run.path} was trained on one input, received the arrays {sorted(x)}")
+        (x,) = x.values()
+    return _cast(x, features, "input")
+
+
+def _cast(x: Any, spec: Any, where: str) -> np.ndarray:
+    if spec.dtype == object:
+        return as_texts(where, x)
+    if x.shape == spec.shape[1:]:
+        x = x[None]
+    if x.shape[1:] != spec.shape[1:] and x.ndim == 2 and x.shape[1] == math.prod(spec.shape[1:]):
+        x = x.reshape(-1, *spec.shape[1:])  # rows of a CSV file are flat
+    if x.shape[1:] != spec.shape[1:]:
+        raise ValueError(f"{where}: expected samples of shape {spec.shape[1:]}, received shape {x.shape}")
+    return like_training(where, x, spec.dtype)

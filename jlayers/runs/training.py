@@ -1,0 +1,155 @@
+"""An experiment carried out: training into a run's folder, whose status tells how it ended."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jlayers import train
+from jlayers.config import Experiment
+from jlayers.core.state import without_carries
+from jlayers.runs.folder import Run
+from jlayers.runs.interruptions import Interruptions
+from jlayers.runs.restored import with_fresh_carries
+from jlayers.runs.weights import not_finite
+from jlayers.train.callbacks import Callback, EarlyStopping
+
+__all__ = ["train_run"]
+
+
+class Recorder(Callback):
+    """Writes each epoch's results into a run's folder, and the weights that the run would keep.
+
+    These are the last ones or, where early stopping restores the best weights, the best so far. Weights that
+    are not finite never replace healthy ones.
+    """
+
+    def __init__(self, run: Run, stopping: EarlyStopping | None, interruptions: Interruptions):
+        self.run = run
+        self.stopping = stopping if stopping is not None and stopping.restore_best_weights else None
+        self.interruptions = interruptions
+
+    def on_progress(self, epoch: int, step: int, logs: Any) -> None:
+        self.interruptions.check()
+
+    def on_epoch_end(self, epoch: int, logs: Any, state: Any) -> None:
+        with self.interruptions.held():
+            self.run.log(epoch + 1, logs)
+            _require_finite(logs, f"in epoch {epoch + 1}")
+            if self.stopping is None or self.stopping.best_epoch in (None, epoch):
+                _save(self.run, state, epoch + 1)
+
+
+def _require_finite(logs: Mapping[str, float], where: str) -> None:
+    for name, title in (("loss", "loss"), ("val_loss", "validation loss")):
+        if not math.isfinite(value := logs.get(name, 0.0)):
+            raise FloatingPointError(
+                f"the {title} became {value} {where}; lower the learning rate, clip the gradients "
+                f"(clip_by_global_norm), or look for extreme values in the data"
+            )
+
+
+def _save(run: Run, state: Any, epoch: int) -> None:
+    if bad := not_finite(state.params, without_carries(state.state)):
+        raise FloatingPointError(
+            f"after epoch {epoch} some weights are not finite and were not saved: {', '.join(bad[:3])}"
+            f"{', ...' if len(bad) > 3 else ''}; lower the learning rate, or clip the gradients "
+            f"(clip_by_global_norm)"
+        )
+    run.save(state.params, state.state, epoch)
+
+
+def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -> dict[str, Any]:
+    """Train as the experiment says, into the folder of `run`.
+
+    Args:
+        experiment: a configuration made into objects.
+        run: its folder.
+        callbacks: more listeners, such as a progress bar.
+
+    Returns:
+        what `results.json` then holds: how many epochs, the one whose weights are kept, seconds, the results
+        of that epoch in training and validation, and those on the data held out.
+
+    Raises:
+        FloatingPointError: a loss or a weight became NaN or infinite; the last healthy weights are kept.
+        Interrupted: a signal (Ctrl-C, SIGTERM, SIGHUP) ended the training.
+            Whatever ends the training is noted in the run.
+    """
+    with Interruptions() as interruptions:
+        try:
+            _train(experiment, run, callbacks, interruptions)
+        except BaseException as error:
+            interruptions.hold()
+            run.fail(error)
+            raise
+        run.draw()
+        return run.results()
+
+
+def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interruptions: Interruptions) -> None:
+    settings, data = experiment.settings.training, experiment.data
+    with interruptions.held():
+        run.write_data(data, experiment.source)
+        run.write_preprocess(experiment.preprocess)
+        run.note(status="running")
+    trainer = experiment.compile()
+    (x, y), validation = experiment.parts
+    stopping = settings.early_stopping
+    # The recorder comes last: early stopping has judged an epoch when the recorder asks which one is best.
+    listeners = [
+        *callbacks,
+        *([] if stopping is None else [stopping]),
+        Recorder(run, stopping, interruptions),
+    ]
+    options: dict[str, Any] = {
+        "batch_size": settings.batch_size,
+        "shuffle": settings.shuffle,
+        "seed": experiment.settings.seed,
+    }
+    started = time.perf_counter()
+    with experiment.located_layer():
+        if data.test is not None:
+            _look_at(trainer, (x, y), data.test, options)
+        state, history = train.fit(
+            trainer,
+            x,
+            y,
+            epochs=settings.epochs,
+            validation_data=validation,
+            class_weight=experiment.class_weight,
+            callbacks=listeners,
+            steps_per_call=settings.steps_per_call,
+            **options,
+        )
+    epochs = kept = len(history["loss"])
+    if stopping is not None and stopping.restore_best_weights and stopping.best_epoch is not None:
+        kept = stopping.best_epoch + 1
+    with interruptions.held():  # first of all: nothing that follows can lose the weights
+        _save(run, state, kept)
+    results: dict[str, Any] = {
+        "epochs": epochs,
+        "kept_epoch": kept,
+        "seconds": round(time.perf_counter() - started, 3),
+        "train": {k: v[kept - 1] for k, v in history.items() if not k.startswith("val_")},
+    }
+    if validation is not None:
+        results["validation"] = {k[4:]: v[kept - 1] for k, v in history.items() if k.startswith("val_")}
+    if data.test is not None:
+        weights = state.params, state.state
+        fresh = with_fresh_carries(experiment.model, weights, data.test[0], settings.batch_size)
+        results["test"] = train.evaluate(trainer, fresh, *data.test, batch_size=settings.batch_size)
+        _require_finite(results["test"], "on the data held out")
+    interruptions.hold()
+    run.finish(results)
+
+
+def _look_at(trainer: Any, given: Any, test: Any, options: Any) -> None:
+    """Look at the data held out before the first step; a fit of no epochs does all its checks."""
+    try:
+        train.fit(trainer, *given, validation_data=test, epochs=0, **options)
+    except (ValueError, TypeError) as error:
+        error.args = (f"the data held out: {error}", *error.args[1:])  # its record of layer and path stays
+        raise
