@@ -25,7 +25,7 @@ from jlayers.train.checks import as_arrays, check_carried, whole_number
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
 from jlayers.train.ids import check_ids
 from jlayers.train.scaling import FLOOR, finite
-from jlayers.train.sources import arrays, hold_out, look_over, source, validation_source, weighed
+from jlayers.train.sources import BATCH_SIZE, arrays, hold_out, look_over, source, validation_source, weighed
 from jlayers.train.state import HostCopy, TrainState
 from jlayers.train.step import EvalStep, PredictStep
 from jlayers.train.tasks import Review
@@ -487,20 +487,19 @@ def predict(
     else:
         x = as_arrays("x", x)
         check_width(x=x)
-        data = ArrayBatches(x, batch_size=32 if batch_size is None else batch_size)
+        data = ArrayBatches(x, batch_size=BATCH_SIZE if batch_size is None else batch_size)
         check_finite(x=x)
         check_ids(step.lookups(weights.params, weights.state, data.first().x, key), x)
     outputs: list[Any] = []
-    most = 0
+    most = BATCH_SIZE if batch_size is None else batch_size
     for number, batch in enumerate(data.epoch()):
         if stream:
             check_finite(x=batch.x)
             check_ids(step.lookups(weights.params, weights.state, batch.x, key), batch.x)
         rows = jax.tree.leaves(batch.x)[0].shape[0]
-        most = max(most, rows)
-        size = most if rows > most // 2 else 1 << (rows - 1).bit_length()
+        size = max(rows, most if number else min(most, 1 << (rows - 1).bit_length()))
         own = None if key is None else jax.random.fold_in(key, number)
-        made = step(weights.params, weights.state, _filled(batch.x, rows, max(size, rows)), own, train)
+        made = step(weights.params, weights.state, _filled(batch.x, rows, size), own, train)
         outputs.append((made, rows))
         if len(outputs) > 1:  # one step behind, so that the device has work while the host copies
             outputs[-2] = _on_host(*outputs[-2])

@@ -193,7 +193,8 @@ def weights_by_output(names: Sequence[str | None], weight: Any) -> list[Any]:
 def product(a: Any, b: Any) -> Any:
     """The product of two weights, each per sample or per time step; either may be missing."""
     if a is None or b is None:
-        return b if a is None else a
+        one = b if a is None else a
+        return None if one is None else one.astype(jnp.float32)
     short, long = sorted((a, b), key=lambda weight: weight.ndim)
     return spread(short, long) * long.astype(jnp.float32)
 

@@ -152,7 +152,8 @@ def mean_of(
     given = loss(y_true, y_pred, mask)
     if given.ndim == 0 and (weight is not None or mask is not None or real is not None):
         raise ValueError(
-            f"expected a loss with a value per sample, for weights and masks, received a scalar from {loss.name}"
+            f"expected a loss with a value per sample, for weights and masks, received a scalar from "
+            f"{loss.name}"
         )
     if real is not None and (loss.across_rows or real.ndim > given.ndim):
         raise ValueError(
