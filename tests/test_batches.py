@@ -36,7 +36,7 @@ def test_blocks_hold_the_same_batches():
             for blocks in (data.blocks(size, 1, start), Batches.blocks(data, size, 1, start)):
                 taken = [y[:count] for (_, y, *_), count in blocks]
                 assert [y.tolist() for block in taken for y in block] == [b.y.tolist() for b in batches]
-    assert [b.batches.y.shape for b in data.blocks(2)] == [(2, 3), (2, 3), (1, 2)]
+    assert [block.batches.y.shape for block in data.blocks(2)] == [(2, 3), (2, 3), (1, 2)]
 
 
 def test_the_order_follows_from_seed_and_epoch_alone():

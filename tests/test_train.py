@@ -215,7 +215,7 @@ def test_each_step_compiles_once():
     # A form of their own for the batches that are left at the end, and for few rows.
     assert trainer.train_step.many._cache_size() == 2
     assert trainer.eval_step.compilations == 2
-    assert trainer.predict_step.compilations == 2
+    assert trainer.predict_step.compilations == 1
 
 
 # ------------------------------------------------------------------------------------ fit and evaluate

@@ -109,10 +109,10 @@ def _check_size(batch_size: Any) -> int:
 
 
 class Block(NamedTuple):
-    """Batches stacked in front, `(steps, batch, ...)`, of which the first `count` are meant."""
+    """Batches stacked in front, of which the first `steps` are meant."""
 
     batches: Batch
-    count: int
+    steps: int
 
 
 class Batches:
@@ -143,7 +143,7 @@ class Batches:
         >>> class Sizes(Batches):
         ...     def epoch(self, number=0, start=0):
         ...         yield from (Batch(np.arange(n)) for n in (2, 2, 2, 1))
-        >>> [(block.batches.x.tolist(), block.count) for block in Sizes().blocks(2)]
+        >>> [(block.batches.x.tolist(), block.steps) for block in Sizes().blocks(2)]
         [([[0, 1], [0, 1]], 2), ([[0, 1], [0, 1]], 1), ([[0]], 1)]
         """
         group: list[Batch] = []
@@ -238,7 +238,7 @@ class ArrayBatches(Batches):
         """As `Batches.blocks`, with one look-up for a whole block.
 
         >>> data = ArrayBatches(np.arange(5), batch_size=2)
-        >>> [(block.batches.x.tolist(), block.count) for block in data.blocks(4)]
+        >>> [(block.batches.x.tolist(), block.steps) for block in data.blocks(4)]
         [([[0, 1], [2, 3]], 2), ([[4]], 1)]
         """
         whole = self.rows // self.batch_size

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec, is_shape
@@ -228,7 +229,7 @@ class TrainState:
     def check_alive(self) -> None:
         """Raises a RuntimeError if a step has taken the arrays of this state."""
         for leaf in jax.tree.leaves(self):
-            if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted():
+            if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted():
                 raise RuntimeError(DONATED)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec
@@ -112,7 +113,7 @@ class Tasks:
         results = {name: self.measures[name].result(plans[name], acc) for name, acc in each.items()}
         if self.names == [""]:
             return results[""]
-        logs = {"loss": sum(result["loss"] for result in results.values())}
+        logs = {"loss": sum((result["loss"] for result in results.values()), start=jnp.float32(0))}
         return logs | {f"{n}_{key}": value for n, result in results.items() for key, value in result.items()}
 
     def check(self, review: Review, batch: Batch) -> None:

@@ -211,7 +211,8 @@ def compile(
     >>> trainer.optimizer
     adam()
     """
-    tasks = model.values() if isinstance(model, Mapping) else [model]
+    tasks: Any = model.values() if isinstance(model, Mapping) else [model]
+    given: Any = optimizer
     if isinstance(model, Layer):
         if loss is None:
             raise ValueError("compile: expected a loss, received loss=None; for example loss='mse'")
@@ -226,10 +227,11 @@ def compile(
     if ema is not None and not 0 <= ema < 1:
         raise ValueError(f"compile: expected a decay of at least 0 and below 1, received ema={ema!r}")
     check_augment(augment)
-    by_name = isinstance(model, Mapping) and isinstance(optimizer, Mapping) and set(optimizer) <= set(model)
-    if by_name and (missing := [name for name in model if name not in optimizer]):
+    names: Any = model if isinstance(model, Mapping) else ()
+    by_name = bool(names) and isinstance(given, Mapping) and set(given) <= set(names)
+    if by_name and (missing := [name for name in names if name not in given]):
         raise ValueError(f"compile: expected an optimizer for each task, received none for {missing[0]!r}")
-    chain = {n: optimizers.get(o) for n, o in optimizer.items()} if by_name else optimizers.get(optimizer)
+    chain = {n: optimizers.get(o) for n, o in given.items()} if by_name else optimizers.get(given)
     trainer = Trainer(
         model,
         optimizer=chain,
