@@ -184,14 +184,14 @@ def test_a_process_number_that_is_used_again_is_another_process():
 def test_a_full_disk_is_told_and_noted(folder, monkeypatch, capsys):
     def full(handle):
         if len(Run("r").history().get("loss", [])) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device", "r/weights.safetensors")
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     assert main(["train", "line.yaml", "--run", "r", "--epochs", "4"]) == 1
     monkeypatch.undo()
     monkeypatch.chdir(folder)
     err = capsys.readouterr().err
-    assert "r/weights.safetensors: No space left on device" in err
+    assert "r/metrics.jsonl: No space left on device; make room" in err
     assert "run r: it keeps the weights of epoch 1" in err
     run = Run.open("r")
     assert (run.status, run.kept_epoch()) == ("failed", 1)

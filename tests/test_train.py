@@ -582,6 +582,86 @@ def test_targets_without_the_axis_of_one_unit_are_given_it(given):
         np.testing.assert_allclose([logs["loss"], logs[key]], [55 / 6] * 2, rtol=1e-6)
 
 
+def scores(rows=64):
+    """Logits of yes-or-no targets, as data and as the model's output."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(rows, 1)).astype(np.float32) * 2
+    return x, (x + rng.normal(size=x.shape) > 0.3).astype(np.float32)
+
+
+def judged(model, x, y, loss, metrics):
+    trainer = compile(model, "sgd", loss, metrics=metrics)
+    return evaluate(trainer, trainer.init(jax.random.key(0), x), x, y, batch_size=24)
+
+
+THRESHOLD = [
+    "accuracy", "binary_accuracy", "auc", "precision", "recall", "bce", "false_positives", "binary_io_u",
+    {"F1Score": {"threshold": 0.5}}, {"RecallAtPrecision": {"precision": 0.7}},
+]  # fmt: skip
+
+
+def test_metrics_beside_a_loss_from_logits_judge_probabilities():
+    x, y = scores()
+    unit = {"kernel_initializer": "ones"}
+    logits = judged(jl.Dense(1, **unit), x, y, losses.BinaryCrossentropy(from_logits=True), THRESHOLD)
+    shares = judged(jl.Dense(1, activation="sigmoid", **unit), x, y, "binary_crossentropy", THRESHOLD)
+    assert logits.keys() == shares.keys()
+    for key in logits:
+        np.testing.assert_allclose(logits[key], shares[key], rtol=1e-5, err_msg=key)
+    p = 1 / (1 + np.exp(-x.astype(np.float64)))
+    assert np.isclose(logits["accuracy"], ((p > 0.5) == y).mean())
+    given = [jl.metrics.BinaryAccuracy(threshold=0.0), jl.metrics.Precision(from_logits=True)]
+    more = judged(jl.Dense(1, **unit), x, y, losses.BinaryCrossentropy(from_logits=True), given)
+    assert np.isclose(more["binary_accuracy"], logits["accuracy"])  # a threshold of logits
+    assert np.isclose(more["precision"], logits["precision"])
+
+
+def test_metrics_beside_a_loss_of_classes_from_logits_judge_the_softmax():
+    rng = np.random.default_rng(4)
+    x, y = (
+        rng.normal(size=(20, 4)).astype(np.float32) * 3,
+        np.eye(4, dtype=np.float32)[rng.integers(0, 4, 20)],
+    )
+    given = ["accuracy", "precision", "recall", "auc", "categorical_crossentropy",
+             {"F1Score": {"average": "macro"}}, {"Precision": {"top_k": 2, "name": "top"}}]  # fmt: skip
+    one = {"kernel_initializer": "identity"}
+    logits = judged(jl.Dense(4, **one), x, y, losses.CategoricalCrossentropy(from_logits=True), given)
+    shares = judged(jl.Dense(4, activation="softmax", **one), x, y, "categorical_crossentropy", given)
+    for key in logits:
+        np.testing.assert_allclose(logits[key], shares[key], rtol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "metrics", "text"),
+    [
+        (lambda: jl.Dense(1, activation="softmax"), "bce", [], "softmax over one unit"),
+        (lambda: jl.Sequential(jl.Dense(1), jl.Softmax()), "mse", [], "softmax over one unit"),
+        (lambda: jl.Dense(1), "bce", [], "expected probabilities .*activation='linear'"),
+        (lambda: jl.Dense(1, activation="tanh"), "bce", [], "expected probabilities .*activation='tanh'"),
+        (lambda: jl.Dense(1, activation="sigmoid"), {"bce": {"from_logits": True}}, [], "expected logits"),
+        (
+            lambda: jl.Sequential(jl.Sequential(jl.Dense(2), jl.Dense(1)), jl.Activation("sigmoid")),
+            {"bce": {"from_logits": True}},
+            [],
+            "expected logits .*'activation'",
+        ),
+        (lambda: jl.Dense(1, activation="sigmoid"), "bce", [jl.metrics.AUC(from_logits=True)], "in neither"),
+        (lambda: jl.Dense(1, activation="sigmoid"), "bce", ["f1_score"], r"write F1Score\(threshold=0.5\)"),
+    ],
+)
+def test_endings_that_a_loss_cannot_use(model, loss, metrics, text):
+    x, y = scores(8)
+    with pytest.raises(ValueError, match=text):
+        fit(compile(model(), "sgd", loss, metrics=metrics), x, y)
+
+
+def test_own_loops_are_told_of_endings():
+    step = make_train_step(model := jl.Dense(1), "bce", "sgd")
+    x, y = scores(8)
+    with pytest.raises(ValueError, match="expected probabilities"):
+        step(TrainState.create(model, optimizers.get("sgd"), jax.random.key(0), x), (x, y))
+
+
 def test_a_function_that_broadcasts_targets_over_the_batch_is_refused():
     trainer = compile(jl.Dense(3), "sgd", lambda y_true, y_pred: jnp.square(y_true[:, None].mT - y_pred))
     with pytest.raises(ValueError, match="expected a value per sample"):

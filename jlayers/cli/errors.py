@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import linecache
 
 __all__ = ["explained"]
 
 # Errors whose text was written for whoever uses jlayers; others are named with their class.
 _PLAIN = (ValueError, TypeError, KeyError, OSError, ImportError, ArithmeticError)
+_FIXES = {errno.ENOSPC: "; make room on the disk", errno.EDQUOT: "; make room in your quota"}
 
 
 def explained(error: BaseException) -> str:
@@ -26,7 +28,8 @@ def _said(error: BaseException) -> str:
     name = type(error).__name__
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
+        fix = _FIXES.get(error.errno or 0, "")
+        return f"{error.filename}: {error.strerror}{fix}"
     if isinstance(error, RecursionError):
         return (
             "the model is nested too deep, or its graph is too long a chain, for Python's stack: use fewer "

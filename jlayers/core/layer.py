@@ -467,6 +467,7 @@ def layer(
         if bound["name"] is not None:
             check_name(type_name, bound["name"])
         try:
+            _check_roles(bound)
             made = constructor(**{k: v for k, v in bound.items() if k != "name"})
             built = _assemble(made, Spec("layer", type_name, bound))
         except UnknownNameError as error:  # what the user wrote is the outermost layer
@@ -494,6 +495,14 @@ def layer(
 
 def _doc_of(type_name: str) -> str | None:
     return layers[type_name].__doc__ if type_name in layers else None
+
+
+def _check_roles(arguments: Mapping[str, Any]) -> None:
+    """Refuse an unknown regularizer or constraint when the layer is made, not when it is trained."""
+    for name, value in arguments.items():
+        role = name.rpartition("_")[2]
+        if role in ("regularizer", "constraint"):
+            Registry.of(role).get(value)
 
 
 def _assemble(made: Any, spec: Spec) -> Layer:

@@ -25,6 +25,7 @@ __all__ = [
     "class_numbers",
     "elementwise",
     "match_axis",
+    "unchanged",
     "wide",
 ]
 
@@ -38,7 +39,8 @@ get = registry.get
 register = registry.factory()
 
 
-def _unchanged(x: Any) -> Any:
+def unchanged(x: Any) -> Any:
+    """The link of predictions that are probabilities already."""
     return x
 
 
@@ -75,7 +77,7 @@ class Loss:
     check: Callable[[np.ndarray, Any], None] | None = None
     across_rows: bool = False
     from_logits: bool | None = None
-    link: Callable[[Any], Any] = _unchanged
+    link: Callable[[Any], Any] = unchanged
     name: str = "loss"
 
     def __call__(self, y_true: Any, y_pred: Any, mask: Any = None) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jlayers.losses.base import Loss, aligned, class_numbers
-from jlayers.metrics.base import Metric, mean_of, registry
+from jlayers.losses.base import Loss, aligned, class_numbers, elementwise, unchanged
+from jlayers.metrics.base import Link, Metric, mean_of, of_probabilities, registry
 
 __all__ = [
     "Accuracy",
@@ -24,10 +25,8 @@ def _same(a: Any, b: Any) -> Any:
     return (a == b).astype(jnp.float32)
 
 
-def _binary(y_true: Any, y_pred: Any, threshold: float) -> Any:
-    y_true, y_pred = aligned(y_true, y_pred)
-    hits = _same(y_true, (y_pred > threshold).astype(y_true.dtype))
-    return hits.mean(-1) if hits.ndim > 1 else hits
+def _binary(threshold: float, link: Link = unchanged) -> Loss:
+    return elementwise(lambda y, p: _same(y, (link(p) > threshold).astype(y.dtype)))
 
 
 def _categorical(y_true: Any, y_pred: Any) -> Any:
@@ -52,7 +51,8 @@ def _top_k(labels: Any, y_pred: Any, k: int) -> Any:
 def Accuracy(name: str | None = None) -> Metric:
     """The share of right predictions; what is right follows from the shapes, as Keras's `"accuracy"` does.
 
-    - predictions of one number per sample, `(batch, 1)` or `(batch,)`: above 0.5 means 1;
+    - predictions of one number per sample, `(batch, 1)` or `(batch,)`: above 0.5 means 1 (in training beside
+      a loss with `from_logits=True`: above 0);
     - integer targets without the axis of the classes, `(batch, ...)`: the class of the highest score;
     - targets of the predictions' shape: one-hot, against the class of the highest score;
     - integer predictions in the targets' shape: equality.
@@ -64,12 +64,17 @@ def Accuracy(name: str | None = None) -> Metric:
     >>> float(jl.metrics.Accuracy()(jnp.array([[1], [0]]), jnp.array([[0.7], [0.6]])))
     0.5
     """
+    return dataclasses.replace(_accuracy(unchanged), of_logits=_accuracy)
+
+
+def _accuracy(link: Link) -> Metric:
+    binary = _binary(0.5, link)
 
     def hits(y_true: Any, y_pred: Any) -> Any:
         if not jnp.issubdtype(y_pred.dtype, jnp.floating) and y_true.shape == y_pred.shape:
             return _same(y_true.astype(y_pred.dtype), y_pred)
         if y_pred.ndim == 1 or y_pred.shape[-1] == 1:
-            return _binary(y_true, y_pred, 0.5)
+            return binary(y_true, y_pred)
         if y_true.ndim < y_pred.ndim or y_true.shape[-1] == 1:
             return _sparse(y_true, y_pred)
         return _categorical(y_true, y_pred)
@@ -78,16 +83,35 @@ def Accuracy(name: str | None = None) -> Metric:
 
 
 @registry.factory()
-def BinaryAccuracy(threshold: float = 0.5, name: str | None = None) -> Metric:
+def BinaryAccuracy(threshold: float = 0.5, name: str | None = None, from_logits: bool = False) -> Metric:
     """The share of numbers on the right side of `threshold`. `y_true`, `y_pred`: `(batch, ..., d)`.
 
-    A model that ends in logits needs `threshold=0.0`.
+    Args:
+        threshold: predictions above it are 1. Between 0 and 1 it is one of probabilities; any other is
+            compared with the predictions as they are, such as 0 with logits.
+        name: in the history.
+        from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
+
+    Raises:
+        ValueError: `from_logits=True` with a threshold that is no probability.
 
     >>> import jax.numpy as jnp, jlayers as jl
-    >>> float(jl.metrics.BinaryAccuracy(threshold=0.0)(jnp.array([[1.0]]), jnp.array([[0.2]])))
+    >>> float(jl.metrics.BinaryAccuracy(from_logits=True)(jnp.array([[1.0]]), jnp.array([[0.2]])))
     1.0
     """
-    return mean_of(Loss(lambda y_true, y_pred: _binary(y_true, y_pred, threshold)))
+    check_threshold(threshold, from_logits)
+    if not 0 < threshold < 1:
+        return mean_of(_binary(threshold))
+    return of_probabilities(lambda link: mean_of(_binary(threshold, link)), from_logits)
+
+
+def check_threshold(threshold: float, from_logits: bool) -> None:
+    """Refuse a threshold of logits for predictions that become probabilities first."""
+    if from_logits and not 0 < threshold < 1:
+        raise ValueError(
+            f"expected a threshold between 0 and 1 with from_logits=True, received threshold={threshold!r}; "
+            f"leave from_logits out to compare the logits themselves with it"
+        )
 
 
 @registry.factory()

@@ -12,15 +12,18 @@ import jax.numpy as jnp
 
 from jlayers.core.registry import Kind, Registry, Spec, snake_case
 from jlayers.core.shapes import describe
-from jlayers.losses.base import as_loss
+from jlayers.losses.base import Loss, as_loss, unchanged
 from jlayers.metrics.totals import add_sum, value_of, zero
 
 __all__ = [
+    "Link",
     "Metric",
     "MetricLike",
+    "beside",
     "get",
     "mean_of",
     "name_of",
+    "of_probabilities",
     "ratio",
     "register",
     "registry",
@@ -28,6 +31,7 @@ __all__ = [
     "start",
 ]
 
+Link = Callable[[Any], Any]
 MetricLike = Annotated[str | Mapping[str, Any] | Callable[..., Any], Kind("metric")]
 
 
@@ -46,12 +50,17 @@ class Metric:
             values per sample.
         result: `result(acc) -> scalar`; in training it must be one, elsewhere it may be an array.
         direction: "max" if more is better, "min" if less is: what `EarlyStopping` goes by.
+        from_logits: True if predictions are logits, False if they are probabilities, None if either will do.
+        of_logits: `of_logits(link) -> Metric`: the same metric for a model whose predictions are logits, of
+            which `link` makes probabilities. Training calls it beside a loss with `from_logits=True`.
     """
 
     init: Callable[..., Any]
     update: Callable[..., Any]
     result: Callable[[Any], jax.Array]
     direction: str = "max"
+    from_logits: bool | None = None
+    of_logits: Callable[[Link], Metric] | None = None
 
     def __call__(self, y_true: Any, y_pred: Any, weight: Any = None) -> jax.Array:
         return self.result(self.update(start(self, y_pred), y_true, y_pred, weight))
@@ -91,6 +100,31 @@ def name_of(metric: Any, given: Any = None) -> str:
     return getattr(given, "__name__", "metric")
 
 
+def beside(loss: Loss | None, metric: Any) -> Any:
+    """The metric for the predictions that this loss takes: one of probabilities is given them from logits.
+
+    >>> import jax.numpy as jnp, jlayers as jl
+    >>> from jlayers.losses.base import as_loss
+    >>> loss = as_loss(jl.losses.BinaryCrossentropy(from_logits=True))
+    >>> float(beside(loss, jl.metrics.Recall())(jnp.array([[1.0]]), jnp.array([[0.2]])))
+    1.0
+
+    Raises:
+        ValueError: a metric with `from_logits=True` beside a loss of probabilities.
+    """
+    if loss is None or loss.from_logits is None:
+        return metric
+    if loss.from_logits:
+        of_logits = getattr(metric, "of_logits", None)
+        return of_logits(loss.link) if of_logits else metric
+    if getattr(metric, "from_logits", None):
+        raise ValueError(
+            f"expected a metric of probabilities, which are what {loss.name} takes, received {metric!r}; "
+            f"write from_logits=True in both or in neither"
+        )
+    return metric
+
+
 # ---------------------------------------------------------------------------------------------- means
 
 
@@ -125,6 +159,9 @@ def mean_of(
     """
     loss = as_loss(function)
 
+    def of_logits(link: Link) -> Metric:
+        return mean_of(_of_logits(function, loss, link), finish, direction)
+
     def init() -> dict[str, jax.Array]:
         return {"total": zero(), "count": zero()}
 
@@ -141,7 +178,27 @@ def mean_of(
     def result(acc: Any) -> jax.Array:
         return finish(ratio(value_of(acc["total"]), value_of(acc["count"])))
 
-    return Metric(init, update, result, direction)
+    takes = of_logits if loss.from_logits is False else None
+    return Metric(init, update, result, direction, loss.from_logits, takes)
+
+
+def _of_logits(function: Any, loss: Loss, link: Link) -> Any:
+    """The loss of probabilities as one of logits: with `from_logits=True` if it has that argument."""
+    spec = getattr(function, "spec", None)
+    if isinstance(spec, Spec) and "from_logits" in spec.arguments:
+        return Registry.of(spec.kind).build(spec.name, {**spec.arguments, "from_logits": True})
+
+    def linked(called: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        return called and (lambda y_true, y_pred, *mask: called(y_true, link(y_pred), *mask))
+
+    values: Any = linked(loss.values)
+    return dataclasses.replace(loss, values=values, counts=linked(loss.counts), from_logits=True)
+
+
+def of_probabilities(make: Callable[[Link], Metric], from_logits: bool) -> Metric:
+    """The metric that `make(link)` gives, where `link` makes probabilities of the predictions."""
+    metric = make(jax.nn.sigmoid if from_logits else unchanged)
+    return dataclasses.replace(metric, from_logits=from_logits, of_logits=make)
 
 
 def _rows(weight: Any) -> Any:

@@ -11,7 +11,8 @@ import numpy as np
 
 from jlayers.core.shapes import describe
 from jlayers.losses.base import aligned
-from jlayers.metrics.base import Metric, ratio, registry, spread
+from jlayers.metrics.base import Link, Metric, of_probabilities, ratio, registry, spread
+from jlayers.metrics.totals import add_sum, value_of, zero
 
 __all__ = [
     "FalseNegatives",
@@ -39,6 +40,7 @@ def _confusion(
     thresholds: Thresholds | None,
     top_k: int | None = None,
     class_id: int | None = None,
+    from_logits: bool = False,
     direction: str = "max",
 ) -> Metric:
     """The metric that is `result` of counts of `cells`: a number per threshold, a scalar if there is one."""
@@ -48,36 +50,48 @@ def _confusion(
     if top_k is not None and thresholds is None:
         given = (-np.inf,)
 
-    def init() -> dict[str, jax.Array]:
-        return {cell: jnp.zeros(len(given), jnp.float32) for cell in cells}
+    def of(link: Link) -> Metric:
+        def init() -> dict[str, jax.Array]:
+            return {cell: zero((len(given),)) for cell in cells}
 
-    def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
-        y, p = aligned(y_true, y_pred)
-        if top_k is not None:
-            # By place and not by value: of equal scores, the first ones count, and never more than top_k.
-            places = jax.lax.top_k(p, top_k)[1]
-            kept = jax.nn.one_hot(places, p.shape[-1], dtype=bool).any(axis=-2)
-            p = jnp.where(kept, p, -jnp.inf)
-        if class_id is not None:
-            if y.ndim < 2:
-                raise ValueError(
-                    f"expected scores of classes for class_id={class_id}, received {describe(p)}"
+        def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
+            y, scores = aligned(y_true, y_pred)
+            p = link(scores)
+            if top_k is not None:
+                # By place and not by value: of equal scores, the first ones count, and never more than top_k.
+                places = jax.lax.top_k(scores, top_k)[1]
+                kept = jax.nn.one_hot(places, p.shape[-1], dtype=bool).any(axis=-2)
+                p = jnp.where(kept, p, -jnp.inf)
+            y, p = one_class(class_id, y, p)
+            weight, p = spread(weight, y).reshape(-1), p.reshape(-1)
+            y = (y.reshape(-1) > 0).astype(jnp.float32)
+            above = [(p > threshold).astype(jnp.float32) for threshold in given]
+            return {
+                cell: jnp.stack(
+                    [add_sum(acc[cell][:, i], _CELLS[cell](y, p) * weight) for i, p in enumerate(above)],
+                    axis=1,
                 )
-            y, p = y[..., class_id], p[..., class_id]
-        weight = spread(weight, y).reshape(-1)
-        y = (y.reshape(-1) > 0).astype(jnp.float32)
-        new = {cell: [] for cell in cells}
-        for threshold in given:
-            chosen = (p.reshape(-1) > threshold).astype(jnp.float32)
-            for cell in cells:
-                new[cell].append((_CELLS[cell](y, chosen) * weight).sum())
-        return {cell: acc[cell] + jnp.stack(new[cell]) for cell in cells}
+                for cell in cells
+            }
 
-    def finish(acc: Any) -> jax.Array:
-        values = result(acc)
-        return values[0] if len(given) == 1 else values
+        def finish(acc: Any) -> jax.Array:
+            values = result({cell: value_of(acc[cell]) for cell in cells})
+            return values[0] if len(given) == 1 else values
 
-    return Metric(init, update, finish, direction)
+        return Metric(init, update, finish, direction)
+
+    return of_probabilities(of, from_logits)
+
+
+def one_class(class_id: int | None, *arrays: Any) -> Any:
+    """Entry `class_id` of the last axis of each array; all of them if None."""
+    if class_id is None:
+        return arrays
+    if arrays[0].ndim < 2 or not 0 <= class_id < arrays[0].shape[-1]:
+        raise ValueError(
+            f"expected scores of more than class_id={class_id} classes, received {describe(arrays[-1])}"
+        )
+    return tuple(array[..., class_id] for array in arrays)
 
 
 @registry.factory()
@@ -86,6 +100,7 @@ def Precision(
     top_k: int | None = None,
     class_id: int | None = None,
     name: str | None = None,
+    from_logits: bool = False,
 ) -> Metric:
     """The share of predicted positives that are right: TP / (TP + FP), 0 if none is predicted; as in Keras.
 
@@ -94,6 +109,7 @@ def Precision(
         top_k: only the `top_k` highest scores of a sample may be positive.
         class_id: count this entry of the last axis only.
         name: in the history.
+        from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> float(jl.metrics.Precision()(jnp.array([[1], [0]]), jnp.array([[0.9], [0.8]])))
@@ -103,7 +119,12 @@ def Precision(
     """
     cells = ("true_positives", "false_positives")
     return _confusion(
-        cells, lambda n: ratio(n[cells[0]], n[cells[0]] + n[cells[1]]), thresholds, top_k, class_id
+        cells,
+        lambda n: ratio(n[cells[0]], n[cells[0]] + n[cells[1]]),
+        thresholds,
+        top_k,
+        class_id,
+        from_logits,
     )
 
 
@@ -113,6 +134,7 @@ def Recall(
     top_k: int | None = None,
     class_id: int | None = None,
     name: str | None = None,
+    from_logits: bool = False,
 ) -> Metric:
     """The share of positives that are predicted: TP / (TP + FN), 0 if there is none; as in Keras.
 
@@ -121,6 +143,7 @@ def Recall(
         top_k: only the `top_k` highest scores of a sample may be positive.
         class_id: count this entry of the last axis only.
         name: in the history.
+        from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> float(jl.metrics.Recall()(jnp.array([[1], [1]]), jnp.array([[0.9], [0.2]])))
@@ -128,70 +151,93 @@ def Recall(
     """
     cells = ("true_positives", "false_negatives")
     return _confusion(
-        cells, lambda n: ratio(n[cells[0]], n[cells[0]] + n[cells[1]]), thresholds, top_k, class_id
+        cells,
+        lambda n: ratio(n[cells[0]], n[cells[0]] + n[cells[1]]),
+        thresholds,
+        top_k,
+        class_id,
+        from_logits,
     )
 
 
-def _count(cell: str, thresholds: Thresholds | None) -> Metric:
+def _share_of_right(wrong: str, *options: Any) -> Metric:
+    """The true positives over themselves and the cell `wrong`."""
+    right = "true_positives"
+    return _confusion((right, wrong), lambda n: ratio(n[right], n[right] + n[wrong]), *options)
+
+
+def _count(cell: str, thresholds: Thresholds | None, from_logits: bool) -> Metric:
     direction = "max" if cell.startswith("true") else "min"
-    return _confusion((cell,), lambda n: n[cell], thresholds, direction=direction)
+    return _confusion((cell,), lambda n: n[cell], thresholds, None, None, from_logits, direction)
 
 
 @registry.factory()
-def TruePositives(thresholds: Thresholds | None = None, name: str | None = None) -> Metric:
+def TruePositives(
+    thresholds: Thresholds | None = None, name: str | None = None, from_logits: bool = False
+) -> Metric:
     """How many positives are predicted as such, by sample weight; as in Keras.
 
     Args:
         thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
         name: in the history.
+        from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> float(jl.metrics.TruePositives()(jnp.array([1, 1, 0]), jnp.array([0.9, 0.2, 0.8])))
     1.0
     """
-    return _count("true_positives", thresholds)
+    return _count("true_positives", thresholds, from_logits)
 
 
 @registry.factory()
-def TrueNegatives(thresholds: Thresholds | None = None, name: str | None = None) -> Metric:
+def TrueNegatives(
+    thresholds: Thresholds | None = None, name: str | None = None, from_logits: bool = False
+) -> Metric:
     """How many negatives are predicted as such, by sample weight; as in Keras.
 
     Args:
         thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
         name: in the history.
+        from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> float(jl.metrics.TrueNegatives()(jnp.array([1, 1, 0]), jnp.array([0.9, 0.2, 0.8])))
     0.0
     """
-    return _count("true_negatives", thresholds)
+    return _count("true_negatives", thresholds, from_logits)
 
 
 @registry.factory()
-def FalsePositives(thresholds: Thresholds | None = None, name: str | None = None) -> Metric:
+def FalsePositives(
+    thresholds: Thresholds | None = None, name: str | None = None, from_logits: bool = False
+) -> Metric:
     """How many negatives are predicted as positives, by sample weight; as in Keras.
 
     Args:
         thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
         name: in the history.
+        from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> float(jl.metrics.FalsePositives()(jnp.array([1, 1, 0]), jnp.array([0.9, 0.2, 0.8])))
     1.0
     """
-    return _count("false_positives", thresholds)
+    return _count("false_positives", thresholds, from_logits)
 
 
 @registry.factory()
-def FalseNegatives(thresholds: Thresholds | None = None, name: str | None = None) -> Metric:
+def FalseNegatives(
+    thresholds: Thresholds | None = None, name: str | None = None, from_logits: bool = False
+) -> Metric:
     """How many positives are predicted as negatives, by sample weight; as in Keras.
 
     Args:
         thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
         name: in the history.
+        from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> float(jl.metrics.FalseNegatives()(jnp.array([1, 1, 0]), jnp.array([0.9, 0.2, 0.8])))
     1.0
     """
-    return _count("false_negatives", thresholds)
+    return _count("false_negatives", thresholds, from_logits)

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers.core.shapes import describe
-from jlayers.losses.base import EPSILON, aligned
-from jlayers.metrics.base import Metric, ratio, registry, spread
+from jlayers.losses.base import EPSILON, aligned, wide
+from jlayers.metrics.base import Link, Metric, of_probabilities, ratio, registry, spread
+from jlayers.metrics.totals import add_at, value_of, zero
 
 __all__ = ["AUC"]
 
@@ -63,6 +64,7 @@ def curve_of(
     result: Callable[[Counts], jax.Array],
     prepare: Callable[[Any, Any, Any], tuple[Any, Any, Any]],
     labels: Callable[[Any], int] | None = None,
+    from_logits: bool = False,
 ) -> Metric:
     """The metric that is `result` of the counts at the thresholds.
 
@@ -71,34 +73,38 @@ def curve_of(
         result: of the counts.
         prepare: targets, scores and weights from what the metric is given, all of one shape.
         labels: of predictions: how many columns are counted apart; None if all are counted together.
+        from_logits: predictions are logits.
     """
+    buckets = len(thresholds) + 1
 
-    def zeros(y_pred: Any) -> dict[str, jax.Array]:
-        shape = (len(thresholds) + 1, *(() if labels is None else (labels(y_pred),)))
-        return {"positives": jnp.zeros(shape, jnp.float32), "negatives": jnp.zeros(shape, jnp.float32)}
+    def zeros(y_pred: Any) -> jax.Array:
+        return zero(((1 if labels is None else labels(y_pred)) * 2 * buckets,))
 
-    def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
-        y, p, weight = prepare(y_true, y_pred, weight)
-        place: tuple[Any, ...] = (_buckets(p, thresholds),)
-        if labels is None:
-            place, y, weight = (place[0].reshape(-1),), y.reshape(-1), weight.reshape(-1)
-        else:
-            place = (*place, jnp.broadcast_to(jnp.arange(p.shape[1])[None, :], p.shape))
-        y = (y != 0).astype(jnp.float32)
-        return {
-            "positives": acc["positives"].at[place].add(y * weight),
-            "negatives": acc["negatives"].at[place].add((1.0 - y) * weight),
-        }
+    def of(link: Link) -> Metric:
+        def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
+            y, p, weight = prepare(y_true, link(y_pred.astype(wide(y_pred.dtype))), weight)
+            place = _buckets(p, thresholds) + jnp.where(y != 0, 0, buckets)
+            if labels is not None:
+                place += 2 * buckets * jnp.arange(p.shape[1], dtype=jnp.int32)[None, :]
+            return add_at(acc, place.reshape(-1), weight.reshape(-1))
 
-    def finish(acc: Any) -> jax.Array:
-        def above(histogram: jax.Array) -> jax.Array:
-            return jnp.cumsum(histogram[::-1], axis=0)[-2::-1]
+        def finish(acc: Any) -> jax.Array:
+            shape = (2, buckets) if labels is None else (-1, 2, buckets)
+            positives, negatives = jnp.moveaxis(value_of(acc).reshape(shape), (-2, -1), (0, 1))
+            return result(Counts(_above(positives), _above(negatives), _below(negatives), _below(positives)))
 
-        tp, fp = above(acc["positives"]), above(acc["negatives"])
-        positives, negatives = (acc[k].sum(0, keepdims=True) for k in ("positives", "negatives"))
-        return result(Counts(tp, fp, negatives - fp, positives - tp))
+        return Metric((lambda: zeros(None)) if labels is None else zeros, update, finish)
 
-    return Metric((lambda: zeros(None)) if labels is None else zeros, update, finish)
+    return of_probabilities(of, from_logits)
+
+
+def _above(histogram: jax.Array) -> jax.Array:
+    return jnp.cumsum(histogram[::-1], axis=0)[-2::-1]
+
+
+def _below(histogram: jax.Array) -> jax.Array:
+    """A sum of its own: the difference of two large counts has no digits left for a small one."""
+    return jnp.cumsum(histogram, axis=0)[:-1]
 
 
 # ----------------------------------------------------------------------------------------------- area
@@ -131,7 +137,7 @@ def AUC(
         multi_label: the mean of the areas of all columns of `(batch, labels)`; else all are judged together.
         num_labels: with `multi_label`, how many; read off the predictions if not given.
         label_weights: weight of each label.
-        from_logits: scores are logits.
+        from_logits: scores are logits. Training knows it from a loss with `from_logits=True`.
 
     Raises:
         ValueError: an unknown curve or summation, thresholds outside (0, 1), fewer than 2 of them, or
@@ -168,7 +174,6 @@ def AUC(
 
     def prepare(y_true: Any, y_pred: Any, weight: Any) -> tuple[Any, Any, Any]:
         y, p = aligned(y_true, y_pred)
-        p = jax.nn.sigmoid(p) if from_logits else p
         weight = spread(weight, y)
         if weights is not None and not multi_label:
             weight = weight * jnp.broadcast_to(weights, weight.shape[-1:]).reshape(
@@ -193,7 +198,7 @@ def AUC(
         return ratio((areas * weights).sum(), weights.sum())
 
     ends = (-EPSILON, *inner, 1.0 + EPSILON)
-    return curve_of(ends, area, prepare, columns if multi_label else None)
+    return curve_of(ends, area, prepare, columns if multi_label else None, from_logits)
 
 
 def _axes(counts: Counts, curve: str) -> tuple[jax.Array, jax.Array]:

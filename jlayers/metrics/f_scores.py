@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.shapes import describe
-from jlayers.losses.base import EPSILON, aligned
-from jlayers.metrics.base import Metric, registry, spread
+from jlayers.losses.base import EPSILON, aligned, unchanged
+from jlayers.metrics.base import Link, Metric, of_probabilities, registry, spread
+from jlayers.metrics.totals import add_sum, value_of, zero
 
 __all__ = ["F1Score", "FBetaScore"]
 
@@ -18,7 +19,11 @@ Average = Literal["micro", "macro", "weighted"]
 
 @registry.factory()
 def FBetaScore(
-    average: Average | None = None, beta: float = 1.0, threshold: float | None = None, name: str | None = None
+    average: Average | None = None,
+    beta: float = 1.0,
+    threshold: float | None = None,
+    name: str | None = None,
+    from_logits: bool = False,
 ) -> Metric:
     """`(1 + beta**2) * precision * recall / (beta**2 * precision + recall)`; as in Keras.
 
@@ -28,11 +33,14 @@ def FBetaScore(
         average: None gives a score per class; "macro" their mean, "weighted" their mean by the classes'
             numbers of positives, "micro" the score of all decisions together. In training it must be given.
         beta: how much more recall weighs than precision.
-        threshold: scores above it are positive; if not given, the highest of a sample is.
+        threshold: scores above it are positive; if not given, the highest of a sample is. Scores of one
+            column need a threshold.
         name: in the history.
+        from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
     Raises:
-        ValueError: another average, a beta of 0 or less, a threshold outside (0, 1].
+        ValueError: another average, a beta of 0 or less, a threshold outside (0, 1], or predictions of one
+            column without a threshold.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> y_true = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -40,12 +48,15 @@ def FBetaScore(
     >>> [round(score, 3) for score in jl.metrics.FBetaScore()(y_true, y_pred).tolist()]
     [0.667, 0.667]
     """
-    return _score("FBetaScore", average, beta, threshold)
+    return _score("FBetaScore", average, beta, threshold, from_logits)
 
 
 @registry.factory()
 def F1Score(
-    average: Average | None = None, threshold: float | None = None, name: str | None = None
+    average: Average | None = None,
+    threshold: float | None = None,
+    name: str | None = None,
+    from_logits: bool = False,
 ) -> Metric:
     """The harmonic mean of precision and recall: `FBetaScore` with `beta=1`; as in Keras.
 
@@ -53,16 +64,17 @@ def F1Score(
         average: as in `FBetaScore`.
         threshold: as in `FBetaScore`.
         name: in the history.
+        from_logits: as in `FBetaScore`.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> metric = jl.metrics.F1Score(average="macro")
     >>> round(float(metric(jnp.array([[1.0, 0.0]]), jnp.array([[0.9, 0.1]]))), 4)
     0.5
     """
-    return _score("F1Score", average, 1.0, threshold)
+    return _score("F1Score", average, 1.0, threshold, from_logits)
 
 
-def _score(type_name: str, average: Any, beta: float, threshold: float | None) -> Metric:
+def _score(type_name: str, average: Any, beta: float, threshold: float | None, from_logits: bool) -> Metric:
     if average not in (None, "micro", "macro", "weighted"):
         raise ValueError(
             f"{type_name}: expected average None, 'micro', 'macro' or 'weighted', received "
@@ -81,24 +93,34 @@ def _score(type_name: str, average: Any, beta: float, threshold: float | None) -
                 f"{type_name}: expected predictions (batch, ..., classes), received {describe(y_pred)}; "
                 f"for one score per sample give both an axis: y[..., None]"
             )
-        zeros = jnp.zeros(y_pred.shape[-1], jnp.float32)
-        return {"right": zeros, "predicted": zeros, "actual": zeros}
+        if threshold is None and y_pred.shape[-1] == 1:
+            raise ValueError(
+                f"{type_name}: expected a threshold for predictions of one column, received "
+                f"{describe(y_pred)} and threshold=None, with which the highest of each sample is positive; "
+                f"write {type_name}(threshold=0.5)"
+            )
+        return {key: zero((y_pred.shape[-1],)) for key in ("right", "predicted", "actual")}
 
-    def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
-        y, p = aligned(y_true, y_pred)
-        if threshold is None:
-            # A sample without any score has no positive.
-            chosen = (p >= p.max(-1, keepdims=True)) & (jnp.abs(p) > 1e-9)
-        else:
-            chosen = p > threshold
-        weight = spread(weight, y)
-        chosen = chosen.astype(jnp.float32) * weight
-        y = y.astype(jnp.float32)
-        new = {"right": chosen * y, "predicted": chosen, "actual": y * weight}
-        return {k: acc[k] + v.sum(tuple(range(v.ndim - 1))) for k, v in new.items()}
+    def of(link: Link) -> Metric:
+        def chosen(p: Any) -> Any:
+            if threshold is not None:
+                return link(p) > threshold
+            highest = p >= p.max(-1, keepdims=True)
+            # A sample in which all probabilities are 0 has no positive.
+            return highest & (jnp.abs(p) > 1e-9) if link is unchanged else highest
+
+        def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
+            y, p = aligned(y_true, y_pred)
+            weight = spread(weight, y)
+            predicted = chosen(p).astype(jnp.float32) * weight
+            y = y.astype(jnp.float32)
+            new = {"right": predicted * y, "predicted": predicted, "actual": y * weight}
+            return {key: add_sum(acc[key], value, value.ndim - 1) for key, value in new.items()}
+
+        return Metric(init, update, result)
 
     def result(acc: Any) -> jax.Array:
-        right, predicted, actual = acc["right"], acc["predicted"], acc["actual"]
+        right, predicted, actual = (value_of(acc[key]) for key in ("right", "predicted", "actual"))
         if average == "micro":
             right, predicted, actual = right.sum(), predicted.sum(), actual.sum()
         precision, recall = right / (predicted + EPSILON), right / (actual + EPSILON)
@@ -107,4 +129,4 @@ def _score(type_name: str, average: Any, beta: float, threshold: float | None) -
             return (scores * actual).sum() / (actual.sum() + EPSILON)
         return scores.mean() if average else scores
 
-    return Metric(init, update, result)
+    return of_probabilities(of, from_logits)

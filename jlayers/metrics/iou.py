@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jlayers.core.shapes import describe
-from jlayers.metrics.base import Metric, ratio, registry, spread
+from jlayers.losses.base import unchanged
+from jlayers.metrics.accuracy import check_threshold
+from jlayers.metrics.base import Link, Metric, of_probabilities, ratio, registry, spread
+from jlayers.metrics.totals import add_at, value_of, zero
 
 __all__ = ["BinaryIoU", "IoU", "MeanIoU", "OneHotIoU", "OneHotMeanIoU"]
 
@@ -132,20 +136,33 @@ def OneHotMeanIoU(
 
 @registry.factory()
 def BinaryIoU(
-    target_class_ids: tuple[int, ...] = (0, 1), threshold: float = 0.5, name: str | None = None
+    target_class_ids: tuple[int, ...] = (0, 1),
+    threshold: float = 0.5,
+    name: str | None = None,
+    from_logits: bool = False,
 ) -> Metric:
     """`IoU` of classes 0 and 1, from scores of which those of at least `threshold` are 1; as in Keras.
 
     Args:
         target_class_ids: the classes that the mean is about.
-        threshold: for logits, 0.
+        threshold: between 0 and 1 it is one of probabilities; any other is compared with the predictions as
+            they are, such as 0 with logits.
         name: in the history.
+        from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
+
+    Raises:
+        ValueError: `from_logits=True` with a threshold that is no probability.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> float(jl.metrics.BinaryIoU((1,))(jnp.array([0, 1, 1]), jnp.array([0.1, 0.9, 0.2])))
     0.5
     """
-    return _iou("BinaryIoU", 2, target_class_ids, None, True, True, -1, threshold)
+    check_threshold(threshold, from_logits)
+
+    def of(link: Link) -> Metric:
+        return _iou("BinaryIoU", 2, target_class_ids, None, True, True, -1, lambda p: link(p) >= threshold)
+
+    return of_probabilities(of, from_logits) if 0 < threshold < 1 else of(unchanged)
 
 
 def _iou(
@@ -156,7 +173,7 @@ def _iou(
     sparse_y_true: bool,
     sparse_y_pred: bool,
     axis: int,
-    threshold: float | None = None,
+    decide: Callable[[Any], Any] = unchanged,
 ) -> Metric:
     targets = tuple(target_class_ids)
     if not targets or not all(isinstance(i, int) and 0 <= i < num_classes for i in targets):
@@ -166,12 +183,11 @@ def _iou(
         )
 
     def init() -> jax.Array:
-        return jnp.zeros((num_classes, num_classes), jnp.float32)
+        return zero((num_classes**2,))
 
     def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
         y = y_true if sparse_y_true else y_true.argmax(axis)
-        if threshold is not None:
-            y_pred = y_pred >= threshold
+        y_pred = decide(y_pred)
         p = y_pred if sparse_y_pred else y_pred.argmax(axis)
         if y.shape == (*p.shape, 1):
             y = y[..., 0]
@@ -187,12 +203,12 @@ def _iou(
         if ignore_class is not None:
             counts &= y != ignore_class
         amount = jnp.where(counts, spread(weight, y), 0.0).reshape(-1)
-        y, p = jnp.where(counts, y, 0).reshape(-1), jnp.where(counts, p, 0).reshape(-1)
-        return acc.at[y, p].add(amount)
+        return add_at(acc, jnp.where(counts, y * num_classes + p, 0).reshape(-1), amount)
 
     def result(acc: Any) -> jax.Array:
-        both = jnp.diagonal(acc)
-        either = acc.sum(0) + acc.sum(1) - both
+        pairs = value_of(acc).reshape(num_classes, num_classes)
+        both = jnp.diagonal(pairs)
+        either = pairs.sum(0) + pairs.sum(1) - both
         both, either = both[jnp.array(targets)], either[jnp.array(targets)]
         return ratio(ratio(both, either).sum(), (either > 0).sum().astype(jnp.float32))
 

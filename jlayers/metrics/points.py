@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jlayers.core.shapes import describe
 from jlayers.losses.base import aligned
 from jlayers.metrics.base import Metric, registry, spread
+from jlayers.metrics.confusion import one_class
 from jlayers.metrics.curves import Counts, curve_of, evenly
 
 __all__ = [
@@ -26,8 +25,9 @@ def _best(
     value: float,
     num_thresholds: int,
     class_id: int | None,
-    wanted: Callable[[Counts], jax.Array],
-    condition: Callable[[Counts], jax.Array],
+    from_logits: bool,
+    wanted: str,
+    condition: str,
 ) -> Metric:
     """The greatest `wanted` at thresholds at which `condition` is at least `value`; 0 if there is none."""
     if not 0 <= value <= 1:
@@ -35,34 +35,34 @@ def _best(
 
     def prepare(y_true: Any, y_pred: Any, weight: Any) -> tuple[Any, Any, Any]:
         y, p = aligned(y_true, y_pred)
-        if class_id is not None:
-            if y.ndim < 2:
-                raise ValueError(
-                    f"{name}: expected scores of classes for class_id={class_id}, received {describe(p)}"
-                )
-            y, p = y[..., class_id], p[..., class_id]
+        y, p = one_class(class_id, y, p)
         return y, p, spread(weight, y)
 
     def result(counts: Counts) -> jax.Array:
-        return jnp.max(jnp.where(condition(counts) >= value, wanted(counts), 0.0))
+        return jnp.max(jnp.where(getattr(counts, condition) >= value, getattr(counts, wanted), 0.0))
 
     thresholds = (0.5,) if num_thresholds == 1 else (0.0, *evenly(num_thresholds), 1.0)
-    return curve_of(thresholds, result, prepare)
+    return curve_of(thresholds, result, prepare, from_logits=from_logits)
 
 
 @registry.factory()
 def SensitivityAtSpecificity(
-    specificity: float, num_thresholds: int = 200, class_id: int | None = None, name: str | None = None
+    specificity: float,
+    num_thresholds: int = 200,
+    class_id: int | None = None,
+    name: str | None = None,
+    from_logits: bool = False,
 ) -> Metric:
-    """The best recall at thresholds with at least that share of negatives recognised; as in Keras.
+    """The best recall at thresholds with at least that share of negatives recognized; as in Keras.
 
     A score of exactly 0 counts as negative at every threshold.
 
     Args:
         specificity: TN / (TN + FP), between 0 and 1.
-        num_thresholds: how many there are, evenly spaced; 1 for one half alone.
+        num_thresholds: how many there are, evenly spaced; 1 for 0.5 only.
         class_id: count this entry of the last axis only.
         name: in the history.
+        from_logits: scores are logits. Training knows it from a loss with `from_logits=True`.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> metric = jl.metrics.SensitivityAtSpecificity(1.0)
@@ -70,22 +70,32 @@ def SensitivityAtSpecificity(
     0.5
     """
     return _best(
-        "SensitivityAtSpecificity", specificity, num_thresholds, class_id,
-        lambda n: n.recall, lambda n: n.specificity,
-    )  # fmt: skip
+        "SensitivityAtSpecificity",
+        specificity,
+        num_thresholds,
+        class_id,
+        from_logits,
+        "recall",
+        "specificity",
+    )
 
 
 @registry.factory()
 def SpecificityAtSensitivity(
-    sensitivity: float, num_thresholds: int = 200, class_id: int | None = None, name: str | None = None
+    sensitivity: float,
+    num_thresholds: int = 200,
+    class_id: int | None = None,
+    name: str | None = None,
+    from_logits: bool = False,
 ) -> Metric:
-    """The best share of negatives recognised at thresholds with at least that recall; as in Keras.
+    """The best share of negatives recognized at thresholds with at least that recall; as in Keras.
 
     Args:
         sensitivity: TP / (TP + FN), between 0 and 1.
-        num_thresholds: how many there are, evenly spaced; 1 for one half alone.
+        num_thresholds: how many there are, evenly spaced; 1 for 0.5 only.
         class_id: count this entry of the last axis only.
         name: in the history.
+        from_logits: scores are logits. Training knows it from a loss with `from_logits=True`.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> metric = jl.metrics.SpecificityAtSensitivity(1.0)
@@ -93,22 +103,32 @@ def SpecificityAtSensitivity(
     0.5
     """
     return _best(
-        "SpecificityAtSensitivity", sensitivity, num_thresholds, class_id,
-        lambda n: n.specificity, lambda n: n.recall,
-    )  # fmt: skip
+        "SpecificityAtSensitivity",
+        sensitivity,
+        num_thresholds,
+        class_id,
+        from_logits,
+        "specificity",
+        "recall",
+    )
 
 
 @registry.factory()
 def PrecisionAtRecall(
-    recall: float, num_thresholds: int = 200, class_id: int | None = None, name: str | None = None
+    recall: float,
+    num_thresholds: int = 200,
+    class_id: int | None = None,
+    name: str | None = None,
+    from_logits: bool = False,
 ) -> Metric:
     """The best precision at thresholds with at least that recall; as in Keras.
 
     Args:
         recall: TP / (TP + FN), between 0 and 1.
-        num_thresholds: how many there are, evenly spaced; 1 for one half alone.
+        num_thresholds: how many there are, evenly spaced; 1 for 0.5 only.
         class_id: count this entry of the last axis only.
         name: in the history.
+        from_logits: scores are logits. Training knows it from a loss with `from_logits=True`.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> metric = jl.metrics.PrecisionAtRecall(0.5)
@@ -116,21 +136,32 @@ def PrecisionAtRecall(
     1.0
     """
     return _best(
-        "PrecisionAtRecall", recall, num_thresholds, class_id, lambda n: n.precision, lambda n: n.recall
+        "PrecisionAtRecall",
+        recall,
+        num_thresholds,
+        class_id,
+        from_logits,
+        "precision",
+        "recall",
     )
 
 
 @registry.factory()
 def RecallAtPrecision(
-    precision: float, num_thresholds: int = 200, class_id: int | None = None, name: str | None = None
+    precision: float,
+    num_thresholds: int = 200,
+    class_id: int | None = None,
+    name: str | None = None,
+    from_logits: bool = False,
 ) -> Metric:
     """The best recall at thresholds with at least that precision; as in Keras.
 
     Args:
         precision: TP / (TP + FP), between 0 and 1.
-        num_thresholds: how many there are, evenly spaced; 1 for one half alone.
+        num_thresholds: how many there are, evenly spaced; 1 for 0.5 only.
         class_id: count this entry of the last axis only.
         name: in the history.
+        from_logits: scores are logits. Training knows it from a loss with `from_logits=True`.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> metric = jl.metrics.RecallAtPrecision(0.6)
@@ -138,5 +169,11 @@ def RecallAtPrecision(
     1.0
     """
     return _best(
-        "RecallAtPrecision", precision, num_thresholds, class_id, lambda n: n.recall, lambda n: n.precision
+        "RecallAtPrecision",
+        precision,
+        num_thresholds,
+        class_id,
+        from_logits,
+        "recall",
+        "precision",
     )

@@ -12,6 +12,7 @@ from jlayers import losses
 from jlayers.core.shapes import describe
 from jlayers.losses.base import EPSILON, aligned
 from jlayers.metrics.base import Metric, mean_of, ratio, registry, spread
+from jlayers.metrics.totals import add, add_sum, value_of, zero
 
 __all__ = ["ConcordanceCorrelation", "PearsonCorrelation", "Perplexity", "R2Score"]
 
@@ -52,9 +53,8 @@ def R2Score(
     def init(y_pred: Any) -> dict[str, jax.Array]:
         if len(y_pred.shape) != 2:
             raise ValueError(f"R2Score: expected predictions (batch, outputs), received {describe(y_pred)}")
-        zeros = jnp.zeros(y_pred.shape[1], jnp.float32)
-        rows = jnp.zeros((), jnp.float32)
-        return {"weight": zeros, "mean": zeros, "total": zeros, "residual": zeros, "rows": rows}
+        sums = {key: zero(y_pred.shape[1:]) for key in ("weight", "mean", "total", "residual")}
+        return sums | {"rows": zero()}
 
     def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
         y, p = (v.astype(jnp.float32) for v in aligned(y_true, y_pred))
@@ -65,18 +65,18 @@ def R2Score(
         own = w.sum(0)
         mean = ratio((y * w).sum(0), own)
         total = (jnp.square(y - mean[None, :]) * w).sum(0)
-        together = acc["weight"] + own
-        step = mean - acc["mean"]
+        weight = add(acc["weight"], own)
+        step, share = mean - value_of(acc["mean"]), ratio(own, value_of(weight))
         return {
-            "weight": together,
-            "mean": acc["mean"] + step * ratio(own, together),
-            "total": acc["total"] + total + jnp.square(step) * ratio(acc["weight"] * own, together),
-            "residual": acc["residual"] + (jnp.square(y - p) * w).sum(0),
-            "rows": acc["rows"] + real.any(1).sum().astype(jnp.float32),
+            "weight": weight,
+            "mean": add(acc["mean"], step * share),
+            "total": add(acc["total"], total + jnp.square(step) * value_of(acc["weight"]) * share),
+            "residual": add_sum(acc["residual"], jnp.square(y - p) * w, 1),
+            "rows": add_sum(acc["rows"], real.any(1).astype(jnp.float32)),
         }
 
     def result(acc: Any) -> jax.Array:
-        total, residual, rows = acc["total"], acc["residual"], acc["rows"]
+        total, residual, rows = (value_of(acc[key]) for key in ("total", "residual", "rows"))
         flat = (residual == 0).astype(jnp.float32)
         scores = jnp.where(total > 0, 1.0 - ratio(residual, total), flat)
         if class_aggregation == "uniform_average":

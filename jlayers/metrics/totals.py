@@ -2,7 +2,7 @@
 
 A total has two parts in front, `(2, ...)`: a float32 sum, and what its rounding has left out (Knuth's
 two-sum), together about 48 bits. A batch is summed in parts that are small enough to be exact for whole
-numbers. Each part is split into a multiple of 4096 and the rest, so that the sums of both are exact, too.
+numbers. Each part is split into a multiple of 1024 and the rest, so that the sums of both are exact, too.
 Counts are exact to 2**31 and beyond, and sums of weights lose no digits to the number of samples.
 """
 
@@ -18,7 +18,7 @@ __all__ = ["Total", "add", "add_at", "add_sum", "value_of", "zero"]
 
 Total = Float[Array, "2 ..."]
 
-_PART = 4096  # entries that are summed as they are
+_PART = 1024  # entries that are summed as they are
 
 
 def zero(shape: tuple[int, ...] = (), dtype: Any = jnp.float32) -> Total:
@@ -53,12 +53,9 @@ def add_sum(total: Total, values: Float[Array, ...], axes: int | None = None) ->
     """The total with the sum of `values` over their first `axes` axes more; over all if not given."""
     axes = values.ndim if axes is None else axes
     count, rest = math.prod(values.shape[:axes]), values.shape[axes:]
-    flat = values.reshape(count, *rest)
-    parts = -(-count // _PART)
-    if parts > 1:
-        flat = jnp.pad(flat, [(0, parts * _PART - count)] + [(0, 0)] * len(rest))
-        flat = flat.reshape(parts, _PART, *rest).sum(1)
-    return _add_parts(total, flat) if parts > 1 else add(total, flat.sum(0))
+    parts = max(1, -(-count // _PART))
+    flat = _padded(values.reshape(count, *rest), parts)
+    return _add_parts(total, flat.reshape(-1, parts, *rest).sum(0))
 
 
 def add_at(total: Total, places: Integer[Array, " entries"], weights: Float[Array, " entries"]) -> Total:
@@ -69,10 +66,16 @@ def add_at(total: Total, places: Integer[Array, " entries"], weights: Float[Arra
     """
     count, cells = places.shape[0], total.shape[1]
     parts = max(1, min(-(-count // _PART), count // max(cells, 1)))
-    size = -(-count // parts)
-    own = jnp.arange(count, dtype=jnp.int32) // size * cells
-    counted = jnp.zeros(parts * cells, total.dtype).at[own + places].add(weights.astype(total.dtype))
+    places, weights = _padded(places, parts).reshape(-1, parts), _padded(weights, parts).reshape(-1, parts)
+    places = places + (cells * jnp.arange(parts, dtype=places.dtype))[None, :]
+    counted = jnp.zeros(parts * cells, total.dtype).at[places].add(weights.astype(total.dtype))
     return _add_parts(total, counted.reshape(parts, cells))
+
+
+def _padded(values: Any, parts: int) -> Any:
+    """The values with zeros behind them, to a multiple of `parts`."""
+    missing = -values.shape[0] % parts
+    return jnp.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1)) if missing else values
 
 
 def _add_parts(total: Total, parts: Float[Array, "parts ..."]) -> Total:

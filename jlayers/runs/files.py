@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
-__all__ = ["overwrite", "read_json", "replacing", "sha256", "sweep", "write_atomically"]
+__all__ = ["naming", "overwrite", "read_json", "replacing", "sha256", "sweep", "write_atomically"]
 
 _PART = ".part"  # ends the name of a file that is still being written
 
@@ -27,17 +27,30 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     [('a.txt', 'whole')]
     """
     path = pathlib.Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=_PART)
+    with naming(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=_PART)
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with naming(path):
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):  # after os.replace it has gone, even if a signal ended the block
             os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+    """Errors of the system name this file, where they would name none or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:

@@ -23,7 +23,7 @@ from jlayers.data.dataset import Table
 from jlayers.preprocessing import registry as preprocessors
 from jlayers.runs.curves import draw_curves
 from jlayers.runs.environment import environment
-from jlayers.runs.files import damaged, overwrite, read_json, sha256, sweep, write_atomically
+from jlayers.runs.files import damaged, naming, overwrite, read_json, sha256, sweep, write_atomically
 from jlayers.runs.own_code import CODE, OwnCode
 from jlayers.runs.process import has_ended, this_process
 from jlayers.runs.weights import load_weights, read_metadata, save_weights
@@ -187,7 +187,8 @@ class Run:
 
     def log(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Add the results of one epoch; they are on disk when this returns."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+        path = self.path / METRICS
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"epoch": epoch, **_finite(logs)}) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -301,10 +302,17 @@ class Run:
         try:
             self.note(**status)
         except Exception as second:
-            with contextlib.suppress(OSError):
-                overwrite(self.path / RESULTS, _json({**status, "reason": type(error).__name__}))
-                return
+            status["reason"] = type(error).__name__
+            for content in ({**self._known(), **status}, status):
+                with contextlib.suppress(OSError):
+                    overwrite(self.path / RESULTS, _json(content))
+                    return
             error.add_note(f"the run's status could not be written: {second}")
+
+    def _known(self) -> dict[str, Any]:
+        with contextlib.suppress(ValueError, OSError):
+            return self.results()
+        return {}
 
     def results(self) -> dict[str, Any]:
         """What `results.json` holds."""

@@ -6,19 +6,17 @@ fed to it as it comes is therefore looked over on the host, where the place can 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from jlayers.core.layer import Layer
-from jlayers.core.wiring import observe
 from jlayers.data.gate import leaves
+from jlayers.train.endings import Call
 
-__all__ = ["Lookup", "check_ids", "tables_of"]
+__all__ = ["Lookup", "check_ids", "lookups_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,25 +28,20 @@ class Lookup:
     rows: int
 
 
-@contextlib.contextmanager
-def tables_of(x: Any, found: dict[str, Lookup]) -> Iterator[Callable[[Layer, Any], None]]:
-    """Within, each table that an input of `x` goes into unchanged is entered into `found`.
+def lookups_of(x: Any, calls: Sequence[Call]) -> dict[str, Lookup]:
+    """The tables that inputs go into unchanged, by the path of each input, such as `x['words']`.
 
-    By the path of the input, such as `x['words']`; of several tables the smallest counts. Layers report when
-    a container runs them; call what is given for a layer that is in no container.
+    Of several tables the smallest counts. Inside the trace of the calls.
     """
-    inputs = list(leaves(x, "x"))
-
-    def look(path: str, layer: Layer, params: Any, state: Any, given: Any, output: Any) -> None:
+    found: dict[str, Lookup] = {}
+    for path, layer, given, _ in calls:
         if (rows := layer.pair.ids_below) is None:
-            return
-        for name, leaf in inputs:
+            continue
+        for name, leaf in leaves(x, "x"):
             taken = any(leaf is value for value in jax.tree.leaves(given))
             if taken and (name not in found or rows < found[name].rows):
                 found[name] = Lookup(path, layer.spec.name, rows)
-
-    with observe(look):
-        yield lambda layer, given: look("", layer, None, None, given, None)
+    return found
 
 
 def check_ids(found: dict[str, Lookup], x: Any) -> None:

@@ -18,7 +18,7 @@ from jlayers.data.batches import Batch
 from jlayers.losses.base import match_axis
 from jlayers.metrics.base import name_of, ratio, spread, start
 from jlayers.metrics.totals import add, value_of, zero
-from jlayers.train.task import Loss, Part
+from jlayers.train.task import Loss, Part, Task
 
 __all__ = ["Measures", "Plan", "by_output", "is_spec", "output_names", "product", "seen", "weights_by_output"]
 
@@ -61,23 +61,24 @@ class Measures:
     Args:
         metrics: by name or object; for several outputs a list with one entry per output, or a dict by name.
         weighted_metrics: the same, with sample weights.
-        names: the names of a list of outputs, or None to number them.
+        task: knows the names of its outputs, and how a metric sees them.
     """
 
-    def __init__(self, metrics: Any = (), weighted_metrics: Any = (), names: Sequence[str] | None = None):
+    def __init__(self, task: Task, metrics: Any = (), weighted_metrics: Any = ()):
+        self.task = task
         self.metrics = _named(metrics)
         self.weighted_metrics = _named(weighted_metrics)
-        self.names = names
 
     def plan(self, loss: Loss) -> Plan:
         """What is measured of such a loss (arrays or specs)."""
         means = {name: part.factor if isinstance(part, Part) else 0.0 for name, part in loss.parts.items()}
-        names = [] if loss.outputs is None else output_names(loss.outputs, self.names)
+        names = [] if loss.outputs is None else output_names(loss.outputs, self.task.output_names)
         entries: dict[str, tuple[Any, int, bool]] = {}
         for given, weighted in ((self.metrics, False), (self.weighted_metrics, True)):
             for i, members in enumerate(_metrics_by_output(names, given)):
                 for name, metric in members:
                     key = name if names[i] is None else f"{names[i]}_{name}"
+                    metric = self.task.metric(loss.outputs, i, metric)
                     entries[_unused(key, {**means, **entries}, weighted)] = (metric, i, weighted)
         if names == [] and (self.metrics or self.weighted_metrics):
             raise ValueError(
@@ -250,9 +251,9 @@ def _unused(key: str, taken: Mapping[str, Any], weighted: bool) -> str:
 
 
 def _scalar(name: str, value: Any) -> jax.Array:
-    if value.shape:
+    if value.size != 1:
         raise ValueError(
             f"expected one number from each metric in training, received {describe(value)} from {name!r}; "
             f"give it one threshold or an average, such as F1Score(average='macro'), or call it by itself"
         )
-    return value
+    return value.reshape(())

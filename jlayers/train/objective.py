@@ -21,7 +21,8 @@ from jlayers.core.shapes import as_spec, describe
 from jlayers.data.batches import Batch
 from jlayers.losses.base import Loss as Record
 from jlayers.losses.base import as_loss, match_axis, wide
-from jlayers.metrics.base import ratio, spread
+from jlayers.metrics.base import beside, ratio, spread
+from jlayers.train.endings import check_ending
 from jlayers.train.measures import (
     by_output,
     is_spec,
@@ -106,6 +107,15 @@ class Supervised(Task):
         for judge, target, output in zip(judges, self.targets(y_pred, batch.y), seen(y_pred), strict=True):
             if isinstance(target, np.ndarray) and judge is not None and judge.check is not None:
                 judge.check(target, values_of(output))
+
+    def check_endings(self, loss: Loss, endings: Sequence[Any]) -> None:
+        _, judges, _ = self._judges(loss.outputs)
+        for judge, ending, output in zip(judges, endings, values(loss.outputs), strict=True):
+            if judge is not None:
+                check_ending(judge, ending, values_of(output))
+
+    def metric(self, outputs: Any, i: int, metric: Any) -> Any:
+        return beside(self._judges(outputs)[1][i], metric)
 
     @property
     def output_names(self) -> list[str] | None:

@@ -17,10 +17,10 @@ from jlayers.core.shapes import as_spec
 from jlayers.data.batches import Batch
 from jlayers.train.augment import augmented
 from jlayers.train.gradients import gradients_of
-from jlayers.train.ids import Lookup, tables_of
+from jlayers.train.ids import Lookup, lookups_of
 from jlayers.train.scaling import finite, kept, loss_scaling, scale_of
 from jlayers.train.state import DONATED, Live, TrainState, inputs_of, named, unnamed
-from jlayers.train.tasks import Tasks
+from jlayers.train.tasks import Tasks, observed_calls
 from jlayers.train.update import averaged
 
 __all__ = ["EvalStep", "PredictStep", "TrainStep"]
@@ -296,9 +296,10 @@ class PredictStep:
             found: dict[str, Lookup] = {}
 
             def forward(params: Any, state: Any, x: Any, key: Any) -> Any:
-                with tables_of(x, found) as look:
-                    look(self.model, inputs_of(x))
-                    return self.model.apply(params, state, *inputs_of(x), key=key)[0]
+                with observed_calls() as calls:
+                    y, _ = self.model.apply(params, state, *inputs_of(x), key=key)
+                found.update(lookups_of(x, [*calls, ("", self.model, inputs_of(x), y)]))
+                return y
 
             jax.eval_shape(forward, params, state, as_spec(x), key)
             self._lookups[site] = found

@@ -127,6 +127,18 @@ class Task:
             loss: what `loss` gives, as specs.
         """
 
+    def check_endings(self, loss: Loss, endings: Sequence[Any]) -> None:
+        """Refuse outputs that end in an activation that the loss cannot use; see `jlayers.train.endings`."""
+
+    @property
+    def output_names(self) -> list[str] | None:
+        """The names of a list of outputs; None to number them."""
+        return None
+
+    def metric(self, outputs: Any, i: int, metric: Any) -> Any:
+        """A metric made fit for output number `i`."""
+        return metric
+
     def _pair(self, key: Any, train: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """`init` and `apply` of a container of the models, around this call's key."""
         function = self.function

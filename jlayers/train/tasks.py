@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,17 +11,30 @@ import jax.numpy as jnp
 
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec
-from jlayers.core.wiring import child_key
+from jlayers.core.wiring import child_key, observe
 from jlayers.data.batches import Batch
-from jlayers.train.ids import Lookup, tables_of
+from jlayers.train.endings import Call, Ending, endings_of
+from jlayers.train.ids import Lookup, lookups_of
 from jlayers.train.measures import Measures, Plan
 from jlayers.train.state import inputs_of, named, unnamed
 from jlayers.train.task import Loss
 from jlayers.train.update import Update
 
-__all__ = ["Review", "Tasks"]
+__all__ = ["Review", "Tasks", "observed_calls"]
 
 FORMS = 64  # of batches that are remembered
+
+
+@contextlib.contextmanager
+def observed_calls() -> Iterator[list[Call]]:
+    """The calls of layers that containers make within."""
+    calls: list[Call] = []
+
+    def note(path: str, layer: Layer, params: Any, state: Any, given: Any, output: Any) -> None:
+        calls.append((path, layer, given, output))
+
+    with observe(note):
+        yield calls
 
 
 class Review(NamedTuple):
@@ -87,18 +101,27 @@ class Tasks:
         return self._reviews[site]
 
     def _traced(self, params: Any, state: Any, batch: Batch) -> Review:
-        found: dict[str, Lookup] = {}
+        lookups: dict[str, Lookup] = {}
+        endings: dict[str, list[Ending | None]] = {}
 
         def losses(params: Any, state: Any, batch: Batch, key: Any) -> dict[str, Loss]:
-            with tables_of(batch.x, found) as look:
-                for model in (m for u in self.updates for n, m in u.task.models.items() if not n):
-                    look(model, inputs_of(batch.x))
-                return {u.name: u.task.loss(params, state, batch, key, False)[0] for u in self.updates}
+            made = {}
+            for update in self.updates:
+                with observed_calls() as calls:
+                    loss, _ = update.task.loss(params, state, batch, self.key_of(update, key), False)
+                for model in (model for name, model in update.task.models.items() if not name):
+                    calls.append(("", model, inputs_of(batch.x), loss.outputs))
+                lookups.update(lookups_of(batch.x, calls))
+                endings[update.name] = endings_of(loss.outputs, calls)
+                made[update.name] = loss
+            return made
 
         key = jax.eval_shape(lambda: jax.random.key(0)) if self.draws else None
         made = jax.eval_shape(losses, params, state, batch, key)
+        for update in self.updates:
+            update.task.check_endings(made[update.name], endings[update.name])
         plans = {name: self.measures[name].plan(loss) for name, loss in made.items()}
-        return Review(batch, made, plans, found)
+        return Review(batch, made, plans, lookups)
 
     def accumulators(self, params: Any, state: Any, batch: Batch) -> Any:
         """Of everything in the logs, at zero."""

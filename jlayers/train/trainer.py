@@ -53,9 +53,9 @@ class Trainer(Options):
         """The updates, and what is measured of them."""
         measures = {
             update.name: Measures(
+                update.task,
                 _by_task(self.metrics, update.name),
                 _by_task(self.weighted_metrics, update.name),
-                getattr(update.task, "output_names", None),
             )
             for update in self.updates
         }

@@ -1,0 +1,92 @@
+"""The activations in which a model's outputs end, and whether their losses can use them.
+
+A cross-entropy of probabilities makes numbers of raw scores, too, and one of logits makes numbers of
+probabilities. Both train, badly. The last layer of an output is read off a trace: it is the first one whose
+result is the output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from jlayers import activations
+from jlayers.core.layer import Layer
+from jlayers.core.masks import values_of
+from jlayers.core.registry import Registry, Spec
+from jlayers.core.shapes import describe
+from jlayers.losses.base import Loss
+from jlayers.train.measures import values
+
+__all__ = ["Call", "Ending", "check_ending", "endings_of"]
+
+Call = tuple[str, Layer, Any, Any]  # a layer's path, itself, its inputs and its output, inside a trace
+
+_PROBABILITIES = ("sigmoid", "softmax")
+_RAW = ("linear", "log_sigmoid", "log_softmax", "tanh")  # can be negative, and are used as scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """The last layer of an output, by its path, and the name of its activation."""
+
+    layer: str
+    activation: str
+
+
+def endings_of(outputs: Any, calls: Sequence[Call]) -> list[Ending | None]:
+    """For each output of a model its `Ending`, or None if it is not known; inside the trace of the calls."""
+    return [_ending(values_of(output), calls) for output in values(outputs)]
+
+
+def _ending(output: Any, calls: Sequence[Call]) -> Ending | None:
+    for path, layer, given, made in calls:
+        if any(leaf is output for leaf in jax.tree.leaves(made)) and not any(
+            leaf is output for leaf in jax.tree.leaves(given)
+        ):
+            found = [name for spec in (layer.spec, *layer.adopted) if (name := _activation(spec))]
+            return Ending(path or layer.spec.name, found[0]) if found else None
+    return None
+
+
+def _activation(spec: Spec) -> str | None:
+    """The activation that a layer ends in. A layer with one of its own by default has it inside."""
+    if spec.name in activations.registry:  # such as Softmax
+        return activations.registry.find(spec.name)
+    parameter = Registry.of(spec.kind).parameters(spec.name).get("activation")
+    if parameter is None or parameter.default not in (None, parameter.empty):
+        return None
+    value = activations.get(spec.arguments["activation"])
+    return "linear" if value is None else activations.registry.name_of(value)
+
+
+def check_ending(loss: Loss, ending: Ending | None, y_pred: Any) -> None:
+    """Refuse an ending that the loss cannot use.
+
+    >>> import jlayers as jl, numpy as np
+    >>> trainer = jl.compile(jl.Dense(3), loss="categorical_crossentropy")
+    >>> jl.fit(trainer, np.zeros((4, 2)), np.eye(4, 3))
+    Traceback (most recent call last):
+    ValueError: expected probabilities for CategoricalCrossentropy(), but layer 'Dense' ends in ...
+    """
+    if ending is None:
+        return
+    layer, activation = f"layer {ending.layer!r}", ending.activation
+    if activation == "softmax" and y_pred.shape[-1] == 1:
+        raise ValueError(
+            f"{layer} ends in a softmax over one unit, which is always 1: received {describe(y_pred)}; use "
+            f"activation='sigmoid', or a unit for each class"
+        )
+    if loss.from_logits and activation in _PROBABILITIES:
+        raise ValueError(
+            f"expected logits for {loss.name}, but {layer} ends in activation={activation!r}; leave the "
+            f"activation out, or leave from_logits=True out"
+        )
+    if loss.from_logits is False and activation in _RAW:
+        raise ValueError(
+            f"expected probabilities for {loss.name}, but {layer} ends in activation={activation!r}; "
+            f"write activation='softmax', 'sigmoid' for yes-or-no targets, or from_logits=True in the loss"
+        )
