@@ -158,8 +158,10 @@ def look_over(tasks: Tasks, state: Any, data: Batches) -> tuple[Review, Batches]
     """
     review = tasks.review(state.params, state.state, data.first())
     whole = data.data if isinstance(data, _Limited) else data
-    if not isinstance(whole, ArrayBatches):
-        return review, _Checked(data, tasks, review)
-    check_ids(review.lookups, whole.data.x)
-    tasks.check(review, whole.data)
+    if isinstance(whole, ArrayBatches):
+        check_ids(review.lookups, whole.data.x)
+        tasks.check(review, whole.data)
+    else:
+        data = _Checked(data, tasks, review)
+    tasks.check_endings(review)
     return review, data

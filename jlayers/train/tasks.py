@@ -45,12 +45,14 @@ class Review(NamedTuple):
         losses: by task, what its loss gives, as specs.
         plans: by task, what is measured.
         lookups: the inputs that go into tables; see `jlayers.train.ids`.
+        endings: by task, the activations in which its outputs end; see `jlayers.train.endings`.
     """
 
     batch: Batch
     losses: dict[str, Loss]
     plans: dict[str, Plan]
     lookups: dict[str, Lookup]
+    endings: dict[str, list[Ending | None]]
 
     @property
     def directions(self) -> dict[str, str]:
@@ -118,15 +120,15 @@ class Tasks:
 
         key = jax.eval_shape(lambda: jax.random.key(0)) if self.draws else None
         made = jax.eval_shape(losses, params, state, batch, key)
-        for update in self.updates:
-            update.task.check_endings(made[update.name], endings[update.name])
         plans = {name: self.measures[name].plan(loss) for name, loss in made.items()}
-        return Review(batch, made, plans, lookups)
+        return Review(batch, made, plans, lookups, endings)
 
     def accumulators(self, params: Any, state: Any, batch: Batch) -> Any:
         """Of everything in the logs, at zero."""
         if self._zeros is None:  # the structure of what is measured is a fact of the tasks
-            plans = self.review(params, state, batch).plans
+            review = self.review(params, state, batch)
+            self.check_endings(review)
+            plans = review.plans
             self._zeros = jax.jit(lambda: unnamed({n: self.measures[n].zero(p) for n, p in plans.items()}))
         return self._zeros()
 
@@ -143,6 +145,11 @@ class Tasks:
         """Lets each task look over the values of targets on the host."""
         for update in self.updates:
             update.task.check(batch, review.losses[update.name])
+
+    def check_endings(self, review: Review) -> None:
+        """Lets each task refuse the activations in which its outputs end."""
+        for update in self.updates:
+            update.task.check_endings(review.losses[update.name], review.endings[update.name])
 
     def key_of(self, update: Update, key: Any) -> Any:
         """A task's own key in a step."""
