@@ -33,6 +33,7 @@ from jlayers.regularizers import l1, l1_l2, l2
 from jlayers.train import *
 from jlayers.transform.freeze import freeze, trainable_mask, unfreeze
 from jlayers.transform.lora import LoRA, merge_lora
+from jlayers.transform.substitute import substitute
 
 __version__ = "0.1.0"
 
@@ -84,6 +85,7 @@ __all__ = [
     "regularizers",
     "reset_state",
     "routed",
+    "substitute",
     "summary",
     "testing",
     "train",

@@ -131,7 +131,9 @@ def test_layers_files_list_their_names(path):
     if path.stem.startswith("_"):  # a helper
         assert not defined
     else:
-        assert set(module.__all__) == defined
+        aliases = {n for n in module.__all__ if getattr(module, n).__name__ != n}
+        assert set(module.__all__) - aliases == defined
+        assert all(layers.find(alias) == getattr(module, alias).__name__ for alias in aliases)
 
 
 OWN_LAYERS = [name for name in layers if layers[name].__module__.startswith("jlayers.")]

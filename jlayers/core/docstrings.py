@@ -62,7 +62,7 @@ TEXTS = {
     ),
     "use_bias": "whether to add a bias.",
     "use_causal_mask": "whether each position attends only to itself and earlier ones.",
-    "value_range": "lowest and highest value of a pixel; the result is clipped to it.",
+    "value_range": "lowest and highest value of a pixel.",
     "zero_output_for_mask": (
         "with `return_sequences`, whether padding gives 0 in place of the output of the step before."
     ),

@@ -1,6 +1,5 @@
 """The layers by family. Every name is a constructor that a configuration can use."""
 
-from ._aliases import *
 from .attention import *
 from .convolution import *
 from .core import *
@@ -15,7 +14,6 @@ from .reshaping import *
 from .vision import *
 
 __all__: list[str] = []
-__all__ += _aliases.__all__
 __all__ += attention.__all__
 __all__ += convolution.__all__
 __all__ += core.__all__

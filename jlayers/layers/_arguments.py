@@ -11,9 +11,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jlayers import constraints as _constraints
-from jlayers import initializers as _initializers
-from jlayers import regularizers as _regularizers
 from jlayers.core.errors import refused
 from jlayers.core.registry import nearest
 
@@ -24,7 +21,6 @@ __all__ = [
     "channels_at_edge",
     "choice",
     "fraction",
-    "look_up",
     "need_features",
     "need_floating",
     "need_rank",
@@ -95,16 +91,6 @@ def per_axis(name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...
         several = f", or {rank} of them" if rank > 1 else ""
         raise refused_argument(name, value, f"to be a whole number of at least {least}{several}")
     return tuple(values)
-
-
-def look_up(
-    *initial_values: Any, regularizers: Sequence[Any] = (), constraints: Sequence[Any] = ()
-) -> list[Any]:
-    """The initializers by name or object, after a check of the names of regularizers and constraints."""
-    for regularizer in regularizers:
-        _regularizers.get(regularizer)
-    _constraints.check(*constraints)
-    return [_initializers.get(value) for value in initial_values]
 
 
 def need_floating(x: Any) -> None:

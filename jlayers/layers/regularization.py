@@ -159,7 +159,6 @@ def SpatialDropout2D(rate: float, data_format: DataFormat | None = None):
 
     Args:
         rate: probability that a channel of an example is dropped.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a rate outside [0, 1], or an input of another rank.
@@ -182,7 +181,6 @@ def SpatialDropout3D(rate: float, data_format: DataFormat | None = None):
 
     Args:
         rate: probability that a channel of an example is dropped.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a rate outside [0, 1], or an input of another rank.

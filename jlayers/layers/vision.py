@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers import activations, constraints, initializers, regularizers
+from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, need_key
 from jlayers.core.masks import keeps_mask
@@ -55,14 +55,6 @@ def PatchEmbedding(
     Args:
         patch_size: height and width of a patch, or one number for both; they divide those of the image.
         units: size of an embedding.
-        use_bias: whether to add a bias.
-        data_format: "channels_last", which is the default, or "channels_first".
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, an image that patches do not fill, or an input of another rank.
@@ -77,9 +69,6 @@ def PatchEmbedding(
     patch = per_axis("patch_size", patch_size, 2)
     positive("units", units)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
-    for regularizer in (kernel_regularizer, bias_regularizer):
-        regularizers.get(regularizer)
-    constraints.check(kernel_constraint, bias_constraint)
     last, _ = channels_at_edge(data_format)
 
     def checked(x: Any) -> Any:
@@ -172,8 +161,6 @@ def LayerScale(
 
     Args:
         initial: first value of all factors.
-        gamma_regularizer: penalty on `gamma`; see `Layer.penalty`.
-        gamma_constraint: what `gamma` is held to after each update; see `Layer.constrain`.
 
     Raises:
         ValueError: other channels than those that the factors were made for.
@@ -184,8 +171,6 @@ def LayerScale(
     >>> [round(v, 3) for v in params["gamma"].tolist()]
     [0.1, 0.1, 0.1]
     """
-    regularizers.get(gamma_regularizer)
-    constraints.check(gamma_constraint)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         need_floating(x)
@@ -227,13 +212,7 @@ def SqueezeExcite(
         reduction: how many times fewer units the first dense layer has.
         activation: of the first dense layer.
         gate_activation: of the second.
-        data_format: "channels_last", which is the default, or "channels_first".
         reduce_initializer: first values of the first kernel; biases begin at 0.
-        expand_initializer: first values of the second kernel.
-        reduce_regularizer: penalty on the first kernel; see `Layer.penalty`.
-        expand_regularizer: penalty on the second kernel.
-        reduce_constraint: what the first kernel is held to after each update; see `Layer.constrain`.
-        expand_constraint: what the second kernel is held to.
 
     Raises:
         ValueError: a reduction below 1, or an input of another rank.
@@ -247,9 +226,6 @@ def SqueezeExcite(
     positive("reduction", reduction)
     activate, gate = activations.get(activation), activations.get(gate_activation)
     make_reduce, make_expand = initializers.get(reduce_initializer), initializers.get(expand_initializer)
-    for regularizer in (reduce_regularizer, expand_regularizer):
-        regularizers.get(regularizer)
-    constraints.check(reduce_constraint, expand_constraint)
     last, first = channels_at_edge(data_format)
 
     def checked(x: Any) -> Any:

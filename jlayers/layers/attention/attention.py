@@ -46,7 +46,6 @@ def Attention(
         use_scale: learn a factor of the scores; in the mode "concat" of the sum of query and key.
         score_mode: "dot" for the product of query and key, "concat" for the sum of `tanh(query + key)`.
         dropout: share of the attention weights dropped in training.
-        use_causal_mask: attend to no later position; an argument of the call in Keras.
         return_attention_scores: give `(output, weights)`, the weights `(batch, target, source)` before
             dropout; an argument of the call in Keras.
 
@@ -95,7 +94,6 @@ def AdditiveAttention(
     Args:
         use_scale: learn a factor for each feature.
         dropout: share of the attention weights dropped in training.
-        use_causal_mask: attend to no later position; an argument of the call in Keras.
         return_attention_scores: give `(output, weights)`, the weights `(batch, target, source)` before
             dropout; an argument of the call in Keras.
 

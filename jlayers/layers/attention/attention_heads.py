@@ -64,7 +64,6 @@ def MultiHeadAttention(
         attention_axes: the axes to attend over, of an input with several between batch and features; None for
             all of them. Masks need a single one.
         sliding_window: attend only to positions less than this far away; None for all.
-        kernel_initializer: first values of each kernel.
         bias_initializer: first values of each bias.
         kernel_regularizer: penalty on each kernel.
         bias_regularizer: penalty on each bias.
@@ -158,7 +157,6 @@ def GroupQueryAttention(
         dropout: share of the attention weights dropped in training.
         use_bias: whether the projections add a bias.
         sliding_window: attend only to positions less than this far away; None for all.
-        kernel_initializer: first values of each kernel.
         bias_initializer: first values of each bias.
         kernel_regularizer: penalty on each kernel.
         bias_regularizer: penalty on each bias.

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlayers import initializers, regularizers
+from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import keeps_mask
@@ -174,7 +174,6 @@ def PositionEmbedding(
     """
     positive("sequence_length", sequence_length)
     make = initializers.get(embeddings_initializer)
-    regularizers.get(embeddings_regularizer)
 
     def check(x: Any, positions: Any) -> None:
         _check_sequence(x, positions)

@@ -54,10 +54,8 @@ def TransformerEncoder(
         dropout: share dropped in training of the attention weights and of what each half adds.
         activation: between the two layers of the network.
         layer_norm_epsilon: added to the variance.
-        kernel_initializer: first values of each kernel.
         bias_initializer: first values of each bias.
         normalize_first: normalise what goes into each half, and not what comes out of the sum.
-        use_causal_mask: attend to no later position.
         position_embedding: of queries and keys, such as `RotaryEmbedding()`.
 
     Raises:
@@ -134,7 +132,6 @@ def TransformerDecoder(
         dropout: share dropped in training of the attention weights and of what each part adds.
         activation: between the two layers of the network.
         layer_norm_epsilon: added to the variance.
-        kernel_initializer: first values of each kernel.
         bias_initializer: first values of each bias.
         normalize_first: normalise what goes into each part, and not what comes out of the sum.
         cross_attention: attend to a second input, too.

@@ -1,4 +1,4 @@
-"""Convolutions over one, two and three spatial axes: one function of the rank under three constructors."""
+"""Convolutions over one, two and three axes: three constructors around one function of the rank."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jlayers import activations, constraints, initializers, regularizers
+from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
@@ -26,10 +26,17 @@ from jlayers.layers._arguments import (
 )
 from jlayers.ops.conv import conv
 
-__all__ = ["Conv1D", "Conv2D", "Conv3D"]
+__all__ = [
+    "Conv1D",
+    "Conv2D",
+    "Conv3D",
+    "Convolution1D",
+    "Convolution2D",
+    "Convolution3D",
+]
 
-# Cells of padding: as many all around, or for each axis as many on both sides or (before, after).
-Pads = int | tuple[int | tuple[int, int], ...]
+# Numbers of zeros: one for all sides, or for each axis one for both sides or (before, after).
+Zeros = int | tuple[int | tuple[int, int], ...]
 
 _AXES = {1: "W", 2: "HW", 3: "DHW"}
 
@@ -42,11 +49,12 @@ def dimension_numbers(rank: int, data_format: str | None) -> tuple[str, str, str
 
 
 def spatial_sizes(x: Any, data_format: str | None) -> tuple[Any, ...]:
+    """The sizes of the axes that are neither batch nor channels."""
     return x.shape[2:] if data_format == "channels_first" else x.shape[1:-1]
 
 
 def need_room(x: Any, data_format: str | None, extent: Sequence[int], padding: Any) -> None:
-    """A window larger than the data with its padding would leave nothing."""
+    """Refuse a window that is larger than the data with its padding: no output would be left."""
     if padding in ("same", "causal"):
         return
     added = [0] * len(extent) if padding == "valid" else map(sum, padding)
@@ -60,14 +68,14 @@ def need_room(x: Any, data_format: str | None, extent: Sequence[int], padding: A
         )
 
 
-def geometry(
+def checked_window(
     rank: int,
     kernel_size: int | Sequence[int],
     strides: int | Sequence[int],
     dilation_rate: int | Sequence[int],
     data_format: str | None,
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Window, strides and dilation, one number per axis, after all checks that need no data."""
+    """Window, strides and dilation, one number per axis."""
     window = per_axis("kernel_size", kernel_size, rank)
     steps = per_axis("strides", strides, rank)
     dilation = per_axis("dilation_rate", dilation_rate, rank)
@@ -82,10 +90,10 @@ def geometry(
     return window, steps, dilation
 
 
-def pads_of(
+def checked_padding(
     rank: int, padding: Any, paddings: Sequence[str] = ("valid", "same")
 ) -> str | tuple[tuple[int, int], ...]:
-    """The padding by name, or as cells before and after per axis."""
+    """The padding by name, or as (before, after) per axis."""
     if isinstance(padding, str):
         return choice("padding", padding, paddings)
     entries = (padding,) * rank if _is_count(padding) else padding
@@ -106,13 +114,13 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def reach(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
-    """How many positions the window spans, its gaps included."""
+def window_extent(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
+    """How many positions the window spans, with the gaps of the dilation."""
     return tuple((w - 1) * d + 1 for w, d in zip(window, dilation, strict=True))
 
 
-def finished(y: jax.Array, params: Any, channel_axis: int, activate: Any) -> jax.Array:
-    """The bias added, if there is one, and the activation applied."""
+def add_bias_and_activate(y: jax.Array, params: Any, channel_axis: int, activate: Any) -> jax.Array:
+    """Add the bias, if there is one, and apply the activation."""
     if "bias" in params:
         y = y + reshaped_to(y, params["bias"], [channel_axis])
     return activate(y) if activate else y
@@ -120,6 +128,7 @@ def finished(y: jax.Array, params: Any, channel_axis: int, activate: Any) -> jax
 
 def _conv(
     rank: int,
+    *,
     filters: int,
     kernel_size: int | Sequence[int],
     strides: int | Sequence[int],
@@ -131,23 +140,20 @@ def _conv(
     use_bias: bool,
     kernel_initializer: Any,
     bias_initializer: Any,
-    regularized: Sequence[Any],
+    **_: Any,
 ) -> Any:
     positive("filters", filters)
     positive("groups", groups)
-    paddings = ("valid", "same", "causal") if rank == 1 else ("valid", "same")
-    padding = pads_of(rank, padding, paddings)
-    window, steps, dilation = geometry(rank, kernel_size, strides, dilation_rate, data_format)
+    padding = checked_padding(rank, padding, ("valid", "same", "causal") if rank == 1 else ("valid", "same"))
+    window, steps, dilation = checked_window(rank, kernel_size, strides, dilation_rate, data_format)
     if filters % groups:
         raise refused(
             ValueError, "expected filters to be a multiple of groups", filters=filters, groups=groups
         )
     activate = activations.get(activation)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
-    for regularizer in regularized:
-        regularizers.get(regularizer)
     channel_axis = 1 if data_format == "channels_first" else -1
-    extent = reach(window, dilation)
+    extent = window_extent(window, dilation)
     pads: Any = ((extent[0] - 1, 0),) if padding == "causal" else padding
 
     def check(x: Any) -> None:
@@ -175,78 +181,17 @@ def _conv(
         need_features(x, channel_axis, kernel.shape[-2] * groups, "channels")
         last = jnp.moveaxis(x, channel_axis, -1)
         y = jnp.moveaxis(conv(last, kernel, steps, pads, dilation, groups), -1, channel_axis)
-        return finished(y, params, channel_axis, activate)
+        return add_bias_and_activate(y, params, channel_axis, activate)
 
     return init, apply
 
 
-@layer
-def Conv1D(
-    filters: int,
-    kernel_size: int | tuple[int],
-    strides: int | tuple[int] = 1,
-    padding: Literal["valid", "same", "causal"] | Pads = "valid",
-    data_format: DataFormat | None = None,
-    dilation_rate: int | tuple[int] = 1,
-    groups: int = 1,
-    activation: ActivationLike | None = None,
-    use_bias: bool = True,
-    kernel_initializer: InitializerLike = "glorot_uniform",
-    bias_initializer: InitializerLike = "zeros",
-    kernel_regularizer: RegularizerLike | None = None,
-    bias_regularizer: RegularizerLike | None = None,
-    activity_regularizer: RegularizerLike | None = None,
-    kernel_constraint: ConstraintLike | None = None,
-    bias_constraint: ConstraintLike | None = None,
-):
-    """A convolution along a sequence. As in Keras.
-
-    Shapes: `(batch, steps, channels)` to `(batch, new_steps, filters)`. Parameters: `kernel`
-    `(kernel_size, channels / groups, filters)`, `bias` `(filters,)`.
-
-    Args:
-        filters: channels of the output.
-        kernel_size: length of the window.
-        strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(steps / strides)` outputs; "causal" to see the past only;
-            or cells of zeros, one number or ((before, after),): Keras takes no such.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
-        groups: the channels are split into so many parts, each with its own filters.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
-
-    Raises:
-        ValueError: sizes below 1, unknown padding, strides with dilation, groups that do not divide the
-            channels, a window larger than the input, or an input of another rank.
-        TypeError: whole numbers as input.
-
-    >>> import jax, jlayers as jl
-    >>> conv = jl.Conv1D(8, 3, padding="causal")
-    >>> params, state = conv.init(jax.random.key(0), (2, 10, 4))
-    >>> conv.apply(params, state, jax.numpy.ones((2, 10, 4)))[0].shape
-    (2, 10, 8)
-    """
-    constraints.check(kernel_constraint, bias_constraint)
-    return _conv(
-        1, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
-        use_bias, kernel_initializer, bias_initializer, (kernel_regularizer, bias_regularizer),
-    )  # fmt: skip
-
-
-@layer
+@layer(aliases=("Convolution2D",))
 def Conv2D(
     filters: int,
     kernel_size: int | tuple[int, int],
     strides: int | tuple[int, int] = (1, 1),
-    padding: Literal["valid", "same"] | Pads = "valid",
+    padding: Literal["valid", "same"] | Zeros = "valid",
     data_format: DataFormat | None = None,
     dilation_rate: int | tuple[int, int] = (1, 1),
     groups: int = 1,
@@ -260,29 +205,19 @@ def Conv2D(
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
-    """A convolution over images. As in Keras.
+    """2D convolution over images. As in Keras.
 
     Shapes: `(batch, height, width, channels)` to `(batch, new_height, new_width, filters)`. Parameters:
     `kernel` `(*kernel_size, channels / groups, filters)`, `bias` `(filters,)`.
 
     Args:
-        filters: channels of the output.
+        filters: number of output channels.
         kernel_size: height and width of the window, or one number for both.
-        strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
-            or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
-        data_format: "channels_last", which is the default, or "channels_first".
+        strides: distance between windows.
+        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, with an odd cell at the end; or
+            zeros, which Keras does not take: one number, one per axis, or (before, after) per axis.
         dilation_rate: distance between the cells of the window.
-        groups: the channels are split into so many parts, each with its own filters.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
+        groups: number of parts that the channels are split into, each with its own filters.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, groups that do not divide the
@@ -295,19 +230,51 @@ def Conv2D(
     >>> conv.apply(params, state, jax.numpy.ones((2, 28, 28, 1)))[0].shape
     (2, 26, 26, 32)
     """
-    constraints.check(kernel_constraint, bias_constraint)
-    return _conv(
-        2, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
-        use_bias, kernel_initializer, bias_initializer, (kernel_regularizer, bias_regularizer),
-    )  # fmt: skip
+    return _conv(2, **locals())
 
 
-@layer
+@layer(aliases=("Convolution1D",))
+def Conv1D(
+    filters: int,
+    kernel_size: int | tuple[int],
+    strides: int | tuple[int] = 1,
+    padding: Literal["valid", "same", "causal"] | Zeros = "valid",
+    data_format: DataFormat | None = None,
+    dilation_rate: int | tuple[int] = 1,
+    groups: int = 1,
+    activation: ActivationLike | None = None,
+    use_bias: bool = True,
+    kernel_initializer: InitializerLike = "glorot_uniform",
+    bias_initializer: InitializerLike = "zeros",
+    kernel_regularizer: RegularizerLike | None = None,
+    bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
+):
+    """1D convolution over a sequence. As `Conv2D`, over one axis.
+
+    Shapes: `(batch, steps, channels)` to `(batch, new_steps, filters)`. Parameters: `kernel`
+    `(kernel_size, channels / groups, filters)`, `bias` `(filters,)`.
+
+    Args:
+        padding: as in `Conv2D`, or "causal": an output depends on its own and earlier steps only.
+
+    >>> import jax, jlayers as jl
+    >>> conv = jl.Conv1D(8, 3, padding="causal")
+    >>> params, state = conv.init(jax.random.key(0), (2, 10, 4))
+    >>> conv.apply(params, state, jax.numpy.ones((2, 10, 4)))[0].shape
+    (2, 10, 8)
+    """
+    return _conv(1, **locals())
+
+
+@layer(aliases=("Convolution3D",))
 def Conv3D(
     filters: int,
     kernel_size: int | tuple[int, int, int],
     strides: int | tuple[int, int, int] = (1, 1, 1),
-    padding: Literal["valid", "same"] | Pads = "valid",
+    padding: Literal["valid", "same"] | Zeros = "valid",
     data_format: DataFormat | None = None,
     dilation_rate: int | tuple[int, int, int] = (1, 1, 1),
     groups: int = 1,
@@ -321,43 +288,21 @@ def Conv3D(
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
-    """A convolution over volumes. As in Keras.
+    """3D convolution over volumes. As `Conv2D`, over three axes.
 
-    Shapes: `(batch, depth, height, width, channels)` to the same with new sizes and `filters` channels.
-    Parameters: `kernel` `(*kernel_size, channels / groups, filters)`, `bias` `(filters,)`.
-
-    Args:
-        filters: channels of the output.
-        kernel_size: depth, height and width of the window, or one number for all.
-        strides: steps between windows.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs, any odd cell at the end;
-            or cells of zeros, one number, one per axis, or (before, after) per axis: Keras takes no such.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
-        groups: the channels are split into so many parts, each with its own filters.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
-
-    Raises:
-        ValueError: sizes below 1, unknown padding, strides with dilation, groups that do not divide the
-            channels, a window larger than the input, or an input of another rank.
-        TypeError: whole numbers as input.
+    Shapes: `(batch, depth, height, width, channels)` to
+    `(batch, new_depth, new_height, new_width, filters)`.
 
     >>> import jax, jlayers as jl
-    >>> conv = jl.Conv3D(2, 3, padding="same")
-    >>> params, state = conv.init(jax.random.key(0), (1, 4, 4, 4, 1))
-    >>> conv.apply(params, state, jax.numpy.ones((1, 4, 4, 4, 1)))[0].shape
-    (1, 4, 4, 4, 2)
+    >>> conv = jl.Conv3D(4, 3, padding="same")
+    >>> params, state = conv.init(jax.random.key(0), (1, 4, 4, 4, 2))
+    >>> conv.apply(params, state, jax.numpy.ones((1, 4, 4, 4, 2)))[0].shape
+    (1, 4, 4, 4, 4)
     """
-    constraints.check(kernel_constraint, bias_constraint)
-    return _conv(
-        3, filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
-        use_bias, kernel_initializer, bias_initializer, (kernel_regularizer, bias_regularizer),
-    )  # fmt: skip
+    return _conv(3, **locals())
+
+
+# Keras's second names.
+Convolution1D = Conv1D
+Convolution2D = Conv2D
+Convolution3D = Conv3D

@@ -1,7 +1,7 @@
 """Transposed convolutions: the gradient of a convolution with respect to its input, as a layer.
 
-An image grows by its strides. The kernel is turned over, and its last two axes are (out, in): read
-backwards, it is that of the convolution from output to input.
+The output is larger than the input by the factor of the strides. The kernel is that of a convolution from
+output to input, so its last two axes are (out, in).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jlayers import activations, constraints, initializers, regularizers
+from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
@@ -27,18 +27,25 @@ from jlayers.layers._arguments import (
     positive,
     spatial_shape,
 )
-from jlayers.layers.convolution.convolution import finished, geometry, reach
+from jlayers.layers.convolution.convolution import add_bias_and_activate, checked_window, window_extent
 from jlayers.ops.conv_transpose import conv_transpose
 
-__all__ = ["Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"]
+__all__ = [
+    "Conv1DTranspose",
+    "Conv2DTranspose",
+    "Conv3DTranspose",
+    "Convolution1DTranspose",
+    "Convolution2DTranspose",
+    "Convolution3DTranspose",
+]
 
 
 def _pads(extent: int, stride: int, padding: str, extra: int | None) -> tuple[int, int]:
-    """Zeros before and after the input, which has been spread by the stride, for Keras's output length.
+    """Zeros before and after the input, once the stride has spread it, for Keras's output length.
 
-    That is, of `n` positions: "valid" `(n - 1) * stride + max(extent, stride)`, "same" `n * stride`; with
-    `output_padding` "valid" `(n - 1) * stride + extent + extra`, "same" with the parity of `extent` in its
-    place.
+    That length is, for `n` positions: "valid" `(n - 1) * stride + max(extent, stride)`, "same" `n * stride`;
+    with `output_padding` "valid" `(n - 1) * stride + extent + extra`, "same" with the parity of `extent` in
+    its place.
     """
     if padding == "valid":
         after = max(stride - extent, 0) if extra is None else extra
@@ -50,6 +57,7 @@ def _pads(extent: int, stride: int, padding: str, extra: int | None) -> tuple[in
 
 def _transposed(
     rank: int,
+    *,
     filters: int,
     kernel_size: int | Sequence[int],
     strides: int | Sequence[int],
@@ -61,12 +69,11 @@ def _transposed(
     use_bias: bool,
     kernel_initializer: Any,
     bias_initializer: Any,
-    regularized: Sequence[Any],
-    constrained: Sequence[Any],
+    **_: Any,
 ) -> Any:
     positive("filters", filters)
     choice("padding", padding, ("valid", "same"))
-    window, steps, dilation = geometry(rank, kernel_size, strides, dilation_rate, data_format)
+    window, steps, dilation = checked_window(rank, kernel_size, strides, dilation_rate, data_format)
     extra: Sequence[int | None] = (None,) * rank
     if output_padding is not None:
         extra = sizes = per_axis("output_padding", output_padding, rank, least=0)
@@ -79,11 +86,8 @@ def _transposed(
             )
     activate = activations.get(activation)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
-    for regularizer in regularized:
-        regularizers.get(regularizer)
-    constraints.check(*constrained)
     channel_axis = 1 if data_format == "channels_first" else -1
-    sides = zip(reach(window, dilation), steps, extra, strict=True)
+    sides = zip(window_extent(window, dilation), steps, extra, strict=True)
     pads = [_pads(extent, step, padding, more) for extent, step, more in sides]
 
     def check(x: Any) -> None:
@@ -105,75 +109,12 @@ def _transposed(
         need_features(x, channel_axis, kernel.shape[-1], "channels")
         last = jnp.moveaxis(x, channel_axis, -1)
         y = jnp.moveaxis(conv_transpose(last, kernel, steps, pads, dilation), -1, channel_axis)
-        return finished(y, params, channel_axis, activate)
+        return add_bias_and_activate(y, params, channel_axis, activate)
 
     return init, apply
 
 
-@layer
-def Conv1DTranspose(
-    filters: int,
-    kernel_size: int | tuple[int],
-    strides: int | tuple[int] = 1,
-    padding: Literal["valid", "same"] = "valid",
-    output_padding: int | tuple[int] | None = None,
-    data_format: DataFormat | None = None,
-    dilation_rate: int | tuple[int] = 1,
-    activation: ActivationLike | None = None,
-    use_bias: bool = True,
-    kernel_initializer: InitializerLike = "glorot_uniform",
-    bias_initializer: InitializerLike = "zeros",
-    kernel_regularizer: RegularizerLike | None = None,
-    bias_regularizer: RegularizerLike | None = None,
-    activity_regularizer: RegularizerLike | None = None,
-    kernel_constraint: ConstraintLike | None = None,
-    bias_constraint: ConstraintLike | None = None,
-):
-    """A transposed convolution along a sequence, which makes it longer. As in Keras.
-
-    Shapes: `(batch, steps, channels)` to `(batch, new_steps, filters)`. Parameters: `kernel`
-    `(*kernel_size, filters, channels)`, `bias` `(filters,)`. For initialisers that read the kernel as
-    (in, out), inputs and outputs are thus exchanged, as in Keras.
-
-    Args:
-        filters: channels of the output.
-        kernel_size: length of the window.
-        strides: factor by which the sequence grows.
-        padding: "valid" for the whole result; "same" for `size * strides` outputs.
-        output_padding: positions added at the end, fewer than the strides; None for Keras's lengths:
-            `(size - 1) * strides + max(window, strides)` if "valid". Given, even as 0, the length is
-            `(size - 1) * strides + window + output_padding`; if "same", with `window % 2` for the window.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
-
-    Raises:
-        ValueError: sizes below 1, unknown padding, strides with dilation, output padding of the strides or
-            more, or an input of another rank.
-        TypeError: whole numbers as input.
-
-    >>> import jax, jlayers as jl
-    >>> conv = jl.Conv1DTranspose(2, 3, strides=2, padding="same")
-    >>> params, state = conv.init(jax.random.key(0), (1, 5, 4))
-    >>> conv.apply(params, state, jax.numpy.ones((1, 5, 4)))[0].shape
-    (1, 10, 2)
-    """
-    return _transposed(
-        1, filters, kernel_size, strides, padding, output_padding, data_format,
-        dilation_rate, activation, use_bias, kernel_initializer, bias_initializer,
-        (kernel_regularizer, bias_regularizer), (kernel_constraint, bias_constraint),
-    )  # fmt: skip
-
-
-@layer
+@layer(aliases=("Convolution2DTranspose",))
 def Conv2DTranspose(
     filters: int,
     kernel_size: int | tuple[int, int],
@@ -192,32 +133,19 @@ def Conv2DTranspose(
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
-    """A transposed convolution over images, which makes them larger. As in Keras.
+    """2D transposed convolution, which enlarges images. As in Keras.
 
-    Shapes: `(batch, height, width, channels)` to
-    `(batch, new_height, new_width, filters)`. Parameters: `kernel`
-    `(*kernel_size, filters, channels)`, `bias` `(filters,)`. For initialisers that read the kernel as
-    (in, out), inputs and outputs are thus exchanged, as in Keras.
+    Shapes: `(batch, height, width, channels)` to `(batch, new_height, new_width, filters)`. Parameters:
+    `kernel` `(*kernel_size, filters, channels)`, `bias` `(filters,)`. An initializer that reads the last two
+    axes of a kernel as (in, out) therefore counts inputs as outputs, as in Keras.
 
     Args:
-        filters: channels of the output.
         kernel_size: height and width of the window, or one number for both.
         strides: factors by which height and width grow.
         padding: "valid" for the whole result; "same" for `size * strides` outputs.
         output_padding: positions added at the end, fewer than the strides; None for Keras's lengths:
-            `(size - 1) * strides + max(window, strides)` if "valid". Given, even as 0, the length is
+            `(size - 1) * strides + max(window, strides)` if "valid". If given, even as 0, the length is
             `(size - 1) * strides + window + output_padding`; if "same", with `window % 2` for the window.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, output padding of the strides or
@@ -230,14 +158,42 @@ def Conv2DTranspose(
     >>> conv.apply(params, state, jax.numpy.ones((1, 7, 7, 4)))[0].shape
     (1, 14, 14, 8)
     """
-    return _transposed(
-        2, filters, kernel_size, strides, padding, output_padding, data_format,
-        dilation_rate, activation, use_bias, kernel_initializer, bias_initializer,
-        (kernel_regularizer, bias_regularizer), (kernel_constraint, bias_constraint),
-    )  # fmt: skip
+    return _transposed(2, **locals())
 
 
-@layer
+@layer(aliases=("Convolution1DTranspose",))
+def Conv1DTranspose(
+    filters: int,
+    kernel_size: int | tuple[int],
+    strides: int | tuple[int] = 1,
+    padding: Literal["valid", "same"] = "valid",
+    output_padding: int | tuple[int] | None = None,
+    data_format: DataFormat | None = None,
+    dilation_rate: int | tuple[int] = 1,
+    activation: ActivationLike | None = None,
+    use_bias: bool = True,
+    kernel_initializer: InitializerLike = "glorot_uniform",
+    bias_initializer: InitializerLike = "zeros",
+    kernel_regularizer: RegularizerLike | None = None,
+    bias_regularizer: RegularizerLike | None = None,
+    activity_regularizer: RegularizerLike | None = None,
+    kernel_constraint: ConstraintLike | None = None,
+    bias_constraint: ConstraintLike | None = None,
+):
+    """1D transposed convolution, which lengthens a sequence. As `Conv2DTranspose`, over one axis.
+
+    Shapes: `(batch, steps, channels)` to `(batch, new_steps, filters)`.
+
+    >>> import jax, jlayers as jl
+    >>> conv = jl.Conv1DTranspose(2, 3, strides=2, padding="same")
+    >>> params, state = conv.init(jax.random.key(0), (1, 5, 4))
+    >>> conv.apply(params, state, jax.numpy.ones((1, 5, 4)))[0].shape
+    (1, 10, 2)
+    """
+    return _transposed(1, **locals())
+
+
+@layer(aliases=("Convolution3DTranspose",))
 def Conv3DTranspose(
     filters: int,
     kernel_size: int | tuple[int, int, int],
@@ -256,38 +212,11 @@ def Conv3DTranspose(
     kernel_constraint: ConstraintLike | None = None,
     bias_constraint: ConstraintLike | None = None,
 ):
-    """A transposed convolution over volumes, which makes them larger. As in Keras.
+    """3D transposed convolution, which enlarges volumes. As `Conv2DTranspose`, over three axes.
 
-    Shapes: `(batch, depth, height, width, channels)` to the same with new sizes and
-    `filters` channels. Parameters: `kernel`
-    `(*kernel_size, filters, channels)`, `bias` `(filters,)`. For initialisers that read the kernel as
-    (in, out), inputs and outputs are thus exchanged, as in Keras. As there,
-    `output_padding` comes after `data_format` here.
-
-    Args:
-        filters: channels of the output.
-        kernel_size: depth, height and width of the window, or one number for all.
-        strides: factors by which depth, height and width grow.
-        padding: "valid" for the whole result; "same" for `size * strides` outputs.
-        output_padding: positions added at the end, fewer than the strides; None for Keras's lengths:
-            `(size - 1) * strides + max(window, strides)` if "valid". Given, even as 0, the length is
-            `(size - 1) * strides + window + output_padding`; if "same", with `window % 2` for the window.
-        data_format: "channels_last", which is the default, or "channels_first".
-        dilation_rate: distance between the cells of the window.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
-
-    Raises:
-        ValueError: sizes below 1, unknown padding, strides with dilation, output padding of the strides or
-            more, or an input of another rank.
-        TypeError: whole numbers as input.
+    Shapes: `(batch, depth, height, width, channels)` to
+    `(batch, new_depth, new_height, new_width, filters)`. As in Keras, `output_padding` comes after
+    `data_format` here.
 
     >>> import jax, jlayers as jl
     >>> conv = jl.Conv3DTranspose(2, 2, strides=2)
@@ -295,8 +224,10 @@ def Conv3DTranspose(
     >>> conv.apply(params, state, jax.numpy.ones((1, 2, 2, 2, 1)))[0].shape
     (1, 4, 4, 4, 2)
     """
-    return _transposed(
-        3, filters, kernel_size, strides, padding, output_padding, data_format,
-        dilation_rate, activation, use_bias, kernel_initializer, bias_initializer,
-        (kernel_regularizer, bias_regularizer), (kernel_constraint, bias_constraint),
-    )  # fmt: skip
+    return _transposed(3, **locals())
+
+
+# Keras's second names.
+Convolution1DTranspose = Conv1DTranspose
+Convolution2DTranspose = Conv2DTranspose
+Convolution3DTranspose = Conv3DTranspose

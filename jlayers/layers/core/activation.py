@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers import activations, constraints, initializers, regularizers
+from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import Masked, expand, joint, keeps_mask, refusal, with_mask
@@ -96,9 +96,6 @@ def PReLU(
     along `shared_axes`.
 
     Args:
-        alpha_initializer: first values of `alpha`.
-        alpha_regularizer: penalty on `alpha`; see `Layer.penalty`.
-        alpha_constraint: what `alpha` is held to after each update; see `Layer.constrain`.
         shared_axes: axes along which `alpha` is the same: (1, 2) for images gives one per channel.
 
     Raises:
@@ -112,8 +109,6 @@ def PReLU(
     (1, 1, 3)
     """
     make = initializers.get(alpha_initializer)
-    regularizers.get(alpha_regularizer)
-    constraints.check(alpha_constraint)
 
     def shape(x: Any) -> tuple[int, ...]:
         shared = {axis_of(x, axis) for axis in shared_axes or ()}

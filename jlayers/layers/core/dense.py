@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from jlayers import activations, constraints, initializers, regularizers
+from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import keeps_mask
@@ -40,15 +40,6 @@ def Dense(
 
     Args:
         units: size of the output.
-        activation: applied to the result; None for none.
-        use_bias: whether to add a bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: `units` below 1, or data without a features axis.
@@ -64,9 +55,6 @@ def Dense(
     positive("units", units)
     activate = activations.get(activation)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
-    for regularizer in (kernel_regularizer, bias_regularizer):
-        regularizers.get(regularizer)
-    constraints.check(kernel_constraint, bias_constraint)
 
     def check(x: Any) -> None:
         need_floating(x)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import random
 from jaxtyping import Array, Float
 
-from jlayers import activations, constraints, initializers, regularizers
+from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import Masked, refusal, with_mask
@@ -54,15 +54,7 @@ def EinsumDense(
         equation: `"input,kernel->output"`.
         output_shape: size of each output axis without the batch, and without those under `...`; None for an
             axis that is as long as the input's of the same letter. One number for a single axis.
-        activation: applied to the result; None for none.
         bias_axes: letters of the output's axes along which the bias differs; None for no bias.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
 
     Raises:
         ValueError: an equation of another form, sizes that do not fit it, or an input that fits neither.
@@ -81,9 +73,6 @@ def EinsumDense(
     form.check_output_shape(sizes)
     activate = activations.get(activation)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
-    for regularizer in (kernel_regularizer, bias_regularizer):
-        regularizers.get(regularizer)
-    constraints.check(kernel_constraint, bias_constraint)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         need_floating(x)

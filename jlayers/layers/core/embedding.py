@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from jlayers import constraints, initializers, regularizers
+from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import joint, with_mask
@@ -50,7 +50,6 @@ def Embedding(
         embeddings_regularizer: penalty on all vectors; see `Layer.penalty`.
         embeddings_constraint: what the vectors are held to after each update; see `Layer.constrain`.
         mask_zero: 0 stands for padding: the output is `Masked`, real where the number is not 0.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
 
     Raises:
         ValueError: sizes below 1.
@@ -65,8 +64,6 @@ def Embedding(
     positive("input_dim", input_dim)
     positive("output_dim", output_dim)
     make = initializers.get(embeddings_initializer)
-    regularizers.get(embeddings_regularizer)
-    constraints.check(embeddings_constraint)
 
     def check(ids: Any) -> None:
         if not jnp.issubdtype(ids.dtype, jnp.integer):

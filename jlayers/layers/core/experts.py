@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers import initializers, regularizers
+from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import is_masked, refusal
@@ -63,8 +63,6 @@ def MoE(
         capacity_factor: room in each expert, 1 being just enough if tokens were spread evenly; None for room
             for all.
         aux_loss_weight: factor of the loss that keeps the use even.
-        router_initializer: first values of `router_kernel`.
-        router_regularizer: penalty on `router_kernel`; see `Layer.penalty`.
 
     Raises:
         ValueError: numbers below 1, `top_k` above `num_experts`, a capacity factor of 0 or less, a negative
@@ -89,7 +87,6 @@ def MoE(
     if aux_loss_weight < 0:
         raise refused(ValueError, "expected aux_loss_weight >= 0", aux_loss_weight=aux_loss_weight)
     make_router = initializers.get(router_initializer)
-    regularizers.get(router_regularizer)
 
     def grouped(x: Any) -> tuple[Any, Any]:
         """The shape of the tokens of each example, and the places each expert has for them."""

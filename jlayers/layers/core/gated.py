@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers import activations, constraints, initializers, regularizers
+from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
@@ -43,12 +43,6 @@ def GatedDense(
         units: width of the output.
         activation: of the gate; None for none.
         use_bias: add a bias to both.
-        kernel_initializer: first values of the kernel.
-        bias_initializer: first values of the bias.
-        kernel_regularizer: penalty on the kernel; see `Layer.penalty`.
-        bias_regularizer: penalty on the bias.
-        kernel_constraint: what the kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what the bias is held to.
 
     Raises:
         ValueError: `units` below 1, an input without features, or of another number of them.
@@ -63,9 +57,6 @@ def GatedDense(
     positive("units", units)
     activate = activations.get(activation)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
-    for regularizer in (kernel_regularizer, bias_regularizer):
-        regularizers.get(regularizer)
-    constraints.check(kernel_constraint, bias_constraint)
 
     def check(x: Any) -> None:
         need_floating(x)

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import random
 
-from jlayers import constraints, initializers
+from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import with_mask
@@ -50,8 +50,6 @@ def ReversibleEmbedding(
         output_dim: size of the vectors.
         tie_weights: go back by the same table; if False, by one of its own.
         embeddings_initializer: first values of each table.
-        embeddings_regularizer: penalty on `embeddings`; see `Layer.penalty`.
-        embeddings_constraint: what `embeddings` are held to after each update; see `Layer.constrain`.
         mask_zero: 0 stands for padding: the vectors are `Masked`, real where the number is not 0, and so are
             the logits of masked vectors.
         reverse_dtype: in which to compute and give the logits, such as "float32"; that of the vectors if not
@@ -70,7 +68,6 @@ def ReversibleEmbedding(
     """
     if logit_soft_cap is not None and not logit_soft_cap > 0:
         raise refused(ValueError, "expected logit_soft_cap > 0", logit_soft_cap=logit_soft_cap)
-    constraints.check(embeddings_constraint)
     forward = Embedding(
         input_dim, output_dim, embeddings_initializer, embeddings_regularizer, mask_zero=mask_zero
     )

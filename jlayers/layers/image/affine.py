@@ -49,9 +49,6 @@ def RandomTranslation(
         width_factor: likewise to the right and to the left, as a part of the width.
         fill_mode: what lies outside: "reflect" (d c b a | a b c d | d c b a), "wrap" (the other side),
             "nearest" (the edge) or "constant".
-        interpolation: "bilinear" or "nearest".
-        fill_value: what lies outside with "constant".
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [-1, 1], an unknown mode, or an input that is not a batch of images.
@@ -96,10 +93,6 @@ def RandomRotation(
     Args:
         factor: the largest angle as a part of a full turn, to both sides: 0.1 is up to 36 degrees; or two
             numbers (low, high). Positive angles turn counterclockwise.
-        fill_mode: what lies outside; see `RandomTranslation`.
-        interpolation: "bilinear" or "nearest".
-        fill_value: what lies outside with "constant".
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [-1, 1], an unknown mode, or an input that is not a batch of images.
@@ -149,10 +142,6 @@ def RandomZoom(
         height_factor: how much more, or less, of the height is seen at most, as a part of it; or two numbers
             (low, high). Positive ones zoom out, negative ones in.
         width_factor: likewise; with None the image keeps its proportions.
-        fill_mode: what lies outside; see `RandomTranslation`.
-        interpolation: "bilinear" or "nearest".
-        fill_value: what lies outside with "constant".
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside (-1, 1], an unknown mode, or an input that is not a batch of images.
@@ -197,10 +186,6 @@ def RandomShear(
     Args:
         x_factor: how many columns a row moves against the one above it, at most; or two numbers (low, high).
         y_factor: how many rows a column moves against its neighbour.
-        interpolation: "bilinear" or "nearest".
-        fill_mode: what lies outside; see `RandomTranslation`.
-        fill_value: what lies outside with "constant".
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [0, 1], an unknown mode, or an input that is not a batch of images.

@@ -30,7 +30,6 @@ def RandomCrop(height: int, width: int, data_format: DataFormat | None = None):
     Args:
         height: of the window.
         width: of the window.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, or an input that is not a batch of images.
@@ -74,7 +73,6 @@ def RandomFlip(
 
     Args:
         mode: "horizontal" (left and right), "vertical", or "horizontal_and_vertical".
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: another mode, or an input that is not a batch of images.
@@ -119,7 +117,6 @@ def RandomErasing(
         fill_value: what covers the box, one number or one for each channel; None for normal noise with
             standard deviation `value_range[1]`.
         value_range: what the fill is clipped to.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: factors outside [0, 1], a range that is none, another number of fill values than there

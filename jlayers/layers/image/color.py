@@ -41,7 +41,6 @@ def RandomBrightness(
     Args:
         factor: how much at most, to both sides, as a part of the value range; or two numbers (low, high).
         value_range: the lowest and the highest value of a pixel; the result is clipped to it.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [-1, 1], a range that is none, or an input that is not a batch of images.
@@ -79,7 +78,6 @@ def RandomContrast(
         factor: how far the factor may be from 1; or two numbers (lower, upper) for a factor between
             `1 - lower` and `1 + upper`.
         value_range: the lowest and the highest value of a pixel; the result is clipped to it.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
@@ -117,7 +115,6 @@ def RandomColorDegeneration(
     Args:
         factor: 0 leaves an image as it is, 1 makes it grey; two numbers (low, high), or one for (0, number).
         value_range: the lowest and the highest value of a pixel; the result is clipped to it.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
@@ -150,7 +147,6 @@ def RandomGrayscale(factor: float = 0.5, data_format: DataFormat | None = None):
 
     Args:
         factor: the probability, for each image.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [0, 1], or an input that is not a batch of images.
@@ -188,8 +184,6 @@ def RandomSaturation(
     Args:
         factor: the saturation is multiplied by `f / (1 - f)`: 0 makes an image grey, 0.5 leaves it, 1 gives
             full colours; two numbers (low, high), or one for (0, number).
-        value_range: the lowest and the highest value of a pixel.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [0, 1], a range that is none, other channels than 3, or an input that is
@@ -231,7 +225,6 @@ def RandomHue(
         factor: the angle as a part of half a turn, to either side; two numbers (low, high), or one for
             (0, number).
         value_range: the lowest and the highest value of a pixel; the result is clipped to it.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [0, 1], a range that is none, other channels than 3, or an input that is
@@ -274,12 +267,10 @@ def RandomColorJitter(
     Shapes: `(batch, height, width, 3)`, kept.
 
     Args:
-        value_range: the lowest and the highest value of a pixel.
         brightness_factor: see `RandomBrightness`; None to leave it.
         contrast_factor: see `RandomContrast`.
         saturation_factor: see `RandomSaturation`.
         hue_factor: see `RandomHue`.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: no factor at all, or what those layers raise.

@@ -97,7 +97,6 @@ def Resizing(
         fill_mode: "constant" is the only one.
         fill_value: what to pad with.
         antialias: blur before shrinking, so that fine patterns do not alias.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, an unknown interpolation, both ways to keep the aspect ratio at once, or an
@@ -149,7 +148,6 @@ def CenterCrop(height: int, width: int, data_format: DataFormat | None = None):
     Args:
         height: of the result.
         width: of the result.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, or an input that is not a batch of images.

@@ -68,7 +68,6 @@ def MixUp(alpha: float = 0.2, data_format: DataFormat | None = None):
 
     Args:
         alpha: near 0 one of the two images prevails; at 1 all weights are equally likely.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: an alpha that is not positive, or images that are not a batch.
@@ -107,7 +106,6 @@ def CutMix(factor: float | tuple[float, float] = 1.0, data_format: DataFormat | 
     Args:
         factor: between what the alpha of a batch is drawn, (low, high); one number is short for (0, number).
             The part of an image that is kept is drawn from Beta(alpha, alpha).
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [0, 1], or images that are not a batch.

@@ -40,11 +40,8 @@ def RandAugment(
     Shapes: `(batch, height, width, channels)`, kept, of 3 channels or of 1.
 
     Args:
-        value_range: the lowest and the highest value of a pixel.
         num_ops: how many augmentations an image goes through; one may be drawn twice.
         factor: between what the strength of each is drawn, (low, high), or one number for (0, number).
-        interpolation: "bilinear" or "nearest".
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [0, 1], no augmentations, a range that is none, other channels than 1 or

@@ -40,10 +40,6 @@ def AutoContrast(value_range: tuple[float, float] = (0, 255), data_format: DataF
 
     Shapes: `(batch, height, width, channels)`, kept.
 
-    Args:
-        value_range: the lowest and the highest value of a pixel.
-        data_format: "channels_last", which is the default, or "channels_first".
-
     Raises:
         ValueError: a range that is none, or an input that is not a batch of images.
 
@@ -68,9 +64,7 @@ def Equalization(
     Shapes: `(batch, height, width, channels)`, kept.
 
     Args:
-        value_range: the lowest and the highest value of a pixel.
         bins: of the histogram.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a range that is none, no bins, or an input that is not a batch of images.
@@ -105,8 +99,6 @@ def RandomInvert(
     Args:
         factor: between what the probability is drawn for an image, (low, high), or one number for
             (0, number).
-        value_range: the lowest and the highest value of a pixel.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
@@ -143,8 +135,6 @@ def RandomPosterization(
 
     Args:
         factor: between how many bits are kept, (low, high), or one number for (1, number).
-        value_range: the lowest and the highest value of a pixel.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: other numbers of bits than 1 to 8, a range that is none, or an input that is not a batch
@@ -188,7 +178,6 @@ def RandomSharpness(
         factor: 0 blurs, 0.5 leaves an image as it is, 1 sharpens; two numbers (low, high), or one for
             (0, number).
         value_range: the lowest and the highest value of a pixel; the result is clipped to it.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
@@ -226,8 +215,6 @@ def Solarization(
     Args:
         addition_factor: what to add as a part of the value range, (low, high), or one number for (0, number).
         threshold_factor: the threshold likewise; with 0 all is inverted.
-        value_range: the lowest and the highest value of a pixel.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.

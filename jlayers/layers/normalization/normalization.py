@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlayers import constraints, initializers, regularizers
+from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import Masked, expand, keeps_mask, refusal, with_mask
@@ -34,11 +34,9 @@ __all__ = [
 class _Affine:
     """The learned `gamma` and `beta` of a normalisation, along `axes` of the data."""
 
-    def __init__(self, center: bool, scale: bool, beta: Any, gamma: Any, regularized: Sequence[Any]):
+    def __init__(self, center: bool, scale: bool, beta: Any, gamma: Any):
         self.makers = {"gamma": initializers.get(gamma)} if scale else {}
         self.makers |= {"beta": initializers.get(beta)} if center else {}
-        for regularizer in regularized:
-            regularizers.get(regularizer)
 
     def init(self, key: Any, shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
         keys = dict(zip(["gamma", "beta"], jax.random.split(key), strict=True))
@@ -122,17 +120,6 @@ def BatchNormalization(
     Args:
         axis: of the channels.
         momentum: weight of the old running statistics.
-        epsilon: added to the variance.
-        center: whether to add `beta`.
-        scale: whether to multiply by `gamma`.
-        beta_initializer: first values of `beta`.
-        gamma_initializer: first values of `gamma`.
-        moving_mean_initializer: first values of the running mean.
-        moving_variance_initializer: first values of the running variance.
-        beta_regularizer: penalty on `beta`; see `Layer.penalty`.
-        gamma_regularizer: penalty on `gamma`.
-        beta_constraint: what `beta` is held to after each update; see `Layer.constrain`.
-        gamma_constraint: what `gamma` is held to.
         renorm: in training correct the batch's statistics towards running ones, with no gradient through the
             correction (Ioffe, 2017), for small batches. More state: `moving_stddev`, `renorm_mean`,
             `renorm_stddev`.
@@ -152,10 +139,8 @@ def BatchNormalization(
     """
     fraction("momentum", momentum)
     _check_epsilon(epsilon)
-    regularized = (beta_regularizer, gamma_regularizer)
-    constraints.check(beta_constraint, gamma_constraint)
     correction = renorm_of(renorm_clipping, renorm_momentum) if renorm else None
-    affine = _Affine(center, scale, beta_initializer, gamma_initializer, regularized)
+    affine = _Affine(center, scale, beta_initializer, gamma_initializer)
     make_mean = initializers.get(moving_mean_initializer)
     make_variance = initializers.get(moving_variance_initializer)
 
@@ -234,15 +219,6 @@ def LayerNormalization(
 
     Args:
         axis: the axis, or axes, to normalise over.
-        epsilon: added to the variance.
-        center: whether to add `beta`.
-        scale: whether to multiply by `gamma`.
-        beta_initializer: first values of `beta`.
-        gamma_initializer: first values of `gamma`.
-        beta_regularizer: penalty on `beta`; see `Layer.penalty`.
-        gamma_regularizer: penalty on `gamma`.
-        beta_constraint: what `beta` is held to after each update; see `Layer.constrain`.
-        gamma_constraint: what `gamma` is held to.
 
     Raises:
         ValueError: an epsilon of 0 or less, or an axis that the input lacks.
@@ -255,9 +231,7 @@ def LayerNormalization(
     [-1.0, 1.0]
     """
     _check_epsilon(epsilon)
-    regularized = (beta_regularizer, gamma_regularizer)
-    constraints.check(beta_constraint, gamma_constraint)
-    affine = _Affine(center, scale, beta_initializer, gamma_initializer, regularized)
+    affine = _Affine(center, scale, beta_initializer, gamma_initializer)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         need_floating(x)
@@ -298,15 +272,6 @@ def GroupNormalization(
     Args:
         groups: number of groups; -1 for one per channel (instance normalisation).
         axis: of the channels.
-        epsilon: added to the variance.
-        center: whether to add `beta`.
-        scale: whether to multiply by `gamma`.
-        beta_initializer: first values of `beta`.
-        gamma_initializer: first values of `gamma`.
-        beta_regularizer: penalty on `beta`; see `Layer.penalty`.
-        gamma_regularizer: penalty on `gamma`.
-        beta_constraint: what `beta` is held to after each update; see `Layer.constrain`.
-        gamma_constraint: what `gamma` is held to.
 
     Raises:
         ValueError: groups that do not divide the channels, an epsilon of 0 or less, or an unknown axis.
@@ -322,9 +287,7 @@ def GroupNormalization(
     if groups != -1:
         positive("groups", groups)
     _check_epsilon(epsilon)
-    regularized = (beta_regularizer, gamma_regularizer)
-    constraints.check(beta_constraint, gamma_constraint)
-    affine = _Affine(center, scale, beta_initializer, gamma_initializer, regularized)
+    affine = _Affine(center, scale, beta_initializer, gamma_initializer)
 
     def channels_of(x: Any) -> tuple[int, int]:
         need_floating(x)
@@ -375,15 +338,6 @@ def InstanceNormalization(
 
     Args:
         axis: of the channels.
-        epsilon: added to the variance.
-        center: whether to add `beta`.
-        scale: whether to multiply by `gamma`.
-        beta_initializer: first values of `beta`.
-        gamma_initializer: first values of `gamma`.
-        beta_regularizer: penalty on `beta`; see `Layer.penalty`.
-        gamma_regularizer: penalty on `gamma`.
-        beta_constraint: what `beta` is held to after each update; see `Layer.constrain`.
-        gamma_constraint: what `gamma` is held to.
 
     Raises:
         ValueError: an epsilon of 0 or less, or an unknown axis.

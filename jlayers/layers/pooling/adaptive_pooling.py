@@ -1,8 +1,8 @@
-"""Adaptive pooling: as many windows as outputs are wanted, whatever the size of the input.
+"""Adaptive pooling: windows that give an output of a wanted size, whatever the size of the input.
 
 Window `i` of `o` over `n` positions begins at `floor(i * n / o)` and ends before `ceil((i + 1) * n / o)`:
-windows overlap where `o` does not divide `n`. A window over several axes is a box, so one axis is pooled
-after the other.
+windows overlap where `o` does not divide `n`. A window over several axes is a box, so the axes are pooled
+one after the other.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from jax import lax
 
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
-from jlayers.core.shapes import wide_dtype
+from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import (
     DataFormat,
     channels_at_edge,
-    need_floating,
     need_rank,
     per_axis,
     spatial_shape,
@@ -40,7 +39,7 @@ __all__ = [
 
 
 def _windows(size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each window begins, and where it ends (exclusive)."""
+    """Start and end (exclusive) of each window."""
     numbers = np.arange(count)
     return numbers * size // count, -(-(numbers + 1) * size // count)
 
@@ -82,11 +81,9 @@ def _adaptive(
 
     def check(x: Any) -> None:
         need_rank(x, rank + 2, spatial_shape(rank, data_format))
-        if pool is _average:
-            need_floating(x)
         if not all(isinstance(size, int) and size > 0 for size in spatial_sizes(x, data_format)):
             raise refused(
-                ValueError, "expected known sizes of at least 1, of which the windows are computed", x
+                ValueError, "expected known sizes of at least 1, from which the windows are computed", x
             )
 
     def init(key: Any, x: Any) -> dict[str, Any]:
@@ -100,45 +97,23 @@ def _adaptive(
             y = y.astype(wide_dtype(x.dtype))
         for axis, count in enumerate(counts, 1):
             y = pool(y, axis, count)
-        return first(y.astype(x.dtype))
+        return first(y.astype(param_dtype(x) if pool is _average else x.dtype))
 
     return init, apply
 
 
 @layer
-def AdaptiveAveragePooling1D(output_size: int | tuple[int], data_format: DataFormat | None = None):
-    """The mean of as many windows of sequences as are wanted. As in Keras.
-
-    Shapes: `(batch, steps, channels)` to `(batch, output_size, channels)`.
-
-    Args:
-        output_size: length of the output.
-        data_format: "channels_last", which is the default, or "channels_first".
-
-    Raises:
-        ValueError: sizes below 1, an input of unknown size, or an input of another rank.
-        TypeError: whole numbers as input.
-
-    >>> import jlayers as jl, jax.numpy as jnp
-    >>> jl.AdaptiveAveragePooling1D(4).apply({}, {}, jnp.ones((2, 7, 3)))[0].shape
-    (2, 4, 3)
-    """
-    return _adaptive(_average, 1, output_size, data_format)
-
-
-@layer
 def AdaptiveAveragePooling2D(output_size: int | tuple[int, int], data_format: DataFormat | None = None):
-    """The mean of as many windows of images as are wanted. As in Keras.
+    """2D average pooling to a given output size. As in Keras.
 
-    Shapes: `(batch, height, width, channels)` to `(batch, *output_size, channels)`.
+    Shapes: `(batch, height, width, channels)` to `(batch, *output_size, channels)`. Whole numbers become
+    float32.
 
     Args:
         output_size: height and width of the output, or one number for both.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, an input of unknown size, or an input of another rank.
-        TypeError: whole numbers as input.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.AdaptiveAveragePooling2D((3, 2)).apply({}, {}, jnp.ones((2, 7, 5, 3)))[0].shape
@@ -148,18 +123,29 @@ def AdaptiveAveragePooling2D(output_size: int | tuple[int, int], data_format: Da
 
 
 @layer
+def AdaptiveAveragePooling1D(output_size: int | tuple[int], data_format: DataFormat | None = None):
+    """1D average pooling to a given output length. As `AdaptiveAveragePooling2D`, over one axis.
+
+    Shapes: `(batch, steps, channels)` to `(batch, output_size, channels)`.
+
+    Args:
+        output_size: length of the output.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.AdaptiveAveragePooling1D(4).apply({}, {}, jnp.ones((2, 7, 3)))[0].shape
+    (2, 4, 3)
+    """
+    return _adaptive(_average, 1, output_size, data_format)
+
+
+@layer
 def AdaptiveAveragePooling3D(output_size: int | tuple[int, int, int], data_format: DataFormat | None = None):
-    """The mean of as many windows of volumes as are wanted. As in Keras.
+    """3D average pooling to a given output size. As `AdaptiveAveragePooling2D`, over three axes.
 
     Shapes: `(batch, depth, height, width, channels)` to `(batch, *output_size, channels)`.
 
     Args:
         output_size: depth, height and width of the output, or one number for all.
-        data_format: "channels_last", which is the default, or "channels_first".
-
-    Raises:
-        ValueError: sizes below 1, an input of unknown size, or an input of another rank.
-        TypeError: whole numbers as input.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.AdaptiveAveragePooling3D(2).apply({}, {}, jnp.ones((2, 4, 4, 5, 3)))[0].shape
@@ -169,36 +155,14 @@ def AdaptiveAveragePooling3D(output_size: int | tuple[int, int, int], data_forma
 
 
 @layer
-def AdaptiveMaxPooling1D(output_size: int | tuple[int], data_format: DataFormat | None = None):
-    """The greatest of as many windows of sequences as are wanted. As in Keras.
-
-    Shapes: `(batch, steps, channels)` to `(batch, output_size, channels)`.
-    A NaN in a window makes the result NaN; of equal cells the first along an axis gets the gradient.
-
-    Args:
-        output_size: length of the output.
-        data_format: "channels_last", which is the default, or "channels_first".
-
-    Raises:
-        ValueError: sizes below 1, an input of unknown size, or an input of another rank.
-
-    >>> import jlayers as jl, jax.numpy as jnp
-    >>> jl.AdaptiveMaxPooling1D(4).apply({}, {}, jnp.ones((2, 7, 3)))[0].shape
-    (2, 4, 3)
-    """
-    return _adaptive(_maximum, 1, output_size, data_format)
-
-
-@layer
 def AdaptiveMaxPooling2D(output_size: int | tuple[int, int], data_format: DataFormat | None = None):
-    """The greatest of as many windows of images as are wanted. As in Keras.
+    """2D max pooling to a given output size. As in Keras.
 
-    Shapes: `(batch, height, width, channels)` to `(batch, *output_size, channels)`.
-    A NaN in a window makes the result NaN; of equal cells the first along an axis gets the gradient.
+    Shapes: `(batch, height, width, channels)` to `(batch, *output_size, channels)`. The dtype stays. A NaN in
+    a window makes the result NaN. Of equal cells the first along an axis gets the gradient.
 
     Args:
         output_size: height and width of the output, or one number for both.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, an input of unknown size, or an input of another rank.
@@ -211,18 +175,29 @@ def AdaptiveMaxPooling2D(output_size: int | tuple[int, int], data_format: DataFo
 
 
 @layer
+def AdaptiveMaxPooling1D(output_size: int | tuple[int], data_format: DataFormat | None = None):
+    """1D max pooling to a given output length. As `AdaptiveMaxPooling2D`, over one axis.
+
+    Shapes: `(batch, steps, channels)` to `(batch, output_size, channels)`.
+
+    Args:
+        output_size: length of the output.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.AdaptiveMaxPooling1D(4).apply({}, {}, jnp.ones((2, 7, 3)))[0].shape
+    (2, 4, 3)
+    """
+    return _adaptive(_maximum, 1, output_size, data_format)
+
+
+@layer
 def AdaptiveMaxPooling3D(output_size: int | tuple[int, int, int], data_format: DataFormat | None = None):
-    """The greatest of as many windows of volumes as are wanted. As in Keras.
+    """3D max pooling to a given output size. As `AdaptiveMaxPooling2D`, over three axes.
 
     Shapes: `(batch, depth, height, width, channels)` to `(batch, *output_size, channels)`.
-    A NaN in a window makes the result NaN; of equal cells the first along an axis gets the gradient.
 
     Args:
         output_size: depth, height and width of the output, or one number for all.
-        data_format: "channels_last", which is the default, or "channels_first".
-
-    Raises:
-        ValueError: sizes below 1, an input of unknown size, or an input of another rank.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.AdaptiveMaxPooling3D(2).apply({}, {}, jnp.ones((2, 4, 4, 5, 3)))[0].shape

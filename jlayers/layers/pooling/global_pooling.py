@@ -1,4 +1,4 @@
-"""Global pooling: the greatest or the mean over all positions."""
+"""Global pooling: the maximum or the mean over all positions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ import jax.numpy as jnp
 
 from jlayers.core.layer import layer
 from jlayers.core.masks import Masked, expand, refusal
-from jlayers.layers._arguments import DataFormat, choice, need_floating, need_rank, spatial_shape
+from jlayers.core.shapes import param_dtype
+from jlayers.layers._arguments import DataFormat, choice, need_rank, spatial_shape
 
 __all__ = [
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
     "GlobalAveragePooling3D",
+    "GlobalAvgPool1D",
+    "GlobalAvgPool2D",
+    "GlobalAvgPool3D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPool2D",
+    "GlobalMaxPool3D",
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
@@ -31,8 +38,6 @@ def _global_pooling(
 
     def check(x: Any) -> None:
         need_rank(x, rank + 2, spatial_shape(rank, data_format))
-        if reduce is jnp.mean:
-            need_floating(x)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         check(x)
@@ -40,6 +45,7 @@ def _global_pooling(
 
     def apply(params: Any, x: jax.Array, *, mask: Any) -> jax.Array:
         check(x)
+        x = x.astype(param_dtype(x)) if reduce is jnp.mean else x
         if mask is None:
             return reduce(x, axis=axes, keepdims=keepdims)
         if start == 2 or not 1 < mask.ndim <= rank + 1:
@@ -47,7 +53,7 @@ def _global_pooling(
         real = jnp.broadcast_to(expand(mask, x.ndim), x.shape)
         some = jnp.any(real, axis=axes, keepdims=keepdims)
         lowest = {} if reduce is jnp.mean else {"initial": _lowest(x.dtype)}
-        # Without a real position all count, so that nothing is divided by zero, and the result is replaced.
+        # Without a real position all of them count, to avoid a division by zero; the result is replaced by 0.
         counted = real | ~jnp.any(real, axis=axes, keepdims=True)
         return jnp.where(some, reduce(x, axis=axes, keepdims=keepdims, where=counted, **lowest), 0)
 
@@ -58,36 +64,11 @@ def _lowest(dtype: Any) -> Any:
     return -jnp.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min
 
 
-@layer
-def GlobalMaxPooling1D(data_format: DataFormat | None = None, keepdims: bool = False):
-    """The greatest over all steps of a sequence, per channel. As in Keras.
-
-    Shapes: `(batch, steps, channels)` to `(batch, channels)`. Under a mask the real steps alone count, unlike
-    in Keras, which drops the mask; where none is real the result is 0.
-
-    Args:
-        data_format: "channels_last", which is the default, or "channels_first".
-        keepdims: keep the reduced axes, of size 1.
-
-    Raises:
-        ValueError: an input of another rank.
-
-    >>> import jlayers as jl, jax.numpy as jnp
-    >>> jl.GlobalMaxPooling1D().apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
-    (2, 3)
-    """
-    return _global_pooling(jnp.max, 1, data_format, keepdims)
-
-
-@layer
+@layer(aliases=("GlobalMaxPool2D",))
 def GlobalMaxPooling2D(data_format: DataFormat | None = None, keepdims: bool = False):
-    """The greatest over all positions of an image, per channel. As in Keras.
+    """The maximum over all positions of an image, per channel. As in Keras.
 
-    Shapes: `(batch, height, width, channels)` to `(batch, channels)`.
-
-    Args:
-        data_format: "channels_last", which is the default, or "channels_first".
-        keepdims: keep the reduced axes, of size 1.
+    Shapes: `(batch, height, width, channels)` to `(batch, channels)`. The dtype stays.
 
     Raises:
         ValueError: an input of another rank.
@@ -99,18 +80,25 @@ def GlobalMaxPooling2D(data_format: DataFormat | None = None, keepdims: bool = F
     return _global_pooling(jnp.max, 2, data_format, keepdims)
 
 
-@layer
+@layer(aliases=("GlobalMaxPool1D",))
+def GlobalMaxPooling1D(data_format: DataFormat | None = None, keepdims: bool = False):
+    """The maximum over all steps of a sequence, per channel. As `GlobalMaxPooling2D`, over one axis.
+
+    Shapes: `(batch, steps, channels)` to `(batch, channels)`. Under a mask only the real steps count, unlike
+    in Keras, which drops the mask; where none is real the result is 0.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.GlobalMaxPooling1D().apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
+    (2, 3)
+    """
+    return _global_pooling(jnp.max, 1, data_format, keepdims)
+
+
+@layer(aliases=("GlobalMaxPool3D",))
 def GlobalMaxPooling3D(data_format: DataFormat | None = None, keepdims: bool = False):
-    """The greatest over all positions of a volume, per channel. As in Keras.
+    """The maximum over all positions of a volume, per channel. As `GlobalMaxPooling2D`, over three axes.
 
     Shapes: `(batch, depth, height, width, channels)` to `(batch, channels)`.
-
-    Args:
-        data_format: "channels_last", which is the default, or "channels_first".
-        keepdims: keep the reduced axes, of size 1.
-
-    Raises:
-        ValueError: an input of another rank.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.GlobalMaxPooling3D().apply({}, {}, jnp.ones((2, 4, 4, 4, 3)))[0].shape
@@ -119,41 +107,14 @@ def GlobalMaxPooling3D(data_format: DataFormat | None = None, keepdims: bool = F
     return _global_pooling(jnp.max, 3, data_format, keepdims)
 
 
-@layer
-def GlobalAveragePooling1D(data_format: DataFormat | None = None, keepdims: bool = False):
-    """The mean over all steps of a sequence, per channel. As in Keras.
-
-    Shapes: `(batch, steps, channels)` to `(batch, channels)`. Under a mask the real steps alone count; where
-    none is real the result is 0, in Keras NaN.
-
-    Args:
-        data_format: "channels_last", which is the default, or "channels_first".
-        keepdims: keep the reduced axes, of size 1.
-
-    Raises:
-        ValueError: an input of another rank.
-        TypeError: whole numbers as input.
-
-    >>> import jlayers as jl, jax.numpy as jnp
-    >>> jl.GlobalAveragePooling1D().apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
-    (2, 3)
-    """
-    return _global_pooling(jnp.mean, 1, data_format, keepdims)
-
-
-@layer
+@layer(aliases=("GlobalAvgPool2D",))
 def GlobalAveragePooling2D(data_format: DataFormat | None = None, keepdims: bool = False):
     """The mean over all positions of an image, per channel. As in Keras.
 
-    Shapes: `(batch, height, width, channels)` to `(batch, channels)`.
-
-    Args:
-        data_format: "channels_last", which is the default, or "channels_first".
-        keepdims: keep the reduced axes, of size 1.
+    Shapes: `(batch, height, width, channels)` to `(batch, channels)`. Whole numbers become float32.
 
     Raises:
         ValueError: an input of another rank.
-        TypeError: whole numbers as input.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.GlobalAveragePooling2D().apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
@@ -162,22 +123,37 @@ def GlobalAveragePooling2D(data_format: DataFormat | None = None, keepdims: bool
     return _global_pooling(jnp.mean, 2, data_format, keepdims)
 
 
-@layer
+@layer(aliases=("GlobalAvgPool1D",))
+def GlobalAveragePooling1D(data_format: DataFormat | None = None, keepdims: bool = False):
+    """The mean over all steps of a sequence, per channel. As `GlobalAveragePooling2D`, over one axis.
+
+    Shapes: `(batch, steps, channels)` to `(batch, channels)`. Under a mask only the real steps count; where
+    none is real the result is 0, in Keras NaN.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.GlobalAveragePooling1D().apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
+    (2, 3)
+    """
+    return _global_pooling(jnp.mean, 1, data_format, keepdims)
+
+
+@layer(aliases=("GlobalAvgPool3D",))
 def GlobalAveragePooling3D(data_format: DataFormat | None = None, keepdims: bool = False):
-    """The mean over all positions of a volume, per channel. As in Keras.
+    """The mean over all positions of a volume, per channel. As `GlobalAveragePooling2D`, over three axes.
 
     Shapes: `(batch, depth, height, width, channels)` to `(batch, channels)`.
-
-    Args:
-        data_format: "channels_last", which is the default, or "channels_first".
-        keepdims: keep the reduced axes, of size 1.
-
-    Raises:
-        ValueError: an input of another rank.
-        TypeError: whole numbers as input.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.GlobalAveragePooling3D().apply({}, {}, jnp.ones((2, 4, 4, 4, 3)))[0].shape
     (2, 3)
     """
     return _global_pooling(jnp.mean, 3, data_format, keepdims)
+
+
+# Keras's second names.
+GlobalAvgPool1D = GlobalAveragePooling1D
+GlobalAvgPool2D = GlobalAveragePooling2D
+GlobalAvgPool3D = GlobalAveragePooling3D
+GlobalMaxPool1D = GlobalMaxPooling1D
+GlobalMaxPool2D = GlobalMaxPooling2D
+GlobalMaxPool3D = GlobalMaxPooling3D

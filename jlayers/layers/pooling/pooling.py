@@ -1,4 +1,4 @@
-"""Pooling: the greatest or the mean of windows."""
+"""Max and average pooling over windows."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Literal
 import jax
 
 from jlayers.core.layer import layer
+from jlayers.core.shapes import param_dtype
 from jlayers.layers._arguments import (
     DataFormat,
     channels_at_edge,
     choice,
-    need_floating,
     need_rank,
     per_axis,
     spatial_shape,
@@ -24,6 +24,12 @@ __all__ = [
     "AveragePooling1D",
     "AveragePooling2D",
     "AveragePooling3D",
+    "AvgPool1D",
+    "AvgPool2D",
+    "AvgPool3D",
+    "MaxPool1D",
+    "MaxPool2D",
+    "MaxPool3D",
     "MaxPooling1D",
     "MaxPooling2D",
     "MaxPooling3D",
@@ -45,8 +51,6 @@ def _pooling(
 
     def check(x: Any) -> None:
         need_rank(x, rank + 2, spatial_shape(rank, data_format))
-        if pool is avg_pool:
-            need_floating(x)
         need_room(x, data_format, window, padding)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
@@ -55,57 +59,28 @@ def _pooling(
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
         check(x)
+        x = x.astype(param_dtype(x)) if pool is avg_pool else x
         return first(pool(last(x), window, steps, padding))
 
     return init, apply
 
 
-@layer
-def MaxPooling1D(
-    pool_size: int | tuple[int] = 2,
-    strides: int | tuple[int] | None = None,
-    padding: Literal["valid", "same"] = "valid",
-    data_format: DataFormat | None = None,
-):
-    """The greatest of windows of a sequence. As in Keras.
-
-    Shapes: `(batch, steps, channels)` to `(batch, new_steps, channels)`.
-    A NaN in a window makes the result NaN; of equal cells the first gets the gradient.
-
-    Args:
-        pool_size: length of the window.
-        strides: steps between windows; None for the window's size.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
-        data_format: "channels_last", which is the default, or "channels_first".
-
-    Raises:
-        ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another
-            rank.
-
-    >>> import jlayers as jl, jax.numpy as jnp
-    >>> jl.MaxPooling1D(2).apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
-    (2, 5, 3)
-    """
-    return _pooling(max_pool, 1, pool_size, strides, padding, data_format)
-
-
-@layer
+@layer(aliases=("MaxPool2D",))
 def MaxPooling2D(
     pool_size: int | tuple[int, int] = (2, 2),
     strides: int | tuple[int, int] | None = None,
     padding: Literal["valid", "same"] = "valid",
     data_format: DataFormat | None = None,
 ):
-    """The greatest of windows of images. As in Keras.
+    """2D max pooling over images. As in Keras.
 
-    Shapes: `(batch, height, width, channels)` to `(batch, new_height, new_width, channels)`.
-    A NaN in a window makes the result NaN; of equal cells the first gets the gradient.
+    Shapes: `(batch, height, width, channels)` to `(batch, new_height, new_width, channels)`. The dtype stays.
+    A NaN in a window makes the result NaN. Of equal cells the first gets the gradient.
 
     Args:
         pool_size: height and width of the window, or one number for both.
-        strides: steps between windows; None for the window's size.
+        strides: distance between windows; None for the window's size.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another
@@ -115,123 +90,115 @@ def MaxPooling2D(
     >>> jl.MaxPooling2D(2).apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 4, 4, 3)
     """
-    return _pooling(max_pool, 2, pool_size, strides, padding, data_format)
+    return _pooling(max_pool, 2, **locals())
 
 
-@layer
+@layer(aliases=("MaxPool1D",))
+def MaxPooling1D(
+    pool_size: int | tuple[int] = 2,
+    strides: int | tuple[int] | None = None,
+    padding: Literal["valid", "same"] = "valid",
+    data_format: DataFormat | None = None,
+):
+    """1D max pooling over a sequence. As `MaxPooling2D`, over one axis.
+
+    Shapes: `(batch, steps, channels)` to `(batch, new_steps, channels)`.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.MaxPooling1D(2).apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
+    (2, 5, 3)
+    """
+    return _pooling(max_pool, 1, **locals())
+
+
+@layer(aliases=("MaxPool3D",))
 def MaxPooling3D(
     pool_size: int | tuple[int, int, int] = (2, 2, 2),
     strides: int | tuple[int, int, int] | None = None,
     padding: Literal["valid", "same"] = "valid",
     data_format: DataFormat | None = None,
 ):
-    """The greatest of windows of volumes. As in Keras.
+    """3D max pooling over volumes. As `MaxPooling2D`, over three axes.
 
-    Shapes: `(batch, depth, height, width, channels)` to the same with new sizes.
-    A NaN in a window makes the result NaN; of equal cells the first gets the gradient.
-
-    Args:
-        pool_size: depth, height and width of the window, or one number for all.
-        strides: steps between windows; None for the window's size.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
-        data_format: "channels_last", which is the default, or "channels_first".
-
-    Raises:
-        ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another
-            rank.
+    Shapes: `(batch, depth, height, width, channels)` to `(batch, new_depth, new_height, new_width,
+    channels)`.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.MaxPooling3D(2).apply({}, {}, jnp.ones((2, 4, 4, 4, 3)))[0].shape
     (2, 2, 2, 2, 3)
     """
-    return _pooling(max_pool, 3, pool_size, strides, padding, data_format)
+    return _pooling(max_pool, 3, **locals())
 
 
-@layer
-def AveragePooling1D(
-    pool_size: int | tuple[int],
-    strides: int | tuple[int] | None = None,
-    padding: Literal["valid", "same"] = "valid",
-    data_format: DataFormat | None = None,
-):
-    """The mean of windows of a sequence. As in Keras.
-
-    Shapes: `(batch, steps, channels)` to `(batch, new_steps, channels)`.
-    Cells that padding adds do not count.
-
-    Args:
-        pool_size: length of the window.
-        strides: steps between windows; None for the window's size.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
-        data_format: "channels_last", which is the default, or "channels_first".
-
-    Raises:
-        ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another
-            rank.
-        TypeError: whole numbers as input.
-
-    >>> import jlayers as jl, jax.numpy as jnp
-    >>> jl.AveragePooling1D(2).apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
-    (2, 5, 3)
-    """
-    return _pooling(avg_pool, 1, pool_size, strides, padding, data_format)
-
-
-@layer
+@layer(aliases=("AvgPool2D",))
 def AveragePooling2D(
     pool_size: int | tuple[int, int],
     strides: int | tuple[int, int] | None = None,
     padding: Literal["valid", "same"] = "valid",
     data_format: DataFormat | None = None,
 ):
-    """The mean of windows of images. As in Keras.
+    """2D average pooling over images. As in Keras.
 
-    Shapes: `(batch, height, width, channels)` to `(batch, new_height, new_width, channels)`.
-    Cells that padding adds do not count.
+    Shapes: `(batch, height, width, channels)` to `(batch, new_height, new_width, channels)`. Cells that
+    padding adds do not count. Whole numbers, such as uint8 pixels, become float32.
 
     Args:
         pool_size: height and width of the window, or one number for both.
-        strides: steps between windows; None for the window's size.
+        strides: distance between windows; None for the window's size.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another
             rank.
-        TypeError: whole numbers as input.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.AveragePooling2D(2).apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 4, 4, 3)
     """
-    return _pooling(avg_pool, 2, pool_size, strides, padding, data_format)
+    return _pooling(avg_pool, 2, **locals())
 
 
-@layer
+@layer(aliases=("AvgPool1D",))
+def AveragePooling1D(
+    pool_size: int | tuple[int],
+    strides: int | tuple[int] | None = None,
+    padding: Literal["valid", "same"] = "valid",
+    data_format: DataFormat | None = None,
+):
+    """1D average pooling over a sequence. As `AveragePooling2D`, over one axis.
+
+    Shapes: `(batch, steps, channels)` to `(batch, new_steps, channels)`.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> jl.AveragePooling1D(2).apply({}, {}, jnp.ones((2, 10, 3)))[0].shape
+    (2, 5, 3)
+    """
+    return _pooling(avg_pool, 1, **locals())
+
+
+@layer(aliases=("AvgPool3D",))
 def AveragePooling3D(
     pool_size: int | tuple[int, int, int],
     strides: int | tuple[int, int, int] | None = None,
     padding: Literal["valid", "same"] = "valid",
     data_format: DataFormat | None = None,
 ):
-    """The mean of windows of volumes. As in Keras.
+    """3D average pooling over volumes. As `AveragePooling2D`, over three axes.
 
-    Shapes: `(batch, depth, height, width, channels)` to the same with new sizes.
-    Cells that padding adds do not count.
-
-    Args:
-        pool_size: depth, height and width of the window, or one number for all.
-        strides: steps between windows; None for the window's size.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
-        data_format: "channels_last", which is the default, or "channels_first".
-
-    Raises:
-        ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another
-            rank.
-        TypeError: whole numbers as input.
+    Shapes: `(batch, depth, height, width, channels)` to `(batch, new_depth, new_height, new_width,
+    channels)`.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.AveragePooling3D(2).apply({}, {}, jnp.ones((2, 4, 4, 4, 3)))[0].shape
     (2, 2, 2, 2, 3)
     """
-    return _pooling(avg_pool, 3, pool_size, strides, padding, data_format)
+    return _pooling(avg_pool, 3, **locals())
+
+
+# Keras's second names.
+AvgPool1D = AveragePooling1D
+AvgPool2D = AveragePooling2D
+AvgPool3D = AveragePooling3D
+MaxPool1D = MaxPooling1D
+MaxPool2D = MaxPooling2D
+MaxPool3D = MaxPooling3D

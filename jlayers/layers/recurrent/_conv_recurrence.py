@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jlayers import initializers, regularizers
+from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import Wiring, need_key
 from jlayers.core.pair import Pair
@@ -20,16 +20,20 @@ from jlayers.layers._arguments import (
     need_features,
     need_floating,
     need_rank,
-    per_axis,
     positive,
     reshaped_to,
     spatial_shape,
 )
-from jlayers.layers.convolution.convolution import dimension_numbers, need_room
+from jlayers.layers.convolution.convolution import (
+    checked_window,
+    dimension_numbers,
+    need_room,
+    window_extent,
+)
 from jlayers.layers.recurrent._recurrence import (
+    activation_function,
     dropout_mask,
     forgetting_bias,
-    function,
     masked_steps,
     step_mask,
 )
@@ -43,9 +47,9 @@ GATES = 4
 
 def conv_lstm(
     rank: int,
+    *,
     filters: int,
     kernel_size: int | Sequence[int],
-    *,
     strides: int | Sequence[int],
     padding: str,
     data_format: str | None,
@@ -53,44 +57,35 @@ def conv_lstm(
     activation: Any,
     recurrent_activation: Any,
     use_bias: bool,
+    kernel_initializer: Any,
+    recurrent_initializer: Any,
+    bias_initializer: Any,
     unit_forget_bias: bool,
-    initial_values: tuple[Any, Any, Any],
-    penalties: tuple[Any, Any, Any],
-    rates: tuple[float, float],
-    sequences: bool,
+    dropout: float,
+    recurrent_dropout: float,
+    return_sequences: bool,
     return_state: bool,
-    backwards: bool,
+    go_backwards: bool,
     stateful: bool,
+    **_: Any,
 ) -> Pair | Wiring:
-    """The pair of `ConvLSTM1D`, `2D` or `3D`, whose arguments these are.
+    """The pair of `ConvLSTM1D`, `ConvLSTM2D` or `ConvLSTM3D`, by their arguments.
 
-    The convolution of the inputs does not wait for the state: it is one over all time steps. That of the
-    state keeps its size: no strides, padding "same", no dilation, as in Keras.
+    The convolution of the inputs does not depend on the state, so one convolution takes all time steps. The
+    convolution of the state keeps its size: no strides, padding "same", no dilation, as in Keras.
     """
     positive("filters", filters)
-    window = per_axis("kernel_size", kernel_size, rank)
-    steps = per_axis("strides", strides, rank)
-    dilation = per_axis("dilation_rate", dilation_rate, rank)
     choice("padding", padding, ("valid", "same"))
-    choice("data_format", data_format or "channels_last", ("channels_last", "channels_first"))
-    if max(steps) > 1 and max(dilation) > 1:
-        raise refused(
-            ValueError,
-            "expected strides or dilation_rate to be 1",
-            strides=strides,
-            dilation_rate=dilation_rate,
-        )
-    for argument, rate in zip(("dropout", "recurrent_dropout"), rates, strict=True):
-        fraction(argument, rate)
-    for regularizer in penalties:
-        regularizers.get(regularizer)
+    window, steps, dilation = checked_window(rank, kernel_size, strides, dilation_rate, data_format)
+    rates = fraction("dropout", dropout), fraction("recurrent_dropout", recurrent_dropout)
+    initial_values = kernel_initializer, recurrent_initializer, bias_initializer
     make_kernel, make_recurrent, make_bias = map(initializers.get, initial_values)
     if unit_forget_bias:
         make_bias = forgetting_bias(make_bias)
-    activate, activate_gate = function(activation), function(recurrent_activation)
+    activate, activate_gate = activation_function(activation), activation_function(recurrent_activation)
     channel_axis = 1 if data_format == "channels_first" else -1
     layout = dimension_numbers(rank, data_format)
-    extent = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
+    extent = window_extent(window, dilation)
 
     def convolve(x: Any, kernel: Any, masks: Any, **options: Any) -> Any:
         """The convolution, in which each gate may see `x` under its own mask."""
@@ -153,7 +148,7 @@ def conv_lstm(
             )
 
         start = _start(tuple(shape), initial, x.dtype)
-        order = {"sequences": sequences, "backwards": backwards}
+        order = {"sequences": return_sequences, "backwards": go_backwards}
         output, last = scan_time(step, start, z, unroll=False, mask=real, **order)
         output = masked_steps(output, real, **order)
         return (output, *last) if return_state or stateful else output

@@ -1,4 +1,4 @@
-"""What recurrent layers and their cells share: weights, checks, dropout masks and the walk through time."""
+"""The common part of recurrent layers and their cells: weights, checks, dropout masks, the loop over time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers import activations, initializers, regularizers
+from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import Wiring, need_key
 from jlayers.core.masks import Masked, refusal
@@ -24,11 +24,11 @@ from jlayers.ops.recurrent_cpu import Cell, Weights, over_steps
 
 __all__ = [
     "Recurrence",
+    "activation_function",
     "drop",
     "dropout_mask",
     "forgetting_bias",
-    "function",
-    "joint",
+    "joint_kernel",
     "masked_steps",
     "need_steps",
     "one_step",
@@ -37,13 +37,13 @@ __all__ = [
 ]
 
 
-def function(activation: Any) -> Callable[..., Any]:
+def activation_function(activation: Any) -> Callable[..., Any]:
     """The activation by name or object; None is the identity."""
     return activations.get(activation) or (lambda x: x)
 
 
 def forgetting_bias(initializer: Any) -> Callable[..., Any]:
-    """The initialiser of an LSTM's bias whose forget gate, the second quarter, starts at 1."""
+    """The initializer of an LSTM's bias whose forget gate, the second quarter, starts at 1."""
     values = initializers.get(initializer)
 
     def draw(key: Any, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -53,8 +53,8 @@ def forgetting_bias(initializer: Any) -> Callable[..., Any]:
     return draw
 
 
-def joint(params: Any, masks: Any) -> tuple[Any, Any]:
-    """Kernel and masks for the input beside the state: one product per step, whose gradient is one, too."""
+def joint_kernel(params: Any, masks: Any) -> tuple[Any, Any]:
+    """Kernel and masks for the input beside the state: one product per step, and one in its gradient."""
     kernel = jnp.concatenate([params["kernel"], params["recurrent_kernel"]])
     return kernel, None if masks is None else jnp.concatenate(masks, axis=2)
 
@@ -68,8 +68,7 @@ class Recurrence:
         cell: `cell(params, masks) -> step`, `step(state, x_t) -> state`, whose first part is the output;
             `masks` is None or the dropout masks of the gates for the input and for the state.
         bias_shape: None for no bias.
-        initial_values: initialisers of kernel, recurrent kernel and bias.
-        penalties: regularisers of the same; looked up here to refuse a wrong name early.
+        initial_values: initializers of kernel, recurrent kernel and bias.
         rates: of dropout on the input and on the state.
         gates: how many blocks of `units` columns the kernels have.
         states: names of the parts of the state.
@@ -80,7 +79,6 @@ class Recurrence:
     cell: Callable[..., Any]
     bias_shape: tuple[int, ...] | None
     initial_values: tuple[Any, Any, Any]
-    penalties: tuple[Any, Any, Any]
     rates: tuple[float, float]
     gates: int = 1
     states: tuple[str, ...] = ("h",)
@@ -90,9 +88,8 @@ class Recurrence:
         positive("units", self.units)
         for argument, rate in zip(("dropout", "recurrent_dropout"), self.rates, strict=True):
             fraction(argument, rate)
-        for initializer, regularizer in zip(self.initial_values, self.penalties, strict=True):
+        for initializer in self.initial_values:
             initializers.get(initializer)
-            regularizers.get(regularizer)
 
     def init(self, key: Any, x: Any) -> dict[str, Any]:
         kernel, recurrent, bias = map(initializers.get, self.initial_values)
@@ -156,24 +153,15 @@ def one_step(recurrence: Recurrence) -> Pair:
 def over_time(
     recurrence: Recurrence,
     *,
+    return_sequences: bool,
     return_state: bool,
-    sequences: bool,
-    backwards: bool,
+    go_backwards: bool,
+    stateful: bool,
     unroll: bool,
-    zeros: bool = False,
-    stateful: bool = False,
+    zero_output_for_mask: bool,
+    **_: Any,
 ) -> Pair | Wiring:
-    """The pair of a layer that runs over sequences.
-
-    Args:
-        recurrence: what it does at each step.
-        return_state: the output is followed by the last state.
-        sequences: outputs of all steps.
-        backwards: begin at the last step.
-        unroll: no loop in the compiled program.
-        zeros: outputs of all steps are 0 where a mask says padding.
-        stateful: begin where the last call ended.
-    """
+    """The pair of a layer that runs over sequences, by the arguments of `LSTM`."""
 
     def check(x: Any, initial: tuple[Any, ...]) -> None:
         recurrence.check(x, 3, "(batch, time, features)", initial)
@@ -194,13 +182,18 @@ def over_time(
         check(x, initial)
         real = step_mask(x, mask)
         params, masks, start, x = recurrence.begin(params, x, initial, key, train)
-        options = {"sequences": sequences, "backwards": backwards}
+        options = {"sequences": return_sequences, "backwards": go_backwards}
 
         def plain(weights: Weights, x: Any, start: Any, mask: Any) -> Any:
             step = recurrence.cell(weights._asdict(), masks)
-            return scan_time(step, start, x, unroll=unroll, mask=mask, zeros=zeros, **options)
+            return scan_time(step, start, x, unroll=unroll, mask=mask, zeros=zero_output_for_mask, **options)
 
-        if recurrence.fast and masks is None and not unroll and not (zeros and real is not None):
+        if (
+            recurrence.fast
+            and masks is None
+            and not unroll
+            and not (zero_output_for_mask and real is not None)
+        ):
             output, last = over_steps(recurrence.fast, plain, Weights(**params), x, start, real, **options)
         else:
             output, last = plain(Weights(**params), x, start, real)

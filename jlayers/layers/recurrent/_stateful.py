@@ -32,7 +32,6 @@ def carried(
     Args:
         wire: from the children to the pair of the layer that gives its last states, too, and begins with
             the states that follow its input.
-        return_state: give the last states, too.
         names: of the states under `carry`; None to number them.
         children: the layers inside.
     """

@@ -1,4 +1,4 @@
-"""Cells: one step of each recurrent layer, as a layer; `RNN` carries its state over time."""
+"""Cells: one step of each recurrent layer, as a layer. `RNN` carries the state of a cell over time."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jlayers import activations, constraints
+from jlayers import activations
 from jlayers.core.layer import layer
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
-from jlayers.layers.recurrent._recurrence import Recurrence, forgetting_bias, function, joint, one_step
+from jlayers.layers.recurrent._recurrence import (
+    Recurrence,
+    activation_function,
+    forgetting_bias,
+    joint_kernel,
+    one_step,
+)
 from jlayers.ops import recurrent_cpu
 from jlayers.ops.recurrent import add_bias, gate_product, gru_step, lstm_step
 
 __all__ = ["GRUCell", "LSTMCell", "SimpleRNNCell"]
 
 
-def simple_rnn(units: int, *, activation: Any, use_bias: bool, **weights: Any) -> Recurrence:
-    """`h = activation(x @ kernel + bias + h @ recurrent_kernel)`; `weights` are fields of `Recurrence`."""
-    activate = function(activation)
+def simple_rnn(*, units: int, activation: Any, use_bias: bool, **arguments: Any) -> Recurrence:
+    """`h = activation(x @ kernel + bias + h @ recurrent_kernel)`, by the arguments of `SimpleRNNCell`."""
+    activate = activation_function(activation)
 
     def cell(params: Any, masks: Any) -> Any:
-        kernel, mask = joint(params, masks)
+        kernel, mask = joint_kernel(params, masks)
 
         def step(state: Any, x_t: Any) -> Any:
             z = gate_product(jnp.concatenate([x_t, *state], axis=1), kernel, mask)
@@ -33,27 +39,29 @@ def simple_rnn(units: int, *, activation: Any, use_bias: bool, **weights: Any) -
         units,
         cell,
         (units,) if use_bias else None,
-        fast=recurrent_cpu.RNN if usual(activation) else None,
-        **weights,
+        fast=recurrent_cpu.RNN if has_default_activations(activation) else None,
+        **_weights(**arguments),
     )
 
 
 def lstm(
-    units: int,
     *,
+    units: int,
     activation: Any,
     recurrent_activation: Any,
     use_bias: bool,
     unit_forget_bias: bool,
-    initial_values: tuple[Any, Any, Any],
-    **weights: Any,
+    **arguments: Any,
 ) -> Recurrence:
-    """The gates i, f, c, o side by side; see `lstm_step`."""
-    activate, activate_gate = function(activation), function(recurrent_activation)
-    *kernels, bias_values = initial_values
+    """The gates i, f, c, o side by side, by the arguments of `LSTMCell`; see `lstm_step`."""
+    activate, activate_gate = activation_function(activation), activation_function(recurrent_activation)
+    weights = _weights(**arguments)
+    *kernels, bias_values = weights["initial_values"]
+    if unit_forget_bias:
+        weights["initial_values"] = (*kernels, forgetting_bias(bias_values))
 
     def cell(params: Any, masks: Any) -> Any:
-        kernel, mask = joint(params, masks)
+        kernel, mask = joint_kernel(params, masks)
 
         def step(state: Any, x_t: Any) -> Any:
             h, c = state
@@ -66,25 +74,24 @@ def lstm(
         units,
         cell,
         (4 * units,) if use_bias else None,
-        initial_values=(*kernels, forgetting_bias(bias_values) if unit_forget_bias else bias_values),
         gates=4,
         states=("h", "c"),
-        fast=recurrent_cpu.LSTM if usual(activation, recurrent_activation) else None,
+        fast=recurrent_cpu.LSTM if has_default_activations(activation, recurrent_activation) else None,
         **weights,
     )
 
 
 def gru(
-    units: int,
     *,
+    units: int,
     activation: Any,
     recurrent_activation: Any,
     use_bias: bool,
     reset_after: bool,
-    **weights: Any,
+    **arguments: Any,
 ) -> Recurrence:
-    """The gates z, r, h side by side; see `gru_step`."""
-    activate, activate_gate = function(activation), function(recurrent_activation)
+    """The gates z, r, h side by side, by the arguments of `GRUCell`; see `gru_step`."""
+    activate, activate_gate = activation_function(activation), activation_function(recurrent_activation)
 
     def cell(params: Any, masks: Any) -> Any:
         masks_x, masks_h = masks or (None, None)
@@ -113,13 +120,29 @@ def gru(
         cell,
         bias_shape if use_bias else None,
         gates=3,
-        fast=fast if usual(activation, recurrent_activation) else None,
-        **weights,
+        fast=fast if has_default_activations(activation, recurrent_activation) else None,
+        **_weights(**arguments),
     )
 
 
-def usual(activation: Any, recurrent_activation: Any = "sigmoid") -> bool:
-    """Whether the activations are Keras's defaults, which the fast cells have built in."""
+def _weights(
+    *,
+    kernel_initializer: Any,
+    recurrent_initializer: Any,
+    bias_initializer: Any,
+    dropout: float,
+    recurrent_dropout: float,
+    **_: Any,
+) -> dict[str, Any]:
+    """The fields of `Recurrence` that all kinds of cells fill alike."""
+    return {
+        "initial_values": (kernel_initializer, recurrent_initializer, bias_initializer),
+        "rates": (dropout, recurrent_dropout),
+    }
+
+
+def has_default_activations(activation: Any, recurrent_activation: Any = "sigmoid") -> bool:
+    """Whether the activations are the defaults, which the fast cells have built in."""
     received = activations.get(activation), activations.get(recurrent_activation)
     return received == (activations.tanh, activations.sigmoid)
 
@@ -141,31 +164,18 @@ def SimpleRNNCell(
     dropout: float = 0.0,
     recurrent_dropout: float = 0.0,
 ):
-    """One step of `SimpleRNN`, as in Keras: `h = activation(x @ kernel + bias + h @ recurrent_kernel)`.
+    """One step of `SimpleRNN`. As in Keras.
 
-    Takes `x`, `(batch, features)`, float, and the state `h`, `(batch, units)`; without it, zeros. Gives
-    `(output, h)`, where the output is the new state.
+    Inputs: `x` `(batch, features)`, float, and the state `h` `(batch, units)`, zeros if it is left out. The
+    result is `(output, h)`, in which the output is the new state. Parameters are those of `SimpleRNN`.
 
     Args:
-        units: width of the output.
-        activation: of the output; None for none.
-        use_bias: add a bias.
-        kernel_initializer: for `kernel`, `(features, units)`.
-        recurrent_initializer: for `recurrent_kernel`, `(units, units)`.
-        bias_initializer: for `bias`, `(units,)`.
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
-        dropout: share of the input features dropped in training, by the key: inside an `RNN` the same ones at
-            every step; from 0 to 1.
-        recurrent_dropout: share of the state dropped likewise where it feeds back; from 0 to 1.
+        units: size of the output.
+        dropout: fraction of the input dropped in training; inside an `RNN` the same features at every step.
 
     Raises:
-        ValueError: an input of another rank, a rate outside [0, 1], `units` below 1, a state that does
-            not fit.
+        ValueError: an input of another rank, a rate outside [0, 1], `units` below 1, or a state that does not
+            fit.
         TypeError: whole numbers as input.
         MissingKeyError: dropout in training without a key.
 
@@ -176,16 +186,7 @@ def SimpleRNNCell(
     >>> (y, h), state = cell.apply(params, state, x)
     >>> (y, h), state = cell.apply(params, state, x, h)  # the next step
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
-    recurrence = simple_rnn(
-        units,
-        activation=activation,
-        use_bias=use_bias,
-        initial_values=(kernel_initializer, recurrent_initializer, bias_initializer),
-        penalties=(kernel_regularizer, recurrent_regularizer, bias_regularizer),
-        rates=(dropout, recurrent_dropout),
-    )
-    return one_step(recurrence)
+    return one_step(simple_rnn(**locals()))
 
 
 @layer
@@ -207,35 +208,22 @@ def LSTMCell(
     dropout: float = 0.0,
     recurrent_dropout: float = 0.0,
 ):
-    """One step of `LSTM` (Hochreiter and Schmidhuber, 1997), as in Keras.
+    """One step of `LSTM`. As in Keras.
 
-    Takes `x`, `(batch, features)`, float, and the state `h` and `c`, `(batch, units)` each; without it,
-    zeros. Gives `(output, h, c)`, where the output is the new `h`. The weights hold the gates i, f, c, o
-    side by side.
+    Inputs: `x` `(batch, features)`, float, and the state `h` and `c`, `(batch, units)` each, zeros if they
+    are left out. The result is `(output, h, c)`, in which the output is the new `h`. Parameters are those of
+    `LSTM`.
 
     Args:
-        units: width of the output and of the memory cell.
-        activation: of the candidate and of the cell; None for none.
-        recurrent_activation: of the gates; None for none.
-        use_bias: add a bias.
-        kernel_initializer: for `kernel`, `(features, 4 * units)`.
-        recurrent_initializer: for `recurrent_kernel`, `(units, 4 * units)`, drawn as one matrix.
-        bias_initializer: for `bias`, `(4 * units,)`.
-        unit_forget_bias: the forget gate's bias starts at 1 (Jozefowicz et al., 2015).
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
-        dropout: share of the input features dropped in training, by the key: inside an `RNN` the same ones at
-            every step; from 0 to 1.
-        recurrent_dropout: share of the state dropped likewise where it feeds back, from 0 to 1. Above 0,
-            each gate has masks of its own, for the input, too.
+        units: size of the output and of the memory cell.
+        activation: applied to the candidate and to the memory cell; None for none.
+        dropout: fraction of the input dropped in training; inside an `RNN` the same features at every step.
+        recurrent_dropout: fraction of the state dropped in training where it feeds back; from 0 to 1. Above
+            0, each gate has its own masks, also for the input.
 
     Raises:
-        ValueError: an input of another rank, a rate outside [0, 1], `units` below 1, a state that does
-            not fit.
+        ValueError: an input of another rank, a rate outside [0, 1], `units` below 1, or a state that does not
+            fit.
         TypeError: whole numbers as input.
         MissingKeyError: dropout in training without a key.
 
@@ -247,18 +235,7 @@ def LSTMCell(
     >>> y.shape, h.shape, c.shape
     ((2, 16), (2, 16), (2, 16))
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
-    recurrence = lstm(
-        units,
-        activation=activation,
-        recurrent_activation=recurrent_activation,
-        use_bias=use_bias,
-        unit_forget_bias=unit_forget_bias,
-        initial_values=(kernel_initializer, recurrent_initializer, bias_initializer),
-        penalties=(kernel_regularizer, recurrent_regularizer, bias_regularizer),
-        rates=(dropout, recurrent_dropout),
-    )
-    return one_step(recurrence)
+    return one_step(lstm(**locals()))
 
 
 @layer
@@ -280,35 +257,22 @@ def GRUCell(
     recurrent_dropout: float = 0.0,
     reset_after: bool = True,
 ):
-    """One step of `GRU` (Cho et al., 2014), as in Keras: `h = z * h + (1 - z) * candidate`.
+    """One step of `GRU`. As in Keras.
 
-    Takes `x`, `(batch, features)`, float, and the state `h`, `(batch, units)`; without it, zeros. Gives
-    `(output, h)`, where the output is the new state. The weights hold the gates z, r, h side by side.
+    Inputs: `x` `(batch, features)`, float, and the state `h` `(batch, units)`, zeros if it is left out. The
+    result is `(output, h)`, in which the output is the new state. Parameters are those of `GRU`.
 
     Args:
-        units: width of the output.
-        activation: of the candidate; None for none.
-        recurrent_activation: of the gates; None for none.
-        use_bias: add a bias.
-        kernel_initializer: for `kernel`, `(features, 3 * units)`.
-        recurrent_initializer: for `recurrent_kernel`, `(units, 3 * units)`, drawn as one matrix.
-        bias_initializer: for `bias`, `(2, 3 * units)`: of the input's and of the recurrent product. Without
-            `reset_after` it is `(3 * units,)`.
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
-        dropout: share of the input features dropped in training, by the key: inside an `RNN` the same ones at
-            every step; from 0 to 1.
-        recurrent_dropout: share of the state dropped likewise where it feeds back, from 0 to 1. Above 0,
-            each gate has masks of its own, for the input, too.
-        reset_after: apply the reset gate after the recurrent product (as cuDNN does), not before it.
+        units: size of the output.
+        activation: applied to the candidate; None for none.
+        dropout: fraction of the input dropped in training; inside an `RNN` the same features at every step.
+        recurrent_dropout: fraction of the state dropped in training where it feeds back; from 0 to 1. Above
+            0, each gate has its own masks, also for the input.
+        reset_after: apply the reset gate after the recurrent product, as cuDNN does, and not before it.
 
     Raises:
-        ValueError: an input of another rank, a rate outside [0, 1], `units` below 1, a state that does
-            not fit.
+        ValueError: an input of another rank, a rate outside [0, 1], `units` below 1, or a state that does not
+            fit.
         TypeError: whole numbers as input.
         MissingKeyError: dropout in training without a key.
 
@@ -318,15 +282,4 @@ def GRUCell(
     >>> params["kernel"].shape, params["bias"].shape
     ((8, 48), (2, 48))
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
-    recurrence = gru(
-        units,
-        activation=activation,
-        recurrent_activation=recurrent_activation,
-        use_bias=use_bias,
-        reset_after=reset_after,
-        initial_values=(kernel_initializer, recurrent_initializer, bias_initializer),
-        penalties=(kernel_regularizer, recurrent_regularizer, bias_regularizer),
-        rates=(dropout, recurrent_dropout),
-    )
-    return one_step(recurrence)
+    return one_step(gru(**locals()))

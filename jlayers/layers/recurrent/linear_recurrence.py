@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jlayers import constraints, initializers, regularizers
+from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import param_dtype, shape_text, wide_dtype
 from jlayers.core.wiring import child_key
 from jlayers.layers._arguments import need_features, need_floating, need_rank, positive
-from jlayers.layers.recurrent._recurrence import function
+from jlayers.layers.recurrent._recurrence import activation_function
 from jlayers.ops.linear_recurrence import linear_recurrence
 
 __all__ = ["LRU", "MinGRU"]
@@ -50,22 +50,13 @@ def MinGRU(
 
     Takes sequences `(batch, time, features)`, float, and optionally the initial state `h`,
     `(batch, units)`. Gives the last output `(batch, units)`, or all of them `(batch, time, units)`; with
-    `return_state` the tuple `(output, h)`. The weights hold gate z and candidate h side by side.
+    `return_state` the tuple `(output, h)`. Parameters: `kernel` `(features, 2 * units)` and `bias`
+    `(2 * units,)`, with gate z and candidate h side by side.
 
     Args:
         units: width of the output.
         activation: of the candidate; None for none, as in the paper.
         recurrent_activation: of the gate, with values from 0 to 1.
-        use_bias: add a bias.
-        kernel_initializer: for `kernel`, `(features, 2 * units)`.
-        bias_initializer: for `bias`, `(2 * units,)`.
-        kernel_regularizer: penalty on `kernel`.
-        bias_regularizer: penalty on `bias`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        bias_constraint: what `bias` is held to.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last state, too.
-        go_backwards: begin at the last step.
 
     Raises:
         ValueError: an input that is not a sequence of at least one step, `units` below 1, an initial state
@@ -80,11 +71,8 @@ def MinGRU(
     (2, 5, 16)
     """
     positive("units", units)
-    activate, gate = function(activation), function(recurrent_activation)
+    activate, gate = activation_function(activation), activation_function(recurrent_activation)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
-    for regularizer in (kernel_regularizer, bias_regularizer):
-        regularizers.get(regularizer)
-    constraints.check(kernel_constraint, bias_constraint)
 
     def init(key: Any, x: Any, *initial: Any) -> dict[str, Any]:
         _check(x, initial, units)
@@ -144,9 +132,6 @@ def LRU(
         r_min: least absolute value of `l` at the start; the nearer to 1, the longer the memory.
         r_max: greatest absolute value of `l` at the start.
         max_phase: greatest angle of `l` at the start; small ones for long sequences.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last state, too.
-        go_backwards: begin at the last step.
 
     Raises:
         ValueError: an input that is not a sequence of at least one step, sizes below 1, radii that are not

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from jlayers import constraints
 from jlayers.core.layer import layer
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.layers.recurrent._recurrence import over_time
@@ -35,43 +34,23 @@ def SimpleRNN(
     unroll: bool = False,
     zero_output_for_mask: bool = False,
 ):
-    """A fully connected recurrent layer (Elman, 1990), as in Keras.
+    """A fully connected recurrent layer (Elman, 1990). As in Keras.
 
     The state follows `h = activation(x @ kernel + bias + h @ recurrent_kernel)`.
 
-    Takes sequences `(batch, time, features)`, float, and optionally the initial state `h`,
-    `(batch, units)`. Gives the last output `(batch, units)`, or all of them `(batch, time, units)`; with
-    `return_state` the tuple `(output, h)`.
+    Inputs: sequences `(batch, time, features)`, float, and optionally the initial state `h` `(batch, units)`.
+    The result is the last output `(batch, units)`, or all of them `(batch, time, units)`; with `return_state`
+    the tuple `(output, h)`. Parameters: `kernel` `(features, units)`, `recurrent_kernel` `(units, units)`,
+    `bias` `(units,)`.
 
-    Under a mask `(batch, time)` the state passes over padding as if it were not there. Outputs of all steps
-    have the mask, too, turned round with them by `go_backwards` (Keras leaves it as it was).
+    Under a mask `(batch, time)` the state skips padding. Outputs of all steps keep the mask, in the order of
+    the outputs (Keras does not reverse it with `go_backwards`).
 
     Args:
-        units: width of the output.
-        activation: of the output; None for none.
-        use_bias: add a bias.
-        kernel_initializer: for `kernel`, `(features, units)`.
-        recurrent_initializer: for `recurrent_kernel`, `(units, units)`.
-        bias_initializer: for `bias`, `(units,)`.
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
-        dropout: share of the input features dropped in training, the same ones at every step; from 0 to 1.
-        recurrent_dropout: share of the state dropped likewise where it feeds back; from 0 to 1.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last state, too.
-        go_backwards: begin at the last step.
-        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
-        unroll: compile one copy of the step per time step and no loop: for short sequences; slow
-            to compile for long ones.
-        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
+        units: size of the output.
 
     Raises:
-        ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
+        ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, or an initial
             state that does not fit.
         TypeError: whole numbers as input.
         MissingKeyError: dropout in training without a key.
@@ -83,24 +62,8 @@ def SimpleRNN(
     >>> rnn.apply(params, state, x)[0].shape
     (2, 5, 16)
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
-    recurrence = simple_rnn(
-        units,
-        activation=activation,
-        use_bias=use_bias,
-        initial_values=(kernel_initializer, recurrent_initializer, bias_initializer),
-        penalties=(kernel_regularizer, recurrent_regularizer, bias_regularizer),
-        rates=(dropout, recurrent_dropout),
-    )
-    return over_time(
-        recurrence,
-        return_state=return_state,
-        sequences=return_sequences,
-        backwards=go_backwards,
-        stateful=stateful,
-        unroll=unroll,
-        zeros=zero_output_for_mask,
-    )
+    arguments = locals()
+    return over_time(simple_rnn(**arguments), **arguments)
 
 
 @layer
@@ -129,44 +92,26 @@ def LSTM(
     unroll: bool = False,
     zero_output_for_mask: bool = False,
 ):
-    """Long short-term memory (Hochreiter and Schmidhuber, 1997), as in Keras.
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997). As in Keras.
 
-    Takes sequences `(batch, time, features)`, float, and optionally the initial state `h` and `c`,
-    `(batch, units)` each. Gives the last output `(batch, units)`, or all of them `(batch, time, units)`;
-    with `return_state` the tuple `(output, h, c)`. The weights hold the gates i, f, c, o side by side.
+    Inputs: sequences `(batch, time, features)`, float, and optionally the initial state `h` and `c`,
+    `(batch, units)` each. The result is the last output `(batch, units)`, or all of them
+    `(batch, time, units)`; with `return_state` the tuple `(output, h, c)`.
 
-    Under a mask `(batch, time)` the state passes over padding as if it were not there. Outputs of all steps
-    have the mask, too, turned round with them by `go_backwards` (Keras leaves it as it was).
+    Parameters: `kernel` `(features, 4 * units)`, `recurrent_kernel` `(units, 4 * units)`, drawn as one
+    matrix, `bias` `(4 * units,)`, with the gates i, f, c, o side by side.
+
+    Under a mask `(batch, time)` the state skips padding. Outputs of all steps keep the mask, in the order of
+    the outputs (Keras does not reverse it with `go_backwards`).
 
     Args:
-        units: width of the output and of the memory cell.
-        activation: of the candidate and of the cell; None for none.
-        recurrent_activation: of the gates; None for none.
-        use_bias: add a bias.
-        kernel_initializer: for `kernel`, `(features, 4 * units)`.
-        recurrent_initializer: for `recurrent_kernel`, `(units, 4 * units)`, drawn as one matrix.
-        bias_initializer: for `bias`, `(4 * units,)`.
-        unit_forget_bias: the forget gate's bias starts at 1 (Jozefowicz et al., 2015).
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
-        dropout: share of the input features dropped in training, the same ones at every step; from 0 to 1.
-        recurrent_dropout: share of the state dropped likewise where it feeds back, from 0 to 1. Above 0,
-            each gate has masks of its own, for the input, too.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last state, too.
-        go_backwards: begin at the last step.
-        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
-        unroll: compile one copy of the step per time step and no loop: for short sequences; slow
-            to compile for long ones.
-        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
+        units: size of the output and of the memory cell.
+        activation: applied to the candidate and to the memory cell; None for none.
+        recurrent_dropout: fraction of the state dropped in training where it feeds back; from 0 to 1. Above
+            0, each gate has its own masks, also for the input.
 
     Raises:
-        ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
+        ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, or an initial
             state that does not fit.
         TypeError: whole numbers as input.
         MissingKeyError: dropout in training without a key.
@@ -178,28 +123,10 @@ def LSTM(
     >>> (y, h, c), state = lstm.apply(params, state, x)
     >>> y.shape, h.shape, c.shape
     ((2, 16), (2, 16), (2, 16))
-    >>> (y, h, c), state = lstm.apply(params, state, x, h, c)  # goes on where it stopped
+    >>> (y, h, c), state = lstm.apply(params, state, x, h, c)  # continues where it stopped
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
-    recurrence = lstm(
-        units,
-        activation=activation,
-        recurrent_activation=recurrent_activation,
-        use_bias=use_bias,
-        unit_forget_bias=unit_forget_bias,
-        initial_values=(kernel_initializer, recurrent_initializer, bias_initializer),
-        penalties=(kernel_regularizer, recurrent_regularizer, bias_regularizer),
-        rates=(dropout, recurrent_dropout),
-    )
-    return over_time(
-        recurrence,
-        return_state=return_state,
-        sequences=return_sequences,
-        backwards=go_backwards,
-        stateful=stateful,
-        unroll=unroll,
-        zeros=zero_output_for_mask,
-    )
+    arguments = locals()
+    return over_time(lstm(**arguments), **arguments)
 
 
 @layer
@@ -228,45 +155,28 @@ def GRU(
     reset_after: bool = True,
     zero_output_for_mask: bool = False,
 ):
-    """Gated recurrent unit (Cho et al., 2014), as in Keras: `h = z * h + (1 - z) * candidate`.
+    """Gated recurrent unit (Cho et al., 2014): `h = z * h + (1 - z) * candidate`. As in Keras.
 
-    Takes sequences `(batch, time, features)`, float, and optionally the initial state `h`,
-    `(batch, units)`. Gives the last output `(batch, units)`, or all of them `(batch, time, units)`; with
-    `return_state` the tuple `(output, h)`. The weights hold the gates z, r, h side by side.
+    Inputs: sequences `(batch, time, features)`, float, and optionally the initial state `h` `(batch, units)`.
+    The result is the last output `(batch, units)`, or all of them `(batch, time, units)`; with `return_state`
+    the tuple `(output, h)`.
 
-    Under a mask `(batch, time)` the state passes over padding as if it were not there. Outputs of all steps
-    have the mask, too, turned round with them by `go_backwards` (Keras leaves it as it was).
+    Parameters: `kernel` `(features, 3 * units)`, `recurrent_kernel` `(units, 3 * units)`, drawn as one
+    matrix, `bias` `(2, 3 * units)` for the input's and the recurrent product, or `(3 * units,)` without
+    `reset_after`. The gates z, r, h lie side by side.
+
+    Under a mask `(batch, time)` the state skips padding. Outputs of all steps keep the mask, in the order of
+    the outputs (Keras does not reverse it with `go_backwards`).
 
     Args:
-        units: width of the output.
-        activation: of the candidate; None for none.
-        recurrent_activation: of the gates; None for none.
-        use_bias: add a bias.
-        kernel_initializer: for `kernel`, `(features, 3 * units)`.
-        recurrent_initializer: for `recurrent_kernel`, `(units, 3 * units)`, drawn as one matrix.
-        bias_initializer: for `bias`, `(2, 3 * units)`: of the input's and of the recurrent product. Without
-            `reset_after` it is `(3 * units,)`.
-        kernel_regularizer: penalty on `kernel`.
-        recurrent_regularizer: penalty on `recurrent_kernel`.
-        bias_regularizer: penalty on `bias`.
-        activity_regularizer: penalty on the output, per row of the batch; see `ActivityRegularization`.
-        kernel_constraint: what `kernel` is held to after each update; see `Layer.constrain`.
-        recurrent_constraint: what `recurrent_kernel` is held to.
-        bias_constraint: what `bias` is held to.
-        dropout: share of the input features dropped in training, the same ones at every step; from 0 to 1.
-        recurrent_dropout: share of the state dropped likewise where it feeds back, from 0 to 1. Above 0,
-            each gate has masks of its own, for the input, too.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last state, too.
-        go_backwards: begin at the last step.
-        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
-        unroll: compile one copy of the step per time step and no loop: for short sequences; slow
-            to compile for long ones.
-        reset_after: apply the reset gate after the recurrent product (as cuDNN does), not before it.
-        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
+        units: size of the output.
+        activation: applied to the candidate; None for none.
+        recurrent_dropout: fraction of the state dropped in training where it feeds back; from 0 to 1. Above
+            0, each gate has its own masks, also for the input.
+        reset_after: apply the reset gate after the recurrent product, as cuDNN does, and not before it.
 
     Raises:
-        ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, an initial
+        ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, or an initial
             state that does not fit.
         TypeError: whole numbers as input.
         MissingKeyError: dropout in training without a key.
@@ -277,23 +187,5 @@ def GRU(
     >>> params["kernel"].shape, params["bias"].shape
     ((8, 48), (2, 48))
     """
-    constraints.check(kernel_constraint, recurrent_constraint, bias_constraint)
-    recurrence = gru(
-        units,
-        activation=activation,
-        recurrent_activation=recurrent_activation,
-        use_bias=use_bias,
-        reset_after=reset_after,
-        initial_values=(kernel_initializer, recurrent_initializer, bias_initializer),
-        penalties=(kernel_regularizer, recurrent_regularizer, bias_regularizer),
-        rates=(dropout, recurrent_dropout),
-    )
-    return over_time(
-        recurrence,
-        return_state=return_state,
-        sequences=return_sequences,
-        backwards=go_backwards,
-        stateful=stateful,
-        unroll=unroll,
-        zeros=zero_output_for_mask,
-    )
+    arguments = locals()
+    return over_time(gru(**arguments), **arguments)

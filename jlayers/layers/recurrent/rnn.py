@@ -49,13 +49,6 @@ def RNN(
 
     Args:
         cell: such as `LSTMCell`; a list of cells means `StackedRNNCells`.
-        return_sequences: give the outputs of all steps, in the order in which they were computed.
-        return_state: give the last states, too.
-        go_backwards: begin at the last step.
-        stateful: begin where the last call ended, row by row; until `jl.reset_state`.
-        unroll: compile one copy of the cell per time step and no loop: for short sequences; slow
-            to compile for long ones.
-        zero_output_for_mask: with `return_sequences`, padding gives 0, not the output of the step before.
 
     Raises:
         TypeError: a layer that gives no states, or a mask where the cell has a state of its own.

@@ -115,7 +115,6 @@ def ZeroPadding1D(padding: int | tuple[int, int] = 1, data_format: DataFormat | 
 
     Args:
         padding: how many on each side, or (before, after).
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: negative padding, or an input of another rank.
@@ -138,7 +137,6 @@ def ZeroPadding2D(
 
     Args:
         padding: how many on each side; or (vertically, horizontally); or ((top, bottom), (left, right)).
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: negative padding, or an input of another rank.
@@ -165,7 +163,6 @@ def ZeroPadding3D(
 
     Args:
         padding: how many on each side; or one number per axis; or (before, after) per axis.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: negative padding, or an input of another rank.
@@ -207,7 +204,6 @@ def Cropping2D(
 
     Args:
         cropping: how many on each side; or (vertically, horizontally); or ((top, bottom), (left, right)).
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: negative cropping, cropping that leaves nothing, or an input of another rank.
@@ -234,7 +230,6 @@ def Cropping3D(
 
     Args:
         cropping: how many on each side; or one number per axis; or (before, after) per axis.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: negative cropping, cropping that leaves nothing, or an input of another rank.
@@ -278,7 +273,6 @@ def UpSampling2D(
 
     Args:
         size: factors of height and width, or one for both.
-        data_format: "channels_last", which is the default, or "channels_first".
         interpolation: between the positions; "nearest" repeats them.
 
     Raises:
@@ -313,7 +307,6 @@ def UpSampling3D(size: int | tuple[int, int, int] = (2, 2, 2), data_format: Data
 
     Args:
         size: factors of depth, height and width, or one for all.
-        data_format: "channels_last", which is the default, or "channels_first".
 
     Raises:
         ValueError: a size below 1, or an input of another rank.
