@@ -19,7 +19,10 @@ CONVOLVED = "takes a mask `(batch, time)`, with which Keras fails on most shapes
 DOCUMENTED = "as Keras documents it; Keras 3.15 itself "
 FROM_ZERO = "draws from (-number, number) where `factor` is a single number"
 PAIR = "called on `(images, labels)` and not on a dict"
-IN_A_MODEL = "'multi_hot' and 'count' refuse `(batch,)` in a model, of which Keras makes one vector for the whole batch"
+IN_A_MODEL = (
+    "'multi_hot' and 'count' refuse `(batch,)` in a model, of which Keras makes one vector for the whole "
+    "batch"
+)
 ONE_SAMPLE = "'multi_hot' and 'count' refuse `(batch,)`, of which Keras makes one vector for the whole batch"
 HOST = (
     "a function on the host, called on lists and NumPy arrays, not a layer of a model; numbers are int32, "
