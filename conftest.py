@@ -1,15 +1,20 @@
 """Tests run under strict dtype and rank promotion, examples as users run them; Keras runs on JAX.
 
-Most of the time goes into compiling small programs: without LLVM's expensive passes, in one piece, and into a
-folder that the worker processes share. The oldest JAX that we support still has emitters that take half the
-time of those by MLIR, which the newer ones test.
+Most of the time goes into making small programs: they are compiled without LLVM's expensive passes, in one
+piece, and kept in a folder for all processes and later runs. The oldest JAX that we support still has
+emitters that take a third of the time of those by MLIR, which the newer ones test.
 """
 
+import gc
 import importlib.metadata
 import itertools
 import os
-import shutil
-import tempfile
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "tests"))
+
+import compile_cache
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -24,18 +29,66 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-if made := "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it from the first process
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jlayers-tests-")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it from the first process
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compile_cache.folder()
 
 import jax
+import keras_values
 import pytest
 
 from jlayers.core.registry import Registry
 
+# Tracing makes many small objects that live on. Looking through them often takes a third of the time.
+gc.set_threshold(100_000, 20, 100)
 
-def pytest_unconfigure():
-    if made:
-        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+def pytest_addoption(parser):
+    group = parser.getgroup("jlayers")
+    group.addoption("--full", action="store_true", help="all conformance properties of all layers")
+    group.addoption(
+        "--record-keras", action="store_true", help="run Keras and write down what it gives (-n 0)"
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "live_keras: compares with Keras's values; selected, Keras itself runs"
+    )
+    if config.option.record_keras:
+        if config.option.numprocesses:
+            raise pytest.UsageError("--record-keras writes one file for each test file: add -n 0")
+        keras_values.mode = keras_values.RECORDING
+    elif "live_keras" in config.option.markexpr:
+        keras_values.mode = keras_values.LIVE
+    if not hasattr(config, "workerinput"):
+        compile_cache.prune(compile_cache.root())
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        names = vars(getattr(item, "module", None) or keras_values)
+        if "keras_values" in names or "parity" in names:
+            item.add_marker("live_keras")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if session.config.option.record_keras:
+        chosen = session.config.option.keyword or any("::" in a for a in session.config.args)
+        keras_values.write(whole=not chosen and exitstatus == pytest.ExitCode.OK)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed and keras_values.mode == keras_values.RECORDED and item.name in keras_values.asked:
+        text = f"if this row is new or changed, run: {keras_values.command(item.path.stem)}"
+        report.sections.append(("Keras's values were recorded", text))
+    return report
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +119,7 @@ def little_memory():
     yield
     if next(tests) % 100 == 0:
         jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -176,13 +176,7 @@ ABSENT = {
         "`jl.losses.Loss` around one"
     },
     "metric": {
-        "Mean": (
-            "takes plain values, and a metric here compares targets with predictions; a function of both "
-            "that gives a value per sample is a metric, by its mean"
-        ),
-        "MeanMetricWrapper": "a function that gives a value per sample is a metric as it is",
         "Metric": NO_CLASS + "three functions: `jl.metrics.Metric(init, update, result)`",
-        "Sum": "takes plain values, and a metric here compares targets with predictions",
     },
     "optimizer": {
         "Ftrl": "Optax has none; any `optax.GradientTransformation` of your own can be passed",

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import keras
 import numpy as np
+from keras_values import keras_values
 
 import jlayers as jl
 from jlayers.core.layer import layers
@@ -33,16 +33,9 @@ def parity(name: str, *inputs: Any, train: bool = False, tol: float = 1e-5, **ar
     Compared are the names and shapes of all variables, the output, the gradients of a random weighted sum of
     it with respect to floating inputs and all trainable variables, and the state after the call.
     """
-    promotion, ranks = relaxed()
-    constructor = getattr(keras.layers, name)
-    options = inspect.signature(constructor.__init__).parameters
-    # The values are replaced below: drawing them would cost more than all the rest.
-    zeros = {option: "zeros" for option in options if option.endswith("_initializer")}
-    theirs = constructor(**{**zeros, **arguments})
-    with promotion, ranks:
-        theirs.build([x.shape for x in inputs] if len(inputs) > 1 else inputs[0].shape)
-        weights = _weights(theirs)
-        expected = _run_keras(theirs, weights, inputs, train)
+    theirs = keras_values(lambda: _keras(name, arguments, inputs, train))
+    variables, expected = theirs["variables"], theirs["values"]
+    weights = _weights(variables)
     ours = getattr(jl, name)(**arguments)
     order: list[str] = []
 
@@ -54,7 +47,7 @@ def parity(name: str, *inputs: Any, train: bool = False, tol: float = 1e-5, **ar
     params, state = jax.eval_shape(init)
     made = {k: (v.shape, str(v.dtype)) for k, v in {**params, **state}.items()}
     assert made == {k: (v.shape, str(v.dtype)) for k, v in weights.items()}, "names, shapes and dtypes"
-    assert order == [v.name for v in theirs.trainable_variables], "the order of the variables"
+    assert order == [name for name, *_, trained in variables if trained], "the order of the variables"
     params, state = ({k: weights[k] for k in group} for group in (params, state))
     actual = _run_ours(ours, params, state, inputs, train)
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
@@ -71,14 +64,13 @@ def parity(name: str, *inputs: Any, train: bool = False, tol: float = 1e-5, **ar
     assert again.spec == ours.spec
 
 
-def _weights(layer: Any) -> dict[str, Any]:
-    """Random values for all variables but those of random generators; variances stay positive."""
+def _weights(variables: Any) -> dict[str, Any]:
+    """Random values for variables of Keras; variances stay positive."""
     rng = np.random.default_rng(7)
     values = {}
-    for v in layer.variables:
-        if "seed" not in v.path:
-            value = rng.normal(size=v.shape).astype(v.dtype)
-            values[v.name] = jnp.asarray(np.abs(value) + 0.5 if "variance" in v.name else value)
+    for name, shape, dtype, _ in variables:
+        value = rng.normal(size=shape).astype(dtype)
+        values[name] = jnp.asarray(np.abs(value) + 0.5 if "variance" in name else value)
     return values
 
 
@@ -97,6 +89,25 @@ def _weighted(y: Any) -> Any:
         if jnp.issubdtype(y.dtype, jnp.floating)
         else 0.0
     )
+
+
+def _keras(name: str, arguments: dict[str, Any], inputs: Any, train: bool) -> dict[str, Any]:
+    """The variables of Keras's layer but those of random generators, and what it computes."""
+    import keras
+
+    constructor = getattr(keras.layers, name)
+    options = inspect.signature(constructor.__init__).parameters
+    # The values are replaced below: drawing them would cost more than all the rest.
+    zeros = {option: "zeros" for option in options if option.endswith("_initializer")}
+    layer = constructor(**{**zeros, **arguments})
+    layer.build([x.shape for x in inputs] if len(inputs) > 1 else inputs[0].shape)
+    trainable = {id(v) for v in layer.trainable_variables}
+    variables = [
+        [v.name, list(v.shape), str(v.dtype), id(v) in trainable]
+        for v in layer.variables
+        if "seed" not in v.path
+    ]
+    return {"variables": variables, "values": _run_keras(layer, _weights(variables), inputs, train)}
 
 
 def _run_keras(layer: Any, weights: dict[str, Any], inputs: Any, train: bool) -> dict[str, Any]:

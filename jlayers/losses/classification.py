@@ -39,15 +39,16 @@ __all__ = [
 def _log_probabilities(y_pred: Any, from_logits: bool, axis: int) -> Any:
     if from_logits:
         return jax.nn.log_softmax(y_pred, axis)
-    return _log_clipped(y_pred / _nonzero(y_pred.sum(axis, keepdims=True)))
+    return _log_clipped(y_pred / _floored(y_pred.sum(axis, keepdims=True)))
 
 
 def _log_normalized_at(y_pred: Any, labels: Any, axis: int) -> Any:
-    return _log_clipped(pick(y_pred, labels, axis) / _nonzero(y_pred.sum(axis)))
+    return _log_clipped(pick(y_pred, labels, axis) / _floored(y_pred.sum(axis)))
 
 
-def _nonzero(total: Any) -> Any:
-    return jnp.where(total == 0, 1.0, total)
+def _floored(total: Any) -> Any:
+    """A sum to divide by: the gradient of a division by next to nothing overflows."""
+    return jnp.maximum(total, EPSILON)
 
 
 def _log_clipped(p: Any) -> Any:
@@ -112,8 +113,7 @@ def _smoothed(t: Any, label_smoothing: float) -> Any:
 def _binary(t: Any, p: Any, from_logits: bool) -> Any:
     if from_logits:
         return optax.losses.sigmoid_binary_cross_entropy(p, t)
-    p = jnp.clip(p, EPSILON, 1.0 - EPSILON)
-    return -(t * jnp.log(p) + (1.0 - t) * jnp.log(1.0 - p))
+    return -(t * _log_clipped(p) + (1.0 - t) * _log_clipped(1.0 - p))
 
 
 @registry.factory()

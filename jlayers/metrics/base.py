@@ -62,7 +62,7 @@ class Metric:
     from_logits: bool | None = None
     of_logits: Callable[[Link], Metric] | None = None
 
-    def __call__(self, y_true: Any, y_pred: Any, weight: Any = None) -> jax.Array:
+    def __call__(self, y_true: Any, y_pred: Any = None, weight: Any = None) -> jax.Array:
         return self.result(self.update(start(self, y_pred), y_true, y_pred, weight))
 
 
