@@ -15,7 +15,7 @@ from jlayers import (
     train,
 )
 from jlayers.core.adapt import adapt
-from jlayers.core.compose import Remat, Repeat, Residual, Sequential
+from jlayers.core.compose import Inference, Remat, Repeat, Residual, Sequential
 from jlayers.core.graph import Graph, Input, Model, Node, graph
 from jlayers.core.layer import Layer, MissingKeyError, Wiring, layer, need_key, no_params
 from jlayers.core.masks import Masked, keeps_mask
@@ -33,6 +33,7 @@ from jlayers.regularizers import l1, l1_l2, l2
 from jlayers.train import *
 from jlayers.transform.freeze import freeze, trainable_mask, unfreeze
 from jlayers.transform.lora import LoRA, merge_lora
+from jlayers.transform.substitute import substitute
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ __all__ = [
     "Graph",
     "HashedCrossing",
     "Hashing",
+    "Inference",
     "Input",
     "InputLayer",
     "IntegerLookup",
@@ -84,6 +86,7 @@ __all__ = [
     "regularizers",
     "reset_state",
     "routed",
+    "substitute",
     "summary",
     "testing",
     "train",

@@ -17,20 +17,29 @@ A list means one after the other (`optax.chain`):
 >>> jl.optimizers.get("SGD")
 sgd()
 
+**Weight decay** spares biases and normalizations by patterns of the parameters' paths: what fits one decays,
+the rest does not. In YAML the same, `{adamw: {weight_decay: 0.01, mask: '**/kernel'}}`.
+
+>>> jl.optimizers.adamw(weight_decay=0.01, mask=["**/kernel", "**/embeddings"])
+adamw(weight_decay=0.01, mask=['**/kernel', '**/embeddings'])
+
 An optimizer of one's own, any `optax.GradientTransformation`, goes wherever one of these does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import jax
+import numpy as np
 import optax
 
-from jlayers.core.registry import Configured, Kind, Registry, Spec, nearest
+from jlayers.core.registry import UNQUOTED, Configured, Kind, Registry, Spec, is_number, nearest
+from jlayers.core.tree import match
 
 __all__ = [
     "Optimizer",
@@ -39,6 +48,7 @@ __all__ = [
     "chain",
     "get",
     "get_schedule",
+    "has_patterns",
     "join_schedules",
     "register_schedule",
 ]
@@ -73,7 +83,21 @@ def _optimizer(transformation: optax.GradientTransformation, spec: Spec) -> Opti
 
 class _Optimizers(Registry):
     def get(self, value: Any) -> Any:
-        """An optimizer from its name, `{name: arguments}`, a list of such, or itself."""
+        """An optimizer from its name, `{name: arguments}`, a list of such, or itself.
+
+        Raises:
+            ValueError: a transformation of gradients alone, which would climb.
+        """
+        made = self.member(value)
+        if not _descends(made):
+            raise ValueError(
+                f"expected an optimizer, such as adam, received optimizer={made!r}, which changes gradients "
+                f"and would go up along them; write a list that ends with an optimizer: [{_last(made)}, adam]"
+            )
+        return made
+
+    def member(self, value: Any) -> Any:
+        """As `get`; also a transformation that goes before an optimizer."""
         if isinstance(value, optax.GradientTransformation):
             return value
         if isinstance(value, (list, tuple)):
@@ -84,6 +108,25 @@ class _Optimizers(Registry):
                 f"optax.GradientTransformation; received {value!r}: {nearest(value, self)}"
             )
         return super().get(value)
+
+
+def _descends(optimizer: Any) -> bool:
+    """False for what is known to leave gradients pointing uphill."""
+    spec = getattr(optimizer, "spec", None)
+    if spec is None:
+        return True
+    if spec.name == "chain":
+        return any(map(_descends, spec.arguments["transformations"]))
+    if spec.name == "scale":
+        return spec.arguments["step_size"] < 0
+    return spec.name not in _TRANSFORMATIONS or spec.name == "scale_by_learning_rate"
+
+
+def _last(optimizer: Any) -> str:
+    """The name of the last transformation."""
+    while optimizer.spec.name == "chain":
+        optimizer = optimizer.spec.arguments["transformations"][-1]
+    return optimizer.spec.name
 
 
 registry = _Optimizers("optimizer")
@@ -105,6 +148,8 @@ def get_schedule(value: Any) -> Any:
     >>> float(schedule(1))
     0.75
     """
+    if isinstance(value, str) and is_number(value):
+        raise ValueError(f"expected a number or a schedule, received learning_rate={value!r}; {UNQUOTED}")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not 0.0 <= value < float("inf"):
             raise ValueError(
@@ -135,7 +180,7 @@ def _annotation(name: str, parameter: inspect.Parameter, default: Any) -> Any:
     if "dtype" in name:
         return str | None
     if name in _MASKS:
-        return Any
+        return str | list[str] | bool | dict[str, Any] | None
     if isinstance(default, (bool, str)):
         return type(default)
     if isinstance(default, int) or parameter.annotation is int:
@@ -182,6 +227,7 @@ def _enter(table: Registry, name: str, defaults: Mapping[str, Any], aliases: Ite
                 )
         if steps := arguments.get("boundaries_and_scales"):  # JSON knows keys of text only
             arguments["boundaries_and_scales"] = {int(step): scale for step, scale in steps.items()}
+        arguments |= {k: _mask(name, k, arguments[k]) for k in _MASKS & set(arguments)}
         made = function(**arguments)
         spec = Spec(table.kind, name, bound)
         return Configured(made, spec) if table is schedules else _optimizer(made, spec)
@@ -193,12 +239,62 @@ def _enter(table: Registry, name: str, defaults: Mapping[str, Any], aliases: Ite
     table.register(name, constructor, *aliases)
 
 
+def _mask(name: str, argument: str, value: Any) -> Any:
+    """What optax takes as a mask; patterns of parameters' paths become a function."""
+    patterns = [value] if isinstance(value, str) else value
+    if isinstance(patterns, (list, tuple)) and all(isinstance(pattern, str) for pattern in patterns):
+        return _Patterns(name, argument, tuple(patterns))
+    leaves = jax.tree.leaves(value)
+    if value is None or callable(value) or all(isinstance(leaf, (bool, np.bool_)) for leaf in leaves):
+        return value
+    raise TypeError(
+        f"{name}: expected patterns of parameters' paths such as '**/kernel', a tree of true and false, or a "
+        f"function of the parameters, received {argument}={value!r}"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Patterns:
+    """A mask that is true for the parameters whose paths fit a pattern."""
+
+    name: str
+    argument: str
+    patterns: tuple[str, ...]
+
+    def __call__(self, params: Any) -> Any:
+        paths = [
+            jax.tree_util.keystr(path, simple=True, separator="/")
+            for path, _ in jax.tree_util.tree_leaves_with_path(params)
+        ]
+        found = {path for pattern in self.patterns for path in match(pattern, paths)}
+        if paths and not found:
+            raise ValueError(
+                f"{self.name}: expected patterns that fit parameters, such as '**/kernel', received "
+                f"{self.argument}={list(self.patterns)!r}: {nearest(self.patterns[0], paths)}"
+                if self.patterns
+                else f"{self.name}: expected patterns of paths, received {self.argument}=[]"
+            )
+        return jax.tree.unflatten(jax.tree.structure(params), [path in found for path in paths])
+
+
+def has_patterns(optimizer: Any) -> bool:
+    """Whether what an optimizer does depends on the paths of the parameters."""
+    spec = getattr(optimizer, "spec", None)
+    values = spec.arguments if spec is not None else {}
+    patterned = (isinstance(values[name], (str, list, tuple)) for name in _MASKS & set(values))
+    return any(patterned) or any(map(has_patterns, values.get("transformations", ())))
+
+
 def _document(name: str, function: Callable[..., Any], signature: inspect.Signature) -> str:
     first = (inspect.getdoc(getattr(function, "func", function)) or name).split("\n\n")[0].replace("\n", " ")
     shown = ", ".join(
         p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in signature.parameters.values()
     )
-    return f"{first}\n\n`optax.{name}({shown})`; its documentation explains the arguments.\n"
+    text = f"{first}\n\n`optax.{name}({shown})`; its documentation explains the arguments.\n"
+    masks = [f"`{mask}`" for mask in sorted(_MASKS & set(signature.parameters))]
+    return text + (
+        f"{' and '.join(masks)} also: patterns of paths, such as `'**/kernel'`.\n" if masks else ""
+    )
 
 
 _RATE = {"learning_rate": 1e-3}
@@ -285,7 +381,7 @@ def chain(transformations: list[OptimizerLike]) -> Optimizer:
     >>> jl.optimizers.chain(["zero_nans", {"clip": {"max_delta": 1.0}}, "adam"])
     chain([zero_nans(), clip(1.0), adam()])
     """
-    members = [get(member) for member in transformations]
+    members = [registry.member(member) for member in transformations]
     if not members:
         raise ValueError("chain: expected at least one optimizer, received an empty list")
     return _optimizer(optax.chain(*members), Spec("optimizer", "chain", {"transformations": members}))

@@ -8,6 +8,7 @@ import pathlib
 import warnings
 from typing import Annotated, Any, Literal
 
+import jax
 import jsonschema
 import numpy as np
 import pytest
@@ -119,6 +120,49 @@ def test_documents_that_are_refused(text, line, message):
     with pytest.raises(ConfigError, match=message) as error:
         read_text(text)
     assert error.value.problems[0].line == line
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ('!!int ""', "expected a whole number, received ''"),
+        ("!!int 1.5", "expected a whole number, received '1.5'"),
+        ("!!null maybe", "expected null, received 'maybe'"),
+        ("!!bool maybe", "expected true or false, received 'maybe'"),
+        ("!!float x", "expected a number, received 'x'"),
+        ("!!float ''", "expected a number, received ''"),
+    ],
+)
+def test_a_tag_does_not_make_a_value_of_something_else(value, message):
+    with pytest.raises(ConfigError, match=f"<text>:2: a.b: {message}"):
+        read_text(f"a:\n  b: {value}\n")
+    assert read_text("a: [!!int 3, !!float 3, !!null '', !!str 3]").data == {"a": [3, 3.0, None, "3"]}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("optimizer: {adam: {learning_rate: '1e-3'}}", "a number is written without quotes"),
+        ("optimizer: {adam: {b1: .nan}}", "expected a number, received b1=nan"),
+        ("optimizer: [clip]", "clip"),
+        ("optimizer: [{clip: {max_delta: 1.0}}]", r"expected an optimizer.*\[clip, adam\]"),
+        ("optimizer: {adamw: {weight_decay: 0.5, mask: exclude_bias}}", "patterns that fit parameters"),
+        ("optimizer: {adamw: {mask: 3}}", "mask=3"),
+        ("training: {early_stopping: {monitor: loss, min_delta: .nan}}", "expected a number"),
+    ],
+)
+def test_what_an_optimizer_would_misunderstand_is_told_at_its_line(line, message):
+    text = with_model("{Sequential: [Flatten, {Dense: 10}]}")
+    with pytest.raises(ConfigError, match=rf"<text>:4: (optimizer|training).*{message}"):
+        config.loads(text.replace("loss: mse", f"loss: sparse_categorical_crossentropy\n{line}")).check()
+
+
+def test_patterns_of_decay_in_a_file():
+    text = with_model("{Sequential: [Flatten, {Dense: 10}]}") + "optimizer: {adamw: {mask: '**/kernel'}}\n"
+    made = config.loads(text)
+    assert made.to_data()["optimizer"] == {"adamw": {"mask": "**/kernel"}}
+    params, _ = made.model.init(jax.random.key(0), (1, 8, 8, 1))
+    assert made.compile().optimizer.init(params)
 
 
 def test_files_that_cannot_be_read(tmp_path):

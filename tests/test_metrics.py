@@ -155,6 +155,7 @@ REQUIRED = {
     "IoU": {"num_classes": 3, "target_class_ids": (0, 2)},
     "OneHotIoU": {"num_classes": 3, "target_class_ids": (0, 2)},
     "MeanIoU": {"num_classes": 3},
+    "MeanMetricWrapper": {"fn": "mse"},
     "OneHotMeanIoU": {"num_classes": 3},
     "PrecisionAtRecall": {"recall": 0.5},
     "RecallAtPrecision": {"precision": 0.5},

@@ -177,3 +177,94 @@ def test_errors(make, text):
 def test_own_optimizers_pass_through():
     own = optax.chain(optax.sgd(0.1))
     assert optimizers.get(own) is own
+
+
+# ------------------------------------------------------------------------ what decays, and what climbs
+
+TREE = {
+    "dense": {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)},
+    "norm": {"gamma": np.ones(2, np.float32)},
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["adamw", "adamaxw", "adan", "lamb", "lion", "nadamw", "lars", "adadelta", "adafactor"]
+)
+@pytest.mark.parametrize("patterns", ["**/kernel", ["**/kernel", "norm/*"]])
+def test_weight_decay_by_patterns_of_paths(name, patterns):
+    """Parameters that fit move as with decay everywhere, others as without any decay."""
+    constructor = optimizers.registry[name]
+    options = inspect.signature(constructor).parameters
+    mask = "mask" if "mask" in options else "weight_decay_mask"
+    rate = "weight_decay_rate" if name == "adafactor" else "weight_decay"
+    zeros = jax.tree.map(np.zeros_like, TREE)
+
+    def moved(**given):
+        made = constructor(**{"learning_rate": 0.1, rate: 0.5, **given})
+        with optimizers.lenient():
+            return made.update(zeros, made.init(TREE), TREE)[0]
+
+    found = moved(**{mask: patterns})
+    decayed, plain = moved(), moved(**{rate: 0.0})
+    np.testing.assert_array_equal(found["dense"]["kernel"], decayed["dense"]["kernel"])
+    np.testing.assert_array_equal(found["dense"]["bias"], plain["dense"]["bias"])
+    expected = decayed if isinstance(patterns, list) else plain
+    np.testing.assert_array_equal(found["norm"]["gamma"], expected["norm"]["gamma"])
+    assert np.abs(found["dense"]["kernel"]).max() > 0
+
+
+def test_patterns_are_written_down_and_pickled():
+    made = optimizers.adamw(mask=["**/kernel"])
+    assert repr(pickle.loads(pickle.dumps(made))) == repr(made) == "adamw(mask=['**/kernel'])"
+    assert made.spec.to_data() == {"adamw": {"mask": ["**/kernel"]}}
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        (
+            "exclude_bias",
+            ValueError,
+            r"adamw: expected patterns that fit .*mask=\['exclude_bias'\]",
+        ),
+        ("**/kernal", ValueError, "valid: dense/bias, dense/kernel, norm/gamma"),
+        ([], ValueError, "adamw"),
+        (3, TypeError, "received mask=3"),
+        ({"dense": "kernel"}, TypeError, "a tree of true and false"),
+    ],
+)
+def test_masks_that_mean_nothing_are_refused(mask, error, message):
+    with pytest.raises(error, match=message):
+        optimizers.adamw(mask=mask).init(TREE)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["clip", ["clip_by_global_norm"], ["zero_nans", ["scale_by_adam"]], {"scale": {"step_size": 0.1}}],
+)
+def test_transformations_alone_would_climb_and_are_refused(value):
+    given = [{"clip_by_global_norm": {"max_norm": 1.0}} if v == "clip_by_global_norm" else v for v in value]
+    given = {"clip": {"max_delta": 1.0}} if value == "clip" else value if isinstance(value, dict) else given
+    with pytest.raises(ValueError, match=r"expected an optimizer.*up along them.*adam\]"):
+        optimizers.get(given)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["zero_nans", "adam"],
+        ["scale_by_adam", {"scale": {"step_size": -0.1}}],
+        ["scale_by_adam", "scale_by_learning_rate"],
+        ["zero_nans", optax.sgd(0.1)],
+    ],
+)
+def test_chains_that_descend_pass(value):
+    made = optimizers.get(value)
+    with optimizers.lenient():
+        step, _ = made.update({"w": np.ones(2, np.float32)}, made.init({"w": np.ones(2, np.float32)}))
+    assert (step["w"] < 0).all()
+
+
+def test_a_quoted_learning_rate_is_told():
+    with pytest.raises(ValueError, match="learning_rate='1e-3'; a number is written without quotes"):
+        optimizers.adam(learning_rate="1e-3")

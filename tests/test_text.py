@@ -320,6 +320,17 @@ WRONG = [
     (lambda: jl.TextVectorization(standardize="upper"), ValueError, r"standardize='upper'"),
     (lambda: jl.TextVectorization(split="words"), ValueError, r"split='words'"),
     (lambda: jl.TextVectorization(ngrams=0), ValueError, r"ngrams=0"),
+    (
+        lambda: jl.TextVectorization(ngrams=10**8),
+        ValueError,
+        r"at most 100 tokens.*ngrams=100000000",
+    ),
+    (lambda: jl.TextVectorization(ngrams=(1, 10**8)), ValueError, r"at most 100 tokens"),
+    (
+        lambda: jl.IntegerLookup(vocabulary=[1])(np.array([2**63 + 5], np.uint64)),
+        ValueError,
+        "9223372036854775813",
+    ),
     (lambda: jl.TextVectorization(output_mode="count", output_sequence_length=3), ValueError, r"'int' alone"),
     (lambda: jl.TextVectorization(vocabulary=["a"])([["a", "b"]]), ValueError, r"shape \(1, 2\)"),
     (lambda: jl.adapt(jl.TextVectorization(), []), ValueError, r"received 0 samples"),
@@ -458,3 +469,14 @@ def test_a_damaged_preprocess_file_is_told(tmp_path):
         (tmp_path / "preprocess.json").write_text(text)
         with pytest.raises(ValueError, match=r"preprocess\.json is damaged \(expected preprocessors"):
             run.preprocess()
+
+
+@pytest.mark.parametrize("text", ["the\n\ncat\n", "the\ncat\n\n"])
+def test_a_blank_line_in_a_vocabulary_is_told_with_its_number(tmp_path, text):
+    path = tmp_path / "words.txt"
+    path.write_text(text)
+    line = text.split("\n").index("") + 1
+    with pytest.raises(ValueError, match=rf"words\.txt, line {line}: .*blank line; remove it"):
+        jl.TextVectorization(vocabulary=path)
+    path.write_text("\n[UNK]\nthe\n")  # as get_vocabulary gives it
+    assert jl.TextVectorization(vocabulary=path).get_vocabulary() == ["", "[UNK]", "the"]

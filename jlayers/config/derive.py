@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections.abc as abc
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 import types
@@ -21,7 +22,7 @@ from pydantic_core import PydanticCustomError
 from jlayers.config.signatures import Argument, arguments, documentation, registry_of
 from jlayers.config.types import Derived, FilePathType, Marker, Nothing, OneOf, Unknown, Whole, adapter, wrong
 from jlayers.core.layer import Layer
-from jlayers.core.registry import Kind, nearest, to_data
+from jlayers.core.registry import UNQUOTED, Kind, is_number, nearest, to_data
 
 __all__ = ["Call", "Choice", "Record", "arguments_model", "derived", "section_of"]
 
@@ -99,7 +100,7 @@ class Choice(Marker):
         name, given = (value, {}) if bare else next(iter(value.items()))
         registry = registry_of(self.kind)
         if registry is None or name not in registry:
-            known = nearest(name, registry or ())
+            known = UNQUOTED if is_number(name) else nearest(name, registry or ())
             raise PydanticCustomError(
                 "name",
                 "unknown {kind} {name}: {known}",
@@ -241,7 +242,15 @@ def _whole(type_: Any, expected: str) -> Derived:
 
 
 def _strict(type_: Any) -> Any:
+    if type_ is float:
+        return Annotated[float, pydantic.Strict(), pydantic.AfterValidator(_not_nan)]
     return Annotated[type_, pydantic.Strict()] if type_ in _SCALARS else type_
+
+
+def _not_nan(value: float) -> float:
+    if math.isnan(value):
+        raise ValueError("NaN compares with nothing, so that no argument means anything by it")
+    return value
 
 
 def _container(type_: Any, expected: str, members: list[Derived]) -> Derived:

@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
+
 from jlayers.config.build import Builder
 from jlayers.config.derive import Call
 from jlayers.config.overrides import override
@@ -19,6 +21,7 @@ from jlayers.core.layer import Layer
 from jlayers.core.precision import with_precision
 from jlayers.data import Dataset, hold_out, learn, transform
 from jlayers.data.gate import by_number, class_weights
+from jlayers.optimizers import has_patterns, lenient
 from jlayers.transform.freeze import freeze
 
 __all__ = ["Experiment", "load", "loads"]
@@ -141,14 +144,19 @@ class Experiment:
     def check(self) -> None:
         """Look over what can be wrong before any work starts: data, parts, class weights, names."""
         self.class_weight  # noqa: B018  reads the data and splits them on the way
-        self.compile()
+        optimizer = self.compile().optimizer
+        if has_patterns(optimizer):
+            with self.located_layer():
+                params, _ = jax.eval_shape(lambda: self.model.init(jax.random.key(0), self.data.features))
+            with self.builder.located(("optimizer",)), lenient():
+                jax.eval_shape(optimizer.init, params)
 
     def compile(self) -> Any:
         """The `Trainer`: model, loss, optimizer and metrics together; see `jl.compile`."""
         from jlayers import train
 
         s = self.settings
-        with self.builder.located(()):
+        with self.builder.located((), self.call.arguments):
             return train.compile(
                 self.model,
                 s.optimizer,

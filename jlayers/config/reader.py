@@ -27,6 +27,7 @@ MAX_DEPTH = 64
 MAX_NODES = 50_000
 
 _TAG = "tag:yaml.org,2002:"
+_MEANT = {"null": "null", "bool": "true or false", "int": "a whole number", "float": "a number"}
 _SCALARS = {"null", "bool", "int", "float", "str", "timestamp"}
 
 
@@ -130,7 +131,9 @@ def read_value(text: str, source: str) -> Any:
 
 
 def _yaml() -> YAML:
-    return YAML(typ="safe", pure=True)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False  # an anchor may be set anew
+    return yaml
 
 
 def _check_size(text: str, source: str) -> None:
@@ -190,6 +193,9 @@ class _Builder:
     def scalar(self, node: ScalarNode, tag: str, path: Path) -> Any:
         if tag in ("str", "timestamp"):
             return node.value
+        meant = str(_resolver().resolve(ScalarNode, node.value, (True, False))).removeprefix(_TAG)
+        if meant != tag and (meant, tag) != ("int", "float"):  # a tag that the value does not bear out
+            return self.fail(f"expected {_MEANT[tag]}, received {node.value[:40]!r}", path, node)
         try:
             return _constructor().construct_object(node)
         except (ValueError, YAMLError):
@@ -200,6 +206,11 @@ class _Builder:
 
     def problem(self, message: str, path: Path, node: Node) -> Problem:
         return Problem(message, path, *_place(node), self.source)
+
+
+@functools.cache
+def _resolver() -> Any:
+    return _yaml().resolver
 
 
 @functools.cache

@@ -15,6 +15,7 @@ import functools
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, overload
 
 import jax
@@ -115,6 +116,7 @@ class Layer:
     wiring: Wiring | None = None
     made: Layer | None = None  # the layer as its constructor made it, if it was remade since
     adopted: tuple[Spec, ...] = ()  # of the layer whose pair the constructor returned as its own
+    substituted: Mapping[str, Layer] = dataclasses.field(default_factory=dict)  # see `with_children`
 
     @property
     def init(self) -> Init:
@@ -154,7 +156,10 @@ class Layer:
         )
 
     def __repr__(self) -> str:
-        changes = [f"{k}={v!r}" for k, v in {**self._frozen_data(), **self._precision_data()}.items()]
+        data = {**self._frozen_data(), **self._precision_data()}
+        if self.substituted:
+            data["substituted"] = dict(self.substituted)
+        changes = [f"{k}={v!r}" for k, v in data.items()]
         text = repr(self.spec)
         if not changes:
             return text
@@ -162,7 +167,7 @@ class Layer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         kept = {"frozen": sorted(self.frozen), **self._precision_data()}
-        return _rebuild, (self.spec.name, {**self.spec.arguments, **kept})
+        return _rebuild, (self.spec.name, {**self.spec.arguments, **kept}, dict(self.substituted))
 
     @property
     def draws(self) -> bool:
@@ -170,7 +175,7 @@ class Layer:
         return bool(self.pair.draws)
 
     @property
-    def structure(self) -> Table | Chain | Source | Any:
+    def structure(self) -> Any:
         """How the layers inside are connected; None if that is not known. See `Wiring`."""
         return self.wiring and self.wiring.structure
 
@@ -209,12 +214,23 @@ class Layer:
         Dense(10, activation='relu')
         """
         kept = {} if "trainable" in changes else {"frozen": sorted(self.frozen)}
-        return layers.build(
-            self.spec.name, {**self.spec.arguments, **kept, **self._precision_data(), **changes}
-        )
+        arguments = {**self.spec.arguments, **kept, **self._precision_data(), **changes}
+        return _rebuild(self.spec.name, arguments, self.substituted)
 
     def to_data(self) -> Any:
-        """Plain data, `"Flatten"` or `{"Dense": {"units": 64}}`, from which `layers.get` builds it again."""
+        """Plain data, `"Flatten"` or `{"Dense": {"units": 64}}`, from which `layers.get` builds it again.
+
+        Raises:
+            TypeError: an argument that cannot be written down, or a layer inside that takes the place of one
+                that the constructor made.
+        """
+        if self.substituted:
+            raise TypeError(
+                f"{self.spec.name} cannot be written down: its constructor makes the layer "
+                f"{next(iter(self.substituted))!r}, and jl.substitute put another in its place; expected a "
+                f"layer that its arguments describe: substitute inside a constructor under @jl.layer, or "
+                f"again after loading"
+            )
         data = self.spec.to_data()
         options = {**self._frozen_data(), **self._precision_data()}
         if not options:
@@ -257,6 +273,50 @@ class Layer:
         """The same layer with other policies; see `jl.with_precision`."""
         paths = [path for path, _ in self.walk()]
         return self.remade(self.frozen, assigned(paths, self.precision, precision))
+
+    def with_children(self, children: Mapping[str, Layer]) -> Layer:
+        """The same layer around other children, which take the places of those of their names.
+
+        The arguments stay as they are and do not describe the new children. So the layer pickles, but cannot
+        be written down as plain data; see `jl.substitute`, which changes arguments where it can.
+
+        Raises:
+            ValueError: a name that no child has.
+        """
+        made = self.made or self
+        if unknown := [name for name in children if name not in made.children]:
+            raise ValueError(
+                f"{self!r} has no layer {unknown[0]!r} directly inside: {nearest(unknown[0], made.children)}"
+            )
+        inside = {**made.children, **children}
+        _check_depth(self.spec.name, inside)
+        frozen, precision = _of_children(inside)
+        assert made.wiring
+        around = dataclasses.replace(
+            made,
+            pair=_pair(made.wiring.wire(inside), made.spec, inside),
+            children=inside,
+            frozen=frozen,
+            precision=precision,
+            substituted={**made.substituted, **children},
+        )
+        return around.remade(*self.kept_beside(children))
+
+    def kept_beside(self, children: Mapping[str, Layer]) -> tuple[frozenset[str], dict[str, Policy]]:
+        """Frozen paths and policies of this layer once these children have taken the places of its own."""
+        frozen, precision = _of_children(children)
+        own = {path for path in self.frozen if path.partition("/")[0] not in children}
+        policies = {p: policy for p, policy in self.precision.items() if p.partition("/")[0] not in children}
+        return frozen | own, {**policies, **precision}
+
+    def with_name(self, name: str) -> Layer:
+        """The same layer under another name, which a parent that numbers its layers takes over."""
+
+        def named(layer: Layer) -> Layer:
+            spec = dataclasses.replace(layer.spec, arguments={**layer.spec.arguments, "name": name})
+            return dataclasses.replace(layer, spec=spec)
+
+        return dataclasses.replace(named(self), made=self.made and named(self.made))
 
     def open_to_gradients(self) -> Layer:
         """The layer with what is frozen in inference mode as ever, but with gradients to its parameters.
@@ -357,8 +417,23 @@ class Layer:
         yield from found.items()
 
 
-def _rebuild(name: str, arguments: Mapping[str, Any]) -> Layer:
-    return layers.build(name, arguments)
+def _rebuild(
+    name: str, arguments: Mapping[str, Any], substituted: Mapping[str, Layer] = MappingProxyType({})
+) -> Layer:
+    if not substituted:
+        return layers.build(name, arguments)
+    options = ("frozen", "precision", "trainable")
+    plain = layers.build(name, {k: v for k, v in arguments.items() if k not in options})
+    return _optioned(plain.with_children(substituted), *(arguments.get(option) for option in options))
+
+
+def _optioned(built: Layer, frozen: Any, precision: Any, trainable: Any = True) -> Layer:
+    """The layer with the options that every constructor takes."""
+    if trainable is False:
+        built = built.with_frozen(path for path, _ in built.walk())
+    elif frozen is not None:
+        built = built.with_frozen(frozen)
+    return built if precision is None else built.with_precision(precision)
 
 
 LayerLike = Annotated[Layer | str | Mapping[str, Any], Kind("layer")]
@@ -475,11 +550,7 @@ def layer(
         except (TypeError, ValueError) as error:
             add_name(error, type_name, bound)
             raise
-        if not trainable:
-            built = built.with_frozen(path for path, _ in built.walk())
-        elif frozen is not None:
-            built = built.with_frozen(frozen)
-        return built if precision is None else built.with_precision(precision)
+        return _optioned(built, frozen, precision, bool(trainable))
 
     make.__name__ = make.__qualname__ = type_name
     make.__doc__ = complete(constructor.__doc__, signature.parameters, _doc_of)
@@ -508,25 +579,32 @@ def _check_roles(arguments: Mapping[str, Any]) -> None:
 def _assemble(made: Any, spec: Spec) -> Layer:
     if isinstance(made, Layer):
         thawed = made.made or made  # so that what comes frozen can be unfrozen
-        built = dataclasses.replace(thawed, spec=spec, made=None, adopted=(made.spec, *made.adopted))
+        adopted = (made.spec, *made.adopted)
+        built = dataclasses.replace(thawed, spec=spec, made=None, adopted=adopted, substituted={})
         return built.remade(made.frozen, made.precision)
     if isinstance(made, Wiring):
         check_names(spec.name, made.children)
-        if (depth := 1 + max((child.depth for child in made.children.values()), default=0)) > _MOST_LEVELS:
-            raise ValueError(
-                f"{spec.name}: expected at most {_MOST_LEVELS} levels of layers inside layers, "
-                f"received {depth}; put layers side by side in one Sequential, or repeat one with Repeat"
-            )
-        frozen = {join(name, p) for name, child in made.children.items() for p in child.frozen}
-        paths = frozenset(p.rstrip("/") for p in frozen)
-        precision = {
-            join(name, p).rstrip("/"): policy
-            for name, child in made.children.items()
-            for p, policy in child.precision.items()
-        }
+        _check_depth(spec.name, made.children)
         pair = _pair(made.wire(made.children), spec, made.children)
-        return Layer(pair, spec, made.children, paths, precision, made)
+        return Layer(pair, spec, made.children, *_of_children(made.children), wiring=made)
     return Layer(_pair(made, spec), spec)
+
+
+def _check_depth(type_name: str, children: Mapping[str, Layer]) -> None:
+    depth = 1 + max((child.depth for child in children.values()), default=0)
+    if depth > _MOST_LEVELS:
+        raise ValueError(
+            f"{type_name}: expected at most {_MOST_LEVELS} levels of layers inside layers, "
+            f"received {depth}; put layers side by side in one Sequential, or repeat one with Repeat"
+        )
+
+
+def _of_children(children: Mapping[str, Layer]) -> tuple[frozenset[str], dict[str, Policy]]:
+    """The frozen paths and the policies of children, relative to their parent."""
+    each = [(name, child) for name, child in children.items()]
+    frozen = frozenset(join(name, path).rstrip("/") for name, child in each for path in child.frozen)
+    precision = {join(n, path).rstrip("/"): policy for n, c in each for path, policy in c.precision.items()}
+    return frozen, precision
 
 
 def _pair(made: Any, spec: Spec, children: Mapping[str, Layer] | None = None) -> Pair:

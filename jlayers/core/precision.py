@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.pair import Pair
-from jlayers.core.registry import Kind, Registry, Spec, nearest
+from jlayers.core.registry import Kind, Registry, Spec
 from jlayers.core.shapes import as_spec
-from jlayers.core.tree import above, match
+from jlayers.core.tree import above, match_layers
 
 if TYPE_CHECKING:
     from jlayers.core.layer import Layer
@@ -168,12 +168,7 @@ def assigned(
     """The policies by path once `precision`, as `with_precision` takes it, lies over the `current` ones."""
     policies = dict(current)
     for pattern, policy in _entries(precision):
-        matched = set(match(pattern, paths))
-        if not matched:
-            raise ValueError(
-                f"the pattern {pattern!r} matches no layer of the model: "
-                f"{nearest(pattern, filter(None, paths))}"
-            )
+        matched = set(match_layers(pattern, paths))
         for path in paths:
             within = any(p in matched for p in above(path))
             if not within and path not in matched:

@@ -21,6 +21,7 @@ import numpy as np
 from jlayers.core.errors import add_name
 
 __all__ = [
+    "UNQUOTED",
     "ActivationLike",
     "Configured",
     "ConstraintLike",
@@ -30,6 +31,7 @@ __all__ = [
     "RegularizerLike",
     "Spec",
     "UnknownNameError",
+    "is_number",
     "nearest",
     "snake_case",
     "to_data",
@@ -62,6 +64,18 @@ def nearest(name: object, valid: Iterable[str]) -> str:
         return "did you mean " + " or ".join(repr(by_key[c]) for c in close) + "?"
     shown = ", ".join(sorted(valid)[:12]) + (", ..." if len(valid) > 12 else "")
     return f"valid: {shown}" if valid else "there is none to choose from"
+
+
+UNQUOTED = "a number is written without quotes"
+
+
+def is_number(text: object) -> bool:
+    """True for a text that looks like a number: someone has quoted it.
+
+    >>> is_number("1e-3"), is_number("adam")
+    (True, False)
+    """
+    return isinstance(text, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text) is not None
 
 
 class UnknownNameError(KeyError):

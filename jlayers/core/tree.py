@@ -8,7 +8,9 @@ from typing import Any
 
 import jax
 
-__all__ = ["above", "count", "flatten", "map_with_path", "match", "nbytes", "unflatten"]
+from jlayers.core.registry import nearest
+
+__all__ = ["above", "count", "flatten", "map_with_path", "match", "match_layers", "nbytes", "unflatten"]
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -117,6 +119,20 @@ def above(path: str) -> Iterator[str]:
     while path:
         path = path.rpartition("/")[0]
         yield path
+
+
+def match_layers(pattern: str, paths: Iterable[str]) -> list[str]:
+    """The paths of layers that `pattern` matches.
+
+    Raises:
+        ValueError: it matches none.
+    """
+    paths = list(paths)
+    if not (found := match(pattern, paths)):
+        raise ValueError(
+            f"the pattern {pattern!r} matches no layer of the model: {nearest(pattern, filter(None, paths))}"
+        )
+    return found
 
 
 def count(tree: Any) -> int:

@@ -112,7 +112,8 @@ def routed(
 
         return Pair(init, apply, draws=any(c.draws for c in children.values()), autocast=autocast)
 
-    return Wiring(dict(children), wire, structure, wraps=wraps)
+    inside = {name: as_layer(child, f"routed, {name!r}") for name, child in children.items()}
+    return Wiring(inside, wire, structure, wraps=wraps)
 
 
 def around(layer: Layer, *, autocast: bool = True) -> Wiring:

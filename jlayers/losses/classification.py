@@ -39,15 +39,16 @@ __all__ = [
 def _log_probabilities(y_pred: Any, from_logits: bool, axis: int) -> Any:
     if from_logits:
         return jax.nn.log_softmax(y_pred, axis)
-    return _log_clipped(y_pred / _nonzero(y_pred.sum(axis, keepdims=True)))
+    return _log_clipped(y_pred / _floored(y_pred.sum(axis, keepdims=True)))
 
 
 def _log_normalized_at(y_pred: Any, labels: Any, axis: int) -> Any:
-    return _log_clipped(pick(y_pred, labels, axis) / _nonzero(y_pred.sum(axis)))
+    return _log_clipped(pick(y_pred, labels, axis) / _floored(y_pred.sum(axis)))
 
 
-def _nonzero(total: Any) -> Any:
-    return jnp.where(total == 0, 1.0, total)
+def _floored(total: Any) -> Any:
+    """A sum to divide by: the gradient of a division by next to nothing overflows."""
+    return jnp.maximum(total, EPSILON)
 
 
 def _log_clipped(p: Any) -> Any:
@@ -88,8 +89,8 @@ def BinaryCrossentropy(from_logits: bool = False, label_smoothing: float = 0.0, 
 
     Args:
         from_logits: predictions are logits, not probabilities. Probabilities are clipped to
-            [1e-7, 1 - 1e-7], so that the gradient is 0 beyond; logits have no such edge.
-        label_smoothing: `s` draws the targets to one half: `y * (1 - s) + s / 2`.
+            [1e-7, 1 - 1e-7], so that the gradient is 0 outside; logits have no such edge.
+        label_smoothing: `s` moves the targets toward one half: `y * (1 - s) + s / 2`.
         axis: over which the mean is taken.
 
     >>> import jax.numpy as jnp, jlayers as jl
@@ -112,8 +113,7 @@ def _smoothed(t: Any, label_smoothing: float) -> Any:
 def _binary(t: Any, p: Any, from_logits: bool) -> Any:
     if from_logits:
         return optax.losses.sigmoid_binary_cross_entropy(p, t)
-    p = jnp.clip(p, EPSILON, 1.0 - EPSILON)
-    return -(t * jnp.log(p) + (1.0 - t) * jnp.log(1.0 - p))
+    return -(t * _log_clipped(p) + (1.0 - t) * _log_clipped(1.0 - p))
 
 
 @registry.factory()
@@ -160,7 +160,7 @@ def CategoricalCrossentropy(from_logits: bool = False, label_smoothing: float = 
 
     Args:
         from_logits: predictions are logits. Otherwise they are divided by their sum and clipped to
-            [1e-7, 1 - 1e-7], so that the gradient is 0 beyond; logits have no such edge.
+            [1e-7, 1 - 1e-7], so that the gradient is 0 outside; logits have no such edge.
         label_smoothing: `s` gives every class its share: `y * (1 - s) + s / classes`.
         axis: of the classes.
 
@@ -221,11 +221,11 @@ def SparseCategoricalCrossentropy(
 ) -> Loss:
     """Cross-entropy of class numbers. `y_true`: integers `(batch, ...)`; `y_pred`: `(batch, ..., classes)`.
 
-    As in Keras, save that a number out of range gives NaN and not 0; `fit` names it before it starts.
+    As in Keras, except that a number out of range gives NaN and not 0. `fit` names it before it starts.
 
     Args:
         from_logits: predictions are logits. Otherwise they are divided by their sum and clipped to
-            [1e-7, 1 - 1e-7], so that the gradient is 0 beyond; logits have no such edge.
+            [1e-7, 1 - 1e-7], so that the gradient is 0 outside; logits have no such edge.
         ignore_class: targets of this number count neither in the loss nor in the mean.
         axis: of the classes.
 
@@ -262,10 +262,10 @@ def SparseCategoricalCrossentropy(
 
 @registry.factory()
 def CategoricalGeneralizedCrossEntropy(q: float = 0.5) -> Loss:
-    """`(1 - p**q) / q` of the right class's probability `p`: bears wrong labels (Zhang and Sabuncu 2018).
+    """`(1 - p**q) / q` of the right class's `p`, robust to wrong labels (Zhang and Sabuncu 2018).
 
-    As in Keras, save that probabilities below 1e-7 count as that, and that a class number out of range gives
-    NaN. `y_true`: integers `(batch, ...)`; `y_pred`: probabilities `(batch, ..., classes)`.
+    As in Keras, except that probabilities below 1e-7 count as 1e-7, and that a class number out of range
+    gives NaN. `y_true`: integers `(batch, ...)`; `y_pred`: probabilities `(batch, ..., classes)`.
 
     Args:
         q: between 0, the cross-entropy, and 1, the mean absolute error.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import stat
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -47,13 +48,22 @@ register = registry.factory()
 
 def _read_vocabulary(name: str, path: pathlib.Path) -> list[str]:
     """The tokens of a text file, one per line."""
-    if (size := path.stat().st_size) > _MAX_BYTES:
-        raise ValueError(f"{name}: {path} has {size:,} bytes; expected at most {_MAX_BYTES:,}")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{name}: {path}: expected a file with one token per line, received something else")
+    if status.st_size > _MAX_BYTES:
+        raise ValueError(f"{name}: {path} has {status.st_size:,} bytes; expected at most {_MAX_BYTES:,}")
     try:
         lines = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: {path}: expected one token per line in UTF-8 ({error})") from None
-    return lines[:-1] if lines[-1] == "" else lines
+    lines = lines[:-1] if lines[-1] == "" else lines
+    if "" in lines[1:]:  # the first one is the mask, in a vocabulary that was written with its special tokens
+        raise ValueError(
+            f"{name}: {path}, line {lines.index('', 1) + 1}: expected one token per line, received a blank "
+            f"line; remove it"
+        )
+    return lines
 
 
 # --------------------------------------------------------------------------------------------- inputs
@@ -83,10 +93,13 @@ def as_integers(name: str, value: Any) -> np.ndarray:
 
     Raises:
         TypeError: something else.
+        ValueError: a number that int64 does not hold.
     """
     array = np.asarray(value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected whole numbers, received {describe(array)}")
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name}: expected whole numbers within 64 bits and a sign, received {array.max()}")
     return array.astype(np.int64)
 
 

@@ -17,6 +17,7 @@ from jlayers.preprocessing.vocabulary import Lookup, learned
 
 __all__ = ["TextVectorization", "Vectorizer"]
 
+_MOST_NGRAMS = 100  # a text of n tokens has up to 100 n runs
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _STANDARDIZE: dict[Any, Callable[[str], str]] = {
     None: lambda text: text,
@@ -58,7 +59,7 @@ def TextVectorization(
         standardize: to lower case, without ASCII punctuation, both, or a function of one text.
         split: at white space, into characters, or a function from one text to its tokens; None takes each
             text whole, and the last axis of `(batch, n)` as tokens.
-        ngrams: join runs of up to so many tokens, or of exactly these lengths, by a space.
+        ngrams: join runs of up to so many tokens, or of exactly these lengths, by a space; at most 100.
         output_mode: token numbers in order, or per text which tokens occur, how often, or weighed.
         output_sequence_length: cut or fill up to so many numbers; if not given, up to the longest text of
             each call.
@@ -114,8 +115,15 @@ def _is_size(value: Any) -> bool:
 
 
 def _widths(ngrams: Any) -> tuple[int, ...]:
-    widths = (1,) if ngrams is None else tuple(range(1, ngrams + 1)) if _is_size(ngrams) else ngrams
-    if not isinstance(widths, (list, tuple)) or not widths or not all(map(_is_size, widths)):
+    most = ngrams if _is_size(ngrams) else 1 if ngrams is None else None
+    if isinstance(ngrams, (list, tuple)):
+        most = max((width for width in ngrams if _is_size(width)), default=0)
+    if most is not None and most > _MOST_NGRAMS:
+        raise ValueError(
+            f"TextVectorization: expected ngrams of at most {_MOST_NGRAMS} tokens, received ngrams={ngrams!r}"
+        )
+    widths = ngrams if isinstance(ngrams, (list, tuple)) else range(1, (most or 0) + 1)
+    if not widths or not all(map(_is_size, widths)):
         raise ValueError(
             f"TextVectorization: expected ngrams as a number of tokens or several, received ngrams={ngrams!r}"
         )

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jlayers.core.layer import Layer
-from jlayers.core.registry import nearest
-from jlayers.core.tree import above, map_with_path, match
+from jlayers.core.tree import above, map_with_path, match_layers
 
 __all__ = ["freeze", "trainable_mask", "unfreeze"]
 
@@ -31,7 +30,7 @@ def freeze(model: Layer, *patterns: str) -> Layer:
     >>> sorted(jl.freeze(model, "base").frozen)
     ['base']
     """
-    matched = {path for pattern in patterns or ("**",) for path in _matched(model, pattern)}
+    matched = {path for pattern in patterns or ("**",) for path in match_layers(pattern, _paths(model))}
     return model.with_frozen(model.frozen | {p for p in _paths(model) if _within(p, matched)})
 
 
@@ -43,7 +42,7 @@ def unfreeze(model: Layer, *patterns: str) -> Layer:
     >>> sorted(jl.unfreeze(jl.freeze(model), "head").frozen)
     ['base']
     """
-    matched = {path for pattern in patterns or ("**",) for path in _matched(model, pattern)}
+    matched = {path for pattern in patterns or ("**",) for path in match_layers(pattern, _paths(model))}
     thawed = {p for p in _paths(model) if _within(p, matched)}
     around = {p for t in thawed for p in above(t)}
     return model.with_frozen(model.frozen - thawed - around)
@@ -71,16 +70,6 @@ def trainable_mask(model: Layer, params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _paths(model: Layer) -> list[str]:
     return [path for path, _ in model.walk()]
-
-
-def _matched(model: Layer, pattern: str) -> list[str]:
-    paths = _paths(model)
-    found = match(pattern, paths)
-    if not found:
-        raise ValueError(
-            f"the pattern {pattern!r} matches no layer of the model: {nearest(pattern, filter(None, paths))}"
-        )
-    return found
 
 
 def _within(path: str, roots: set[str]) -> bool:

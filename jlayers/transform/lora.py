@@ -11,13 +11,14 @@ import jax
 from jaxtyping import Array, Float
 
 from jlayers import initializers
-from jlayers.core.layer import Layer, LayerLike, layer, layers
+from jlayers.core.layer import Layer, LayerLike, layer
 from jlayers.core.pair import Pair
 from jlayers.core.registry import InitializerLike, nearest
 from jlayers.core.tree import flatten, match, unflatten
 from jlayers.core.wiring import around, as_layer, child_key
 from jlayers.layers._arguments import positive
 from jlayers.layers._kernels import find_kernels, without_gradient
+from jlayers.transform.substitute import replace_layers
 
 __all__ = ["LoRA", "merge_lora"]
 
@@ -126,7 +127,7 @@ def merge_lora(
         `Sequential` names its layers, each takes the name it has without `LoRA`: `lora` becomes `dense`.
 
     Raises:
-        ValueError: there is no `LoRA`, or it was made inside the constructor of a layer.
+        ValueError: there is no `LoRA`.
 
     >>> import jax, jlayers as jl
     >>> model = jl.LoRA(jl.Dense(2), rank=1)
@@ -137,17 +138,18 @@ def merge_lora(
     """
     if not _is_adapted(model):
         raise ValueError(f"merge_lora: expected a model with LoRA inside, received {model!r}")
-    plain = _plain(model, {})
-    if _is_adapted(plain):
-        raise ValueError(
-            f"merge_lora: expected each LoRA to be an argument of the layer around it, received {model!r}, "
-            f"whose constructor makes one; merge the layer inside"
-        )
+    plain = replace_layers(
+        model, {path: _without for path, inner in model.walk() if _is_lora(inner)}, keep_names=False
+    )
     return (plain, *_merged(model, plain, dict(params), dict(state)))
 
 
+def _is_lora(layer: Layer) -> bool:
+    return isinstance(layer.structure, Adaptation)
+
+
 def _is_adapted(model: Layer) -> bool:
-    return any(isinstance(inner.structure, Adaptation) for _, inner in model.walk())
+    return any(_is_lora(inner) for _, inner in model.walk())
 
 
 def _scale(rank: int, alpha: float | None) -> float:
@@ -205,34 +207,17 @@ def _product(
 # --------------------------------------------------------------------------------------------- merging
 
 
-def _plain(model: Layer, known: dict[Layer, Layer]) -> Layer:
-    """The model built again with each `LoRA` replaced by its layer; a shared layer stays one."""
-    made = model.made or model
-    if made not in known:
-        if not _is_adapted(made):
-            known[made] = model.replace()  # a new one, since it may get another name
-        elif isinstance(made.structure, Adaptation):
-            known[made] = made.structure.base
-        else:
-            known[made] = layers.build(made.spec.name, _without_lora(dict(made.spec.arguments), known))
-    return known[made]
-
-
-def _without_lora(value: Any, known: dict[Layer, Layer]) -> Any:
-    if isinstance(value, Layer):
-        return _plain(value, known)
-    if isinstance(value, Mapping):
-        return {name: _without_lora(member, known) for name, member in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_without_lora(member, known) for member in value)
-    return value
+def _without(lora: Layer) -> Layer:
+    """The layer that a `LoRA` was given, with the precision that it has by now."""
+    base = lora.structure.base
+    return base.remade(base.frozen, lora.children["layer"].precision)
 
 
 def _merged(
     model: Layer, plain: Layer, params: dict[str, Any], state: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters and state of `model` as those of `plain`, which has its children in the same order."""
-    if isinstance(model.structure, Adaptation):
+    if _is_lora(model):
         return _adapted(model.children["layer"], params, model.structure.scale), state.get("layer", {})
     if not _is_adapted(model):
         return params, state
