@@ -12,6 +12,7 @@ from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import keeps_mask
+from jlayers.core.pair import Pair
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import param_dtype
 from jlayers.layers._arguments import need_features, need_floating, positive, reshaped_to
@@ -105,7 +106,7 @@ def Activation(activation: ActivationLike):
     activate = activations.get(activation)
     if activate is None:
         raise refused(ValueError, "expected the name of an activation or a function", None)
-    return no_params, keeps_mask(lambda params, x: activate(x))
+    return Pair(no_params, keeps_mask(lambda params, x: activate(x)), wide=True)
 
 
 @layer

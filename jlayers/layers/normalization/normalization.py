@@ -16,6 +16,7 @@ from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import Masked, expand, keeps_mask, refusal, with_mask
+from jlayers.core.pair import Pair
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import axis_of, fraction, need_features, need_floating, positive, reshaped_to
@@ -196,7 +197,7 @@ def BatchNormalization(
         scale, shift = affine.after(params, scale, shift, [channels])
         return with_mask((near * scale + shift).astype(x.dtype), mask), state
 
-    return init, apply
+    return Pair(init, apply, wide=True)
 
 
 @layer
@@ -246,7 +247,7 @@ def LayerNormalization(
         wide = x.astype(wide_dtype(x.dtype))
         return affine.apply(params, normalized(wide, tuple(axes), epsilon), axes).astype(x.dtype)
 
-    return init, apply
+    return Pair(init, apply, wide=True)
 
 
 @layer
@@ -315,7 +316,7 @@ def GroupNormalization(
         y = ((near - rest) * jax.lax.rsqrt(variance + epsilon)).reshape(wide.shape)
         return affine.apply(params, jnp.moveaxis(y, -1, channels), [channels]).astype(x.dtype)
 
-    return init, apply
+    return Pair(init, apply, wide=True)
 
 
 @layer
@@ -403,4 +404,4 @@ def RMSNormalization(axis: int | tuple[int, ...] = -1, epsilon: float = 1e-6):
         y = wide * jax.lax.rsqrt(square + epsilon)
         return (y * reshaped_to(y, params["scale"], axes)).astype(x.dtype)
 
-    return init, apply
+    return Pair(init, apply, wide=True)

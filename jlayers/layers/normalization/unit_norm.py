@@ -57,7 +57,7 @@ def UnitNormalization(axis: int | tuple[int, ...] = -1):
         square = jnp.sum(jnp.square(wide), axis=tuple(sorted(over)), keepdims=True)
         return (wide * jax.lax.rsqrt(jnp.maximum(square, _LEAST_SQUARE))).astype(x.dtype)
 
-    return no_params, apply
+    return Pair(no_params, apply, wide=True)
 
 
 def _unit(vector: jax.Array) -> jax.Array:
