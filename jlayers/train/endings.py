@@ -101,6 +101,6 @@ def check_shares(loss: Loss, y_pred: Any) -> None:
     least = float(jnp.min(values_of(y_pred), initial=0.0))
     if least < -_ROUNDING:
         raise ValueError(
-            f"expected probabilities for {loss.name}, received predictions as low as {least:.3g}; end the model "
-            f"in activation='softmax', 'sigmoid' for yes-or-no targets, or write from_logits=True in the loss"
+            f"expected probabilities for {loss.name}, received predictions as low as {least:.3g}; end "
+            f"the model in activation='softmax', 'sigmoid' for yes-or-no targets, or use from_logits=True"
         )
