@@ -67,7 +67,7 @@ def _draw(sample: Draw, key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Arr
 
 
 def _rounded(draw: Draw) -> Initializer:
-    """An initialiser that draws in at least float32 and then takes the wanted dtype."""
+    """An initializer that draws in at least float32 and then takes the wanted dtype."""
 
     def init(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
         return draw(key, tuple(shape), wide_dtype(dtype)).astype(dtype)
@@ -387,7 +387,7 @@ def stft(
 ) -> Initializer:
     """The kernel with which a `Conv1D` computes one side of a short-time Fourier transform. As in Keras.
 
-    Shape: `(frame, 1, frequencies)`, of which the frequencies are the first half, `length // 2 + 1`.
+    Shape: `(frame, 1, frequencies)`, with `length // 2 + 1` frequencies, the first half.
 
     Args:
         side: "real" or "imag", of the complex result.

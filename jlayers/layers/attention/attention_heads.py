@@ -34,12 +34,12 @@ def MultiHeadAttention(
     position_embedding: LayerLike | None = None,
     cache_length: int | None = None,
 ):
-    """Attention in several heads, each on projections of its own (Vaswani et al., 2017). As in Keras.
+    """Attention in several heads, each with its own projections (Vaswani et al., 2017). As in Keras.
 
-    Inputs: `query[, value[, key[, mask]]]`; mind that the value comes before the key. The value is the query
-    where it is left out or None (self-attention), the key is the value. `query` is
-    `(batch, target, features)`, `value` and `key` are `(batch, source, features)`, each with features of its
-    own. The output is `(batch, target, features of the query)`.
+    Inputs: `query[, value[, key[, mask]]]`; note that the value comes before the key. If the value is left
+    out or None it is the query (self-attention); the key is then the value. `query` is `(batch, target,
+    features)`, `value` and `key` are `(batch, source, features)`, each with features of its own. The output
+    is `(batch, target, features of the query)`.
 
     `mask` is boolean, True where a position attends to another, `(batch, target, source)` or
     `(batch, heads, target, source)`, any of them 1 to mean all; so `real[:, None, :]`, in a graph
@@ -47,8 +47,8 @@ def MultiHeadAttention(
     the heads give zeros (in Keras the mean of all values, or zeros if the layer drops out). Inputs may be
     `Masked`, too: to padding nothing attends, and the output has the mask of the query.
 
-    `use_causal_mask` and `return_attention_scores` are arguments of the call in Keras. Here a call takes
-    arrays alone: what runs is fixed by the layer and written in its spec.
+    `use_causal_mask` and `return_attention_scores` are arguments of the call in Keras. Here a call
+    takes only arrays, and such options belong to the constructor.
 
     Parameters: `query/kernel` `(features, heads, key_dim)`, `query/bias` `(heads, key_dim)`, likewise `key`,
     `value` and `gate`, and `attention_output/kernel` `(heads, value_dim, *output_shape)`,
@@ -143,8 +143,8 @@ def GroupQueryAttention(
 ):
     """Attention in which groups of query heads share keys and values (Ainslie et al., 2023). As in Keras.
 
-    Inputs, masks and output are those of `MultiHeadAttention`; one head of keys and values for all queries
-    is multi-query attention (Shazeer, 2019).
+    As `MultiHeadAttention` in its inputs, masks, output and other arguments. One head of keys and values for
+    all queries is multi-query attention (Shazeer, 2019).
 
     Parameters: `query/kernel` `(features, num_query_heads, head_dim)`, `key/kernel` and `value/kernel`
     `(features, num_key_value_heads, head_dim)`, `attention_output/kernel`
@@ -154,23 +154,6 @@ def GroupQueryAttention(
         head_dim: size of queries, keys and values for each head.
         num_query_heads: number of heads.
         num_key_value_heads: number of heads of keys and of values; divides `num_query_heads`.
-        dropout: share of the attention weights dropped in training.
-        use_bias: whether the projections add a bias.
-        sliding_window: attend only to positions less than this far away; None for all.
-        bias_initializer: first values of each bias.
-        kernel_regularizer: penalty on each kernel.
-        bias_regularizer: penalty on each bias.
-        activity_regularizer: penalty on the outputs of each projection; see `ActivityRegularization`.
-        kernel_constraint: what each kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what each bias is held to.
-        use_gate: multiply what the heads give by a sigmoid gate of the query (Qiu et al., 2025).
-        use_causal_mask: attend to no later position; target and source are both counted from the start.
-        return_attention_scores: give `(output, weights)`, the weights `(batch, heads, target, source)`
-            before dropout.
-        position_embedding: a layer applied to queries and keys of all heads, `(batch, length, heads, size)`,
-            such as `RotaryEmbedding()`.
-        cache_length: keep keys and values of up to so many positions in inference, for decoding step by
-            step: see `KeyValueCache`. Needs `use_causal_mask`; a mask then is about `cache_length` sources.
 
     Raises:
         ValueError: numbers below 1, heads that do not divide, a rate outside [0, 1], inputs or a mask that do

@@ -1,4 +1,4 @@
-"""An affine map along any axes, said by an equation of letters."""
+"""An affine map along any axes, given by an equation of letters."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def EinsumDense(
     in the same places, else refused. Parameters: `kernel`, of the axes that the equation gives it;
     `bias`, of the output's axes from the first one in `bias_axes` on, with size 1 along the others.
 
-    An initialiser that counts inputs and outputs, such as `glorot_uniform`, counts along the axes that the
-    kernel shares with the input alone, and with the output.
+    An initializer that counts inputs and outputs, such as `glorot_uniform`, counts along the axes that the
+    kernel shares only with the input, and with the output.
 
     Args:
         equation: `"input,kernel->output"`.
@@ -128,7 +128,7 @@ class _Equation:
 
     @property
     def summed_last(self) -> int:
-        """How many axes it sums, if the last of the input and the first of the kernel, as `product` does."""
+        """Number of summed axes if these are last in the input and first in the kernel, as in `product`."""
         axes = len(self.fans()[0])
         kept, summed, made = self.input[: len(self.input) - axes], self.kernel[:axes], self.kernel[axes:]
         same = self.input == kept + summed and self.output == kept + made
@@ -204,7 +204,7 @@ class _Equation:
         return (*self.fixed(sizes, self.output[first:], x), *rest)
 
     def kept_mask(self, x: Any, mask: Any) -> Any:
-        """The mask, if each position under it is worked on alone; else it is refused."""
+        """The mask, if the equation treats each position by itself; otherwise it is refused."""
         if mask is None:
             return None
         hidden = x.ndim - len(self.input) if self.before else 0  # axes under `...`, in front
@@ -266,7 +266,7 @@ def _parse(equation: str, bias_axes: str | None) -> _Equation:
 
 
 def _along(initializer: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Any:
-    """The initialiser with these axes of the kernel as inputs and outputs, if it counts them and has none."""
+    """The initializer with these axes of the kernel as inputs and outputs, if it counts them and has none."""
     spec = getattr(initializer, "spec", None)
     axes = ("input_axes", "output_axes")
     if spec is None or None not in [spec.arguments.get(name, axes) for name in axes]:
