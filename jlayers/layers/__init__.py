@@ -1,6 +1,7 @@
 """The layers by family. Every name is a constructor that a configuration can use."""
 
 from .attention import *
+from .audio import *
 from .convolution import *
 from .core import *
 from .features import *
@@ -15,6 +16,7 @@ from .vision import *
 
 __all__: list[str] = []
 __all__ += attention.__all__
+__all__ += audio.__all__
 __all__ += convolution.__all__
 __all__ += core.__all__
 __all__ += features.__all__
