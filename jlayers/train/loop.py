@@ -21,7 +21,7 @@ from jlayers.data.batches import ArrayBatches, Batches
 from jlayers.data.gate import check_finite, check_width
 from jlayers.metrics.totals import value_of
 from jlayers.train.callbacks import Callback, Run, as_callback
-from jlayers.train.checks import as_arrays, check_carried, whole_number
+from jlayers.train.checks import as_arrays, check_carried, seed_number, whole_number
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
 from jlayers.train.ids import check_ids
 from jlayers.train.scaling import FLOOR, finite
@@ -122,7 +122,7 @@ def fit(
         )
     _check_process()
     epochs = whole_number("epochs", epochs, 0)
-    seed = whole_number("seed", seed, 0)
+    seed = seed_number(seed)
     if steps_per_call != "auto":
         steps_per_call = whole_number("steps_per_call", steps_per_call, 1, " or 'auto'")
     for name, steps in (("steps_per_epoch", steps_per_epoch), ("validation_steps", validation_steps)):
@@ -283,7 +283,9 @@ class _Fit:
         step, calls = self.trainer.eval_step, self.runner.calls
         together = calls.steps if calls.looped else 1
         values: dict[str, float] = {}
-        weights = {"val_": state} if state.average is None else {"val_": state, "val_ema_": state.averaged()}
+        weights = {"val_": state.to_evaluate()}
+        if state.average is not None:
+            weights["val_ema_"] = state.averaged()
         for prefix, one in weights.items():
             logs = _evaluate(step, one, self.review, self.validation, together)
             values |= {f"{prefix}{key}": value for key, value in logs.items()}
@@ -430,7 +432,7 @@ def _weights(state: Any) -> TrainState | _Weights:
     """What a forward pass needs, from a state or from a pair."""
     if isinstance(state, TrainState):
         state.check_alive()
-        return state
+        return state.to_evaluate()
     if not isinstance(state, tuple) or len(state) != 2:
         raise TypeError(
             f"expected the state that jl.fit returns, or a pair (params, model_state), as the second "
