@@ -385,7 +385,7 @@ def evaluate(
         batch_size: samples per step, 32 if not given; the result does not depend on it.
         sample_weight: factors of the samples' losses.
         steps: batches to take of an iterable; all if not given.
-        key: for layers and tasks that draw in inference mode, too.
+        key: for layers that draw in inference mode, too; tasks are given one that is always the same.
 
     Raises:
         ValueError: as `fit` does.
@@ -411,6 +411,8 @@ def _evaluate(
 ) -> dict[str, float]:
     accumulators, logs = None, {}
     params, state = weights.params, weights.state
+    if key is None and any(update.task.always_draws for update in step.tasks.updates):
+        key = jax.random.key(0)
     if together > 1 and key is None:
         for batches, count in data.blocks(together):
             accumulators, logs = step.run(params, state, accumulators, batches, count)
