@@ -1,6 +1,7 @@
 """Core layers: dense, embedding, activations, masking, and what Keras files under core."""
 
 from .activation import *
+from .arithmetic import *
 from .dense import *
 from .einsum import *
 from .embedding import *
@@ -11,6 +12,7 @@ from .reversible import *
 
 __all__: list[str] = []
 __all__ += activation.__all__
+__all__ += arithmetic.__all__
 __all__ += dense.__all__
 __all__ += einsum.__all__
 __all__ += embedding.__all__
