@@ -26,7 +26,7 @@ import contextlib
 import dataclasses
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -149,12 +149,12 @@ class Runner:
         step: how many steps were taken, those of earlier fits included.
     """
 
-    def __init__(self, program: TrainStep, state: TrainState, calls: Calls, room: Callable[[int], int]):
+    def __init__(self, program: TrainStep, state: TrainState, calls: Calls, every: Sequence[int] = ()):
         self.program = program
         self.live, self.key_data, self.impl = state.live, state.key_data, state.impl
         self.step = int(state.step)
         self.calls = calls
-        self.room = room  # how many steps may be taken before somebody wants to look
+        self.every = every  # at multiples of these numbers of steps somebody wants to look
         self.interrupts = Interrupts()
 
     def epoch(self, data: Batches, number: int, start: int) -> Iterator[dict[str, jax.Array]]:
@@ -170,7 +170,7 @@ class Runner:
             if self.calls.looped:
                 done = 0
                 while done < steps:
-                    now = min(steps - done, self.room(self.step))
+                    now = min([steps - done, *(n - self.step % n for n in self.every)])
                     yield self._call(program.many, now, batches, np.int32(done), np.int32(now))
                     done += now
             else:

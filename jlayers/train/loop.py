@@ -187,7 +187,8 @@ class _Fit:
         step = self.trainer.train_step
         if epochs:
             calls = calls_for(self.steps_per_call, step, state, self.data)
-            self.runner = Runner(step, state, calls, self._room)
+            every = [callback.every for callback in self.callbacks if callback.every]
+            self.runner = Runner(step, state, calls, every)
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
         run = Run(start, epochs, self.data.steps, self.directions, note)
@@ -209,17 +210,18 @@ class _Fit:
 
     def _end(self, state: TrainState, failed: BaseException | None = None) -> TrainState:
         """Tells each callback of the end, whatever another one raises."""
+        raised: BaseException | None = None
         for callback in self.callbacks:
             try:
                 state = callback.on_fit_end(state) or state
             except BaseException as error:
-                if failed is None:
-                    failed = error
-                    vars(error).update(state=state, history=self.history)
+                if first := failed or raised:
+                    first.add_note(f"{type(callback).__name__}.on_fit_end: {type(error).__name__}: {error}")
                 else:
-                    failed.add_note(f"{type(callback).__name__}.on_fit_end: {type(error).__name__}: {error}")
-        if failed is not None and "state" in vars(failed) and failed.__traceback__ is None:
-            raise failed
+                    raised = error
+                    vars(error).update(state=state, history=self.history)
+        if raised is not None:
+            raise raised
         return state
 
     def _whole(self) -> TrainState:
@@ -235,11 +237,6 @@ class _Fit:
         """A view of the one live state."""
         runner = getattr(self, "runner", None)
         return self.state if runner is None else self.state.replace(live=runner.live)
-
-    def _room(self, step: int) -> int:
-        """How many steps may be taken at once before a callback is to be called."""
-        every = [callback.every for callback in self.callbacks if callback.every]
-        return min((n - step % n for n in every), default=2**31 - 1)
 
     def _epoch(self, epoch: int) -> bool:
         """Trains for an epoch; True if a callback wants to stop."""
@@ -258,8 +255,10 @@ class _Fit:
                 if any(stops):
                     self.state = state
                     return True
-        if logs is None:
-            raise ValueError(f"the iterable has no batches after the first {done}, where the state stands")
+        if logs is None:  # the state stands at the end of an epoch, or behind it
+            if done == 0 or (self.data.steps is not None and done != self.data.steps):
+                raise ValueError(f"the data have no batches after the first {done}, where the state stands")
+            watch.add(done, runner.program.logs(self._current(), self.review))
         values = watch.read_all()
         state = self._current()
         watch.check_health(state, values)

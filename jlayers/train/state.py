@@ -251,7 +251,7 @@ class HostCopy:
     def __init__(self, tree: Any):
         leaves, self._form = jax.tree.flatten(tree)
         self._places = [getattr(leaf, "sharding", None) for leaf in leaves]
-        self._values = [np.array(leaf) for leaf in jax.device_get(leaves)]  # a copy, on a CPU too
+        self._values = [np.array(leaf) for leaf in leaves]  # a copy, on a CPU too
 
     def back(self) -> Any:
         """The arrays on their devices."""
