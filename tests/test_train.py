@@ -655,6 +655,17 @@ def test_endings_that_a_loss_cannot_use(model, loss, metrics, text):
         fit(compile(model(), "sgd", loss, metrics=metrics), x, y)
 
 
+def test_outputs_without_a_loss_need_no_targets():
+    x = jl.Input((2,), name="x")
+    model = jl.Model(x, [jl.Dense(1, name="a")(x), jl.Dense(2, name="b")(x)])
+    data, y = np.ones((5, 2), np.float32), np.ones((5, 1), np.float32)
+    same = [fit(compile(model, "sgd", ["mse", None]), data, given)[1] for given in (y, [y, None], {"a": y})]
+    assert same[0] == same[1] == same[2]
+    assert list(same[0]) == ["loss", "a_loss"]
+    with pytest.raises(ValueError, match=r"expected targets for the predictions .*\(5, 2\)"):
+        fit(compile(model, "sgd", ["mse", None], metrics={"b": ["mae"]}), data, [y, None])
+
+
 def test_own_loops_are_told_of_endings():
     step = make_train_step(model := jl.Dense(1), "bce", "sgd")
     x, y = scores(8)

@@ -6,6 +6,7 @@ from .dense import *
 from .einsum import *
 from .embedding import *
 from .experts import *
+from .function import *
 from .gated import *
 from .masking import *
 from .reversible import *
@@ -17,6 +18,7 @@ __all__ += dense.__all__
 __all__ += einsum.__all__
 __all__ += embedding.__all__
 __all__ += experts.__all__
+__all__ += function.__all__
 __all__ += gated.__all__
 __all__ += masking.__all__
 __all__ += reversible.__all__
