@@ -76,6 +76,11 @@ class Measures:
         parts = sorted(loss.parts.items())
         means = {name: part.factor if isinstance(part, Part) else 0.0 for name, part in parts}
         names = [] if loss.outputs is None else output_names(loss.outputs, self.task.output_names)
+        if names == [] and (self.metrics or self.weighted_metrics):
+            raise ValueError(
+                "expected a task whose Loss has outputs for these metrics, received none; return "
+                "jl.Loss(total, outputs=...)"
+            )
         entries: dict[str, tuple[Any, int, bool]] = {}
         for given, weighted in ((self.metrics, False), (self.weighted_metrics, True)):
             for i, members in enumerate(_metrics_by_output(names, given)):
@@ -83,11 +88,6 @@ class Measures:
                     key = name if names[i] is None else f"{names[i]}_{name}"
                     metric = self.task.metric(loss.outputs, i, metric)
                     entries[_unused(key, {**means, **entries}, weighted)] = (metric, i, weighted)
-        if names == [] and (self.metrics or self.weighted_metrics):
-            raise ValueError(
-                "expected a task whose Loss has outputs for these metrics, received none; return "
-                "jl.Loss(total, outputs=...)"
-            )
         specs = [as_spec(values_of(value)) for value in seen(loss.outputs)] if names else []
         return Plan(means, order, entries, names, specs, loss.total.dtype)
 
