@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -156,6 +157,7 @@ class Runner:
         self.calls = calls
         self.every = every  # at multiples of these numbers of steps somebody wants to look
         self.interrupts = Interrupts()
+        self._next: Iterator[tuple[Any, Any, int]] | None = None  # blocks of the epoch to come
 
     def epoch(self, data: Batches, number: int, start: int) -> Iterator[dict[str, jax.Array]]:
         """Takes the steps of an epoch from batch `start` on; gives the logs of each dispatch."""
@@ -165,7 +167,8 @@ class Runner:
                 self._begin(batch)
                 yield self._call(program.one, 1, batch)
             return
-        for batches, steps in data.blocks(self.calls.block, number, start):
+        blocks, self._next = self._next or self._blocks(data, number, start), None
+        for batches, first, steps in blocks:
             self._begin(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), batches))
             if self.calls.looped:
                 done = 0
@@ -174,9 +177,24 @@ class Runner:
                     yield self._call(program.many, now, batches, np.int32(done), np.int32(now))
                     done += now
             else:
-                batches, first = jax.device_put((batches, np.int32(self.step)))
                 for _ in range(steps):
                     yield self._call(program.nth, 1, batches, first)
+
+    def look_ahead(self, data: Batches, number: int) -> None:
+        """Cuts the first block of an epoch of arrays, while the device still works on the one before."""
+        if data.checked and (self.calls.looped or self.calls.block > 1):
+            blocks = self._blocks(data, number, 0)
+            self._next = itertools.chain(list(itertools.islice(blocks, 1)), blocks)
+
+    def _blocks(self, data: Batches, number: int, start: int) -> Iterator[tuple[Any, Any, int]]:
+        """Stacked batches, the step at which they begin, and how many are meant."""
+        step = self.step
+        for batches, steps in data.blocks(self.calls.block, number, start):
+            if self.calls.looped:  # used once: to move them beforehand costs more than it saves
+                yield batches, None, steps
+            else:
+                yield *jax.device_put((batches, np.int32(step))), steps
+            step += steps
 
     def _begin(self, batch: Any) -> None:
         if not self.live.metrics:

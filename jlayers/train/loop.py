@@ -184,6 +184,7 @@ class _Fit:
         self, state: TrainState, epochs: int, fresh: Callable[[], TrainState], note: str | None
     ) -> tuple[TrainState, History]:
         start = int(state.epoch)
+        self.end = start + epochs
         step = self.trainer.train_step
         if epochs:
             calls = calls_for(self.steps_per_call, step, state, self.data)
@@ -247,8 +248,8 @@ class _Fit:
         watch = _Watch(self, epoch, done)
         logs = None
         for logs in runner.epoch(self.data, epoch, done):
-            watch.add(runner.step - int(watch.first), logs)
-            if self._listeners_at(runner.step):
+            watch.add(runner.step - watch.first, logs)
+            if runner.every and self._listeners_at(runner.step):
                 values = watch.read_all()
                 state = self._current()
                 stops = [c.on_step(runner.step, values, state) for c in self._listeners_at(runner.step)]
@@ -259,13 +260,16 @@ class _Fit:
             if done == 0 or (self.data.steps is not None and done != self.data.steps):
                 raise ValueError(f"the data have no batches after the first {done}, where the state stands")
             watch.add(done, runner.program.logs(self._current(), self.review))
+        if epoch + 1 < self.end:
+            runner.look_ahead(self.data, epoch + 1)
         values = watch.read_all()
         state = self._current()
         watch.check_health(state, values)
         values |= self._validate(state, watch)
         zeros = self.trainer.tasks.accumulators(state.params, state.state, self.review.batch)
         runner.live = runner.live._replace(metrics=zeros)
-        self.state = self._current().at_next_epoch()
+        place = jax.device_put((np.int32(epoch + 1), np.int32(runner.step)))
+        self.state = self.state.replace(live=runner.live, epoch=place[0], epoch_start=place[1])
         kept = HostCopy(self.state)
         self.healthy = kept.back
         for key, value in values.items():
@@ -295,7 +299,7 @@ class _Watch:
     """Reads logs that the device has finished, and never makes it do anything."""
 
     PERIOD = 0.1  # seconds between two looks
-    AHEAD = 256  # dispatches that may be on their way
+    MARKS = 64  # dispatches whose logs are kept until the device has finished them
 
     def __init__(self, fit: _Fit, epoch: int, done: int):
         self.fit = fit
@@ -304,14 +308,21 @@ class _Watch:
         self.due = time.monotonic() + self.PERIOD
         self.healthy = self.last = done  # steps of the epoch that are known to be good, and dispatched
         self.pending: collections.deque[tuple[int, Mapping[str, Any]]] = collections.deque()
+        self.newest: tuple[int, Mapping[str, Any]] | None = None
+        self.count, self.stride = 0, 1
         self.latest: dict[str, float] = {}
 
     def add(self, step: int, logs: Mapping[str, Any]) -> None:
         """`step` batches of the epoch are dispatched; these are the logs that they will have."""
         self.last = step
-        self.pending.append((step, logs))
-        if len(self.pending) > self.AHEAD:
-            jax.block_until_ready(self.pending[0][1])
+        self.newest = (step, logs)
+        self.count += 1
+        if self.count % self.stride == 0:
+            self.pending.append(self.newest)
+            if len(self.pending) > self.MARKS:  # small steps: mark fewer of them, and wait for the oldest
+                jax.block_until_ready(self.pending[0][1])
+                self.stride *= 2
+                self.pending = collections.deque(list(self.pending)[1::2])
         if time.monotonic() >= self.due:
             self._look()
 
@@ -327,9 +338,9 @@ class _Watch:
 
     def read_all(self) -> dict[str, float]:
         """Waits for the device, and gives the newest logs."""
-        if self.pending:
-            newest = self.pending[-1]
-            self.pending.clear()
+        self.pending.clear()
+        if self.newest is not None:
+            newest, self.newest = self.newest, None
             self._read(*newest)
         return dict(self.latest)
 

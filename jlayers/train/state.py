@@ -201,10 +201,6 @@ class TrainState:
         live = changes.pop("live", self.live)._replace(**moved)
         return dataclasses.replace(self, live=live, **changes)
 
-    def at_next_epoch(self) -> TrainState:
-        """The state when the current epoch is over."""
-        return dataclasses.replace(self, epoch=self.epoch + 1, epoch_start=jnp.copy(self.step))
-
     def copy(self) -> TrainState:
         """The state with arrays of its own, which no later step takes away."""
         self.check_alive()
