@@ -1,7 +1,7 @@
 """Layers of several inputs: `layer(a, b)` or, as in Keras, `layer([a, b])` on nodes of a graph.
 
-What they give is real where all their inputs are: an input without a mask is real everywhere. (In Keras the
-mask is lost if one input has none.)
+A position of the output is real where it is real in all inputs. An input without a mask is real everywhere.
+(In Keras the mask is lost if one input has none.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from jax import lax
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import expand, joint, with_mask
-from jlayers.core.shapes import describe
+from jlayers.core.pair import Pair
+from jlayers.core.shapes import describe, wide_dtype
 from jlayers.layers._arguments import axis_of, need_floating
 
 __all__ = ["Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"]
@@ -48,12 +49,10 @@ def _check_broadcast(inputs: Sequence[Any]) -> None:
         raise refused(ValueError, "expected inputs with a batch", list(inputs))
 
 
-def merged(
-    combine: Callable[[list[jax.Array]], jax.Array], exactly: int | None = None
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def merged(combine: Callable[[list[jax.Array]], jax.Array], exactly: int | None = None) -> Pair:
     """The pair of a layer that combines elements; smaller ranks gain axes of size 1 after the batch.
 
-    A position is real if it is so in all inputs, of which one without a mask is real everywhere.
+    A position is real if it is real in all inputs. An input without a mask is real everywhere.
     """
 
     def init(key: Any, *inputs: Any) -> dict[str, Any]:
@@ -72,7 +71,7 @@ def merged(
         real = joint(*(aligned(m, x) for m, x in zip(masks, xs, strict=True)))
         return with_mask(output, None if real is None else jnp.broadcast_to(real, output.shape[: real.ndim]))
 
-    return init, apply
+    return Pair(init, apply, wide=True)
 
 
 def _total(xs: list[jax.Array]) -> jax.Array:
@@ -145,7 +144,7 @@ def Average():
 
 @layer
 def Maximum():
-    """The greatest of its inputs, element by element. As in Keras.
+    """The maximum of its inputs, element by element. As in Keras.
 
     Shapes: sizes that are equal or 1; smaller ranks gain axes after the batch.
 
@@ -161,7 +160,7 @@ def Maximum():
 
 @layer
 def Minimum():
-    """The least of its inputs, element by element. As in Keras.
+    """The minimum of its inputs, element by element. As in Keras.
 
     Shapes: sizes that are equal or 1; smaller ranks gain axes after the batch.
 
@@ -177,7 +176,7 @@ def Minimum():
 
 @layer
 def Concatenate(axis: int = -1):
-    """Its inputs one after the other along `axis`. As in Keras.
+    """Joins its inputs along `axis`. As in Keras.
 
     Shapes: equal but for `axis`. Masks are joined along `axis`, too; if that is behind their axes, a position
     is real where it is so in all inputs. An input without a mask is real everywhere.
@@ -197,7 +196,7 @@ def Concatenate(axis: int = -1):
         joined = axis_of(inputs[0], axis)
         others = [[d for a, d in enumerate(x.shape) if a != joined] for x in inputs]
         if len({len(x.shape) for x in inputs}) > 1 or not all(map(_agree, zip(*others, strict=True))):
-            raise refused(ValueError, f"expected inputs that differ along axis {joined} alone", list(inputs))
+            raise refused(ValueError, f"expected inputs that differ only along axis {joined}", list(inputs))
         return joined
 
     def init(key: Any, *inputs: Any) -> dict[str, Any]:
@@ -261,7 +260,9 @@ def Dot(axes: int | tuple[int, int], normalize: bool = False):
         return {}
 
     def unit(x: jax.Array, axis: int) -> jax.Array:
-        return x * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=axis, keepdims=True), 1e-12))
+        wide = x.astype(wide_dtype(x.dtype))
+        length = lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(wide), axis=axis, keepdims=True), 1e-12))
+        return (wide * length).astype(x.dtype)
 
     def apply(params: Any, *inputs: Any) -> jax.Array:
         i, j = check(inputs)

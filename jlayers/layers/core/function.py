@@ -9,6 +9,7 @@ from jlayers import activations
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import keeps_mask
+from jlayers.core.pair import Pair
 from jlayers.core.registry import ActivationLike
 
 __all__ = ["Activation", "Identity", "Lambda"]
@@ -16,7 +17,7 @@ __all__ = ["Activation", "Identity", "Lambda"]
 
 @layer
 def Activation(activation: ActivationLike):
-    """An activation as a layer of its own. As in Keras.
+    """Applies an activation. As in Keras.
 
     Shapes: any, kept.
 
@@ -33,12 +34,12 @@ def Activation(activation: ActivationLike):
     activate = activations.get(activation)
     if activate is None:
         raise refused(ValueError, "expected the name of an activation or a function", None)
-    return no_params, keeps_mask(lambda params, x: activate(x))
+    return Pair(no_params, keeps_mask(lambda params, x: activate(x)), wide=True)
 
 
 @layer
 def Identity():
-    """Its input, unchanged. As in Keras.
+    """Returns its input unchanged. As in Keras.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.Identity().apply({}, {}, jnp.array([-1.0, 2.0]))[0].tolist()
@@ -49,11 +50,11 @@ def Identity():
 
 @layer
 def Lambda(function: ActivationLike, arguments: Mapping[str, Any] | None = None):
-    """A function without parameters as a layer. Several inputs are several arguments.
+    """Applies a function without parameters. Several inputs are several arguments.
 
     A masked input is refused, since nothing is known of what the function does with padding.
 
-    Shapes: what the function makes of them. Only a registered function can be written to YAML.
+    Shapes: determined by the function. Only a registered function can be written to YAML.
 
     Args:
         function: of the inputs; or the name of a registered activation.

@@ -61,8 +61,8 @@ def TimeDistributed(layer: LayerLike):
 
     def wire(children: Mapping[str, Layer]) -> Pair:
         child = children["layer"]
-        plain = routed(children, route).wire(children)
-        alone, together = plain.apply, routed(children, folded).wire(children).apply
+        plain = routed(children, route, autocast=False).wire(children)
+        alone, together = plain.apply, routed(children, folded, autocast=False).wire(children).apply
         moves = any(path not in child.frozen for path, _ in child.walk())
 
         def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
@@ -95,7 +95,7 @@ def TimeDistributed(layer: LayerLike):
 
 
 def _without_steps(inputs: Any) -> Any:
-    """Inputs without the masks over whole steps, which concern no layer that sees each step alone."""
+    """Inputs without the masks over whole steps, which do not matter to a layer that sees single steps."""
 
     def inner(x: Any) -> Any:
         return values_of(x) if is_masked(x) and x.mask.ndim == 2 else x
