@@ -485,12 +485,15 @@ def test_the_progress_bar_leaves_a_line_per_epoch(shared, terminal):
 
     console = rich.console.Console(file=io.StringIO(), force_terminal=terminal, width=120)
     bar = ProgressBar(console)
-    fit(shared, X, LABELS, epochs=2, validation_split=0.2, callbacks=[bar])
+    start, _ = fit(shared, X, LABELS, epochs=0)
+    fit(shared, X, LABELS, epochs=2, validation_split=0.2, callbacks=[bar], state=start)
     text = console.file.getvalue()
     for word in ("epoch 1/2", "epoch 2/2", "2 steps", "/step", "loss", "accuracy", "val_accuracy"):
         assert word in text
     if not terminal:
         assert len(text.splitlines()) == 2
+        fit(shared, X, LABELS, epochs=1, callbacks=[bar])
+        assert "begins anew: pass state=" in console.file.getvalue()
 
 
 # ---------------------------------------------------------------------------------------------- errors
@@ -653,6 +656,17 @@ def test_endings_that_a_loss_cannot_use(model, loss, metrics, text):
     x, y = scores(8)
     with pytest.raises(ValueError, match=text):
         fit(compile(model(), "sgd", loss, metrics=metrics), x, y)
+
+
+def test_predictions_that_cannot_be_probabilities_are_told_by_their_values():
+    """Where the last layer has no activation to read, as here a normalization."""
+    x, y = np.eye(6, 4, dtype=np.float32), np.arange(6) % 3
+    raw = jl.Sequential(jl.Dense(3), jl.LayerNormalization())
+    with pytest.raises(ValueError, match=r"received predictions as low as -"):
+        fit(compile(raw, "sgd", "sparse_categorical_crossentropy"), x, y)
+    fit(compile(raw, "sgd", {"sparse_categorical_crossentropy": {"from_logits": True}}), x, y)
+    shares = jl.Sequential(jl.Dense(3, activation="softmax"), jl.Reshape((3,)))
+    fit(compile(shares, "sgd", "sparse_categorical_crossentropy"), x, y)
 
 
 def test_outputs_without_a_loss_need_no_targets():

@@ -81,7 +81,7 @@ def _experiment(document: Document, overrides: Iterable[str]) -> Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What a configuration describes.
+    """An experiment as a configuration describes it.
 
     Attributes:
         settings: the sections, with loss, metrics, optimizer and model as objects or names.
@@ -112,7 +112,7 @@ class Experiment:
             return learn(self.settings.preprocess, x)
 
     def _parted(self, pair: tuple[Any, Any]) -> Any:
-        """What is trained on, and what of it is kept back for validation, or None."""
+        """The samples to train on, and those kept back for validation, or None."""
         training = self.settings.training
         with self.builder.located(("training", "validation")):
             return hold_out(*pair, training.validation, self.settings.seed, "validation")
@@ -154,17 +154,12 @@ class Experiment:
     def compile(self) -> Any:
         """The `Trainer`: model, loss, optimizer and metrics together; see `jl.compile`."""
         from jlayers import train
+        from jlayers.train.options import Options
 
-        s = self.settings
+        names = [field.name for field in dataclasses.fields(Options)]
+        options: dict[str, Any] = {name: getattr(self.settings, name) for name in names}
         with self.builder.located((), self.call.arguments):
-            return train.compile(
-                self.model,
-                s.optimizer,
-                s.loss,
-                s.metrics,
-                loss_weights=s.loss_weights,
-                augment=s.augment,  # type: ignore[arg-type]  the builder has made it
-            )
+            return train.compile(self.model, **options)
 
     def located_layer(self) -> Any:
         """A context in which errors of the running model name the layer's line in the file."""

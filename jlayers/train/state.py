@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jlayers import optimizers
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec, is_shape
 from jlayers.core.tree import flatten
@@ -201,10 +202,6 @@ class TrainState:
         live = changes.pop("live", self.live)._replace(**moved)
         return dataclasses.replace(self, live=live, **changes)
 
-    def at_next_epoch(self) -> TrainState:
-        """The state when the current epoch is over."""
-        return dataclasses.replace(self, epoch=self.epoch + 1, epoch_start=jnp.copy(self.step))
-
     def copy(self) -> TrainState:
         """The state with arrays of its own, which no later step takes away."""
         self.check_alive()
@@ -224,7 +221,17 @@ class TrainState:
             raise ValueError(
                 "expected a state with averaged weights, received average=None; pass ema=0.999 to jl.compile"
             )
-        return self.replace(params=self.average)
+        return self.replace(params=self.average, opt_state=optimizers.restarted(self.opt_state, self.average))
+
+    def to_evaluate(self) -> TrainState:
+        """The state with the parameters to evaluate and save: others only for a schedule-free optimizer.
+
+        `evaluate`, `predict` and `fit`'s validation call it.
+        """
+        params = optimizers.averaged(self.opt_state, self.params)
+        if params is None:
+            return self
+        return self.replace(params=params, opt_state=optimizers.restarted(self.opt_state, params))
 
     def check_alive(self) -> None:
         """Raises a RuntimeError if a step has taken the arrays of this state."""
@@ -251,7 +258,7 @@ class HostCopy:
     def __init__(self, tree: Any):
         leaves, self._form = jax.tree.flatten(tree)
         self._places = [getattr(leaf, "sharding", None) for leaf in leaves]
-        self._values = [np.array(leaf) for leaf in jax.device_get(leaves)]  # a copy, on a CPU too
+        self._values = [np.array(leaf) for leaf in leaves]  # a copy, on a CPU too
 
     def back(self) -> Any:
         """The arrays on their devices."""

@@ -130,6 +130,9 @@ class Task:
     def check_endings(self, loss: Loss, endings: Sequence[Any]) -> None:
         """Refuse outputs that end in an activation that the loss cannot use; see `jlayers.train.endings`."""
 
+    def check_predictions(self, params: Any, state: Any, batch: Batch, endings: Sequence[Any]) -> None:
+        """Refuse predictions for a first batch that the loss cannot use."""
+
     @property
     def output_names(self) -> list[str] | None:
         """The names of a list of outputs; None to number them."""
@@ -156,8 +159,13 @@ class Task:
 
     @property
     def draws(self) -> bool:
-        """Whether `loss` needs a key."""
+        """Whether `loss` needs a key in training."""
         return True
+
+    @property
+    def always_draws(self) -> bool:
+        """Whether it needs one in evaluation, too: the same one each time, if none is given."""
+        return self.draws
 
     def _walk(self) -> Iterator[tuple[str, Layer]]:
         for name, model in self.models.items():

@@ -104,6 +104,7 @@ class Tasks:
 
     def _traced(self, params: Any, state: Any, batch: Batch) -> Review:
         lookups: dict[str, Lookup] = {}
+        order: dict[str, list[str]] = {}  # of the parts, which a pytree sorts by name
         endings: dict[str, list[Ending | None]] = {}
 
         def losses(params: Any, state: Any, batch: Batch, key: Any) -> dict[str, Loss]:
@@ -116,11 +117,12 @@ class Tasks:
                 lookups.update(lookups_of(batch.x, calls))
                 endings[update.name] = endings_of(loss.outputs, calls)
                 made[update.name] = loss
+                order[update.name] = list(loss.parts)
             return made
 
         key = jax.eval_shape(lambda: jax.random.key(0)) if self.draws else None
         made = jax.eval_shape(losses, params, state, batch, key)
-        plans = {name: self.measures[name].plan(loss) for name, loss in made.items()}
+        plans = {name: self.measures[name].plan(loss, order[name]) for name, loss in made.items()}
         return Review(batch, made, plans, lookups, endings)
 
     def accumulators(self, params: Any, state: Any, batch: Batch) -> Any:
@@ -150,6 +152,11 @@ class Tasks:
         """Lets each task refuse the activations in which its outputs end."""
         for update in self.updates:
             update.task.check_endings(review.losses[update.name], review.endings[update.name])
+
+    def check_predictions(self, review: Review, params: Any, state: Any, batch: Batch) -> None:
+        """Lets each task look at the model's predictions for a first batch, where that is needed."""
+        for update in self.updates:
+            update.task.check_predictions(params, state, batch, review.endings[update.name])
 
     def key_of(self, update: Update, key: Any) -> Any:
         """A task's own key in a step."""
