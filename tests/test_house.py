@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -207,3 +208,13 @@ def test_the_tree_in_design_lists_the_house():
         assert set(names) == entries(ROOT / folder), f"docs/design.md, section 5, {folder or 'top level'}"
     order = [entry.removeprefix("core/") + ".py" for entry in ORDER if entry.startswith("core/")]
     assert tree["core"] == [name for name in order if name != "__init__.py"], "as in ORDER"
+
+
+def test_contributing_names_files_that_are_there():
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert len(rows) == 8
+    for what, count, which in (row.strip("| ").split(" | ") for row in rows):
+        assert which.count(",") + 1 == int(count), what
+        for file in re.findall(r"`([\w/]+/[\w.]*)`", which):
+            assert (ROOT.parent / file).exists(), f"{what}: there is no {file}"

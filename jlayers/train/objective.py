@@ -17,7 +17,7 @@ import numpy as np
 from jlayers import losses, metrics
 from jlayers.core.layer import Layer
 from jlayers.core.masks import Masked, mask_of, values_of
-from jlayers.core.precision import widened
+from jlayers.core.precision import widen
 from jlayers.core.registry import Registry, nearest
 from jlayers.core.shapes import as_spec, describe
 from jlayers.core.state import is_aux_loss
@@ -306,7 +306,7 @@ def _values(y: Any) -> list[Any]:
 
 def _seen(y_pred: Any) -> list[Any]:
     """The outputs as losses and metrics see them: not in half precision."""
-    return [widened(value) for value in _values(y_pred)]
+    return [widen(value) for value in _values(y_pred)]
 
 
 def _by_output(names: Sequence[str | None], value: Any, what: str) -> list[Any]:
