@@ -19,6 +19,10 @@ CONVOLVED = "takes a mask `(batch, time)`, with which Keras fails on most shapes
 DOCUMENTED = "as Keras documents it; Keras 3.15 itself "
 FROM_ZERO = "draws from (-number, number) where `factor` is a single number"
 PAIR = "called on `(images, labels)` and not on a dict"
+IN_A_MODEL = (
+    "'multi_hot' and 'count' refuse `(batch,)` in a model, of which Keras makes one vector for the whole "
+    "batch"
+)
 ONE_SAMPLE = "'multi_hot' and 'count' refuse `(batch,)`, of which Keras makes one vector for the whole batch"
 HOST = (
     "a function on the host, called on lists and NumPy arrays, not a layer of a model; numbers are int32, "
@@ -48,7 +52,7 @@ DIFFERS = {
         ),
         "Bidirectional": "what the outputs hold in padding has no meaning; in Keras it is 0",
         "CategoryEncoding": (
-            "a number out of range gives a vector of NaN, where Keras leaves it out; " + ONE_SAMPLE
+            "a number out of range gives a vector of NaN, where Keras leaves it out; " + IN_A_MODEL
         ),
         "Concatenate": AND + "joined along the features, where any input is",
         "ConvLSTM1D": CONVOLVED,
@@ -57,7 +61,7 @@ DIFFERS = {
         "CutMix": (
             PAIR + "; labels change by the pixels that the box covers, in Keras by its area before rounding"
         ),
-        "Discretization": ONE_SAMPLE + "; what it learned is an argument",
+        "Discretization": IN_A_MODEL + "; what it learned is an argument",
         "Embedding": (
             "a negative number is out of range, where Keras counts it from the end; `fit`, `evaluate` and "
             "`predict` refuse numbers out of range, a compiled function gives NaN; fractions are refused, "

@@ -45,20 +45,21 @@ What holds for many layers is not repeated in the rows:
 - A layer is a pair of functions, `init(key, *inputs)` and
   `apply(params, state, *inputs, key=None, train=False)`. It holds no weights; they go in and come out.
 - Keras's `training=True` is `train=True`, and what draws random numbers takes a `key` in the call.
-- A call takes arrays alone. What Keras's calls take besides is an argument of the constructor.
+- A call takes only arrays. What Keras's calls take besides is an argument of the constructor.
 - A mask is a value beside the array it belongs to, and no attribute of it. Where Keras's layer drops it
   without a word, ours passes it on (`Reshape`, `UpSampling1D`, `EinsumDense`, `RMSNormalization`) or raises
   (convolutions, windowed pooling, `Flatten`): `jl.DropMask()` gives it up.
 - `jl.Layer` is what constructors make, not a class to inherit from: write your own under `@jl.layer`.
 - Keras's `dtype=` is `precision=`, with Keras's policies. Without one, parameters have the dtype of the input
   that they are made for. A policy of a container reaches all layers inside.
-- Layers that compute on fractions refuse whole numbers, which Keras converts without a word.
+- Layers with weights, and normalizations, refuse whole numbers, which Keras converts: they may be indices.
+  Image layers and pooling take them, with Keras's dtypes.
 - Convolutions take `padding` in numbers of zeros, too, which Keras's do not.
 - What `stateful=True` carries is part of the state; `jl.reset_state(state)` begins anew.
 - In place of `layer.adapt(data)`, `jl.adapt(layer, data)` gives a new layer, with what it learned in its
   arguments.
-- Image layers take a batch of images, where Keras takes a single one, too, or a dict with labels and boxes.
-  Each image has its own random numbers.
+- Image layers take a batch of images or a single one of at most 4 channels, and no dict with labels and
+  boxes. Each image has its own random numbers.
 """
 
 

@@ -15,7 +15,7 @@ from jlayers import (
     train,
 )
 from jlayers.core.adapt import adapt
-from jlayers.core.compose import Remat, Repeat, Residual, Sequential
+from jlayers.core.compose import Inference, Remat, Repeat, Residual, Sequential
 from jlayers.core.graph import Graph, Input, Model, Node, graph
 from jlayers.core.layer import Layer, MissingKeyError, Wiring, layer, need_key, no_params
 from jlayers.core.masks import Masked, keeps_mask
@@ -41,6 +41,7 @@ __all__ = [
     "Graph",
     "HashedCrossing",
     "Hashing",
+    "Inference",
     "Input",
     "InputLayer",
     "IntegerLookup",

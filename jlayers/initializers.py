@@ -67,7 +67,7 @@ def _draw(sample: Draw, key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Arr
 
 
 def _rounded(draw: Draw) -> Initializer:
-    """An initialiser that draws in at least float32 and then takes the wanted dtype."""
+    """An initializer that draws in at least float32 and then takes the wanted dtype."""
 
     def init(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
         return draw(key, tuple(shape), wide_dtype(dtype)).astype(dtype)

@@ -1,4 +1,4 @@
-"""Penalties on parameters: functions from an array to a scalar that the training loss adds, un-normalised."""
+"""Penalties on parameters: functions from an array to a scalar that the training loss adds, un-normalized."""
 
 from __future__ import annotations
 

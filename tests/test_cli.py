@@ -19,6 +19,7 @@ from safetensors import safe_open
 import jlayers as jl
 from jlayers import config
 from jlayers.cli import main
+from jlayers.cli.commands import _print_outputs
 from jlayers.cli.terminal import lasting_streams
 from jlayers.runs import Run, RunWarning, evaluate_run, load_weights, save_weights, train_run
 from jlayers.runs.curves import draw_curves
@@ -333,6 +334,14 @@ def test_masked_outputs_keep_their_mask(tmp_path):
         with pytest.raises(ValueError, match=r"expected a .npz file.*output_mask bool\(2, 3\)"):
             write_outputs(tmp_path / f"o.{suffix}", named)
     assert [path.name for path in tmp_path.iterdir()] == ["o.npz"]
+
+
+def test_only_what_is_real_is_printed(capsys):
+    mask = np.array([[True, True, False], [True, False, False]])
+    _print_outputs({"p": jl.Masked(np.arange(6).reshape(2, 3) * 100_000, mask)}, None)
+    assert capsys.readouterr().out == "0 100000\n300000\n"
+    _print_outputs({"p": np.array([[0.25, 0.75]]), "q": np.array([[True]])}, ("no", "yes"))
+    assert capsys.readouterr().out == "p:\nyes  0.25 0.75\nq:\nTrue\n"
 
 
 def test_outputs_of_all_kinds_are_named_and_written(tmp_path):

@@ -89,3 +89,24 @@ def test_a_changed_shape_teaches(key, make):
 def test_repeat_takes_a_positive_number(key):
     with pytest.raises(ValueError, match="received times=0"):
         jl.Repeat(jl.Dense(3), times=0)
+
+
+def test_a_part_in_inference_mode_is_trained_all_the_same(key):
+    inside = jl.Sequential(jl.Dense(4), jl.BatchNormalization(), jl.Dropout(0.5))
+    model = jl.Sequential(jl.Inference(inside), jl.Dense(1))
+    x = 3 * jax.random.normal(key, (8, 3)) + 1
+    params, state = model.init(key, x)
+
+    def loss(params):
+        output, moved = model.apply(params, state, x, train=True)  # no key: nothing draws
+        return jnp.mean(jnp.square(output)), moved
+
+    gradients, moved = jax.grad(loss, has_aux=True)(params)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), moved, state))
+    assert all(np.any(g) for g in jax.tree.leaves(gradients["inference"]["layer"]["batch_normalization"]))
+    own, _ = inside.apply(params["inference"]["layer"], state["inference"]["layer"], x)
+    np.testing.assert_array_equal(
+        own, model.children["inference"].apply(params["inference"], state["inference"], x, train=True)[0]
+    )
+    mask = jl.trainable_mask(model, params)["inference"]["layer"]
+    assert mask["batch_normalization"] == {"gamma": True, "beta": True}

@@ -196,7 +196,12 @@ WRONG = [
     (lambda: jl.adapt(jl.Discretization(num_bins=3), iter([])), ValueError, r"received none"),
     (lambda: jl.CategoryEncoding(0), ValueError, r"num_tokens=0"),
     (lambda: run(jl.CategoryEncoding(3), ONES), TypeError, r"expected whole numbers"),
-    (lambda: run(jl.CategoryEncoding(3), IDS[0]), ValueError, r"x\[:, None\]"),
+    (lambda: jl.CategoryEncoding(3)(jl.Input((), dtype="int32")), ValueError, r"x\[:, None\]"),
+    (
+        lambda: jax.jit(lambda x: run(jl.Discretization([0.0], output_mode="count"), x))(ONES[0]),
+        ValueError,
+        r"x\[:, None\]",
+    ),
     (
         lambda: run(jl.CategoryEncoding(3, "multi_hot"), IDS, ONES),
         ValueError,
@@ -209,3 +214,14 @@ WRONG = [
 def test_what_is_wrong_is_told(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+@pytest.mark.parametrize("mode", ["multi_hot", "count"])
+@pytest.mark.parametrize("values", [np.array([1, 2, 2]), np.array(2)], ids=["sample", "scalar"])
+def test_one_sample_is_encoded_as_by_keras(mode, values):
+    values = values.astype(np.int32)
+    theirs = keras.layers.CategoryEncoding(4, output_mode=mode)(values)
+    np.testing.assert_array_equal(run(jl.CategoryEncoding(4, mode), values), theirs)
+    floats = values.astype(np.float32)
+    theirs = keras.layers.Discretization([1.0, 2.0], output_mode=mode)(floats)
+    np.testing.assert_array_equal(run(jl.Discretization([1.0, 2.0], output_mode=mode), floats), theirs)

@@ -8,7 +8,7 @@ import pytest
 import jlayers as jl
 from jlayers.core.tree import flatten
 from jlayers.train import Batch, TrainState, compile, fit, make_train_step
-from jlayers.train.state import split
+from jlayers.train.update import Update
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 4, 4)).astype(np.float32)
@@ -92,7 +92,7 @@ def test_the_compiled_step_does_less_work():
 def test_the_optimizer_holds_nothing_for_frozen_leaves(optimizer):
     model = jl.freeze(network(), "base")
     state = TrainState.create(model, optimizer, jax.random.key(0), X)
-    trained, frozen = split(model, state.params)
+    trained, frozen = Update.of_model(model, optimizer).split(state.params)
     frozen_shapes = {leaf.shape for leaf in flatten(frozen).values()}
     trained_shapes = {leaf.shape for leaf in flatten(trained).values()}
     held = {leaf.shape for leaf in jax.tree.leaves(state.opt_state)} - {()}

@@ -256,3 +256,87 @@ def test_input_dtypes_are_checked(key):
     tokens = jl.Sequential(jl.Input((4,), dtype="int32"), jl.Embedding(5, 2))
     with pytest.raises(TypeError, match="expected whole numbers of int32"):
         tokens.init(key, np.ones((2, 4), np.float32))
+
+
+# ------------------------------------------------------------------------------ arithmetic and indexing
+
+X, Y = jl.Input((5, 4), name="x"), jl.Input((5, 4), name="y")
+RNG = np.random.default_rng(0)
+ONE, OTHER = (RNG.uniform(1, 2, (2, 5, 4)).astype(np.float32) for _ in range(2))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: a + b,
+        lambda a, b: a - b,
+        lambda a, b: a * b,
+        lambda a, b: a / b,
+        lambda a, b: a**b,
+        lambda a, b: a // b,
+        lambda a, b: a % b,
+        lambda a, b: b + 2 * a,
+        lambda a, b: 1 - a / 2 + b,
+        lambda a, b: 2 / a + (-b) ** 2,
+        lambda a, b: 2**a - b,
+        lambda a, b: np.float32(2) * a + b * np.float64(0.5),
+        lambda a, b: a[:, 0] + b[:, -1],
+        lambda a, b: a[:, 1:-1, None] * b[:, ::2][:, :1, None],
+        lambda a, b: a[..., 2:] @ b[:, :2, :3],
+    ],
+)
+def test_operators_on_nodes_are_numpys_and_can_be_written_down(function):
+    model = jl.Model([X, Y], function(X, Y))
+    expected = function(ONE, OTHER)
+    for made in (model, pickle.loads(pickle.dumps(model)), layers.get(model.to_data())):
+        output, _ = made.apply(*made.init(jax.random.key(0), ONE, OTHER), ONE, OTHER)
+        np.testing.assert_allclose(output, expected, rtol=2e-6)
+
+
+def test_operators_keep_masks():
+    real = np.array([[True, True, False], [True, False, False]])
+    a = jl.Masked(jnp.ones((2, 3, 2)), real)
+    sentences = jl.Input((3,), dtype="int32", name="s")
+    words = jl.Embedding(9, 2, mask_zero=True)(sentences)
+    model = jl.Model(sentences, {"sum": words * 2 + words, "first": words[:, 0], "tail": words[:, 1:]})
+    ids = jnp.array([[4, 2, 0], [5, 0, 0]])
+    output, _ = model.apply(*model.init(jax.random.key(0), ids), ids)
+    np.testing.assert_array_equal(output["sum"].mask, real)
+    np.testing.assert_array_equal(output["first"].mask, [True, True])
+    np.testing.assert_array_equal(output["tail"].mask, real[:, 1:])
+    halves, _ = jl.Arithmetic("divide", 2).apply({}, {}, a)
+    np.testing.assert_array_equal(halves.mask, real)
+    assert float(halves.values[0, 0, 0]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "text"),
+    [
+        (lambda: jnp.tanh(X), ValueError, r"jl\.Lambda\(function\)\(node\)"),
+        (lambda: np.tanh(X), TypeError, r"received np\.tanh of <Node"),
+        (lambda: np.asarray(X), TypeError, "received as an array"),
+        (lambda: X + ONE, TypeError, r"received add with .*jl\.Lambda"),
+        (lambda: ONE + X, TypeError, r"received add with .*jl\.Lambda"),
+        (lambda: jnp.asarray(ONE) * X, ValueError, r"jl\.Lambda"),
+        (lambda: X > 0, TypeError, "received > 0 of <Node"),
+        (lambda: X if X else Y, TypeError, "received as a condition"),
+        (lambda: list(X), TypeError, "received as several values"),
+        (lambda: abs(X), TypeError, r"abs\(\)"),
+        (lambda: X["a"], TypeError, r"received \['a'\]"),
+        (lambda: X[0], ValueError, "expected the batch to be left whole"),
+        (lambda: X[:, 5], ValueError, "expected an index from -5 to 4"),
+        (lambda: X[:, 0, 0, 0], ValueError, "at most one entry per axis"),
+        (lambda: jl.GetItem([":", "a"]), ValueError, "expected whole numbers, slices"),
+        (lambda: jl.GetItem([":", "::0"]), ValueError, "expected whole numbers, slices"),
+        (lambda: jl.Arithmetic("plus"), ValueError, "operation='plus'"),
+        (lambda: jl.Arithmetic("matmul", 2.0), ValueError, "as matrices"),
+        (
+            lambda: layers.get(table(y={"layer": DENSE, "inputs": "x[7]"})).init(jax.random.key(0), (1, 4)),
+            ValueError,
+            r"one output, received 'x\[7\]'",
+        ),
+    ],
+)  # fmt: skip
+def test_what_no_node_can_do_is_told(act, error, text):
+    with pytest.raises(error, match=text):
+        act()

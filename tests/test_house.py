@@ -25,7 +25,7 @@ ORDER = [
     "core/masks", "core/pair", "core/tree", "core/state", "core/lifting", "core/names", "core/precision",
     "core/structure", "core/layer", "core/adapt",
     "initializers", "activations", "regularizers", "constraints",
-    "core/wiring", "core/compose", "core/node_table", "core/graph", "core/__init__",
+    "core/wiring", "core/compose", "core/node_table", "core/operators", "core/graph", "core/__init__",
     "ops", "layers", "transform", "inspect",
     "losses", "metrics", "optimizers", "preprocessing", "data", "train", "config", "runs", "cli", "testing",
 ]

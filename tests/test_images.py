@@ -43,6 +43,37 @@ def first(x):
     return np.ascontiguousarray(np.moveaxis(x, -1, 1))
 
 
+# ------------------------------------------------------------------------------------- single images
+
+
+@pytest.mark.parametrize("x", [PHOTO[0], BYTES[0]], ids=["float32", "uint8"])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("Resizing", {"height": 3, "width": 9}),
+        ("CenterCrop", {"height": 4, "width": 3}),
+        ("RandomBrightness", {"factor": (0.0, 0.0)}),
+        ("RandomGrayscale", {"factor": 1.0}),
+        ("AutoContrast", {}),
+    ],
+)
+def test_a_single_image_is_taken_as_by_keras(name, arguments, x):
+    with relaxed()[0], relaxed()[1]:
+        expected = np.asarray(getattr(keras.layers, name)(**arguments)(x))
+    received = ours(getattr(jl, name)(**arguments), x, train=name == "RandomGrayscale")
+    assert received.shape == expected.shape
+    if name != "RandomGrayscale":  # which Keras draws
+        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("layer", [jl.RandomFlip(), jl.RandomCrop(3, 4), jl.RandomRotation(0.2)])
+def test_a_single_image_is_a_batch_of_one(layer):
+    np.testing.assert_array_equal(ours(layer, BYTES[0]), ours(layer, BYTES[:1])[0])
+    first_axis = np.moveaxis(BYTES[0], -1, 0)
+    changed = ours(layer.replace(data_format="channels_first"), first_axis)
+    np.testing.assert_array_equal(np.moveaxis(changed, 0, -1), ours(layer, BYTES[0]))
+
+
 # -------------------------------------------------------------------------------------- no draws
 
 
@@ -396,7 +427,9 @@ ERRORS = [
     (lambda: jl.RandAugment(num_ops=0), "received num_ops=0"),
     (lambda: jl.MixUp(0), "expected alpha to be a positive number, received alpha=0"),
     (lambda: jl.CutMix(2.0), "from 0 to 1, received factor=2.0"),
-    (lambda: ours(jl.RandomFlip(), PHOTO[0]), r"4 dimensions .* add one with x\[None\]"),
+    (lambda: ours(jl.RandomFlip(), PHOTO[0, 0]), r"4 dimensions .* received float32\(6, 3\)"),
+    (lambda: ours(jl.RandomFlip(), PHOTO[..., 0].repeat(5, 2)), r"at most 4 channels.* x\[..., None\]"),
+    (lambda: jl.RandomFlip()(jl.Input((6, 5))), r"float32\(None, 6, 5\); if the channels are missing"),
     (lambda: ours(jl.RandomHue(0.1), PHOTO[..., :2]), "3 channels .*received 2 channels"),
     (lambda: ours(jl.RandomErasing(fill_value=(0.0, 1.0)), PHOTO), r"3 channels, received fill_value=\(0.0"),
     (lambda: ours(jl.Rescaling((1.0, 2.0)), PHOTO), r"one for each channel .* received scale=\(1.0, 2.0\)"),

@@ -254,12 +254,12 @@ def test_losses_that_see_the_batch_as_a_whole(name, arguments, y_true, y_pred):
     y_true, y_pred = jnp.asarray(y_true), jnp.asarray(y_pred)
 
     def mean(p):
-        return objective._mean(judge, y_true, p, None, None)
+        return objective.mean_of(judge, y_true, p, None, None, 5)[0]
 
     def padded(p):
         filled = jnp.concatenate([p, jnp.full_like(p[:2], jnp.nan if name != "Circle" else 0.3)])
         mask = jnp.array([1.0] * 5 + [0.0] * 2)
-        return objective._mean(judge, jnp.concatenate([y_true, y_true[:2]]), filled, None, mask)
+        return objective.mean_of(judge, jnp.concatenate([y_true, y_true[:2]]), filled, None, mask, 5)[0]
 
     def judged(*functions):
         all_of_them = lambda p: [jax.value_and_grad(f)(p) for f in functions]  # noqa: E731

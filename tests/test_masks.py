@@ -534,10 +534,10 @@ def test_a_masked_loss_is_that_of_keras():
     promotion, ranks = relaxed()
     with promotion, ranks:
         expected = keras.losses.MeanSquaredError()(y, predictions, sample_weight=weight)
-    objective = jl.train.objective.Objective(jl.Identity(), "mse")
+    task = jl.train.objective.Supervised(jl.Identity(), "mse")
     given = jl.Masked(jnp.asarray(values), real)
-    loss, _ = objective.loss(objective.plan(given), given, jl.Batch(None, y, jnp.asarray(weight[:, 0])))
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    loss = task.judge(given, jl.Batch(None, y, jnp.asarray(weight[:, 0])))
+    np.testing.assert_allclose(loss.total, expected, rtol=1e-5)
 
 
 def test_training_under_a_mask():
@@ -553,11 +553,10 @@ def test_training_under_a_mask():
 def test_a_loss_that_reduces_masked_positions_is_refused():
     y = np.ones((4, 4), np.float32)
     for loss in ("mse", "dice"):
-        trainer = jl.compile(jl.Identity(), "sgd", loss)
-        objective = trainer.train_step.objective
+        task = jl.train.objective.Supervised(jl.Identity(), loss)
         given = masked((4, 4))
         with pytest.raises(ValueError, match="expected a loss with a value per position of the masked"):
-            objective.loss(objective.plan(given), given, jl.Batch(None, y))
+            task.judge(given, jl.Batch(None, y))
 
 
 # ------------------------------------------------------------------------------------------- the law of masks

@@ -111,14 +111,17 @@ def test_evaluate_tells_of_a_killed_run(ended, capsys):
     assert f"weights of epoch {Run(path / 'SIGKILL').kept_epoch()}" in err.replace("\n", " ")
 
 
-def test_a_reader_that_goes_away_does_not_end_a_training(folder):
-    command = (
-        f"{sys.executable} -m jlayers.cli train line.yaml --run r 2>&1 | head -1; exit ${{PIPESTATUS[0]}}"
-    )
+def in_shell(arguments):
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(jl.__file__).parents[1])}
-    done = subprocess.run(
+    command = f"{sys.executable} -m jlayers.cli {arguments}; exit ${{PIPESTATUS[0]}}"
+    return subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, check=False, env=environment
     )
+
+
+@pytest.mark.parametrize("remarks", ["2>&1", "2> /dev/full"])
+def test_a_reader_that_goes_away_does_not_end_a_training(folder, remarks):
+    done = in_shell(f"train line.yaml --run r {remarks} | head -1")
     assert (done.returncode, done.stdout.strip()) == (0, "config   line.yaml")
     assert Run("r").results()["status"] == "completed"
 
@@ -196,6 +199,14 @@ def test_a_full_disk_is_told_and_noted(folder, monkeypatch, capsys):
     run = Run.open("r")
     assert (run.status, run.kept_epoch()) == ("failed", 1)
     assert not list(run.path.glob(".*"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_results_that_cannot_be_written_are_told_before_the_training(folder):
+    done = in_shell("train line.yaml --run r > /dev/full")
+    assert done.returncode == 1
+    assert done.stderr.startswith("[Errno 28] No space left on device")
+    assert Run("r").results()["status"] == "failed"
 
 
 def test_a_folder_that_vanishes_does_not_hide_the_error(folder, capsys):

@@ -28,6 +28,7 @@ from jlayers.train import (
     make_train_step,
     predict,
 )
+from jlayers.train.state import Live
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(75, 4)).astype(np.float32)
@@ -211,8 +212,10 @@ def test_each_step_compiles_once():
         predict(trainer, state, X)
         predict(trainer, state, X[:33])
     assert traces.count(((32, 4), True)) == 1
-    for compiled in (trainer.train_step.looped, trainer.eval_step.jitted, trainer.predict_step):
-        assert compiled._cache_size() == 1
+    # A form of their own for the batches that are left at the end, and for few rows.
+    assert trainer.train_step.many._cache_size() == 2
+    assert trainer.eval_step.compilations == 2
+    assert trainer.predict_step.compilations == 1
 
 
 # ------------------------------------------------------------------------------------ fit and evaluate
@@ -307,7 +310,7 @@ def test_data_of_other_kinds():
     assert fit(trainer, [(X[:32], Y[:32]), (X[32:64], Y[32:64]), (X[64:], Y[64:])], epochs=2)[1]["loss"]
     once = ((X[i : i + 25], Y[i : i + 25]) for i in (0, 25, 50))
     assert len(fit(trainer, once, validation_data=[(X, Y)])[1]["val_loss"]) == 1
-    assert trainer.train_step.once._cache_size() == 2
+    assert trainer.train_step.one._cache_size() == 3
     assert evaluate(trainer, state, [(X, Y)]) == evaluate(trainer, state, X, Y, batch_size=75)
 
 
@@ -408,13 +411,14 @@ def stopping(values, **arguments):
     """What early stopping makes of a series of val_loss."""
     callback = EarlyStopping(mode="min", **arguments)
     callback.on_fit_begin(None)
-    state = TrainState({"w": 0}, {}, (), 0, None, 0, 0, {})
+    none = np.int32(0)
+    state = TrainState(Live({"w": none}, {}, (), none, {}), none, none, none)
     for epoch, value in enumerate(values):
-        state = state.replace(params={"w": epoch})
+        state = state.replace(params={"w": np.int32(epoch)})
         if callback.on_epoch_end(epoch, {"val_loss": value}, state):
             break
     restored = callback.on_fit_end(state)
-    return callback.stopped_epoch, callback.best_epoch, restored and restored.params["w"]
+    return callback.stopped_epoch, callback.best_epoch, restored and int(restored.params["w"])
 
 
 SERIES = [
@@ -537,7 +541,8 @@ WRONG = np.where(np.arange(75) == 5, 3, LABELS)
         (lambda t: fit(t, iter([(X, LABELS)]), epochs=2), ValueError, "generator"),
         (lambda t: fit(t, []), ValueError, "without any batch"),
         (lambda t: fit(t, [(X, LABELS), (X, WRONG)]), ValueError, r"y\[5\]=3"),
-        (lambda t: fit(t, [X]), TypeError, "batches"),
+        (lambda t: fit(t, [X]), ValueError, "y=None"),
+        (lambda t: fit(t, ["X"]), TypeError, "batches"),
         (lambda t: fit(t, 3), TypeError, "iterable"),
         (lambda t: fit(t, X.astype(str), LABELS), TypeError, "numbers"),
         (lambda t: fit(t.model, X, LABELS), TypeError, "jl.compile"),
@@ -648,6 +653,17 @@ def test_endings_that_a_loss_cannot_use(model, loss, metrics, text):
     x, y = scores(8)
     with pytest.raises(ValueError, match=text):
         fit(compile(model(), "sgd", loss, metrics=metrics), x, y)
+
+
+def test_outputs_without_a_loss_need_no_targets():
+    x = jl.Input((2,), name="x")
+    model = jl.Model(x, [jl.Dense(1, name="a")(x), jl.Dense(2, name="b")(x)])
+    data, y = np.ones((5, 2), np.float32), np.ones((5, 1), np.float32)
+    same = [fit(compile(model, "sgd", ["mse", None]), data, given)[1] for given in (y, [y, None], {"a": y})]
+    assert same[0] == same[1] == same[2]
+    assert list(same[0]) == ["loss", "a_loss"]
+    with pytest.raises(ValueError, match=r"expected targets for the predictions .*\(5, 2\)"):
+        fit(compile(model, "sgd", ["mse", None], metrics={"b": ["mae"]}), data, [y, None])
 
 
 def test_own_loops_are_told_of_endings():

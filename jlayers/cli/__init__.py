@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = _parser().parse_args(arguments)
         try:
             given.command(given)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a full disk is told like any other error
             return 0
         except KeyboardInterrupt as error:
             return _fail(given, "interrupted", 128 + getattr(error, "number", signal.SIGINT))

@@ -70,6 +70,7 @@ def train(given: argparse.Namespace) -> None:
     from jlayers.inspect.summary import summary
     from jlayers.runs import Run, train_run
     from jlayers.runs.environment import first_device
+    from jlayers.runs.training import ending_noted
     from jlayers.train.progress import ProgressBar
 
     code = _use(given)
@@ -86,7 +87,8 @@ def train(given: argparse.Namespace) -> None:
         run = Run.create_next("runs", pathlib.Path(given.file).stem, config, str(report), code)
     given.begun = run
     out = console()
-    _print_header(out, given, experiment, report, run)
+    with ending_noted(run):
+        _print_header(out, given, experiment, report, run)
     results = train_run(experiment, run, [ProgressBar()])
     out.print()
     if results["epochs"] < experiment.settings.training.epochs:
@@ -204,7 +206,11 @@ def _print_outputs(named: Mapping[str, Any], class_names: Sequence[str] | None) 
             print(f"{name}:")
         for row in _rows(output):
             best = f"{class_names[row.argmax()]}  " if class_names and len(row) == len(class_names) else ""
-            print(best + " ".join(f"{value:.4g}" for value in row.tolist()))
+            print(best + " ".join(map(_shown, row.tolist())))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _rows(output: Any) -> Iterator[Any]:

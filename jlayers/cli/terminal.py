@@ -37,13 +37,16 @@ def _closest(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 class _Lasting(io.FileIO):
-    """A file that swallows what is written once its reader, such as `head`, or its terminal has gone."""
+    """A file that swallows what is written once its reader, such as `head`, or its terminal has gone.
+
+    Remarks on standard error are swallowed after any error, such as a full disk below a log; results are not.
+    """
 
     def write(self, data: Any) -> int:
         try:
             return super().write(data) or 0
         except OSError as error:
-            if error.errno in (errno.EPIPE, errno.EIO):
+            if error.errno in (errno.EPIPE, errno.EIO) or self.fileno() == 2:
                 return len(memoryview(data).cast("B"))
             raise
 
@@ -60,7 +63,10 @@ def lasting_streams() -> Iterator[None]:
         made = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = before
         for stream in made:
-            stream.flush()
+            with contextlib.suppress(
+                AttributeError, OSError
+            ):  # no stream at all, or a full disk, told already
+                stream.flush()
 
 
 def _lasting(stream: Any) -> Any:

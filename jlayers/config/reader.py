@@ -131,7 +131,9 @@ def read_value(text: str, source: str) -> Any:
 
 
 def _yaml() -> YAML:
-    return YAML(typ="safe", pure=True)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False  # an anchor may be set anew
+    return yaml
 
 
 def _check_size(text: str, source: str) -> None:

@@ -16,7 +16,7 @@ from jlayers.metrics import MetricLike
 from jlayers.optimizers import OptimizerLike
 from jlayers.preprocessing import PreprocessorLike
 from jlayers.train.callbacks import EarlyStopping
-from jlayers.train.calls import StepsPerCall
+from jlayers.train.feed import StepsPerCall
 
 __all__ = ["Settings", "Training"]
 

@@ -18,7 +18,7 @@ from jlayers.core.shapes import describe
 from jlayers.core.structure import Chain
 from jlayers.core.wiring import around, as_layer, child_key, note_errors, routed
 
-__all__ = ["Remat", "Repeat", "Residual", "Sequential"]
+__all__ = ["Inference", "Remat", "Repeat", "Residual", "Sequential"]
 
 _MOST_TIMES = 100_000  # more layers than any model has: a slip of a configuration, which would never end
 
@@ -190,6 +190,42 @@ def Remat(layer: LayerLike):
             return jax.checkpoint(run)(params, state, key, *inputs)
 
         return inner.wrap(apply=apply)
+
+    return dataclasses.replace(plain, wire=wire)
+
+
+@layer
+def Inference(layer: LayerLike):
+    """A layer that runs in inference mode in training, too, and whose parameters are trained.
+
+    In Keras, `base(x, training=False)` of a model that is trained: dropout is off, batch normalization uses
+    its running statistics and keeps them as they are, but its `gamma` and `beta` move. To hold parameters
+    still, see `jl.freeze`. What happens inside needs no key.
+
+    Shapes: those of the layer. Parameters and state: those of the layer, under `layer`.
+
+    Args:
+        layer: what runs in inference mode.
+
+    >>> import jax, jlayers as jl
+    >>> part = jl.Inference(jl.Sequential(jl.Dense(4), jl.BatchNormalization(), jl.Dropout(0.5)))
+    >>> x = jax.numpy.ones((2, 3))
+    >>> params, state = part.init(jax.random.key(0), x)
+    >>> output, moved = part.apply(params, state, x, train=True)
+    >>> bool((output == part.apply(params, state, x)[0]).all())
+    True
+    >>> moved["layer"]["batch_normalization"]["moving_mean"].tolist()
+    [0.0, 0.0, 0.0, 0.0]
+    """
+    plain = around(as_layer(layer, "Inference"), autocast=False)
+
+    def wire(children: Mapping[str, Layer]) -> Pair:
+        inner = plain.wire(children)
+
+        def apply(params: Any, *inputs: Any, state: Any) -> tuple[Any, Any]:
+            return inner.apply(params, *inputs, state=state, key=None, train=False)
+
+        return dataclasses.replace(inner, apply=apply, draws=False)
 
     return dataclasses.replace(plain, wire=wire)
 

@@ -18,6 +18,7 @@ from jlayers.core.layer import Layer
 from jlayers.core.masks import is_masked, leaves, values_of
 from jlayers.core.names import known_name, unique_names
 from jlayers.core.node_table import InputLayer, find, in_order, model_from_table
+from jlayers.core.operators import Operators
 from jlayers.core.precision import PrecisionLike
 from jlayers.core.registry import UnknownNameError, nearest, snake_case
 from jlayers.core.shapes import describe, shape_text
@@ -39,10 +40,11 @@ class _Call:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Node:
+class Node(Operators):
     """One value of a graph: output number `index` of a call. Made by `Input` and by calling layers.
 
-    Its `spec` is a `Masked` of specs where the value has a mask; shape and dtype are those of the values.
+    `a + b`, `a * 2`, `-a`, `a / b` and `a[:, 0]` make layers. Its `spec` is a `Masked` of specs where the
+    value has a mask; shape and dtype are those of the values.
     """
 
     call: _Call
@@ -64,14 +66,6 @@ class Node:
     def __repr__(self) -> str:
         made_by = "Input" if self.call.layer is None else repr(self.call.layer)
         return f"<Node {self.dtype}{shape_text(values_of(self.spec).shape)} of {self.call.name or made_by}>"
-
-    def _no_arithmetic(self, other: Any) -> Any:
-        raise TypeError(
-            f"expected layers on nodes, received arithmetic of {self!r} and {other!r}; write jl.Add()(a, b), "
-            f"jl.Subtract(), jl.Multiply(), or jl.Lambda(function)(a, b) for anything else"
-        )
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __matmul__ = _no_arithmetic
 
     def feed(self, layer: Layer, inputs: tuple[Any, ...]) -> Any:
         """Connect `layer` to `inputs`; a single list or tuple stands for several inputs, as in Keras."""
@@ -124,9 +118,9 @@ def _connect(layer: Layer, inputs: tuple[Any, ...], name: str | None) -> Any:
 
 
 def _output(layer: Layer, *specs: Any) -> Any:
-    """The spec of the output in inference."""
+    """Specs of the parameters, and of the output in inference."""
     params, state = jax.eval_shape(lambda key: layer.init(key, *specs), jax.random.key(0))
-    return jax.eval_shape(layer.apply, params, state, *specs)[0]
+    return params, jax.eval_shape(layer.apply, params, state, *specs)[0]
 
 
 def Model(

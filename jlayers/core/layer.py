@@ -332,7 +332,7 @@ class Layer:
         precision: Mapping[str, Policy],
         freeze: Callable[[Pair], Pair] = freeze_pair,
     ) -> Layer:
-        """The layer as its constructor made it, with these paths frozen and these policies, inside as well."""
+        """The layer as its constructor made it, with these paths frozen and under these policies."""
         made = self.made or self
         if frozen == made.frozen and precision == made.precision and freeze is freeze_pair:
             return made

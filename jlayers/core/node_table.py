@@ -158,7 +158,11 @@ def _parse(ref: Any) -> tuple[str, int]:
 
 def find(values: Mapping[str, Any], ref: str) -> Any:
     name, index = _parse(ref)
-    return leaves(values[name])[index]
+    outputs = leaves(values[name])
+    if index >= len(outputs):
+        many = "one output" if len(outputs) == 1 else f"{len(outputs)} outputs, counted from 0"
+        raise ValueError(f"Model: expected an output of node {name!r}, which has {many}, received {ref!r}")
+    return outputs[index]
 
 
 def in_order(table: Table) -> Iterator[str]:

@@ -41,27 +41,31 @@ def is_known(size: Any) -> bool:
 
 
 def infer(function: Callable[..., Any], *specs: Any) -> Any:
-    """`function(*specs)`, a pytree of `jax.ShapeDtypeStruct`s, where sizes in `specs` may be symbols.
+    """The second of the two pytrees of `jax.ShapeDtypeStruct`s that `function(*specs)` gives.
+
+    Sizes in `specs` may be symbols. The first pytree is what must not depend on them: parameters.
 
     >>> import jax.numpy as jnp
     >>> x = jax.ShapeDtypeStruct(symbolic((None, 3)), jnp.float32)
-    >>> infer(lambda x: jax.eval_shape(lambda x: x[:, :2] if x.shape[1] > 5 else x, x), x).shape
+    >>> infer(lambda x: ({}, jax.eval_shape(lambda x: x[:, :2] if x.shape[1] > 5 else x, x)), x).shape
     (batch, 2, 3)
     """
     sizes = {d for spec in jax.tree.leaves(specs) for d in spec.shape if not is_known(d)}
     if not sizes:
-        return function(*specs)
+        return function(*specs)[1]
     try:
-        return function(*specs)
+        return function(*specs)[1]
     except Exception as error:
         undecided = error
     pairs = {d: (_number(d, 0), _number(d, 1)) for d in sizes}
     try:
-        one, other = (function(*_placed(specs, pairs, which)) for which in (0, 1))
+        (fixed, one), (changed, other) = (function(*_placed(specs, pairs, which)) for which in (0, 1))
     except Exception:
         if isinstance(undecided, jax.errors.InconclusiveDimensionOperation):  # which says nothing to a user
             raise
         raise undecided from None
+    if fixed != changed:
+        raise undecided
     symbol_of = {pair: d for d, pair in pairs.items()}
 
     def joined(a: Any, b: Any) -> Any:

@@ -1,6 +1,7 @@
-"""Names that have a meaning in the state of every layer: `aux_loss` and `carry`.
+"""Names that have a meaning in the state of every layer: `aux_loss`, `aux_metrics` and `carry`.
 
-A scalar called `aux_loss` is added to the loss in training. The arrays under `carry` are handed from one call
+A scalar called `aux_loss` is added to the loss in training. Scalars under `aux_metrics` are in the logs, by
+their own names. The arrays under `carry` are handed from one call
 to the next: a layer that goes on where its last call ended, such as a recurrent one with `stateful=True` or
 attention with `cache_length`, keeps there what it needs. They begin at zero, and are the only part of a state
 that inference moves.
@@ -17,8 +18,10 @@ from jlayers.core.tree import flatten, map_with_path, unflatten
 
 __all__ = [
     "AUX_LOSS",
+    "AUX_METRICS",
     "CARRY",
     "is_aux_loss",
+    "is_aux_metric",
     "is_carry",
     "reset_state",
     "with_new_carries",
@@ -26,6 +29,7 @@ __all__ = [
 ]
 
 AUX_LOSS = "aux_loss"
+AUX_METRICS = "aux_metrics"
 CARRY = "carry"
 
 
@@ -36,6 +40,15 @@ def is_aux_loss(path: str) -> bool:
     (True, False)
     """
     return path.rpartition("/")[2] == AUX_LOSS
+
+
+def is_aux_metric(path: str) -> bool:
+    """Whether the array at this path of a state is a value for the logs.
+
+    >>> is_aux_metric("encoder/dense/aux_metrics/sparsity"), is_aux_metric("aux_metrics")
+    (True, False)
+    """
+    return AUX_METRICS in path.split("/")[:-1]
 
 
 def is_carry(path: str) -> bool:

@@ -4,9 +4,10 @@ from jlayers.data.buckets import BucketBatches, bucket_lengths
 from jlayers.data.dataset import Dataset, DatasetLike, get, register, registry
 from jlayers.data.digits import digits
 from jlayers.data.files import mnist, npy, npz
-from jlayers.data.one_hot import one_hot
+from jlayers.data.one_hot import one_hot, to_categorical
 from jlayers.data.parts import parts
 from jlayers.data.prepare import learn, transform
+from jlayers.data.sequences import pad_sequences, windows
 from jlayers.data.split import hold_out
 from jlayers.data.table import csv
 
@@ -24,8 +25,11 @@ __all__ = [
     "npy",
     "npz",
     "one_hot",
+    "pad_sequences",
     "parts",
     "register",
     "registry",
+    "to_categorical",
     "transform",
+    "windows",
 ]

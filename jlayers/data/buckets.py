@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jlayers.core.shapes import describe
-from jlayers.data.batches import Batch, order, pad, rows_of
+from jlayers.data.batches import Batch, Batches, order, rows_of
 
 __all__ = ["BucketBatches", "bucket_lengths"]
 
@@ -36,13 +36,13 @@ def bucket_lengths(sequences: Sequence[Any], count: int) -> tuple[int, ...]:
     return tuple(np.unique(np.quantile(lengths, shares, method="inverted_cdf")).astype(int).tolist())
 
 
-class BucketBatches:
+class BucketBatches(Batches):
     """Batches in which all sequences are filled up behind to the least of `lengths` that holds them.
 
     Goes where `fit` and `evaluate` take batches, for `x` and for `validation_data`. Padding is told from data
     by its value: begin the model with `Masking()`, or with `Embedding(..., mask_zero=True)` for words. The
-    order of an epoch follows from `seed` and the epoch alone. A bucket's last batch is filled up with rows
-    of its own, which count for nothing.
+    order of an epoch follows from `seed` and the epoch alone. A bucket's last batch has the rows that are
+    left.
 
     Args:
         sequences: one array `(time, ...)` for each sample.
@@ -60,7 +60,7 @@ class BucketBatches:
     >>> words = [np.array([5, 3]), np.array([4]), np.array([1, 2, 6, 7])]
     >>> batches = BucketBatches(words, np.arange(3), lengths=(2, 4), batch_size=2)
     >>> [batch.x.tolist() for batch in batches.epoch()]
-    [[[5, 3], [4, 0]], [[1, 2, 6, 7], [1, 2, 6, 7]]]
+    [[[5, 3], [4, 0]], [[1, 2, 6, 7]]]
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class BucketBatches:
                 f"received {len(self.sequences)} sequences and {rows} targets"
             )
         self.buckets = [self._bucket(i) for i in range(rows)]
+        self.steps = len(self)
 
     def _bucket(self, row: int) -> int:
         """The length that the sequence is filled up to."""
@@ -115,10 +116,6 @@ class BucketBatches:
         """The share of steps that are padding."""
         return 1 - sum(map(len, self.sequences)) / sum(self.buckets)
 
-    def first(self) -> Batch:
-        """A batch for its shapes."""
-        return next(self.epoch())
-
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on: each as soon as its bucket has enough rows."""
         return map(self._batch, itertools.islice(self._rows(number), start, None))
@@ -140,7 +137,7 @@ class BucketBatches:
         for i, row in enumerate(rows):
             x[i, : len(self.sequences[row])] = self.sequences[row]
         weight = None if self.weight is None else self.weight[rows]
-        return pad(Batch(x, self.y[rows], weight), self.batch_size)
+        return Batch(x, self.y[rows], weight)
 
 
 def _positive(name: str, value: Any) -> int:

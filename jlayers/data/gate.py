@@ -19,6 +19,8 @@ from jlayers.core.shapes import describe
 __all__ = [
     "as_dtype",
     "by_number",
+    "check_at_least",
+    "check_choice",
     "check_finite",
     "check_names",
     "check_resolution",
@@ -207,6 +209,20 @@ def check_finite(**trees: Any) -> None:
                     f"expected finite numbers, received {_entry(path, array, bad)}; {bad.sum()} of "
                     f"{array.size} are not finite: remove or fill them first"
                 )
+
+
+def check_at_least(name: str, value: Any, least: int) -> None:
+    """Refuse what is no whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(
+            f"expected {name} to be a whole number of at least {least}, received {name}={value!r}"
+        )
+
+
+def check_choice(name: str, value: Any, valid: Sequence[str]) -> None:
+    """Refuse what is not in the list."""
+    if value not in valid:
+        raise ValueError(f"expected {name} out of {', '.join(map(repr, valid))}, received {name}={value!r}")
 
 
 def check_resolution(where: str, low: float, high: float, error: float) -> None:

@@ -49,7 +49,9 @@ def read_npz(
         try:
             archive = zipfile.ZipFile(raw)
         except Exception as error:  # a damaged directory: zipfile raises whatever it stumbles over
-            raise ValueError(f"{path}: expected a .npz file, which is a zip archive ({error})") from None
+            raise ValueError(
+                f"{path}: expected a .npz file, which is a zip archive ({_short(error)})"
+            ) from None
         members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
         arrays: dict[str, np.ndarray] = {}
         left = max_bytes
@@ -70,10 +72,7 @@ def _read_member(
     except (ValueError, MemoryError):
         raise
     except Exception as error:  # each way to compress has errors of its own
-        text = str(error) or type(error).__name__
-        raise ValueError(
-            f"{where}: expected part of a .npz file, a zip archive, and it is damaged ({text})"
-        ) from None
+        raise ValueError(f"{where}: damaged; expected a member of a zip archive ({_short(error)})") from None
 
 
 def _read_array(file: IO[bytes], size: int, path: Path, where: str, max_bytes: int) -> np.ndarray:
@@ -109,5 +108,10 @@ def _header(start: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dty
         }[version]
         return read(start, max_header_size=_MAX_HEADER)
     except Exception as error:  # a damaged header is parsed as Python, and any part of that may fail
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{where}: expected an array in the .npy format ({text})") from None
+        raise ValueError(f"{where}: expected an array in the .npy format ({_short(error)})") from None
+
+
+def _short(error: Exception, most: int = 100) -> str:
+    """What an error says, without the contents of the file that some quote."""
+    text = str(error).partition("\n")[0] or type(error).__name__
+    return text if len(text) <= most else text[: most - 4] + " ..."

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.shapes import describe
 from jlayers.data.dataset import Dataset, DatasetLike, get, register
+from jlayers.data.gate import as_dtype, check_at_least
 
-__all__ = ["one_hot"]
+__all__ = ["one_hot", "to_categorical"]
 
 
 @register
@@ -47,3 +49,38 @@ def one_hot(data: DatasetLike) -> Dataset:
 
     test = None if whole.test is None else changed(whole.test)
     return dataclasses.replace(whole, train=changed(whole.train), test=test)
+
+
+def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
+    """Class numbers as rows with a single 1. As in Keras, float32 where Keras gives float64.
+
+    Args:
+        x: whole numbers from 0, of any shape; a last axis of 1 is replaced.
+        num_classes: the size of the rows; one more than the greatest number if not given.
+
+    Returns:
+        float32 `(..., num_classes)`.
+
+    Raises:
+        ValueError: no whole numbers, or one below 0 or not below `num_classes`.
+
+    >>> to_categorical([0, 2]).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    given = np.asarray(x)
+    if given.dtype.kind not in "biuf" or (not given.size and num_classes is None):
+        raise ValueError(f"to_categorical: expected whole numbers, received x={describe(given)}")
+    labels = as_dtype("x", given, np.int64)
+    labels = labels[..., 0] if labels.ndim > 1 and labels.shape[-1] == 1 else labels
+    if num_classes is None:
+        num_classes = int(labels.max()) + 1
+    check_at_least("num_classes", num_classes, 1)
+    if (wrong := (labels < 0) | (labels >= num_classes)).any():
+        place = np.argwhere(wrong)[0].tolist()
+        raise ValueError(
+            f"to_categorical: expected whole numbers from 0 to {num_classes - 1}, received "
+            f"x{place or ''}={labels[tuple(place)]}"
+        )
+    made = np.zeros((*labels.shape, num_classes), np.float32)
+    np.put_along_axis(made, labels[..., None], 1.0, -1)
+    return made

@@ -42,15 +42,13 @@ def _check_broadcast(inputs: Sequence[Any]) -> None:
     ranks = {len(x.shape) for x in inputs}
     shapes = [(*x.shape[:1], *(1,) * (max(ranks) - len(x.shape)), *x.shape[1:]) for x in inputs]
     sides = list(zip(*shapes, strict=True))
-    if sides and not (_agree(sides[0]) and all(_agree([d for d in side if d != 1]) for side in sides[1:])):
-        raise refused(
-            ValueError, "expected inputs of one batch size whose other sizes are equal or 1", list(inputs)
-        )
+    if not all(_agree([d for d in side if d != 1]) for side in sides):
+        raise refused(ValueError, "expected inputs whose sizes are equal or 1", list(inputs))
     if 0 in ranks and len(ranks) > 1:
         raise refused(ValueError, "expected inputs with a batch", list(inputs))
 
 
-def _merge(
+def merged(
     combine: Callable[[list[jax.Array]], jax.Array], exactly: int | None = None
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The pair of a layer that combines elements; smaller ranks gain axes of size 1 after the batch.
@@ -85,7 +83,7 @@ def _total(xs: list[jax.Array]) -> jax.Array:
 def Add():
     """The sum of its inputs. As in Keras.
 
-    Shapes: one batch size, and sizes that are equal or 1; smaller ranks gain axes after the batch.
+    Shapes: sizes that are equal or 1; smaller ranks gain axes after the batch.
 
     Raises:
         ValueError: no input, or shapes that do not fit.
@@ -94,14 +92,14 @@ def Add():
     >>> jl.Add().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
     [[11.0, 22.0]]
     """
-    return _merge(_total)
+    return merged(_total)
 
 
 @layer
 def Subtract():
     """The first input minus the second. As in Keras.
 
-    Shapes: one batch size, and sizes that are equal or 1; smaller ranks gain axes after the batch.
+    Shapes: sizes that are equal or 1; smaller ranks gain axes after the batch.
 
     Raises:
         ValueError: not two inputs, or shapes that do not fit.
@@ -110,14 +108,14 @@ def Subtract():
     >>> jl.Subtract().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
     [[-9.0, -18.0]]
     """
-    return _merge(lambda xs: xs[0] - xs[1], exactly=2)
+    return merged(lambda xs: xs[0] - xs[1], exactly=2)
 
 
 @layer
 def Multiply():
     """The product of its inputs, element by element. As in Keras.
 
-    Shapes: one batch size, and sizes that are equal or 1; smaller ranks gain axes after the batch.
+    Shapes: sizes that are equal or 1; smaller ranks gain axes after the batch.
 
     Raises:
         ValueError: no input, or shapes that do not fit.
@@ -126,14 +124,14 @@ def Multiply():
     >>> jl.Multiply().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
     [[10.0, 40.0]]
     """
-    return _merge(lambda xs: functools.reduce(jnp.multiply, xs))
+    return merged(lambda xs: functools.reduce(jnp.multiply, xs))
 
 
 @layer
 def Average():
     """The mean of its inputs. As in Keras.
 
-    Shapes: one batch size, and sizes that are equal or 1; smaller ranks gain axes after the batch.
+    Shapes: sizes that are equal or 1; smaller ranks gain axes after the batch.
 
     Raises:
         ValueError: no input, or shapes that do not fit.
@@ -142,14 +140,14 @@ def Average():
     >>> jl.Average().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
     [[5.5, 11.0]]
     """
-    return _merge(lambda xs: _total(xs) / len(xs))
+    return merged(lambda xs: _total(xs) / len(xs))
 
 
 @layer
 def Maximum():
     """The greatest of its inputs, element by element. As in Keras.
 
-    Shapes: one batch size, and sizes that are equal or 1; smaller ranks gain axes after the batch.
+    Shapes: sizes that are equal or 1; smaller ranks gain axes after the batch.
 
     Raises:
         ValueError: no input, or shapes that do not fit.
@@ -158,14 +156,14 @@ def Maximum():
     >>> jl.Maximum().apply({}, {}, jnp.array([[1.0, 20.0]]), jnp.array([[10.0, 2.0]]))[0].tolist()
     [[10.0, 20.0]]
     """
-    return _merge(lambda xs: functools.reduce(jnp.maximum, xs))
+    return merged(lambda xs: functools.reduce(jnp.maximum, xs))
 
 
 @layer
 def Minimum():
     """The least of its inputs, element by element. As in Keras.
 
-    Shapes: one batch size, and sizes that are equal or 1; smaller ranks gain axes after the batch.
+    Shapes: sizes that are equal or 1; smaller ranks gain axes after the batch.
 
     Raises:
         ValueError: no input, or shapes that do not fit.
@@ -174,7 +172,7 @@ def Minimum():
     >>> jl.Minimum().apply({}, {}, jnp.array([[1.0, 20.0]]), jnp.array([[10.0, 2.0]]))[0].tolist()
     [[1.0, 2.0]]
     """
-    return _merge(lambda xs: functools.reduce(jnp.minimum, xs))
+    return merged(lambda xs: functools.reduce(jnp.minimum, xs))
 
 
 @layer

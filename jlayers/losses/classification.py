@@ -89,8 +89,8 @@ def BinaryCrossentropy(from_logits: bool = False, label_smoothing: float = 0.0, 
 
     Args:
         from_logits: predictions are logits, not probabilities. Probabilities are clipped to
-            [1e-7, 1 - 1e-7], so that the gradient is 0 beyond; logits have no such edge.
-        label_smoothing: `s` draws the targets to one half: `y * (1 - s) + s / 2`.
+            [1e-7, 1 - 1e-7], so that the gradient is 0 outside; logits have no such edge.
+        label_smoothing: `s` moves the targets toward one half: `y * (1 - s) + s / 2`.
         axis: over which the mean is taken.
 
     >>> import jax.numpy as jnp, jlayers as jl
@@ -160,7 +160,7 @@ def CategoricalCrossentropy(from_logits: bool = False, label_smoothing: float = 
 
     Args:
         from_logits: predictions are logits. Otherwise they are divided by their sum and clipped to
-            [1e-7, 1 - 1e-7], so that the gradient is 0 beyond; logits have no such edge.
+            [1e-7, 1 - 1e-7], so that the gradient is 0 outside; logits have no such edge.
         label_smoothing: `s` gives every class its share: `y * (1 - s) + s / classes`.
         axis: of the classes.
 
@@ -221,11 +221,11 @@ def SparseCategoricalCrossentropy(
 ) -> Loss:
     """Cross-entropy of class numbers. `y_true`: integers `(batch, ...)`; `y_pred`: `(batch, ..., classes)`.
 
-    As in Keras, save that a number out of range gives NaN and not 0; `fit` names it before it starts.
+    As in Keras, except that a number out of range gives NaN and not 0. `fit` names it before it starts.
 
     Args:
         from_logits: predictions are logits. Otherwise they are divided by their sum and clipped to
-            [1e-7, 1 - 1e-7], so that the gradient is 0 beyond; logits have no such edge.
+            [1e-7, 1 - 1e-7], so that the gradient is 0 outside; logits have no such edge.
         ignore_class: targets of this number count neither in the loss nor in the mean.
         axis: of the classes.
 
@@ -262,10 +262,10 @@ def SparseCategoricalCrossentropy(
 
 @registry.factory()
 def CategoricalGeneralizedCrossEntropy(q: float = 0.5) -> Loss:
-    """`(1 - p**q) / q` of the right class's probability `p`: bears wrong labels (Zhang and Sabuncu 2018).
+    """`(1 - p**q) / q` of the right class's `p`, robust to wrong labels (Zhang and Sabuncu 2018).
 
-    As in Keras, save that probabilities below 1e-7 count as that, and that a class number out of range gives
-    NaN. `y_true`: integers `(batch, ...)`; `y_pred`: probabilities `(batch, ..., classes)`.
+    As in Keras, except that probabilities below 1e-7 count as 1e-7, and that a class number out of range
+    gives NaN. `y_true`: integers `(batch, ...)`; `y_pred`: probabilities `(batch, ..., classes)`.
 
     Args:
         q: between 0, the cross-entropy, and 1, the mean absolute error.

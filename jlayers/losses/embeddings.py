@@ -1,4 +1,4 @@
-"""Losses of embeddings: samples of one class drawn together, those of others pushed apart."""
+"""Losses of embeddings: they pull samples of one class together and push classes apart."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["Circle"]
 
 @registry.factory()
 def Circle(gamma: float = 80.0, margin: float = 0.4, remove_diagonal: bool = True) -> Loss:
-    """Pairs within the batch, the harder the pair the greater its weight (Sun et al. 2020), as in Keras.
+    """Circle loss over the pairs of a batch, where harder pairs weigh more (Sun et al. 2020), as in Keras.
 
     `y_true`: class numbers `(batch,)`; `y_pred`: `(batch, features)`, of norm 1 (end the model in
-    `UnitNormalization`). Rows that only fill the batch up are no partners. The mean is over the samples that
-    have a loss above 0: one without a partner of its class has none.
+    `UnitNormalization`). Rows that only fill the batch up are no partners. The mean is over the samples with
+    a loss above 0: a sample without a partner of its class has none.
 
     Args:
         gamma: scale of the similarities.
         margin: below this distance pairs of a class weigh less, and those of two classes more.
-        remove_diagonal: a sample is no partner of itself.
+        remove_diagonal: a sample is not its own partner.
 
     Raises:
         TypeError: class numbers of a floating dtype.

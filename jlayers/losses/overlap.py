@@ -1,7 +1,7 @@
 """Losses of overlap between targets and predictions, for regions in images: Dice and Tversky.
 
-Over the batch as a whole, which is Keras's default, a rare region counts as much in a batch as it fills in
-it, and every sample has the same value. With axes behind the batch each sample has a value of its own.
+By default, as in Keras, the sums run over the whole batch, and every sample has the same value. With
+`axis` behind the batch each sample has its own value.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def Dice(axis: int | tuple[int, ...] | None = None) -> Loss:
     `y_true`, `y_pred`: `(batch, ...)`, between 0 and 1. Rows that only fill the batch up do not count.
 
     Args:
-        axis: of the sums; None for all of them, the batch too. `axis=(1, 2, 3)` judges each image.
+        axis: axes of the sums; None for all axes, the batch included. `axis=(1, 2, 3)` judges each image.
 
     Raises:
-        ValueError: unequal shapes, or an axis that they lack.
+        ValueError: unequal shapes, or an axis that they do not have.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> y_true, y_pred = jnp.array([[1.0, 1.0], [0.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0]])
@@ -56,7 +56,7 @@ def Tversky(alpha: float = 0.5, beta: float = 0.5, axis: int | tuple[int, ...] |
         axis: as in `Dice`.
 
     Raises:
-        ValueError: unequal shapes, or an axis that they lack.
+        ValueError: unequal shapes, or an axis that they do not have.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> loss = jl.losses.Tversky(alpha=0.3, beta=0.7)  # TP 1, FP 1, FN 2

@@ -72,7 +72,7 @@ def MeanSquaredLogarithmicError() -> Loss:
 
 @registry.factory()
 def Huber(delta: float = 1.0) -> Loss:
-    """Quadratic for errors up to `delta`, linear beyond (Huber 1964).
+    """Quadratic for errors up to `delta`, linear for larger ones (Huber 1964).
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> jl.losses.Huber()(jnp.array([[0.0, 0.0]]), jnp.array([[1.0, 2.0]])).tolist()

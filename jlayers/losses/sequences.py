@@ -1,4 +1,4 @@
-"""Losses of sequences whose place in time is not known."""
+"""Losses of label sequences whose timing is not known."""
 
 from __future__ import annotations
 

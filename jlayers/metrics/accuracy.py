@@ -39,7 +39,7 @@ def _sparse(y_true: Any, y_pred: Any) -> Any:
 
 
 def _top_k(labels: Any, y_pred: Any, k: int) -> Any:
-    """1 where fewer than k scores exceed that of the label: ties count as hits, as in Keras."""
+    """1 where fewer than k scores exceed the label's score. Ties count as hits, as in Keras."""
     classes = y_pred.shape[-1]
     picked = jax.nn.one_hot(labels, classes, dtype=y_pred.dtype)
     own = (picked * jnp.where(picked > 0, y_pred, 0)).sum(-1, keepdims=True)
@@ -49,7 +49,7 @@ def _top_k(labels: Any, y_pred: Any, k: int) -> Any:
 
 @registry.factory("acc")
 def Accuracy(name: str | None = None) -> Metric:
-    """The share of right predictions; what is right follows from the shapes, as Keras's `"accuracy"` does.
+    """The share of right predictions. The shapes tell how to compare, as with Keras's `"accuracy"`.
 
     - predictions of one number per sample, `(batch, 1)` or `(batch,)`: above 0.5 means 1 (in training beside
       a loss with `from_logits=True`: above 0);

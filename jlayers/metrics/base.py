@@ -1,4 +1,4 @@
-"""What all metrics share: the triple of pure functions, the registry, and the mean over all samples."""
+"""The record of a metric, three pure functions; the registry; and the mean over all samples."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Metric:
         update: `update(acc, y_true, y_pred, weight=None) -> acc`; weight is `(batch,)` or the shape of the
             values per sample.
         result: `result(acc) -> scalar`; in training it must be one, elsewhere it may be an array.
-        direction: "max" if more is better, "min" if less is: what `EarlyStopping` goes by.
+        direction: "max" if more is better, "min" if less is. `EarlyStopping` reads it.
         from_logits: True if predictions are logits, False if they are probabilities, None if either will do.
         of_logits: `of_logits(link) -> Metric`: the same metric for a model whose predictions are logits, of
             which `link` makes probabilities. Training calls it beside a loss with `from_logits=True`.
@@ -149,7 +149,7 @@ def mean_of(
 
     Args:
         function: of targets and predictions; its values have the batch first.
-        finish: what is done to the mean at the end, such as a square root.
+        finish: applied to the mean at the end, such as a square root.
         direction: "max" if more is better, else "min".
 
     >>> import jax.numpy as jnp, jlayers as jl

@@ -1,4 +1,4 @@
-"""Metrics of a table of right and wrong decisions at fixed thresholds: counts, precision, recall."""
+"""Metrics from counts of right and wrong decisions at fixed thresholds: counts, precision, recall."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ def Precision(
     name: str | None = None,
     from_logits: bool = False,
 ) -> Metric:
-    """The share of predicted positives that are right: TP / (TP + FP), 0 if none is predicted; as in Keras.
+    """The share of predicted positives that are right: TP / (TP + FP), or 0 if there are none; as in Keras.
 
     Args:
         thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
         top_k: only the `top_k` highest scores of a sample may be positive.
-        class_id: count this entry of the last axis only.
+        class_id: count only this entry of the last axis.
         name: in the history.
         from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
@@ -136,12 +136,12 @@ def Recall(
     name: str | None = None,
     from_logits: bool = False,
 ) -> Metric:
-    """The share of positives that are predicted: TP / (TP + FN), 0 if there is none; as in Keras.
+    """The share of positives that are predicted: TP / (TP + FN), or 0 if there are none; as in Keras.
 
     Args:
         thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
         top_k: only the `top_k` highest scores of a sample may be positive.
-        class_id: count this entry of the last axis only.
+        class_id: count only this entry of the last axis.
         name: in the history.
         from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
@@ -175,7 +175,7 @@ def _count(cell: str, thresholds: Thresholds | None, from_logits: bool) -> Metri
 def TruePositives(
     thresholds: Thresholds | None = None, name: str | None = None, from_logits: bool = False
 ) -> Metric:
-    """How many positives are predicted as such, by sample weight; as in Keras.
+    """The number of positives that are predicted as positive, by sample weight; as in Keras.
 
     Args:
         thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
@@ -193,7 +193,7 @@ def TruePositives(
 def TrueNegatives(
     thresholds: Thresholds | None = None, name: str | None = None, from_logits: bool = False
 ) -> Metric:
-    """How many negatives are predicted as such, by sample weight; as in Keras.
+    """The number of negatives that are predicted as negative, by sample weight; as in Keras.
 
     Args:
         thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
@@ -211,7 +211,7 @@ def TrueNegatives(
 def FalsePositives(
     thresholds: Thresholds | None = None, name: str | None = None, from_logits: bool = False
 ) -> Metric:
-    """How many negatives are predicted as positives, by sample weight; as in Keras.
+    """The number of negatives that are predicted as positive, by sample weight; as in Keras.
 
     Args:
         thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
@@ -229,7 +229,7 @@ def FalsePositives(
 def FalseNegatives(
     thresholds: Thresholds | None = None, name: str | None = None, from_logits: bool = False
 ) -> Metric:
-    """How many positives are predicted as negatives, by sample weight; as in Keras.
+    """The number of positives that are predicted as negative, by sample weight; as in Keras.
 
     Args:
         thresholds: scores above it are positive; 0.5 if not given. Several give a result each.

@@ -1,7 +1,7 @@
-"""Metrics of a curve over all thresholds: the counts that it is made of, and its area.
+"""Metrics from a curve over all thresholds: its counts and its area.
 
 Scores are counted in buckets between fixed thresholds, as in Keras, so that an accumulator is small and
-batches add up; the results approach those of the exact curve as the buckets get finer.
+batches add up. Finer buckets bring the results closer to those of the exact curve.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["AUC"]
 
 
 class Counts(NamedTuple):
-    """Of right and wrong decisions at each threshold, rising; `(thresholds,)` or `(thresholds, labels)`."""
+    """Counts of decisions at each threshold, rising; `(thresholds,)` or `(thresholds, labels)`."""
 
     tp: jax.Array
     fp: jax.Array
@@ -50,7 +50,7 @@ def evenly(count: int) -> list[float]:
 
 
 def _buckets(p: jax.Array, thresholds: Sequence[float]) -> jax.Array:
-    """How many thresholds each score exceeds. Evenly spaced ones are rounded as Keras does."""
+    """The number of thresholds that each score exceeds. Even spacing is rounded as in Keras."""
     count = len(thresholds)
     inner = np.clip(np.asarray(thresholds), 0, 1)
     if count > 2 and np.allclose(inner, np.arange(count) / (count - 1), atol=EPSILON):
@@ -72,7 +72,7 @@ def curve_of(
         thresholds: rising.
         result: of the counts.
         prepare: targets, scores and weights from what the metric is given, all of one shape.
-        labels: of predictions: how many columns are counted apart; None if all are counted together.
+        labels: gives the number of columns that are counted separately; None to count all together.
         from_logits: predictions are logits.
     """
     buckets = len(thresholds) + 1
@@ -127,7 +127,7 @@ def AUC(
     `y_true`: 0 or 1, `y_pred`: scores between 0 and 1, of one shape with the batch first.
 
     Args:
-        num_thresholds: how many there are, evenly spaced, the ends included.
+        num_thresholds: number of evenly spaced thresholds, both ends included.
         curve: "ROC", recall over the rate of false positives; "PR", precision over recall; "PRGAIN", gain
             of precision over gain of recall (Flach and Kull 2015).
         summation_method: trapezoids ("PR": the interpolation of Davis and Goadrich 2006), or the lower or the
@@ -135,7 +135,7 @@ def AUC(
         name: in the history.
         thresholds: between 0 and 1, in place of evenly spaced ones; both ends are added.
         multi_label: the mean of the areas of all columns of `(batch, labels)`; else all are judged together.
-        num_labels: with `multi_label`, how many; read off the predictions if not given.
+        num_labels: number of columns with `multi_label`; taken from the predictions if not given.
         label_weights: weight of each label.
         from_logits: scores are logits. Training knows it from a loss with `from_logits=True`.
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.shapes import describe
-from jlayers.losses.base import unchanged
+from jlayers.losses.base import needed, unchanged
 from jlayers.metrics.accuracy import check_threshold
 from jlayers.metrics.base import Link, Metric, of_probabilities, ratio, registry, spread
 from jlayers.metrics.totals import add_at, value_of, zero
@@ -27,18 +27,18 @@ def IoU(
     sparse_y_pred: bool = True,
     axis: int = -1,
 ) -> Metric:
-    """TP / (TP + FP + FN) of some classes, their mean; as in Keras.
+    """The mean of TP / (TP + FP + FN) over some classes; as in Keras.
 
-    Classes that neither the targets nor the predictions have are left out of the mean, and pairs with a
-    number out of range out of the count.
+    Classes that occur neither in the targets nor in the predictions are left out of the mean. Pairs with a
+    class number out of range are not counted.
 
     Args:
-        num_classes: how many there are.
-        target_class_ids: those that the mean is about.
+        num_classes: number of classes.
+        target_class_ids: the classes to average over.
         name: in the history.
         ignore_class: targets of this class do not count.
         sparse_y_true: targets are class numbers; else they have a score per class along `axis`.
-        sparse_y_pred: the same of predictions.
+        sparse_y_pred: the same for predictions.
         axis: of the classes.
 
     Raises:
@@ -66,11 +66,11 @@ def MeanIoU(
     For a model that gives a score per class: `sparse_y_pred=False`.
 
     Args:
-        num_classes: how many there are.
+        num_classes: number of classes.
         name: in the history.
         ignore_class: targets of this class do not count.
         sparse_y_true: targets are class numbers; else they have a score per class along `axis`.
-        sparse_y_pred: the same of predictions.
+        sparse_y_pred: the same for predictions.
         axis: of the classes.
 
     >>> import jax.numpy as jnp, jlayers as jl
@@ -93,8 +93,8 @@ def OneHotIoU(
     """`IoU` with one-hot targets and, unless `sparse_y_pred`, a score per class; as in Keras.
 
     Args:
-        num_classes: how many there are.
-        target_class_ids: those that the mean is about.
+        num_classes: number of classes.
+        target_class_ids: the classes to average over.
         name: in the history.
         ignore_class: targets of this class do not count.
         sparse_y_pred: predictions are class numbers.
@@ -119,7 +119,7 @@ def OneHotMeanIoU(
     """`MeanIoU` with one-hot targets and, unless `sparse_y_pred`, a score per class; as in Keras.
 
     Args:
-        num_classes: how many there are.
+        num_classes: number of classes.
         name: in the history.
         ignore_class: targets of this class do not count.
         sparse_y_pred: predictions are class numbers.
@@ -141,10 +141,10 @@ def BinaryIoU(
     name: str | None = None,
     from_logits: bool = False,
 ) -> Metric:
-    """`IoU` of classes 0 and 1, from scores of which those of at least `threshold` are 1; as in Keras.
+    """`IoU` of classes 0 and 1, where scores of at least `threshold` are class 1; as in Keras.
 
     Args:
-        target_class_ids: the classes that the mean is about.
+        target_class_ids: the classes to average over.
         threshold: between 0 and 1 it is one of probabilities; any other is compared with the predictions as
             they are, such as 0 with logits.
         name: in the history.
@@ -186,6 +186,7 @@ def _iou(
         return zero((num_classes**2,))
 
     def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
+        y_true = needed(y_true, y_pred)
         y = y_true if sparse_y_true else y_true.argmax(axis)
         y_pred = decide(y_pred)
         p = y_pred if sparse_y_pred else y_pred.argmax(axis)

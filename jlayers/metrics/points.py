@@ -29,7 +29,7 @@ def _best(
     wanted: str,
     condition: str,
 ) -> Metric:
-    """The greatest `wanted` at thresholds at which `condition` is at least `value`; 0 if there is none."""
+    """The highest `wanted` at thresholds at which `condition` is at least `value`; 0 if there is none."""
     if not 0 <= value <= 1:
         raise ValueError(f"{name}: expected a share between 0 and 1, received {value!r}")
 
@@ -59,8 +59,8 @@ def SensitivityAtSpecificity(
 
     Args:
         specificity: TN / (TN + FP), between 0 and 1.
-        num_thresholds: how many there are, evenly spaced; 1 for 0.5 only.
-        class_id: count this entry of the last axis only.
+        num_thresholds: number of evenly spaced thresholds; 1 for 0.5 only.
+        class_id: count only this entry of the last axis.
         name: in the history.
         from_logits: scores are logits. Training knows it from a loss with `from_logits=True`.
 
@@ -92,8 +92,8 @@ def SpecificityAtSensitivity(
 
     Args:
         sensitivity: TP / (TP + FN), between 0 and 1.
-        num_thresholds: how many there are, evenly spaced; 1 for 0.5 only.
-        class_id: count this entry of the last axis only.
+        num_thresholds: number of evenly spaced thresholds; 1 for 0.5 only.
+        class_id: count only this entry of the last axis.
         name: in the history.
         from_logits: scores are logits. Training knows it from a loss with `from_logits=True`.
 
@@ -125,8 +125,8 @@ def PrecisionAtRecall(
 
     Args:
         recall: TP / (TP + FN), between 0 and 1.
-        num_thresholds: how many there are, evenly spaced; 1 for 0.5 only.
-        class_id: count this entry of the last axis only.
+        num_thresholds: number of evenly spaced thresholds; 1 for 0.5 only.
+        class_id: count only this entry of the last axis.
         name: in the history.
         from_logits: scores are logits. Training knows it from a loss with `from_logits=True`.
 
@@ -158,8 +158,8 @@ def RecallAtPrecision(
 
     Args:
         precision: TP / (TP + FP), between 0 and 1.
-        num_thresholds: how many there are, evenly spaced; 1 for 0.5 only.
-        class_id: count this entry of the last axis only.
+        num_thresholds: number of evenly spaced thresholds; 1 for 0.5 only.
+        class_id: count only this entry of the last axis.
         name: in the history.
         from_logits: scores are logits. Training knows it from a loss with `from_logits=True`.
 

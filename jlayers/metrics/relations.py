@@ -25,14 +25,13 @@ def R2Score(
 ) -> Metric:
     """The share of the targets' variance that is explained: 1 is perfect, 0 is no better than their mean.
 
-    As in Keras, for `(batch, outputs)`, save that the sums are kept about the mean, so that targets far
-    from 0 lose no digits, and that targets of no variance score 1 if they are met and else 0, as in
-    scikit-learn.
+    As in Keras, for `(batch, outputs)`, with two differences. Sums are kept about the mean, so that targets
+    far from 0 lose no digits. Targets without variance score 1 if they are met, else 0, as in scikit-learn.
 
     Args:
         class_aggregation: the mean over the outputs, or their mean by variance; None gives each.
-        num_regressors: how many inputs the model has, for the adjusted score; 0 for the plain one. The
-            adjustment is left out where there are no more samples than that.
+        num_regressors: number of inputs of the model, for the adjusted score; 0 for the plain one. The
+            adjustment is left out if there are no more samples than inputs.
         name: in the history.
 
     Raises:
@@ -105,7 +104,7 @@ def _along(axis: int, function: Callable[..., Any]) -> Metric:
 def PearsonCorrelation(axis: int = -1, name: str | None = None) -> Metric:
     """The linear correlation of target and prediction along `axis`, between -1 and 1, averaged over samples.
 
-    As in Keras, save that values without variance give 0.
+    As in Keras, except that values without variance give 0.
 
     Args:
         axis: along which values are compared; not the batch.
@@ -150,7 +149,7 @@ def ConcordanceCorrelation(axis: int = -1, name: str | None = None) -> Metric:
 def Perplexity(
     from_logits: bool = False, ignore_class: int | None = None, axis: int = -1, name: str | None = None
 ) -> Metric:
-    """`exp` of the mean cross-entropy over all tokens: the number of classes it is as hard to choose among.
+    """`exp` of the mean cross-entropy over all tokens: as uncertain as a choice among that many classes.
 
     Args:
         from_logits: predictions are logits.

@@ -1,4 +1,4 @@
-"""Sums that go on counting: float32 alone stands still at 2**24 when ones are added to it.
+"""Sums that do not stop: a float32 sum stays at 2**24 when ones are added to it.
 
 A total has two parts in front, `(2, ...)`: a float32 sum, and what its rounding has left out (Knuth's
 two-sum), together about 48 bits. A batch is summed in parts that are small enough to be exact for whole
@@ -55,7 +55,7 @@ def add_sum(total: Total, values: Float[Array, ...], axes: int | None = None) ->
     count, rest = math.prod(values.shape[:axes]), values.shape[axes:]
     parts = max(1, -(-count // _PART))
     flat = _padded(values.reshape(count, *rest), parts)
-    return _add_parts(total, flat.reshape(-1, parts, *rest).sum(0))
+    return _add_parts(total, flat.reshape(flat.shape[0] // parts, parts, *rest).sum(0))
 
 
 def add_at(total: Total, places: Integer[Array, " entries"], weights: Float[Array, " entries"]) -> Total:

@@ -1,8 +1,8 @@
-"""Mean and variance, and the centred data they are taken of.
+"""Mean and variance, and the centered data they are taken of.
 
-Left to itself XLA's CPU compiler keeps the data for the backward pass twice, as they came and centred: it
-needs the centred ones for a sum, and computes them once more where it can. Centred in a call that it does not
-look into, they are all that is kept, and all gradients are two sums and one loop over them.
+Left to itself XLA's CPU compiler keeps the data for the backward pass twice, as they came and centered: it
+needs the centered ones for a sum, and computes them once more where it can. Centerd in a call that it does
+not look into, they are all that is kept, and all gradients are two sums and one loop over them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jlayers.ops.platform import by_platform
 from jlayers.ops.stored import stored
 
-__all__ = ["Moments", "centred", "moments", "normalized", "normalized_plain"]
+__all__ = ["Moments", "centered", "moments", "normalized", "normalized_plain"]
 
 
 class Moments(NamedTuple):
@@ -49,18 +49,18 @@ def moments(
     """
     mean = functools.partial(jnp.mean, axis=tuple(axes), keepdims=True, where=real)
     shift = lax.stop_gradient(mean(x))
-    near = centred(x, shift) if stored else x - shift
+    near = centered(x, shift) if stored else x - shift
     rest = mean(near)
     variance = mean(jnp.square(near)) - jnp.square(rest)
     return Moments(near, rest, shift + rest, jnp.maximum(variance, 0))
 
 
-def centred(x: jax.Array, shift: jax.Array) -> jax.Array:
+def centered(x: jax.Array, shift: jax.Array) -> jax.Array:
     """`x - shift`, which CPUs write to memory."""
-    return lax.platform_dependent(x, shift, cpu=_centred_stored, default=jnp.subtract)
+    return lax.platform_dependent(x, shift, cpu=_centered_stored, default=jnp.subtract)
 
 
-def _centred_stored(x: jax.Array, shift: jax.Array) -> jax.Array:
+def _centered_stored(x: jax.Array, shift: jax.Array) -> jax.Array:
     with set_xla_metadata(inlineable="false"):
         return jax.jit(jnp.subtract)(x, shift)
 

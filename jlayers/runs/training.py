@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jlayers import train
@@ -16,7 +17,7 @@ from jlayers.runs.restored import with_fresh_carries
 from jlayers.runs.weights import not_finite
 from jlayers.train.callbacks import Callback, EarlyStopping
 
-__all__ = ["train_run"]
+__all__ = ["ending_noted", "train_run"]
 
 
 class Recorder(Callback):
@@ -78,15 +79,22 @@ def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -
         Interrupted: a signal (Ctrl-C, SIGTERM, SIGHUP) ended the training.
             Whatever ends the training is noted in the run.
     """
+    with ending_noted(run) as interruptions:
+        _train(experiment, run, callbacks, interruptions)
+    run.draw()
+    return run.results()
+
+
+@contextlib.contextmanager
+def ending_noted(run: Run) -> Iterator[Interruptions]:
+    """A block whose errors and interruptions are noted in the run before they go on."""
     with Interruptions() as interruptions:
         try:
-            _train(experiment, run, callbacks, interruptions)
+            yield interruptions
         except BaseException as error:
             interruptions.hold()
             run.fail(error)
             raise
-        run.draw()
-        return run.results()
 
 
 def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interruptions: Interruptions) -> None:

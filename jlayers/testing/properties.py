@@ -130,7 +130,7 @@ def _sizes(case: Case) -> None:
 
     def made(*specs: Any) -> Any:
         params, state = jax.eval_shape(lambda key: case.layer.init(key, *specs), case.key)
-        return params, state, jax.eval_shape(case.layer.apply, params, state, *specs)[0]
+        return params, (params, state, jax.eval_shape(case.layer.apply, params, state, *specs)[0])
 
     *found, output = infer(made, *jax.tree.map(node, case.inputs))
     agree_in_form(tuple(found), case.made, "init with unknown sizes")

@@ -5,15 +5,17 @@ from jlayers.train.callbacks import Callback, EarlyStopping, Run
 from jlayers.train.loop import evaluate, fit, predict
 from jlayers.train.progress import ProgressBar
 from jlayers.train.state import TrainState
-from jlayers.train.step import make_eval_step, make_predict_step, make_train_step
-from jlayers.train.trainer import Trainer, compile
+from jlayers.train.task import Loss, Task
+from jlayers.train.trainer import Trainer, compile, make_eval_step, make_predict_step, make_train_step
 
 __all__ = [
     "Batch",
     "Callback",
     "EarlyStopping",
+    "Loss",
     "ProgressBar",
     "Run",
+    "Task",
     "TrainState",
     "Trainer",
     "compile",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jlayers.core.layer import Layer
-from jlayers.data.batches import ArrayBatches, as_data, map_arrays
+from jlayers.data.batches import ArrayBatches, Batches, as_data, map_arrays
 from jlayers.data.gate import convert
 
 __all__ = ["as_arrays", "check_carried", "whole_number"]
@@ -35,7 +35,7 @@ def as_arrays(name: str, value: Any) -> Any:
     return map_arrays(lambda array: convert(name, array), as_data(value))
 
 
-def check_carried(model: Layer, data: ArrayBatches) -> None:
+def check_carried(model: Layer, data: Batches) -> None:
     """Refuse batches in which a layer that carries its state on would carry it to other samples.
 
     >>> import jlayers as jl
@@ -46,7 +46,9 @@ def check_carried(model: Layer, data: ArrayBatches) -> None:
     """
     carries = (path for path, layer in model.walk() if layer.spec.arguments.get("stateful") is True)
     path = next((path for path in carries if path not in model.frozen), None)
-    if path is None or not (data.shuffle or data.rows % data.batch_size):
+    if path is None or not isinstance(data, ArrayBatches):
+        return
+    if not data.shuffle and data.rows % data.batch_size == 0:
         return
     received = (
         "shuffle=True; pass shuffle=False"

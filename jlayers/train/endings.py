@@ -18,18 +18,15 @@ from jlayers.core.layer import Layer
 from jlayers.core.masks import values_of
 from jlayers.core.registry import Registry, Spec
 from jlayers.core.shapes import describe
-from jlayers.core.wiring import observe
 from jlayers.losses.base import Loss
+from jlayers.train.measures import values
 
-__all__ = ["Ending", "check_ending", "traced_endings"]
+__all__ = ["Call", "Ending", "check_ending", "endings_of"]
+
+Call = tuple[str, Layer, Any, Any]  # a layer's path, itself, its inputs and its output, inside a trace
 
 _PROBABILITIES = ("sigmoid", "softmax")
-_RAW = (
-    "linear",
-    "log_sigmoid",
-    "log_softmax",
-    "tanh",
-)  # their values can be negative, and are used as scores
+_RAW = ("linear", "log_sigmoid", "log_softmax", "tanh")  # can be negative, and are used as scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,22 +37,12 @@ class Ending:
     activation: str
 
 
-def traced_endings(model: Layer, params: Any, state: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """The model's outputs, and for each of them its `Ending`, or None if it is not known; inside a trace."""
-    calls: list[tuple[str, Layer, Any, Any]] = []
-
-    def note(path: str, layer: Layer, params: Any, state: Any, given: Any, output: Any) -> None:
-        calls.append((path, layer, given, output))
-
-    with observe(note):
-        y_pred, _ = model.apply(params, state, *inputs)
-    calls.append(("", model, inputs, y_pred))
-    outputs = y_pred if isinstance(y_pred, (list, tuple)) else [y_pred]
-    outputs = list(y_pred.values()) if isinstance(y_pred, dict) else outputs
-    return y_pred, [_ending(values_of(output), calls) for output in outputs]
+def endings_of(outputs: Any, calls: Sequence[Call]) -> list[Ending | None]:
+    """For each output of a model its `Ending`, or None if it is not known; inside the trace of the calls."""
+    return [_ending(values_of(output), calls) for output in values(outputs)]
 
 
-def _ending(output: Any, calls: Sequence[tuple[str, Layer, Any, Any]]) -> Ending | None:
+def _ending(output: Any, calls: Sequence[Call]) -> Ending | None:
     for path, layer, given, made in calls:
         if any(leaf is output for leaf in jax.tree.leaves(made)) and not any(
             leaf is output for leaf in jax.tree.leaves(given)

@@ -7,18 +7,16 @@ fed to it as it comes is therefore looked over on the host, where the place can 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from jlayers.core.layer import Layer
-from jlayers.core.shapes import as_spec
-from jlayers.core.wiring import observe
 from jlayers.data.gate import leaves
-from jlayers.train.state import inputs_of
+from jlayers.train.endings import Call
 
-__all__ = ["Lookup", "check_ids", "lookups"]
+__all__ = ["Lookup", "check_ids", "lookups_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,39 +28,26 @@ class Lookup:
     rows: int
 
 
-def lookups(model: Layer, params: Any, state: Any, x: Any) -> dict[str, Lookup]:
-    """By the path of each input, such as `x['words']`, that goes into tables unchanged: the smallest one."""
-    if all(layer.pair.ids_below is None for _, layer in model.walk()):
-        return {}
+def lookups_of(x: Any, calls: Sequence[Call]) -> dict[str, Lookup]:
+    """The tables that inputs go into unchanged, by the path of each input, such as `x['words']`.
+
+    Of several tables the smallest counts. Inside the trace of the calls.
+    """
     found: dict[str, Lookup] = {}
-
-    def forward(params: Any, state: Any, x: Any) -> Any:
-        inputs = list(leaves(x, "x"))
-
-        def look(path: str, layer: Layer, params: Any, state: Any, given: Any, output: Any) -> None:
-            if (rows := layer.pair.ids_below) is None:
-                return
-            for name, leaf in inputs:
-                taken = any(leaf is value for value in jax.tree.leaves(given))
-                if taken and (name not in found or rows < found[name].rows):
-                    found[name] = Lookup(path, layer.spec.name, rows)
-
-        with observe(look):
-            output, _ = model.apply(params, state, *inputs_of(x))
-        look("", model, params, state, inputs_of(x), output)
-        return output
-
-    jax.eval_shape(forward, params, state, as_spec(x))
+    for path, layer, given, _ in calls:
+        if (rows := layer.pair.ids_below) is None:
+            continue
+        for name, leaf in leaves(x, "x"):
+            taken = any(leaf is value for value in jax.tree.leaves(given))
+            if taken and (name not in found or rows < found[name].rows):
+                found[name] = Lookup(path, layer.spec.name, rows)
     return found
 
 
 def check_ids(found: dict[str, Lookup], x: Any) -> None:
     """Refuse NumPy arrays with numbers outside of the table that looks them up.
 
-    >>> import jlayers as jl, jax
-    >>> ids = np.array([[1, 7]])
-    >>> table = jl.Embedding(5, 2)
-    >>> check_ids(lookups(table, *table.init(jax.random.key(0), ids), ids), ids)
+    >>> check_ids({"x": Lookup("", "Embedding", 5)}, np.array([[1, 7]]))
     Traceback (most recent call last):
     ValueError: Embedding: expected whole numbers from 0 to 4 for input_dim=5, received x[0, 1]=7; ...
     """

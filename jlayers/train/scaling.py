@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import jax
@@ -13,7 +14,18 @@ from jlayers.core.layer import Layer
 from jlayers.core.precision import computes_in
 from jlayers.core.shapes import wide_dtype
 
-__all__ = ["FLOOR", "LossScale", "LossScaleLike", "begun", "chosen", "held", "scale_of", "scaled", "unscaled"]
+__all__ = [
+    "FLOOR",
+    "LossScale",
+    "LossScaleLike",
+    "finite",
+    "first_scale",
+    "kept",
+    "loss_scaling",
+    "scale_of",
+    "scaled",
+    "unscaled",
+]
 
 LossScaleLike = float | Literal["auto", "dynamic"] | None
 
@@ -49,14 +61,14 @@ class LossScale:
         return LossScale(jnp.where(good, doubled, halved), jnp.where(grows, 0, steps))
 
 
-def chosen(model: Layer, loss_scale: LossScaleLike) -> float | Literal["dynamic"] | None:
-    """What scales the loss of this model; "auto" is "dynamic" where a layer computes in float16.
+def loss_scaling(models: Iterable[Layer], loss_scale: LossScaleLike) -> float | Literal["dynamic"] | None:
+    """How the loss of these models is scaled; "auto" is "dynamic" where a layer computes in float16.
 
     Raises:
         ValueError: anything else than None, "auto", "dynamic" or a number above 0.
     """
     if loss_scale == "auto":
-        return "dynamic" if computes_in(model, "float16") else None
+        return "dynamic" if any(computes_in(model, "float16") for model in models) else None
     if loss_scale is None or loss_scale == "dynamic":
         return loss_scale
     number = isinstance(loss_scale, (int, float)) and not isinstance(loss_scale, bool)
@@ -67,19 +79,19 @@ def chosen(model: Layer, loss_scale: LossScaleLike) -> float | Literal["dynamic"
     return float(loss_scale)
 
 
-def scale_of(state: Any) -> jax.Array:
+def first_scale(models: Iterable[Layer], loss_scale: LossScaleLike) -> LossScale | None:
+    """The scale of a state before the first step."""
+    return LossScale.start() if loss_scaling(models, loss_scale) == "dynamic" else None
+
+
+def scale_of(scale: LossScale | None) -> jax.Array:
     """The factor for the next step."""
-    if state.loss_scale is None:
+    if scale is None:
         raise ValueError(
             "expected a state with a dynamic loss scale, received loss_scale=None; make it with "
             "trainer.init(...), or go on from one that was made otherwise with trainer.adopt(state)"
         )
-    return state.loss_scale.scale
-
-
-def begun(model: Layer, loss_scale: LossScaleLike) -> LossScale | None:
-    """What a state before the first step holds."""
-    return LossScale.start() if chosen(model, loss_scale) == "dynamic" else None
+    return scale.scale
 
 
 def scaled(loss: jax.Array, factor: Any) -> jax.Array:
@@ -97,18 +109,15 @@ def unscaled(gradients: Any, factor: Any) -> Any:
     return gradients if factor is None else jax.tree.map(leaf, gradients)
 
 
-def held(old: Any, new: Any, gradients: Any, loss: jax.Array) -> Any:
-    """The state after a step under a dynamic scale: where anything overflowed, only the scale has moved.
+def kept(keep: jax.Array, new: Any, old: Any) -> Any:
+    """`new` where `keep` is true, else `old`."""
+    return jax.tree.map(lambda n, o: jnp.where(keep, n, o), new, old)
 
-    A batch whose loss is finite counts in the metrics, even if its gradients overflowed.
-    """
-    counts = jnp.isfinite(loss)
-    good = counts
-    for gradient in jax.tree.leaves(gradients):
-        good = good & jnp.all(jnp.isfinite(gradient))
 
-    def kept(keep: jax.Array, name: str) -> Any:
-        return jax.tree.map(lambda n, o: jnp.where(keep, n, o), getattr(new, name), getattr(old, name))
-
-    moved = {name: kept(good, name) for name in ("params", "state", "opt_state")}
-    return new.replace(**moved, metrics=kept(counts, "metrics"), loss_scale=old.loss_scale.after(good))
+def finite(tree: Any) -> jax.Array:
+    """Whether all numbers of a pytree are finite."""
+    good = jnp.array(True)
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            good = good & jnp.all(jnp.isfinite(leaf))
+    return good

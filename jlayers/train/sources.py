@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jlayers.data.batches import ArrayBatches, Batch, StreamBatches, rows_of
-from jlayers.data.buckets import BucketBatches
+from jlayers.data.batches import ArrayBatches, Batch, Batches, StreamBatches, rows_of
 from jlayers.data.gate import check_finite, check_width, class_weights
 from jlayers.data.split import last_share
 from jlayers.train.checks import as_arrays
-from jlayers.train.ids import Lookup, check_ids, lookups
-from jlayers.train.objective import Objective, Plan
-from jlayers.train.trainer import Trainer
+from jlayers.train.ids import check_ids
+from jlayers.train.tasks import Review, Tasks
 
-__all__ = [
-    "Review",
-    "Source",
-    "arrays",
-    "hold_out",
-    "length",
-    "look_over",
-    "refuse_generator",
-    "source",
-    "validation_source",
-    "weighed",
-]
+__all__ = ["arrays", "hold_out", "look_over", "source", "validation_source", "weighed"]
 
-Source = ArrayBatches | StreamBatches | BucketBatches
+BATCH_SIZE = 32  # as in Keras
 
 
 def arrays(x: Any, y: Any, weight: Any = None) -> tuple[Any, Any, Any] | None:
     """`(x, y, sample_weight)` as checked NumPy arrays, or None if `x` is an iterable of batches."""
-    if y is None:
-        if hasattr(x, "__array__") or isinstance(x, dict):
-            raise ValueError("expected targets y beside the arrays x, received y=None")
+    if y is None and not hasattr(x, "__array__") and not isinstance(x, dict):
         if weight is not None:
             raise ValueError(
                 "expected sample weights inside the batches, (x, y, sample_weight); received both"
@@ -58,13 +43,65 @@ def weighed(parts: Any, class_weight: Any) -> Any:
     return x, y, class_weights(class_weight, y, weight)
 
 
-def source(x: Any, parts: Any, batch_size: int, shuffle: bool = False, seed: int = 0) -> Source:
-    """Batches from checked arrays, or from the iterable `x`."""
+def source(
+    name: str,
+    x: Any,
+    parts: Any,
+    batch_size: int | None,
+    steps: int | None = None,
+    epochs: int = 1,
+    **options: Any,
+) -> Batches:
+    """Batches from checked arrays, or from the iterable `x`.
+
+    Args:
+        name: of the argument, for messages.
+        x: as the user gave it.
+        parts: what `arrays` made of it.
+        batch_size: for arrays; None for the usual one.
+        steps: batches to take for an epoch; None for all.
+        epochs: how often the data are gone through.
+        **options: of `ArrayBatches`.
+
+    Raises:
+        TypeError: neither arrays nor an iterable.
+        ValueError: sizes that do not go with such data.
+    """
     if parts is not None:
-        return ArrayBatches(*parts, batch_size=batch_size, shuffle=shuffle, seed=seed)
-    if not isinstance(x, (Iterable, BucketBatches)):
+        data = ArrayBatches(*parts, batch_size=BATCH_SIZE if batch_size is None else batch_size, **options)
+        return data if steps is None else _Limited(data, steps)
+    if batch_size is not None:
+        raise ValueError(
+            f"expected no batch_size beside an iterable of batches as {name}, which sets its own, received "
+            f"batch_size={batch_size!r}"
+        )
+    if isinstance(x, Batches):
+        return x if steps is None else _Limited(x, steps)
+    by_number = hasattr(x, "__getitem__") and hasattr(x, "__len__")
+    if not isinstance(x, Iterable) and not by_number:
         raise TypeError(f"expected arrays or an iterable of batches (x, y), received {type(x).__name__}")
-    return x if isinstance(x, BucketBatches) else StreamBatches(x)
+    data = StreamBatches(x, steps)
+    if data.once and steps is None and epochs > 1:
+        raise ValueError(
+            f"expected {name} that can be iterated once per epoch, received a generator for epochs={epochs}, "
+            f"which can be run through once only; pass a list, a dataset, an object with __iter__, or say "
+            f"how many batches an epoch has (steps_per_epoch, validation_steps)"
+        )
+    return data
+
+
+class _Limited(Batches):
+    """The first batches of each epoch."""
+
+    def __init__(self, data: Batches, steps: int):
+        if data.steps is not None and steps > data.steps:
+            raise ValueError(
+                f"expected at most {data.steps} steps, the batches in an epoch of the data, received {steps}"
+            )
+        self.data, self.steps, self.checked = data, steps, data.checked
+
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
+        return itertools.islice(self.data.epoch(number, start), (self.steps or 0) - start)
 
 
 def hold_out(parts: Any, validation_data: Any, share: float) -> tuple[Any, Any]:
@@ -78,69 +115,53 @@ def hold_out(parts: Any, validation_data: Any, share: float) -> tuple[Any, Any]:
     return last_share(parts, share)
 
 
-def validation_source(given: Any, batch_size: int, epochs: int) -> Source | None:
+def validation_source(given: Any, batch_size: int | None, steps: int | None, epochs: int) -> Batches | None:
     """A tuple is `(x, y)` or `(x, y, sample_weight)` of arrays; anything else is an iterable of batches."""
     if given is None:
+        if steps is not None:
+            raise ValueError(f"expected validation data for validation_steps={steps}, received none")
         return None
     if isinstance(given, tuple) and len(given) not in (2, 3):
         raise ValueError(
             f"expected validation_data=(x, y) or (x, y, sample_weight), received {len(given)} parts"
         )
-    parts = arrays(*given) if isinstance(given, tuple) else None
-    data = source(given, parts, batch_size)
-    refuse_generator("validation_data", data, epochs)
-    return data
+    parts = arrays(*given) if isinstance(given, tuple) else arrays(given, None)
+    return source("validation_data", given, parts, batch_size if parts is not None else None, steps, epochs)
 
 
-def refuse_generator(name: str, data: Source, epochs: int) -> None:
-    if isinstance(data, StreamBatches) and data.once and epochs > 1:
-        raise ValueError(
-            f"expected {name} that can be iterated once per epoch, received a generator for epochs={epochs}, "
-            f"which can be run through once only; pass a list, a dataset, or an object with __iter__"
-        )
+class _Checked(Batches):
+    """Batches that are looked over as they pass."""
 
+    def __init__(self, data: Batches, tasks: Tasks, review: Review):
+        self.data, self.tasks, self.review, self.steps = data, tasks, review, data.steps
 
-def length(data: Source) -> int | None:
-    """Batches per epoch, or None if the data do not tell."""
-    try:
-        return len(data)
-    except TypeError:
-        return None
+    def first(self) -> Batch:
+        return self.data.first()
 
-
-@dataclasses.dataclass(frozen=True)
-class Review:
-    """What is known of data once their shapes have met the model's."""
-
-    plan: Plan
-    y_pred: Any
-    objective: Objective
-    lookups: dict[str, Lookup]
-    streamed: bool
-
-    def checked(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches; those of an iterable are looked over on the way, if they are NumPy arrays."""
-        for index, batch in enumerate(batches):
-            if self.streamed:
-                try:
-                    check_finite(x=batch.x, y=batch.y, sample_weight=batch.weight)
-                    check_ids(self.lookups, batch.x)
-                    self.objective.check(self.plan, batch.y, self.y_pred)
-                except ValueError as error:
-                    error.add_note(f"in batch {index} of the iterable")
-                    raise
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
+        for index, batch in enumerate(self.data.epoch(number, start), start):
+            try:
+                check_finite(x=batch.x, y=batch.y, sample_weight=batch.weight)
+                check_ids(self.review.lookups, batch.x)
+                self.tasks.check(self.review, batch)
+            except ValueError as error:
+                error.add_note(f"in batch {index} of the iterable")
+                raise
             yield batch
 
 
-def look_over(trainer: Trainer, state: Any, data: Source) -> Review:
-    """Shapes of targets against outputs, and values against losses and embeddings, before any step."""
-    first = data.first()
-    objective = trainer.train_step.objective
-    plan, y_pred = trainer.plan(state, first.x)
-    objective.try_out(y_pred, first)
-    found = lookups(trainer.model, state.params, state.state, first.x)
-    streamed = not isinstance(data, ArrayBatches)
-    if not streamed:
-        check_ids(found, data.data.x)
-        objective.check(plan, data.data.y, y_pred)
-    return Review(plan, y_pred, objective, found, streamed)
+def look_over(tasks: Tasks, state: Any, data: Batches) -> tuple[Review, Batches]:
+    """Shapes of targets against outputs, and values against losses and embeddings, before any step.
+
+    Returns:
+        what is known of such batches, and the data, which go on being looked over if they are a stream.
+    """
+    review = tasks.review(state.params, state.state, data.first())
+    whole = data.data if isinstance(data, _Limited) else data
+    if isinstance(whole, ArrayBatches):
+        check_ids(review.lookups, whole.data.x)
+        tasks.check(review, whole.data)
+    else:
+        data = _Checked(data, tasks, review)
+    tasks.check_endings(review)
+    return review, data

@@ -1,25 +1,33 @@
-"""Everything that a training run carries from one step to the next, in one pytree."""
+"""Everything that a training run carries from one step to the next, in one pytree of plain arrays."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
+from jax.core import Tracer
 
-from jlayers import optimizers
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec, is_shape
-from jlayers.core.tree import flatten, unflatten
-from jlayers.train.scaling import LossScale, LossScaleLike, begun
-from jlayers.transform.freeze import trainable_mask
+from jlayers.core.tree import flatten
+from jlayers.train.scaling import LossScale, LossScaleLike, first_scale
+from jlayers.train.update import Update
 
-__all__ = ["Moved", "TrainState", "copied", "inputs_of", "merge", "moved", "split"]
-
-Moved = tuple[Any, Any, Any, jax.Array, Any, LossScale | None]  # params to loss_scale, but what stays
+__all__ = [
+    "DONATED",
+    "HostCopy",
+    "Live",
+    "TrainState",
+    "copied",
+    "first_opt_state",
+    "inputs_of",
+    "named",
+    "unnamed",
+]
 
 
 def inputs_of(x: Any) -> tuple[Any, ...]:
@@ -33,37 +41,39 @@ def copied(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-def split(model: Layer, params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`params` as two trees: what is trained, and what is frozen. Neither holds places for the other.
+class Live(NamedTuple):
+    """What a step takes and gives: the part of a `TrainState` that passes through each dispatch.
 
-    >>> import jlayers as jl, jax
-    >>> model = jl.freeze(jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head")), "base")
-    >>> params, _ = model.init(jax.random.key(0), (1, 4))
-    >>> trained, frozen = split(model, params)
-    >>> list(trained), list(frozen)
-    (['head'], ['base'])
+    A plain tuple of plain arrays, because JAX takes tuples and dicts apart faster than anything else.
+
+    Attributes:
+        params: the parameters, frozen ones included.
+        state: what forward passes move, such as running statistics.
+        opt_state: of the optimizer, for the trained parameters only; by task if there are several.
+        step: int32, steps taken, those that a dynamic loss scale left without an update included.
+        metrics: accumulators of the losses and metrics since they were last reset; empty before the first.
+        loss_scale: the factor of the loss and its history if it is dynamic, as it is for models that compute
+            in float16; else None.
+        average: the moving average of the parameters, if the trainer keeps one (`ema`); else None.
     """
-    if not model.frozen:
-        return dict(params), {}
-    mask = flatten(trainable_mask(model, params))
-    flat = flatten(params)
-    trained = unflatten({path: leaf for path, leaf in flat.items() if mask[path]})
-    frozen = unflatten({path: leaf for path, leaf in flat.items() if not mask[path]})
-    return trained, frozen
 
-
-def merge(trained: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `split`."""
-    return dict(trained) if not frozen else unflatten({**flatten(trained), **flatten(frozen)})
+    params: Any
+    state: Any
+    opt_state: Any
+    step: jax.Array
+    metrics: Any
+    loss_scale: LossScale | None = None
+    average: Any = None
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """The values of a training run; a pytree of arrays alone.
+    """The values of a training run; a pytree of plain arrays.
 
-    A step donates the state that it takes: use the one that it returns. `fit` copies first and leaves the
-    state that it was given untouched.
+    A step donates the state that it takes: use the one that it returns, or give it `state.copy()`. `fit`
+    copies first and leaves the state that it was given untouched. The entries of `live` can also be read as
+    `state.params`, `state.opt_state` and so on.
 
     >>> import jlayers as jl, jax
     >>> state = jl.TrainState.create(jl.Dense(3), "adam", jax.random.key(0), (1, 4))
@@ -71,27 +81,52 @@ class TrainState:
     ((4, 3), 0)
 
     Attributes:
-        params: the parameters, frozen ones included.
-        state: what forward passes move, such as running statistics.
-        opt_state: of the optimizer, for the trained parameters alone.
-        step: int32, steps taken, those that a dynamic loss scale left without an update included.
-        key: the typed PRNG key of the run; a step draws from `fold_in(key, step)`, so the key never moves.
+        live: what a step moves; see `Live`.
+        key_data: uint32, the bits of the run's key. A step draws from `fold_in(state.key, step)`, so the key
+            never moves.
         epoch: int32, epochs finished.
         epoch_start: int32, the step at which the current epoch began.
-        metrics: accumulators of the losses and metrics since they were last reset; empty before the first.
-        loss_scale: the factor of the loss and its history if it is dynamic, as it is for models that compute
-            in float16; else None.
+        impl: the kind of the key.
     """
 
-    params: Any
-    state: Any
-    opt_state: Any
-    step: jax.Array
-    key: jax.Array
+    live: Live
+    key_data: jax.Array
     epoch: jax.Array
     epoch_start: jax.Array
-    metrics: Any
-    loss_scale: LossScale | None = None
+    impl: str = dataclasses.field(default="threefry2x32", metadata={"static": True})
+
+    @property
+    def params(self) -> Any:
+        return self.live.params
+
+    @property
+    def state(self) -> Any:
+        return self.live.state
+
+    @property
+    def opt_state(self) -> Any:
+        return self.live.opt_state
+
+    @property
+    def step(self) -> jax.Array:
+        return self.live.step
+
+    @property
+    def metrics(self) -> Any:
+        return self.live.metrics
+
+    @property
+    def loss_scale(self) -> LossScale | None:
+        return self.live.loss_scale
+
+    @property
+    def average(self) -> Any:
+        return self.live.average
+
+    @property
+    def key(self) -> jax.Array:
+        """The typed key of the run."""
+        return jax.random.wrap_key_data(self.key_data, impl=self.impl)
 
     @property
     def position(self) -> jax.Array:
@@ -110,7 +145,7 @@ class TrainState:
         state: Any = None,
         loss_scale: LossScaleLike = "auto",
     ) -> TrainState:
-        """The state before the first step.
+        """The state before the first step, for `make_train_step` of the same model and optimizer.
 
         Args:
             model: any layer.
@@ -125,71 +160,120 @@ class TrainState:
         Raises:
             ValueError: given weights that do not fit the model.
         """
-        init_key, step_key = jax.random.split(key)
         inputs = tuple(map(as_spec, inputs_of(x)))
-        if params is None or state is None:
-            fresh = model.init(init_key, *inputs)
-        else:
-            fresh = jax.eval_shape(lambda: model.init(init_key, *inputs))
+        updates = [Update.of_model(model, optimizer)]
+        scale = first_scale([model], loss_scale)
+        return cls.start(updates, key, lambda key: model.init(key, *inputs), params, state, scale)
+
+    @classmethod
+    def start(
+        cls,
+        updates: Sequence[Update],
+        key: Any,
+        init: Any,
+        params: Any = None,
+        state: Any = None,
+        loss_scale: LossScale | None = None,
+        average: bool = False,
+    ) -> TrainState:
+        """The state before the first step, from a function `init(key) -> (params, state)` and the updates."""
+        init_key, step_key = jax.random.split(key)
+        given = params is not None and state is not None
+        fresh = jax.eval_shape(init, init_key) if given else init(init_key)
         params = fresh[0] if params is None else _fitting("params", params, fresh[0])
         state = fresh[1] if state is None else _fitting("state", state, fresh[1])
-        trained, _ = split(model, params)
-        return cls(
+        live = Live(
             params=params,
             state=state,
-            opt_state=copied(_init(optimizer, trained)),
+            opt_state=first_opt_state(updates, params),
             step=jnp.zeros((), jnp.int32),
-            key=step_key,
-            epoch=jnp.zeros((), jnp.int32),
-            epoch_start=jnp.zeros((), jnp.int32),
             metrics={},
-            loss_scale=begun(model, loss_scale),
+            loss_scale=loss_scale,
+            average=copied(params) if average else None,
         )
+        zero = jnp.zeros((), jnp.int32)
+        bits, impl = jax.random.key_data(step_key), str(jax.random.key_impl(step_key))
+        return cls(live, jnp.copy(bits), zero, jnp.copy(zero), impl)
 
-    def adopt(self, model: Layer, optimizer: Any, loss_scale: LossScaleLike = "auto") -> TrainState:
-        """The state for another optimizer or for other frozen layers: a fresh `opt_state`, all else kept.
-
-        A dynamic loss scale starts anew, too.
-
-        >>> import jlayers as jl, jax
-        >>> model = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head"))
-        >>> state = jl.TrainState.create(jl.freeze(model, "base"), "adam", jax.random.key(0), (1, 4))
-        >>> state = state.adopt(model, jl.optimizers.adam(1e-5))
-        """
-        new = copied(self)
-        trained, _ = split(model, new.params)
-        opt_state = copied(_init(optimizer, trained))
-        return new.replace(opt_state=opt_state, metrics={}, loss_scale=begun(model, loss_scale))
+    def replace(self, **changes: Any) -> TrainState:
+        """The state with some values changed, its own or those of `live`."""
+        moved = {name: changes.pop(name) for name in list(changes) if name in Live._fields}
+        live = changes.pop("live", self.live)._replace(**moved)
+        return dataclasses.replace(self, live=live, **changes)
 
     def at_next_epoch(self) -> TrainState:
         """The state when the current epoch is over."""
-        epoch, epoch_start = _turned(self.epoch, self.step)
-        return self.replace(epoch=epoch, epoch_start=epoch_start, metrics={})
+        return dataclasses.replace(self, epoch=self.epoch + 1, epoch_start=jnp.copy(self.step))
 
-    def replace(self, **changes: Any) -> TrainState:
-        """The state with some values changed."""
-        return dataclasses.replace(self, **changes)
+    def copy(self) -> TrainState:
+        """The state with arrays of its own, which no later step takes away."""
+        self.check_alive()
+        return copied(self)
 
-    def after(self, values: Moved) -> TrainState:
-        """The state with what a step moves changed; see `moved`."""
-        params, state, opt_state, step, metrics, loss_scale = values
-        key, epoch, epoch_start = self.key, self.epoch, self.epoch_start
-        return TrainState(params, state, opt_state, step, key, epoch, epoch_start, metrics, loss_scale)
+    def part(self, name: str) -> tuple[Any, Any]:
+        """Parameters and state of one of a task's models, for `jl.predict(model, state.part(name), x)`."""
+        return self.params.get(name, {}), self.state.get(name, {})
+
+    def averaged(self) -> TrainState:
+        """The state with the averaged weights as its parameters, to evaluate and predict with.
+
+        Raises:
+            ValueError: the trainer keeps no average.
+        """
+        if self.average is None:
+            raise ValueError(
+                "expected a state with averaged weights, received average=None; pass ema=0.999 to jl.compile"
+            )
+        return self.replace(params=self.average)
+
+    def check_alive(self) -> None:
+        """Raises a RuntimeError if a step has taken the arrays of this state."""
+        for leaf in jax.tree.leaves(self):
+            if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted():
+                raise RuntimeError(DONATED)
 
 
-def moved(state: TrainState) -> Moved:
-    """What a step moves; the rest, the typed key above all, need not pass through each dispatch."""
-    return state.params, state.state, state.opt_state, state.step, state.metrics, state.loss_scale
+DONATED = (
+    "expected a state that no step has taken: a training step donates the state that it is given, and its "
+    "arrays are gone; use the state that the step returns, or give the step state.copy() (in a callback, "
+    "keep state.copy())"
+)
 
 
-@jax.jit
-def _turned(epoch: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return epoch + 1, jnp.copy(step)
+class HostCopy:
+    """Arrays copied off the device, and the way back to where they were.
+
+    >>> kept = HostCopy({"w": jnp.ones(2)})
+    >>> kept.back()["w"].tolist()
+    [1.0, 1.0]
+    """
+
+    def __init__(self, tree: Any):
+        leaves, self._form = jax.tree.flatten(tree)
+        self._places = [getattr(leaf, "sharding", None) for leaf in leaves]
+        self._values = [np.array(leaf) for leaf in jax.device_get(leaves)]  # a copy, on a CPU too
+
+    def back(self) -> Any:
+        """The arrays on their devices."""
+        placed = [
+            jax.device_put(value, place) for value, place in zip(self._values, self._places, strict=True)
+        ]
+        return copied(jax.tree.unflatten(self._form, placed))
 
 
-def _init(optimizer: Any, trained: Any) -> optax.OptState:
-    with optimizers.lenient():
-        return optimizers.get(optimizer).init(trained)
+def named(value: Any, names: Sequence[str]) -> dict[str, Any]:
+    """By name of the task; the only one has none, and its value stands alone."""
+    return {"": value} if list(names) == [""] else dict(value)
+
+
+def unnamed(values: Mapping[str, Any]) -> Any:
+    """The inverse of `named`."""
+    return values[""] if list(values) == [""] else dict(values)
+
+
+def first_opt_state(updates: Sequence[Update], params: Any) -> Any:
+    """The optimizers' states before the first step."""
+    return unnamed({update.name: copied(update.init(params)) for update in updates})
 
 
 def _fitting(name: str, given: Any, expected: Any) -> Any:

@@ -1,54 +1,29 @@
-"""The steps of training, evaluation and prediction: pure functions, compiled once.
+"""The compiled programs of training, evaluation and prediction: pure functions, compiled once for each form.
 
 `fit` calls them and so may anyone; a loop of one's own over `make_train_step` is a full replacement.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.core import Tracer
 
-from jlayers import optimizers
 from jlayers.core.layer import Layer
+from jlayers.core.shapes import as_spec
 from jlayers.data.batches import Batch
-from jlayers.train.augment import augmented, check_augment
-from jlayers.train.objective import Objective, Plan
-from jlayers.train.scaling import LossScale, LossScaleLike, chosen, held, scale_of, scaled, unscaled
-from jlayers.train.state import Moved, TrainState, copied, inputs_of, merge, moved, split
+from jlayers.train.augment import augmented
+from jlayers.train.gradients import gradients_of
+from jlayers.train.ids import Lookup, lookups_of
+from jlayers.train.scaling import finite, kept, loss_scaling, scale_of
+from jlayers.train.state import DONATED, Live, TrainState, inputs_of, named, unnamed
+from jlayers.train.tasks import Tasks, observed_calls
+from jlayers.train.update import averaged
 
-__all__ = ["EvalStep", "TrainStep", "make_eval_step", "make_predict_step", "make_train_step"]
-
-
-class _Step:
-    """A compiled step, with the objective that it was made for."""
-
-    def __init__(self, jitted: Any, objective: Objective):
-        self.jitted = jitted
-        self.objective = objective
-        self._zeros: Callable[[], dict[str, Any]] | None = None
-
-    @property
-    def compilations(self) -> int:
-        """How many programs it holds: one for each shape of batches that it has seen."""
-        return sum(program._cache_size() for program in self._programs())
-
-    def _programs(self) -> Iterable[Any]:
-        return [self.jitted]
-
-    def accumulators(self, params: Any, state: Any, x: Any) -> dict[str, Any]:
-        """Of everything in the logs, at zero."""
-        if self._zeros is None:  # the structure of the outputs is a fact of the model
-            plan = self.objective.plan(self.objective.outputs(params, state, x))
-            self.objective.check_endings(plan)
-            self._zeros = jax.jit(lambda: self.objective.init(plan))
-        return self._zeros()
+__all__ = ["EvalStep", "PredictStep", "TrainStep"]
 
 
 def _one_of(batches: Batch) -> Batch:
@@ -61,80 +36,78 @@ def _cut(batches: Batch, i: Any) -> Batch:
     return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), batches)
 
 
-def _scale_in_logs(scale: LossScale | None) -> dict[str, jax.Array]:
-    return {} if scale is None else {"loss_scale": scale.scale}
-
-
-def _counted(batches: Batch, count: int | None) -> int:
-    steps: int = jax.tree.leaves(batches.x)[0].shape[0]
+def _counted(batches: Batch, count: int | None) -> np.int32:
+    steps: int = jax.tree.leaves(batches)[0].shape[0]
     count = steps if count is None else count
     if not 1 <= count <= steps:
         raise ValueError(f"expected a count of 1 to {steps} stacked batches, received count={count!r}")
-    return count
+    return np.int32(count)
 
 
-def _loop(step: Callable[[Any, Batch], tuple[Any, Any]], carry: Any, batches: Batch, count: jax.Array) -> Any:
-    """The carry and the logs after so many steps. The count is traced, so that one program serves any."""
-
-    def nth(i: Any, reached: Any) -> Any:
-        return step(reached[0], _cut(batches, i))
-
-    _, logs = jax.eval_shape(lambda: nth(0, (carry, None)))
-    none_yet = jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), logs)
-    return jax.lax.fori_loop(0, count, nth, (carry, none_yet))
-
-
-class TrainStep(_Step):
+class TrainStep:
     """`step(state, batch) -> (state, logs)`; see `make_train_step`.
 
-    What passes through a dispatch costs a small step a good part of its time. So the compiled programs take
-    and give what a step moves alone, and the bits of the key: a typed key takes JAX's slow way in.
+    The programs take and give `Live`, and the bits of the key beside it. A loop that wants the least work for
+    each step may call them itself, as `fit` does; the count of steps is read from `live.step`.
 
     Attributes:
-        jitted: the step as a function of the whole state, which wants accumulators in place (`prepare`);
-            the programs call it, and a caller's own compiled loop may.
-        once: the compiled program of one step.
-        looped: that of steps over stacked batches, in a loop.
-        unrolled: the same, written out.
-        objective: the losses and metrics.
+        one: `one(live, key_data, batch, impl=...) -> (live, logs)`; wants accumulators in place.
+        nth: `nth(live, key_data, batches, first, impl=...)`: the step on that one of stacked batches which
+            follows from the number of steps since `first`, so that one array serves many dispatches.
+        many: `many(live, key_data, batches, start, count, impl=...)`: steps over stacked batches in a loop.
     """
 
-    def __init__(self, jitted: Any, objective: Objective):
-        super().__init__(jitted, objective)
-        self.once = jax.jit(self._step, donate_argnums=0, static_argnums=2)
-        self.looped = jax.jit(self._looped, donate_argnums=0, static_argnums=2)
-        self.unrolled = jax.jit(self._unrolled, donate_argnums=0, static_argnums=(2, 4))
-        self.nths: dict[Any, Any] = {}
-        self._logs: Any = None
-        self._bits: tuple[Any, Any, Any] = (None, None, None)
+    def __init__(
+        self,
+        tasks: Tasks,
+        *,
+        augment: Layer | None = None,
+        loss_scale: Any = None,
+        accumulate: int = 1,
+        ema: float | None = None,
+    ):
+        self.tasks = tasks
+        self.augment, self.accumulate, self.ema = augment, accumulate, ema
+        self.scaling = loss_scaling(tasks.models, loss_scale)
+        # Each program calls the same compiled step, so that it is traced once.
+        self.step = jax.jit(self._step, static_argnames="impl")
+        self.one = jax.jit(self._one, donate_argnums=0, static_argnames="impl")
+        self.nth = jax.jit(self._nth, donate_argnums=0, static_argnames="impl")
+        self.many = jax.jit(self._many, donate_argnums=0, static_argnames="impl")
+        self.programs = [self.one, self.nth, self.many]
 
-    def _programs(self) -> Iterable[Any]:
-        return [self.jitted, self.once, self.looped, self.unrolled, *self.nths.values()]
+    @property
+    def compilations(self) -> int:
+        """How many programs it holds: one for each form of batches that it has seen."""
+        return _compilations(self.programs)
 
     def prepare(self, state: TrainState, batch: Any) -> TrainState:
         """The state with accumulators at zero; what a `lax.scan` over steps starts from."""
-        return state.replace(metrics=self.accumulators(state.params, state.state, Batch(*batch).x))
+        return state.replace(metrics=self.tasks.accumulators(state.params, state.state, Batch(*batch)))
 
     def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         if not isinstance(batch, Batch):
             batch = Batch(*batch)
-        if not state.metrics:
+        if not state.live.metrics:
             state = self.prepare(state, batch)
-        values, logs = self.once(moved(state), *self._key(state), batch)
-        return state.after(values), logs
+        try:
+            live, logs = self.one(state.live, state.key_data, batch, impl=state.impl)
+        except (RuntimeError, ValueError) as error:
+            raise _explained(error) from None
+        return TrainState(live, state.key_data, state.epoch, state.epoch_start, state.impl), logs
 
     def run(
-        self, state: TrainState, batches: Any, count: int | None = None, *, unroll: bool = False
+        self, state: TrainState, batches: Any, count: int | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Several steps in one dispatch; the state and the logs are those of that many calls, bit for bit.
+        """Several steps in one dispatch; the state and the logs are those of that many calls.
+
+        XLA runs convolutions badly inside a loop on a CPU; there `fit` takes such steps one by one.
 
         Args:
             state: is donated.
             batches: stacked, `(steps, batch, ...)`.
             count: how many of them to take, from the first on; all if not given. Another count compiles
-                nothing new in a loop.
-            unroll: write the steps out one after the other instead of in a loop, in which a CPU runs
-                convolutions badly. It takes as many times as long to compile, and rounding may differ.
+                nothing new.
 
         Raises:
             ValueError: a count that is none of these batches.
@@ -149,271 +122,189 @@ class TrainStep(_Step):
         64
         """
         batches = Batch(*batches)
-        count = _counted(batches, count)
-        if not state.metrics:
+        steps = _counted(batches, count)
+        if not state.live.metrics:
             state = self.prepare(state, _one_of(batches))
-        call = (moved(state), *self._key(state), batches)
-        values, logs = self.unrolled(*call, count) if unroll else self.looped(*call, np.int32(count))
-        return state.after(values), logs
-
-    def each(
-        self, state: TrainState, blocks: Iterable[tuple[Batch, int]]
-    ) -> Iterator[Callable[[], TrainState]]:
-        """The steps over blocks of stacked batches, a dispatch for each; gives the state when called for.
-
-        The dispatches of a block are given the same arrays, so that the host neither cuts nor moves a batch.
-        What a step moves stays a flat list, and there are no logs: dicts among the results cost time, too.
-
-        Args:
-            state: is donated.
-            blocks: of one shape, each with the number of its batches that count: all but in the last one.
-
-        Yields:
-            after each step a function that makes the state after it, until the next step is taken.
-        """
-        blocks = iter(blocks)
-        for head in itertools.islice(blocks, 1):
-            if not state.metrics:
-                state = self.prepare(state, _one_of(head[0]))
-            blocks = itertools.chain([head], blocks)
-        leaves, form = jax.tree.flatten(moved(state))
-        (key, impl), first = self._key(state), copied(state.step)
-        nth = self._nth(form, impl)
-
-        def now() -> TrainState:
-            return state.after(jax.tree.unflatten(form, leaves))
-
-        for batches, count in blocks:
-            batches = jax.device_put(batches)
-            for _ in range(count):
-                leaves = nth(leaves, key, batches, first)
-                yield now
-
-    def logs(self, state: TrainState, plan: Plan) -> dict[str, jax.Array]:
-        """The logs that a step to this state has given, from its accumulators."""
-        if self._logs is None:  # the plan is a fact of the model
-            result = self.objective.result
-            self._logs = jax.jit(lambda metrics, scale: result(plan, metrics) | _scale_in_logs(scale))
-        return self._logs(state.metrics, state.loss_scale)
-
-    def _key(self, state: TrainState) -> tuple[jax.Array, Any]:
-        """The bits of the state's key, and its kind. No step moves the key, so one look serves a run."""
-        key, *bits = self._bits
-        if key is not state.key:
-            bits = jax.random.key_data(state.key), jax.random.key_impl(state.key)
-            if not isinstance(bits[0], Tracer):  # of a caller's own trace, which ends
-                self._bits = state.key, *bits
-        return bits[0], bits[1]
-
-    def _step(self, values: Moved, key: jax.Array, impl: Any, batch: Batch) -> tuple[Moved, dict[str, Any]]:
-        params, state, opt_state, number, metrics, scale = values
-        key, unread = jax.random.wrap_key_data(key, impl=impl), jnp.zeros((), jnp.int32)
-        whole = TrainState(params, state, opt_state, number, key, unread, unread, metrics, scale)
-        state, logs = self.jitted(whole, batch)
-        return moved(state), logs
-
-    def _looped(self, values: Moved, key: jax.Array, impl: Any, batches: Batch, count: jax.Array) -> Any:
-        return _loop(lambda values, batch: self._step(values, key, impl, batch), values, batches, count)
-
-    def _unrolled(self, values: Moved, key: jax.Array, impl: Any, batches: Batch, count: int) -> Any:
-        logs: dict[str, jax.Array] = {}
-        for i in range(count):
-            values, logs = self._step(values, key, impl, jax.tree.map(lambda a, i=i: a[i], batches))
-        return values, logs
-
-    def _nth(self, form: Any, impl: Any) -> Any:
-        """The compiled step on that one of stacked batches which follows from the steps done."""
-
-        def nth(leaves: list[Any], key: jax.Array, batches: Batch, first: jax.Array) -> Any:
-            values: Moved = jax.tree.unflatten(form, leaves)
-            i = (values[3] - first) % jax.tree.leaves(batches.x)[0].shape[0]
-            values, _ = self._step(values, key, impl, _cut(batches, i))
-            return jax.tree.leaves(values)
-
-        if (form, impl) not in self.nths:
-            self.nths[form, impl] = jax.jit(nth, donate_argnums=0)
-        return self.nths[form, impl]
+        try:
+            live, logs = self.many(state.live, state.key_data, batches, np.int32(0), steps, impl=state.impl)
+        except (RuntimeError, ValueError) as error:
+            raise _explained(error) from None
+        return TrainState(live, state.key_data, state.epoch, state.epoch_start, state.impl), logs
 
     def lower(self, state: TrainState, batch: Any) -> Any:
         """As `jax.jit(step).lower`: for cost analysis and the compiled text."""
         batch = Batch(*batch)
-        return self.jitted.lower(state if state.metrics else self.prepare(state, batch), batch)
+        state = state if state.metrics else self.prepare(state, batch)
+        return self.one.lower(state.live, state.key_data, batch, impl=state.impl)
+
+    # ------------------------------------------------------------------------------------ the programs
+
+    def _one(self, live: Live, key_data: jax.Array, batch: Batch, impl: str) -> Any:
+        live = self.step(live, key_data, batch, impl=impl)
+        return live, self._logs(live, batch)
+
+    def _nth(self, live: Live, key_data: jax.Array, batches: Batch, first: jax.Array, impl: str) -> Any:
+        live = self.step(live, key_data, _cut(batches, live.step - first), impl=impl)
+        return live, self._logs(live, _one_of(batches))
+
+    def _many(
+        self, live: Live, key_data: jax.Array, batches: Batch, start: Any, count: Any, impl: str
+    ) -> Any:
+        def body(i: Any, live: Live) -> Live:
+            return self.step(live, key_data, _cut(batches, i), impl=impl)
+
+        live = jax.lax.fori_loop(start, start + count, body, live)
+        return live, self._logs(live, _one_of(batches))
+
+    def _logs(self, live: Live, batch: Batch) -> dict[str, jax.Array]:
+        review = self.tasks.review(live.params, live.state, batch)
+        logs = self.tasks.logs(review.plans, live.metrics)
+        return logs if live.loss_scale is None else logs | {"loss_scale": live.loss_scale.scale}
+
+    def _step(self, live: Live, key_data: jax.Array, batch: Batch, impl: str) -> Live:
+        """One step: for each task in turn its gradients and its update."""
+        dynamic = self.scaling == "dynamic"
+        factor = scale_of(live.loss_scale) if dynamic else self.scaling
+        key, names = None, self.tasks.names
+        if self.tasks.draws or (self.augment is not None and self.augment.draws):
+            key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=impl), live.step)
+        if self.augment is not None:
+            batch = augmented(self.augment, batch, key)
+        params, state = live.params, live.state
+        opt_states, metrics = named(live.opt_state, names), named(live.metrics, names)
+        good = jnp.array(True)
+        for update in self.tasks.updates:
+            name, measures = update.name, self.tasks.measures[update.name]
+            gradients = gradients_of(
+                update,
+                params,
+                state,
+                metrics[name],
+                batch,
+                self.tasks.key_of(update, key),
+                observe=lambda acc, loss, part, m=measures: m.update(m.plan(loss), acc, loss, part),
+                accumulate=self.accumulate,
+                factor=factor,
+            )
+            moved, opt_state = update(gradients.values, gradients.loss, opt_states[name], params)
+            new = moved, gradients.state, opt_state, gradients.metrics
+            if dynamic:  # where anything overflows, nothing but the scale moves
+                counts = jnp.isfinite(gradients.loss)
+                good = good & counts & finite(gradients.values)
+                new = (
+                    *kept(good, new[:3], (params, state, opt_states[name])),
+                    kept(counts, new[3], metrics[name]),
+                )
+            params, state, opt_states[name], metrics[name] = new
+        average = live.average
+        if self.ema is not None:
+            average = averaged(average, params, self.ema)
+        return Live(
+            params=params,
+            state=state,
+            opt_state=unnamed(opt_states),
+            step=live.step + 1,
+            metrics=unnamed(metrics),
+            loss_scale=live.loss_scale.after(good) if dynamic and live.loss_scale else live.loss_scale,
+            average=average,
+        )
 
 
-class EvalStep(_Step):
+def _explained(error: Exception) -> Exception:
+    """The error of a step; that of a donated state in words that help."""
+    donated = "has been deleted" in str(error) or "donated" in str(error)
+    return RuntimeError(DONATED) if donated else error
+
+
+class EvalStep:
     """`step(params, model_state, accumulators, batch) -> (accumulators, logs)`; see `make_eval_step`."""
 
-    def __init__(self, jitted: Any, objective: Objective):
-        super().__init__(jitted, objective)
-        self.looped = jax.jit(self._looped, donate_argnums=2)
+    def __init__(self, tasks: Tasks):
+        self.tasks = tasks
+        self.step = jax.jit(self._step)
+        self.one = jax.jit(self._one, donate_argnums=2)
+        self.many = jax.jit(self._many, donate_argnums=2)
+        self.programs = [self.one, self.many]
 
-    def _programs(self) -> Iterable[Any]:
-        return [self.jitted, self.looped]
+    @property
+    def compilations(self) -> int:
+        """How many programs it holds: one for each form of batches that it has seen."""
+        return _compilations(self.programs)
 
-    def __call__(self, params: Any, state: Any, accumulators: Any, batch: Any) -> tuple[Any, Any]:
-        if not isinstance(batch, Batch):
-            batch = Batch(*batch)
-        return self.jitted(params, state, accumulators or self.accumulators(params, state, batch.x), batch)
+    def __call__(
+        self, params: Any, state: Any, accumulators: Any, batch: Any, key: Any = None
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        batch = Batch(*batch)
+        return self.one(
+            params, state, accumulators or self.tasks.accumulators(params, state, batch), batch, key
+        )
 
     def run(
         self, params: Any, state: Any, accumulators: Any, batches: Any, count: int | None = None
     ) -> tuple[Any, dict[str, jax.Array]]:
         """Several steps in one dispatch, over batches stacked in front; see `TrainStep.run`."""
         batches = Batch(*batches)
-        count = _counted(batches, count)
-        accumulators = accumulators or self.accumulators(params, state, _one_of(batches).x)
-        return self.looped(params, state, accumulators, batches, np.int32(count))
+        steps = _counted(batches, count)
+        accumulators = accumulators or self.tasks.accumulators(params, state, _one_of(batches))
+        return self.many(params, state, accumulators, batches, steps)
 
-    def _looped(self, params: Any, state: Any, accumulators: Any, batches: Batch, count: jax.Array) -> Any:
-        def step(accumulators: Any, batch: Batch) -> Any:
-            return self.jitted(params, state, accumulators, batch)
+    def _one(self, params: Any, state: Any, acc: Any, batch: Batch, key: Any) -> Any:
+        acc = self.step(params, state, acc, batch, key)
+        return acc, self.tasks.logs(self.tasks.review(params, state, batch).plans, acc)
 
-        return _loop(step, accumulators, batches, count)
+    def _many(self, params: Any, state: Any, acc: Any, batches: Batch, count: Any) -> Any:
+        def body(i: Any, acc: Any) -> Any:
+            return self.step(params, state, acc, _cut(batches, i), None)
 
+        acc = jax.lax.fori_loop(0, count, body, acc)
+        return acc, self.tasks.logs(self.tasks.review(params, state, _one_of(batches)).plans, acc)
 
-def make_train_step(
-    model: Layer,
-    loss: Any,
-    optimizer: Any,
-    metrics: Any = (),
-    *,
-    loss_weights: Any = None,
-    weighted_metrics: Any = (),
-    augment: Layer | None = None,
-    loss_scale: LossScaleLike = "auto",
-) -> TrainStep:
-    """One optimizer step as a compiled function that donates the state it is given.
-
-    The loss is the mean over the batch's real rows, plus the regularisers (`model.penalty`) and the
-    `aux_loss` leaves of the new state, neither divided by anything. Gradients are taken for trained
-    parameters alone, so XLA drops the backward pass below frozen layers. Constraints (`model.constrain`) are
-    imposed after the update. Random layers draw from `fold_in(state.key, state.step)`.
-
-    Args:
-        model: any layer.
-        loss: by name or object; for several outputs a list or a dict by output name.
-        optimizer: by name or object, or a list of them in order.
-        metrics: by name or object; for several outputs a list with one entry per output, or a dict.
-        loss_weights: factors of the outputs' losses.
-        weighted_metrics: metrics in which sample weights count.
-        augment: a layer from `(x, y)` to `(x, y)`, such as `jl.MixUp()`, for each batch; without parameters.
-        loss_scale: factor of the loss while its gradient is taken; see `jl.compile`.
-
-    Returns:
-        `step(state, batch) -> (state, logs)`. `logs` are float32 scalars on the device: the loss and the
-        metrics since the state's accumulators were last reset (`state.replace(metrics={})`). The loss of a
-        model that computes in float64 is float64. A dynamic `loss_scale` is among the logs.
-
-    Example: a loop of one's own.
-
-    >>> import jax, jax.numpy as jnp, jlayers as jl
-    >>> model = jl.Dense(1)
-    >>> step = jl.make_train_step(model, "mse", jl.optimizers.sgd(0.1))
-    >>> x = jnp.array([[0.0], [1.0], [2.0], [3.0]])
-    >>> state = jl.TrainState.create(model, jl.optimizers.sgd(0.1), jax.random.key(0), x)
-    >>> for _ in range(300):
-    ...     state, logs = step(state.replace(metrics={}), jl.Batch(x, 2 * x + 1))
-    >>> bool(logs["loss"] < 1e-3), int(state.step)
-    (True, 300)
-    """
-    transformation = optax.with_extra_args_support(optimizers.get(optimizer))
-    objective = Objective(model, loss, metrics, loss_weights, weighted_metrics)
-    check_augment(augment)
-    draws = model.draws or (augment is not None and augment.draws)
-    scaling = chosen(model, loss_scale)
-    dynamic = scaling == "dynamic"
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        trained, frozen = split(model, state.params)
-        factor = scale_of(state) if dynamic else scaling
-        key = jax.random.fold_in(state.key, state.step) if draws else None
-        if augment is not None:
-            batch = augmented(augment, batch, key)
-
-        def total_loss(trained: Any) -> tuple[jax.Array, Any]:
-            params = merge(trained, frozen)
-            y_pred, moved = model.apply(params, state.state, *inputs_of(batch.x), key=key, train=True)
-            plan = objective.plan(y_pred)
-            total, parts = objective.loss(plan, y_pred, batch)
-            total = total + objective.extra(params, moved).astype(total.dtype)
-            return scaled(total, factor), (y_pred, moved, {"loss": total, **parts})
-
-        (_, (y_pred, moved, parts)), gradients = jax.value_and_grad(total_loss, has_aux=True)(trained)
-        gradients = unscaled(gradients, factor)
-        with optimizers.lenient():
-            updates, opt_state = transformation.update(
-                gradients, state.opt_state, trained, value=parts["loss"], grad=gradients
-            )
-            moved_params: Any = optax.apply_updates(trained, updates)
-        plan = objective.plan(y_pred)
-        accumulators = objective.update(plan, state.metrics, parts, y_pred, batch)
-        new = state.replace(
-            params=model.constrain(merge(moved_params, frozen)),
-            state=moved,
-            opt_state=opt_state,
-            step=state.step + 1,
-            metrics=accumulators,
-        )
-        if dynamic:
-            new = held(state, new, gradients, parts["loss"])
-        return new, objective.result(plan, new.metrics) | _scale_in_logs(new.loss_scale)
-
-    return TrainStep(jax.jit(step, donate_argnums=0), objective)
+    def _step(self, params: Any, state: Any, acc: Any, batch: Batch, key: Any) -> Any:
+        new = {}
+        for update in self.tasks.updates:
+            loss, _ = update.task.loss(params, state, batch, self.tasks.key_of(update, key), False)
+            measures = self.tasks.measures[update.name]
+            old = named(acc, self.tasks.names)[update.name]
+            new[update.name] = measures.update(measures.plan(loss), old, loss, batch)
+        return unnamed(new)
 
 
-def make_eval_step(
-    model: Layer,
-    loss: Any,
-    metrics: Any = (),
-    *,
-    loss_weights: Any = None,
-    weighted_metrics: Any = (),
-) -> EvalStep:
-    """A compiled forward pass in inference mode that adds one batch to the loss and the metrics.
+class PredictStep:
+    """`step(params, model_state, x, key=None, train=False) -> outputs`; see `make_predict_step`."""
 
-    Args:
-        model: any layer.
-        loss: as in `make_train_step`.
-        metrics: as in `make_train_step`.
-        loss_weights: as in `make_train_step`.
-        weighted_metrics: as in `make_train_step`.
+    def __init__(self, model: Layer):
+        def step(params: Any, state: Any, x: Any, key: Any = None, train: bool = False) -> Any:
+            return model.apply(params, state, *inputs_of(x), key=key, train=train)[0]
 
-    Returns:
-        `step(params, model_state, accumulators, batch) -> (accumulators, logs)`; start with None for the
-        accumulators, which each call donates.
+        self.model = model
+        self.one: Any = jax.jit(step, static_argnames="train")
+        self._lookups: dict[Any, dict[str, Lookup]] = {}
 
-    >>> import jax, jax.numpy as jnp, jlayers as jl
-    >>> model = jl.Dense(1, kernel_initializer="zeros")
-    >>> params, state = model.init(jax.random.key(0), (4, 1))
-    >>> step = jl.make_eval_step(model, "mse", metrics=["mae"])
-    >>> accumulators, logs = step(params, state, None, jl.Batch(jnp.ones((4, 1)), 2 * jnp.ones((4, 1))))
-    >>> {name: float(value) for name, value in logs.items()}
-    {'loss': 4.0, 'mae': 2.0}
-    """
-    objective = Objective(model, loss, metrics, loss_weights, weighted_metrics)
+    @property
+    def compilations(self) -> int:
+        """How many programs it holds: one for each form of inputs that it has seen."""
+        return _compilations([self.one])
 
-    def step(params: Any, state: Any, accumulators: Any, batch: Batch) -> tuple[Any, dict[str, jax.Array]]:
-        y_pred, moved = model.apply(params, state, *inputs_of(batch.x))
-        plan = objective.plan(y_pred)
-        total, parts = objective.loss(plan, y_pred, batch)
-        parts = {"loss": total + objective.extra(params, moved).astype(total.dtype), **parts}
-        accumulators = objective.update(plan, accumulators, parts, y_pred, batch)
-        return accumulators, objective.result(plan, accumulators)
+    def __call__(self, params: Any, state: Any, x: Any, key: Any = None, train: bool = False) -> Any:
+        return self.one(params, state, x, key, train=train)
 
-    return EvalStep(jax.jit(step, donate_argnums=2), objective)
+    def lookups(self, params: Any, state: Any, x: Any, key: Any = None) -> dict[str, Lookup]:
+        """The inputs that go into tables, from one trace for each form of x."""
+        leaves, form = jax.tree.flatten(as_spec(x))
+        site = (form, tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves))
+        if site not in self._lookups:
+            found: dict[str, Lookup] = {}
+
+            def forward(params: Any, state: Any, x: Any, key: Any) -> Any:
+                with observed_calls() as calls:
+                    y, _ = self.model.apply(params, state, *inputs_of(x), key=key)
+                found.update(lookups_of(x, [*calls, ("", self.model, inputs_of(x), y)]))
+                return y
+
+            jax.eval_shape(forward, params, state, as_spec(x), key)
+            self._lookups[site] = found
+        return self._lookups[site]
 
 
-def make_predict_step(model: Layer) -> Callable[..., Any]:
-    """The compiled forward pass in inference mode: `step(params, model_state, x) -> outputs`.
-
-    >>> import jax, jax.numpy as jnp, jlayers as jl
-    >>> model = jl.Dense(3)
-    >>> params, state = model.init(jax.random.key(0), (4, 2))
-    >>> jl.make_predict_step(model)(params, state, jnp.ones((4, 2))).shape
-    (4, 3)
-    """
-
-    def step(params: Any, state: Any, x: Any) -> Any:
-        return model.apply(params, state, *inputs_of(x))[0]
-
-    return jax.jit(step)
+def _compilations(programs: Iterable[Any]) -> int:
+    return sum(program._cache_size() for program in programs)

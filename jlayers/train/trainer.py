@@ -4,121 +4,156 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import optax
 
 from jlayers import optimizers
 from jlayers.core.layer import Layer
+from jlayers.core.shapes import as_spec
+from jlayers.data.batches import Batch
 from jlayers.losses import LossLike
 from jlayers.metrics import MetricLike
 from jlayers.optimizers import OptimizerLike
-from jlayers.train.objective import Plan
-from jlayers.train.scaling import LossScaleLike, chosen, scale_of
-from jlayers.train.state import TrainState, split
-from jlayers.train.step import (
-    EvalStep,
-    TrainStep,
-    make_eval_step,
-    make_predict_step,
-    make_train_step,
-)
+from jlayers.train.augment import check_augment
+from jlayers.train.measures import Measures
+from jlayers.train.objective import Supervised
+from jlayers.train.options import Options
+from jlayers.train.scaling import LossScaleLike, first_scale, loss_scaling, scale_of
+from jlayers.train.state import TrainState, copied, first_opt_state
+from jlayers.train.step import EvalStep, PredictStep, TrainStep
+from jlayers.train.task import Task
+from jlayers.train.tasks import Tasks
+from jlayers.train.update import Update
 
-__all__ = ["Trainer", "compile"]
+__all__ = ["Trainer", "compile", "make_eval_step", "make_predict_step", "make_train_step"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Trainer:
+class Trainer(Options):
     """What `compile` returns: a fixed record. Its steps are compiled on first use and then kept.
 
     Attributes:
-        model: any layer.
-        loss: by name or object, as it was given.
-        optimizer: an `optax.GradientTransformation`.
-        metrics: as they were given.
-        loss_weights: factors of the outputs' losses.
-        weighted_metrics: metrics in which sample weights count.
-        augment: a layer that changes each batch of training, or None.
-        loss_scale: factor of the loss while its gradient is taken.
+        model: any layer, a task, or several tasks by name. The others are the arguments of `jl.compile`.
     """
 
-    model: Layer
-    loss: Any
-    optimizer: optax.GradientTransformation
-    metrics: Any = ()
-    loss_weights: Any = None
-    weighted_metrics: Any = ()
-    augment: Layer | None = None
-    loss_scale: LossScaleLike = "auto"
+    model: Any
+
+    @functools.cached_property
+    def updates(self) -> list[Update]:
+        """The tasks with their optimizers, in the order of their turns in a step."""
+        if isinstance(self.model, Layer):
+            return [Update("", Supervised(self.model, self.loss, self.loss_weights), self.optimizer)]
+        tasks = {"": self.model} if isinstance(self.model, Task) else dict(self.model)
+        return [Update(name, task, _by_task(self.optimizer, name)) for name, task in tasks.items()]
+
+    @functools.cached_property
+    def tasks(self) -> Tasks:
+        """The updates, and what is measured of them."""
+        measures = {
+            update.name: Measures(
+                update.task,
+                _by_task(self.metrics, update.name),
+                _by_task(self.weighted_metrics, update.name),
+            )
+            for update in self.updates
+        }
+        return Tasks(self.updates, measures)
 
     @functools.cached_property
     def train_step(self) -> TrainStep:
         """The compiled training step; see `jl.make_train_step`."""
-        return make_train_step(
-            self.model,
-            self.loss,
-            self.optimizer,
-            self.metrics,
-            loss_weights=self.loss_weights,
-            weighted_metrics=self.weighted_metrics,
+        return TrainStep(
+            self.tasks,
             augment=self.augment,
             loss_scale=self.loss_scale,
+            accumulate=self.accumulate,
+            ema=self.ema,
         )
 
     @functools.cached_property
     def eval_step(self) -> EvalStep:
         """The compiled evaluation step; see `jl.make_eval_step`."""
-        return make_eval_step(
-            self.model,
-            self.loss,
-            self.metrics,
-            loss_weights=self.loss_weights,
-            weighted_metrics=self.weighted_metrics,
-        )
+        return EvalStep(self.tasks)
 
     @functools.cached_property
-    def predict_step(self) -> Callable[..., Any]:
+    def predict_step(self) -> PredictStep:
         """The compiled forward pass; see `jl.make_predict_step`."""
-        return make_predict_step(self.model)
+        if not isinstance(self.model, Layer):
+            raise TypeError(
+                "expected a trainer of one model to predict with, received one of tasks; pass one of their "
+                "models and its part of the state: jl.predict(decoder, state.part('decoder'), x)"
+            )
+        return PredictStep(self.model)
 
-    def init(self, key: Any, x: Any, *, params: Any = None, state: Any = None) -> TrainState:
-        """The state before the first step; see `TrainState.create`.
+    def init(self, key: Any, x: Any, y: Any = None, *, params: Any = None, state: Any = None) -> TrainState:
+        """The state before the first step.
+
+        Args:
+            key: a typed PRNG key, `jax.random.key(seed)`: one half makes the weights, the other the steps.
+            x: the model's input, batch included: arrays, `jax.ShapeDtypeStruct`s or shapes; or a `jl.Batch`.
+            y: targets, for a task that makes its parameters by them.
+            params: weights to start from instead of fresh ones; they are copied, to the dtypes of the model.
+            state: the same for the model's state.
+
+        Raises:
+            ValueError: given weights that do not fit the model.
 
         >>> import jlayers as jl, jax
         >>> trainer = jl.compile(jl.Dense(2), "adam", "mse")
         >>> state = trainer.init(jax.random.key(0), (1, 4))
         """
-        return TrainState.create(
-            self.model, self.optimizer, key, x, params=params, state=state, loss_scale=self.loss_scale
-        )
+        given = x if isinstance(x, Batch) else Batch(x, y)
+        batch = Batch(*(None if part is None else as_spec(part) for part in given))
+        return TrainState.start(
+            self.updates, key, functools.partial(self._fresh, batch=batch), params, state, self._scale(),
+            self.ema is not None,
+        )  # fmt: skip
+
+    def _fresh(self, key: Any, batch: Batch) -> tuple[Any, Any]:
+        """Parameters and state of all tasks; of a model that several have, those of the first."""
+        params: dict[str, Any] = {}
+        state: dict[str, Any] = {}
+        for update in self.updates:
+            own = update.task.init(key, batch)
+            params, state = {**own[0], **params}, {**own[1], **state}
+        return params, state
+
+    def _scale(self) -> Any:
+        return first_scale(self.tasks.models, self.loss_scale)
 
     def adopt(self, state: TrainState) -> TrainState:
-        """A state of another trainer of this model made fit for this one; see `TrainState.adopt`.
+        """A state of another trainer of this model made fit for this one.
 
-        What to do after freezing, unfreezing or changing the optimizer.
+        What to do after freezing, unfreezing or changing the optimizer: the optimizer's state is fresh, all
+        else is kept. A dynamic loss scale starts anew, too.
+
+        >>> import jlayers as jl, jax
+        >>> model = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head"))
+        >>> state = jl.compile(jl.freeze(model, "base"), "adam", "mse").init(jax.random.key(0), (1, 4))
+        >>> state = jl.compile(model, "sgd", "mse").adopt(state)
         """
-        return state.adopt(self.model, self.optimizer, self.loss_scale)
-
-    def plan(self, state: Any, x: Any) -> tuple[Plan, Any]:
-        """Which loss and metric goes with which output, and the outputs' specs."""
-        objective = self.train_step.objective
-        y_pred = objective.outputs(state.params, state.state, x)
-        return objective.plan(y_pred), y_pred
+        new = state.copy()
+        average = None if self.ema is None else new.average or copied(new.params)
+        return new.replace(
+            opt_state=first_opt_state(self.updates, new.params),
+            metrics={},
+            loss_scale=self._scale(),
+            average=average,
+        )
 
     def check_state(self, state: TrainState) -> None:
-        """Refuse a state whose optimizer part was made by another optimizer or for other frozen layers."""
-        if chosen(self.model, self.loss_scale) == "dynamic":
-            scale_of(state)
-        trained, _ = split(self.model, state.params)
-        with optimizers.lenient():
-            expected = jax.eval_shape(self.optimizer.init, trained)
+        """Refuse a state that a step has taken, or of another optimizer or other frozen layers."""
+        state.check_alive()
+        if loss_scaling(self.tasks.models, self.loss_scale) == "dynamic":
+            scale_of(state.loss_scale)
+        expected = jax.eval_shape(lambda params: first_opt_state(self.updates, params), state.params)
         given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.opt_state)
         fits = jax.tree.structure(expected) == jax.tree.structure(given) and all(
             e.shape == g.shape for e, g in zip(jax.tree.leaves(expected), jax.tree.leaves(given), strict=True)
         )
-        if not fits:
+        if not fits or (self.ema is None) != (state.average is None):
             raise ValueError(
                 "expected a state of this trainer, received one whose optimizer state was made by another "
                 "optimizer or with other layers frozen; write state=trainer.adopt(state) to go on with its "
@@ -126,21 +161,30 @@ class Trainer:
             )
 
 
+def _by_task(given: Any, name: str) -> Any:
+    """What is given for a task, if it is given by their names; else the same for each."""
+    return given.get(name, ()) if name and isinstance(given, Mapping) and name in given else given
+
+
 def compile(
-    model: Layer,
-    optimizer: OptimizerLike = "adam",
+    model: Layer | Task | Mapping[str, Task],
+    optimizer: OptimizerLike | Mapping[str, OptimizerLike] = "adam",
     loss: LossLike | Any = None,
     metrics: MetricLike | Any = (),
     loss_weights: Any = None,
     weighted_metrics: MetricLike | Any = (),
     augment: Layer | None = None,
     loss_scale: LossScaleLike = "auto",
+    accumulate: int = 1,
+    ema: float | None = None,
 ) -> Trainer:
     """What a model is trained for, as in Keras: a record, for `fit`, `evaluate` and `predict`.
 
     Args:
-        model: any layer.
+        model: any layer; or a `jl.Task`, which says itself what its loss is; or several tasks by name, which
+            take turns in each step.
         optimizer: by name, as `{name: arguments}`, as an `optax.GradientTransformation`, or a list of such.
+            For several tasks, one for all of them or a dict by their names.
         loss: by name or object; for several outputs a list or a dict by output name.
         metrics: a list of names or objects; for several outputs a list with one entry (or list) per output,
             or a dict by output name. Sample weights do not count in them.
@@ -152,22 +196,128 @@ def compile(
             "dynamic" for one that is halved when gradients overflow (nothing but the scale moves in such a
             step) and doubled after 2000 steps without; a number for a fixed one; None for none. "auto" is
             "dynamic" for a model that computes in float16, else None.
+        accumulate: how many micro-batches each batch is cut into, to save memory. Their gradients are added
+            up before the one update of the step.
+        ema: keep a moving average of the weights, with this decay, such as 0.999, in `state.average`.
+            `fit` evaluates the validation data with it, too.
 
     Raises:
         KeyError: a name that is not registered.
-        ValueError: no loss, or a loss scale that is none.
-        TypeError: something else than a layer as the model or as `augment`.
+        ValueError: no loss, or a number out of range.
+        TypeError: something else than a layer or tasks as the model, or than a layer as `augment`.
 
     >>> import jlayers as jl
     >>> trainer = jl.compile(jl.Dense(10), optimizer="adam", loss="mse", metrics=["mae"])
     >>> trainer.optimizer
     adam()
     """
-    if not isinstance(model, Layer):
-        raise TypeError(f"compile: expected a layer as the model, received {model!r}")
-    if loss is None:
-        raise ValueError("compile: expected a loss, received loss=None; for example loss='mse'")
-    chain = optimizers.get(optimizer)
-    trainer = Trainer(model, loss, chain, metrics, loss_weights, weighted_metrics, augment, loss_scale)
+    tasks: Any = model.values() if isinstance(model, Mapping) else [model]
+    given: Any = optimizer
+    if isinstance(model, Layer):
+        if loss is None:
+            raise ValueError("compile: expected a loss, received loss=None; for example loss='mse'")
+    elif not tasks or not all(isinstance(task, Task) for task in tasks):
+        raise TypeError(f"compile: expected a layer as the model, or tasks, received {model!r}")
+    elif loss is not None or loss_weights is not None:
+        raise ValueError(f"compile: a task says itself what its loss is, received loss={loss!r}")
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise ValueError(
+            f"compile: expected a whole number of at least 1, received accumulate={accumulate!r}"
+        )
+    if ema is not None and not 0 <= ema < 1:
+        raise ValueError(f"compile: expected a decay of at least 0 and below 1, received ema={ema!r}")
+    check_augment(augment)
+    names: Any = model if isinstance(model, Mapping) else ()
+    by_name = bool(names) and isinstance(given, Mapping) and set(given) <= set(names)
+    if by_name and (missing := [name for name in names if name not in given]):
+        raise ValueError(f"compile: expected an optimizer for each task, received none for {missing[0]!r}")
+    chain = {n: optimizers.get(o) for n, o in given.items()} if by_name else optimizers.get(given)
+    trainer = Trainer(
+        model,
+        optimizer=chain,
+        loss=loss,
+        metrics=metrics,
+        loss_weights=loss_weights,
+        weighted_metrics=weighted_metrics,
+        augment=augment,
+        loss_scale=loss_scale,
+        accumulate=accumulate,
+        ema=ema,
+    )
     trainer.train_step  # noqa: B018  a misspelt name fails here and not in fit
     return trainer
+
+
+def make_train_step(
+    model: Layer | Task | Mapping[str, Task], loss: Any, optimizer: Any, metrics: Any = (), **options: Any
+) -> TrainStep:
+    """One optimizer step as a compiled function that donates the state it is given.
+
+    The loss is the mean over the batch's real rows, plus the regularizers (`model.penalty`) and the
+    `aux_loss` leaves of the new state, neither divided by anything. Gradients are taken for trained
+    parameters only, so XLA drops the backward pass below frozen layers. Constraints (`model.constrain`) are
+    imposed after the update. Random layers draw from `fold_in(state.key, state.step)`.
+
+    Args:
+        model: any layer, or a task with `loss=None`.
+        loss: by name or object; for several outputs a list or a dict by output name.
+        optimizer: by name or object, or a list of them in order.
+        metrics: by name or object; for several outputs a list with one entry per output, or a dict.
+        **options: the further arguments of `jl.compile`.
+
+    Returns:
+        `step(state, batch) -> (state, logs)`. `logs` are float32 scalars on the device: the loss and the
+        metrics since the state's accumulators were last reset (`state.replace(metrics={})`). The loss of a
+        model that computes in float64 is float64. A dynamic `loss_scale` is among the logs.
+
+    Example: a loop of one's own.
+
+    >>> import jax, jax.numpy as jnp, jlayers as jl
+    >>> model = jl.Dense(1)
+    >>> step = jl.make_train_step(model, "mse", jl.optimizers.sgd(0.1))
+    >>> x = jnp.array([[0.0], [1.0], [2.0], [3.0]])
+    >>> state = jl.TrainState.create(model, jl.optimizers.sgd(0.1), jax.random.key(0), x)
+    >>> for _ in range(300):
+    ...     state, logs = step(state.replace(metrics={}), jl.Batch(x, 2 * x + 1))
+    >>> bool(logs["loss"] < 1e-3), int(state.step)
+    (True, 300)
+    """
+    return compile(model, optimizer, loss, metrics, **options).train_step
+
+
+def make_eval_step(
+    model: Layer | Task | Mapping[str, Task], loss: Any = None, metrics: Any = (), **options: Any
+) -> EvalStep:
+    """A compiled forward pass in inference mode that adds one batch to the loss and the metrics.
+
+    Args:
+        model: as in `make_train_step`.
+        loss: as in `make_train_step`.
+        metrics: as in `make_train_step`.
+        **options: the further arguments of `jl.compile`.
+
+    Returns:
+        `step(params, model_state, accumulators, batch) -> (accumulators, logs)`; start with None for the
+        accumulators, which each call donates.
+
+    >>> import jax, jax.numpy as jnp, jlayers as jl
+    >>> model = jl.Dense(1, kernel_initializer="zeros")
+    >>> params, state = model.init(jax.random.key(0), (4, 1))
+    >>> step = jl.make_eval_step(model, "mse", metrics=["mae"])
+    >>> accumulators, logs = step(params, state, None, jl.Batch(jnp.ones((4, 1)), 2 * jnp.ones((4, 1))))
+    >>> {name: float(value) for name, value in logs.items()}
+    {'loss': 4.0, 'mae': 2.0}
+    """
+    return compile(model, loss=loss, metrics=metrics, **options).eval_step
+
+
+def make_predict_step(model: Layer) -> PredictStep:
+    """The compiled forward pass: `step(params, model_state, x, key=None, train=False) -> outputs`.
+
+    >>> import jax, jax.numpy as jnp, jlayers as jl
+    >>> model = jl.Dense(3)
+    >>> params, state = model.init(jax.random.key(0), (4, 2))
+    >>> jl.make_predict_step(model)(params, state, jnp.ones((4, 2))).shape
+    (4, 3)
+    """
+    return PredictStep(model)

@@ -68,7 +68,7 @@ def diagram(model: Layer, inputs: tuple[Any, ...] | None, depth: int | None) -> 
         depth: 0 gives one box, None opens every `Sequential` and `Model`.
     """
     specs = _open_inputs(model) if inputs is None else given_inputs(model, inputs)
-    runs = {} if specs is None else infer(lambda *specs: trace_runs(model, specs), *specs)
+    runs = {} if specs is None else infer(lambda *specs: ({}, trace_runs(model, specs)), *specs)
     drawing = _Drawing(runs, depth)
     wires = drawing.sources(model, specs)
     result = drawing.place("", model, wires, 0, False)

@@ -18,7 +18,7 @@ from jlayers.layers._arguments import fraction, need_floating, positive
 from jlayers.layers.attention._attention import attention_inputs, checked_mask, padding
 from jlayers.layers.attention.cache import KeyValueCache, Positions
 from jlayers.layers.core.einsum import EinsumDense
-from jlayers.layers.regularization import Dropout
+from jlayers.layers.regularization.dropout import Dropout
 from jlayers.ops.attention import (
     attention_weights,
     dot_product_attention,
@@ -139,7 +139,7 @@ def multi_head(
     def wire(children: Mapping[str, Layer]) -> Pair:
         @functools.cache
         def init_for(width: tuple[int, ...]) -> Any:
-            """The initialisation once the size of the output is known."""
+            """The initialization once the size of the output is known."""
             last = children["attention_output"].replace(output_shape=width)
             sized = {name: last if name == "attention_output" else c for name, c in children.items()}
             return routed(sized, route).wire(sized).init

@@ -15,7 +15,7 @@ from jlayers.core.pair import Pair
 from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import choice, fraction, need_features, need_floating, need_rank
 from jlayers.layers.attention._attention import attention_inputs, checked_mask, padding
-from jlayers.layers.regularization import Dropout
+from jlayers.layers.regularization.dropout import Dropout
 from jlayers.ops.attention import joint_mask, masked_softmax, positions_mask
 
 __all__ = ["AdditiveAttention", "Attention"]

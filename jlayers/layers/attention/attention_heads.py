@@ -143,8 +143,8 @@ def GroupQueryAttention(
 ):
     """Attention in which groups of query heads share keys and values (Ainslie et al., 2023). As in Keras.
 
-    Inputs, masks and output are those of `MultiHeadAttention`; one head of keys and values for all queries
-    is multi-query attention (Shazeer, 2019).
+    As `MultiHeadAttention` in its inputs, masks, output and other arguments. One head of keys and values for
+    all queries is multi-query attention (Shazeer, 2019).
 
     Parameters: `query/kernel` `(features, num_query_heads, head_dim)`, `key/kernel` and `value/kernel`
     `(features, num_key_value_heads, head_dim)`, `attention_output/kernel`
@@ -154,23 +154,6 @@ def GroupQueryAttention(
         head_dim: size of queries, keys and values for each head.
         num_query_heads: number of heads.
         num_key_value_heads: number of heads of keys and of values; divides `num_query_heads`.
-        dropout: share of the attention weights dropped in training.
-        use_bias: whether the projections add a bias.
-        sliding_window: attend only to positions less than this far away; None for all.
-        bias_initializer: first values of each bias.
-        kernel_regularizer: penalty on each kernel.
-        bias_regularizer: penalty on each bias.
-        activity_regularizer: penalty on the outputs of each projection; see `ActivityRegularization`.
-        kernel_constraint: what each kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what each bias is held to.
-        use_gate: multiply what the heads give by a sigmoid gate of the query (Qiu et al., 2025).
-        use_causal_mask: attend to no later position; target and source are both counted from the start.
-        return_attention_scores: give `(output, weights)`, the weights `(batch, heads, target, source)`
-            before dropout.
-        position_embedding: a layer applied to queries and keys of all heads, `(batch, length, heads, size)`,
-            such as `RotaryEmbedding()`.
-        cache_length: keep keys and values of up to so many positions in inference, for decoding step by
-            step: see `KeyValueCache`. Needs `use_causal_mask`; a mask then is about `cache_length` sources.
 
     Raises:
         ValueError: numbers below 1, heads that do not divide, a rate outside [0, 1], inputs or a mask that do

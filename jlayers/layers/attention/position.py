@@ -43,7 +43,7 @@ def RotaryEmbedding(
         scaling_factor: divides the positions, to stretch a model over longer sequences than it was made for.
         sequence_axis: of the positions.
         feature_axis: of the features, an even number of them.
-        interleaved: pair neighbours, as in the paper, and not the first half with the second, as most models.
+        interleaved: pair neighbors, as in the paper, and not the first half with the second, as most models.
 
     Raises:
         ValueError: an odd number of features, axes that the input lacks, positions that do not fit.

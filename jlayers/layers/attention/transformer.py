@@ -16,8 +16,8 @@ from jlayers.core.wiring import routed
 from jlayers.layers._arguments import fraction, positive
 from jlayers.layers.attention.attention_heads import MultiHeadAttention
 from jlayers.layers.core.dense import Dense
-from jlayers.layers.normalization.normalization import LayerNormalization
-from jlayers.layers.regularization import Dropout
+from jlayers.layers.normalization.layer_normalization import LayerNormalization
+from jlayers.layers.regularization.dropout import Dropout
 
 __all__ = ["TransformerDecoder", "TransformerEncoder"]
 
@@ -38,8 +38,8 @@ def TransformerEncoder(
 ):
     """A block of a Transformer's encoder (Vaswani et al., 2017); causal, of a model like GPT.
 
-    `x + attention(x)`, then `x + dense(activation(dense(x)))`, a layer normalisation after each, or before
-    what is added if `normalize_first` (Xiong et al., 2020). A stack that normalises first takes one more
+    `x + attention(x)`, then `x + dense(activation(dense(x)))`, a layer normalization after each, or before
+    what is added if `normalize_first` (Xiong et al., 2020). A stack that normalizes first takes one more
     `LayerNormalization` at its end. `jl.Repeat(block, times)` makes a stack of which one block is compiled.
 
     Inputs: `x[, mask]`, `(batch, length, hidden_dim)` and a boolean mask `(batch, target, source)`, True
@@ -55,7 +55,7 @@ def TransformerEncoder(
         activation: between the two layers of the network.
         layer_norm_epsilon: added to the variance.
         bias_initializer: first values of each bias.
-        normalize_first: normalise what goes into each half, and not what comes out of the sum.
+        normalize_first: normalize what goes into each half, and not what comes out of the sum.
         position_embedding: of queries and keys, such as `RotaryEmbedding()`.
 
     Raises:
@@ -112,7 +112,7 @@ def TransformerDecoder(
     """A block of a Transformer's decoder (Vaswani et al., 2017), which can go on step by step.
 
     Causal attention of `x` to itself, then with `cross_attention` attention to what an encoder gave, then a
-    two-layer network; around each a skip connection and a layer normalisation, as in `TransformerEncoder`.
+    two-layer network; around each a skip connection and a layer normalization, as in `TransformerEncoder`.
 
     Inputs: `x[, mask]`, or `x, encoded[, mask[, encoded_mask]]` with `cross_attention`: `x` is
     `(batch, length, hidden_dim)`, `encoded` is `(batch, source, features)`, the masks are boolean, True where
@@ -133,7 +133,7 @@ def TransformerDecoder(
         activation: between the two layers of the network.
         layer_norm_epsilon: added to the variance.
         bias_initializer: first values of each bias.
-        normalize_first: normalise what goes into each part, and not what comes out of the sum.
+        normalize_first: normalize what goes into each part, and not what comes out of the sum.
         cross_attention: attend to a second input, too.
         position_embedding: of queries and keys of `x`, such as `RotaryEmbedding()`.
         cache_length: the most positions to decode step by step; None for whole sequences alone.
@@ -224,9 +224,9 @@ def _parts(
         attentions: options of `MultiHeadAttention` by name of the layer.
         dropout: share dropped.
         activation: of the network.
-        epsilon: of the normalisations.
+        epsilon: of the normalizations.
         normalize_first: whether a norm comes before its layer.
-        first: initialisers.
+        first: initializers.
     """
     sizes = {"hidden_dim": hidden_dim, "intermediate_dim": intermediate_dim, "num_heads": num_heads}
     for name, value in sizes.items():

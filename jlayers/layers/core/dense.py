@@ -1,8 +1,7 @@
-"""The basic layers: an affine map, and functions that stand in a model as layers."""
+"""The fully connected layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,14 +9,14 @@ from jaxtyping import Array, Float
 
 from jlayers import activations, initializers
 from jlayers.core.errors import refused
-from jlayers.core.layer import layer, no_params
+from jlayers.core.layer import layer
 from jlayers.core.masks import keeps_mask
 from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import param_dtype
 from jlayers.layers._arguments import need_features, need_floating, positive, reshaped_to
 from jlayers.ops.product import product
 
-__all__ = ["Activation", "Dense", "Identity", "Lambda"]
+__all__ = ["Dense"]
 
 
 @layer
@@ -84,63 +83,3 @@ def Dense(
         return activate(y) if activate else y
 
     return init, apply
-
-
-@layer
-def Activation(activation: ActivationLike):
-    """An activation as a layer of its own. As in Keras.
-
-    Shapes: any, kept.
-
-    Args:
-        activation: name or function.
-
-    Raises:
-        KeyError: an unknown name.
-
-    >>> import jlayers as jl, jax.numpy as jnp
-    >>> jl.Activation("relu").apply({}, {}, jnp.array([-1.0, 2.0]))[0].tolist()
-    [0.0, 2.0]
-    """
-    activate = activations.get(activation)
-    if activate is None:
-        raise refused(ValueError, "expected the name of an activation or a function", None)
-    return no_params, keeps_mask(lambda params, x: activate(x))
-
-
-@layer
-def Identity():
-    """Its input, unchanged. As in Keras.
-
-    >>> import jlayers as jl, jax.numpy as jnp
-    >>> jl.Identity().apply({}, {}, jnp.array([-1.0, 2.0]))[0].tolist()
-    [-1.0, 2.0]
-    """
-    return no_params, keeps_mask(lambda params, x: x)
-
-
-@layer
-def Lambda(function: ActivationLike, arguments: Mapping[str, Any] | None = None):
-    """A function without parameters as a layer. Several inputs are several arguments.
-
-    A masked input is refused, since nothing is known of what the function does with padding.
-
-    Shapes: what the function makes of them. Only a registered function can be written to YAML.
-
-    Args:
-        function: of the inputs; or the name of a registered activation.
-        arguments: passed to the function by name.
-
-    Raises:
-        TypeError: something that is no function.
-
-    >>> import jlayers as jl, jax.numpy as jnp
-    >>> half = jl.Lambda(lambda x, by: x / by, arguments={"by": 2.0})
-    >>> half.apply({}, {}, jnp.array([1.0, 3.0]))[0].tolist()
-    [0.5, 1.5]
-    """
-    call: Callable[..., Any] | None = activations.get(function)
-    if call is None:
-        raise refused(TypeError, "expected a function", None)
-    options = dict(arguments or {})
-    return no_params, lambda params, *inputs: call(*inputs, **options)

@@ -47,7 +47,7 @@ def EinsumDense(
     in the same places, else refused. Parameters: `kernel`, of the axes that the equation gives it;
     `bias`, of the output's axes from the first one in `bias_axes` on, with size 1 along the others.
 
-    An initialiser that counts inputs and outputs, such as `glorot_uniform`, counts along the axes that the
+    An initializer that counts inputs and outputs, such as `glorot_uniform`, counts along the axes that the
     kernel shares with the input alone, and with the output.
 
     Args:
@@ -266,7 +266,7 @@ def _parse(equation: str, bias_axes: str | None) -> _Equation:
 
 
 def _along(initializer: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Any:
-    """The initialiser with these axes of the kernel as inputs and outputs, if it counts them and has none."""
+    """The initializer with these axes of the kernel as inputs and outputs, if it counts them and has none."""
     spec = getattr(initializer, "spec", None)
     axes = ("input_axes", "output_axes")
     if spec is None or None not in [spec.arguments.get(name, axes) for name in axes]:

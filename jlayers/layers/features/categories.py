@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Integer, Num
 
 from jlayers.core.adapt import batches, learns, numbers
@@ -34,7 +35,7 @@ def Discretization(
     epsilon: float = 0.01,
     output_mode: Literal["int", "one_hot", "multi_hot", "count"] = "int",
 ):
-    """Numbers sorted into bins. As in Keras, without sparse outputs.
+    """Sorts numbers into bins. As in Keras, without sparse outputs.
 
     Boundaries `[0, 1]` make the bins below 0, from 0 to below 1, and from 1 on; NaN falls into the last.
     `jl.adapt(layer, data)` chooses `num_bins - 1` boundaries so that the bins hold equal shares of the data.
@@ -42,7 +43,7 @@ def Discretization(
 
     Shapes: "int" keeps the shape and gives int32. "one_hot" `(batch, ..., n)` to `(batch, ..., n, bins)`, and
     a last axis of 1 is replaced. "multi_hot" and "count" take the last axis for the values of one sample:
-    `(batch, ..., n)` to `(batch, ..., bins)`.
+    `(batch, ..., n)` to `(batch, ..., bins)`. An array `(n,)` outside of a model is one sample.
 
     Args:
         bin_boundaries: in rising order.
@@ -164,16 +165,16 @@ def CategoryEncoding(
     num_tokens: int,
     output_mode: Literal["one_hot", "multi_hot", "count"] = "multi_hot",
 ):
-    """Whole numbers as vectors of ones and zeros, or of counts. As in Keras, without sparse outputs.
+    """Encodes whole numbers as vectors of ones and zeros, or of counts. As in Keras, without sparse outputs.
 
     A compiled function cannot raise on the values of its data: a number outside 0 to `num_tokens - 1` gives a
-    vector of NaN, as in `Embedding`, where Keras on JAX leaves it out. "multi_hot" and "count" need the
-    batch: Keras makes one vector out of `(n,)`, which would be the whole batch.
+    vector of NaN, as in `Embedding`, where Keras on JAX leaves it out.
 
     Shapes: "one_hot" `(batch, ..., n)` to `(batch, ..., n, num_tokens)`, and a last axis of 1 is replaced.
-    "multi_hot" and "count" take the last axis for the tokens of one sample: `(batch, ..., n)` to
-    `(batch, ..., num_tokens)`. The output is float32, or has the dtype of the weights: a second input in the
-    shape of the first, with "count" alone, that says how much each token counts.
+    "multi_hot" and "count" take the last axis for the tokens of one sample: `(batch, ..., n)` to `(batch,
+    ..., num_tokens)`. An array `(n,)` outside of a model is one sample, as in Keras; in a model it would be
+    the batch and is refused. The output is float32, or has the dtype of the weights: a second input in the
+    shape of the first, only with "count", that says how much each token counts.
 
     Args:
         num_tokens: how many different numbers there are.
@@ -215,7 +216,11 @@ def CategoryEncoding(
 
 
 def _need_samples(output_mode: str, x: Any) -> None:
-    if output_mode in ("multi_hot", "count") and len(x.shape) < 2:
+    """Refuse a batch whose samples have no axis of their own: all of it would become one vector.
+
+    In a model, which is traced, the first axis is the batch. An array at hand is one sample, as in Keras.
+    """
+    if output_mode in ("multi_hot", "count") and len(x.shape) < 2 and isinstance(x, Tracer):
         raise refused(
             ValueError,
             "expected the values of each sample along the last axis",
@@ -228,6 +233,8 @@ def _need_samples(output_mode: str, x: Any) -> None:
 def _encoded(ids: jax.Array, mode: str, depth: int, dtype: Any, weights: Any = None) -> jax.Array:
     if mode == "one_hot" and ids.ndim > 1 and ids.shape[-1] == 1:
         ids = ids[..., 0]
+    if mode != "one_hot" and ids.ndim == 0:
+        ids = ids[None]
     valid = (ids >= 0) & (ids < depth)
     hot = jax.nn.one_hot(ids, depth, dtype=dtype)
     if mode == "one_hot":

@@ -42,7 +42,7 @@ def Normalization(
         axis: axes that keep statistics of their own, counted with the batch; None has one mean for all.
         mean: a number, or one per place along `axis`.
         variance: as `mean`.
-        invert: go back from normalised values.
+        invert: go back from normalized values.
 
     Raises:
         ValueError: one of mean and variance without the other, of different shapes, not finite or negative;

@@ -1,4 +1,4 @@
-"""Numerics that change the colours of one image, each pixel in its place."""
+"""Numerics that change the colors of one image, each pixel in its place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jlayers.layers.image._images import Image
 
-__all__ = ["blend", "contrast", "equalize", "grey", "hsv", "rgb", "smooth", "stretch", "to_range"]
+__all__ = ["blend", "contrast", "equalize", "gray", "hsv", "rgb", "smooth", "stretch", "to_range"]
 
 
 def to_range(image: Any, old: tuple[float, float], new: tuple[float, float]) -> Any:
@@ -29,7 +29,7 @@ def contrast(image: Image, factor: Any, limits: tuple[float, float]) -> Image:
     return blend(jnp.mean(image, axis=(0, 1), keepdims=True), image, factor, limits)
 
 
-def grey(image: Image) -> Image:
+def gray(image: Image) -> Image:
     """The luma of red, green and blue (ITU-R BT.601) in one channel; one channel stays."""
     if image.shape[-1] == 1:
         return image
@@ -38,7 +38,7 @@ def grey(image: Image) -> Image:
 
 
 def smooth(image: Image) -> Image:
-    """Each pixel with its eight neighbours, itself weighing five times; the border is repeated outwards.
+    """Each pixel with its eight neighbors, itself weighing five times; the border is repeated outwards.
 
     Keras puts zeros around, which draws a frame.
     """

@@ -1,6 +1,6 @@
-"""What the image layers share: checks, whole numbers as floats, a key for each image.
+"""The common part of image layers: checks, single images, whole numbers as floats, a key for each image.
 
-Layers of Keras that draw take a `seed`; none here does, for the key of `apply` says what is drawn.
+Keras's layers take a `seed`; here the key of `apply` decides what is drawn.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from jlayers.core.errors import refused
 from jlayers.core.layer import need_key
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
+from jlayers.core.sizes import is_known
 from jlayers.layers._arguments import channels_at_edge, need_rank, refused_argument, spatial_shape
 
 __all__ = [
@@ -31,6 +32,9 @@ __all__ = [
 
 Image = Float[Array, "height width channels"]
 Augment = Callable[[Any, Image], Image]
+
+# A single image with more is probably a batch of images without channels: (60000, 28, 28).
+_MOST_CHANNELS = 4
 
 
 # ------------------------------------------------------------------------------------- arguments
@@ -104,22 +108,37 @@ def random_on_images(
 def _on_images(data_format: str | None, transform: Callable[..., Any]) -> Any:
     last, first = channels_at_edge(data_format)
 
-    def checked(x: Any) -> Any:
-        need_rank(x, 4, spatial_shape(2, data_format))
-        return last(x)
+    def check(x: Any) -> None:
+        if len(x.shape) != 3:
+            need_rank(x, 4, spatial_shape(2, data_format))
+        elif not is_known(x.shape[0]) or last(_batch_of_one(x)).shape[-1] > _MOST_CHANNELS:
+            raise refused(
+                ValueError,
+                f"expected images {spatial_shape(2, data_format)}, or one image without the batch and of at "
+                f"most {_MOST_CHANNELS} channels",
+                x,
+                instead="if the channels are missing, add them with x[..., None]; if the batch is, x[None]",
+            )
 
     def init(key: Any, x: Any) -> dict[str, Any]:
-        checked(x)
+        check(x)
         return {}
 
     def random(params: Any, x: Any, *, key: Any, train: bool) -> Any:
-        wide = checked(x).astype(wide_dtype(x.dtype))
-        return first(transform(wide, key, train).astype(param_dtype(x)))
+        check(x)
+        single = x.ndim == 3
+        wide = last(x[None] if single else x).astype(wide_dtype(x.dtype))
+        y = first(transform(wide, key, train).astype(param_dtype(x)))
+        return y[0] if single else y
 
     def fixed(params: Any, x: Any) -> Any:
         return random(params, x, key=None, train=False)
 
     return init, fixed, random
+
+
+def _batch_of_one(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
 
 
 def image_keys(key: Any, count: int) -> Any:

@@ -19,12 +19,12 @@ __all__ = ["RandomRotation", "RandomShear", "RandomTranslation", "RandomZoom"]
 Range = tuple[float, float]
 
 
-def _around_centre(image: Image, matrix: Sequence[Sequence[Any]]) -> list[Any]:
+def _around_center(image: Image, matrix: Sequence[Sequence[Any]]) -> list[Any]:
     """The offset with which the middle of the image stays where it is."""
     height, width, _ = image.shape
-    centre = ((height - 1) / 2, (width - 1) / 2)
+    center = ((height - 1) / 2, (width - 1) / 2)
     return [
-        c - down * centre[0] - across * centre[1] for (down, across), c in zip(matrix, centre, strict=True)
+        c - down * center[0] - across * center[1] for (down, across), c in zip(matrix, center, strict=True)
     ]
 
 
@@ -111,7 +111,7 @@ def RandomRotation(
         angle = 2 * math.pi * uniform(key, *angles, image.dtype)
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         matrix = ((cos, sin), (-sin, cos))
-        return affine(image, matrix, _around_centre(image, matrix), fill_mode, interpolation, fill_value)
+        return affine(image, matrix, _around_center(image, matrix), fill_mode, interpolation, fill_value)
 
     return random_on_images(data_format, augment)
 
@@ -162,7 +162,7 @@ def RandomZoom(
         height = 1 + uniform(height_key, *heights, image.dtype)
         width = height if widths is None else 1 + uniform(width_key, *widths, image.dtype)
         matrix = ((height, 0), (0, width))
-        return affine(image, matrix, _around_centre(image, matrix), fill_mode, interpolation, fill_value)
+        return affine(image, matrix, _around_center(image, matrix), fill_mode, interpolation, fill_value)
 
     return random_on_images(data_format, augment)
 
@@ -185,7 +185,7 @@ def RandomShear(
 
     Args:
         x_factor: how many columns a row moves against the one above it, at most; or two numbers (low, high).
-        y_factor: how many rows a column moves against its neighbour.
+        y_factor: how many rows a column moves against its neighbor.
 
     Raises:
         ValueError: a factor outside [0, 1], an unknown mode, or an input that is not a batch of images.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.layers._arguments import DataFormat
-from jlayers.layers.image._colors import blend, contrast, grey, hsv, rgb, to_range
+from jlayers.layers.image._colors import blend, contrast, gray, hsv, rgb, to_range
 from jlayers.layers.image._images import Image, factor_range, need_rgb, number_pair, random_on_images, uniform
 
 __all__ = [
@@ -105,7 +105,7 @@ def RandomColorDegeneration(
     value_range: tuple[float, float] = (0, 255),
     data_format: DataFormat | None = None,
 ):
-    """Takes colour out of each image by a random amount in training.
+    """Takes color out of each image by a random amount in training.
 
     As Keras documents it; Keras 3.15 itself draws from (-factor, factor) for a single number. In inference
     images pass unchanged. Whole numbers become float32.
@@ -113,7 +113,7 @@ def RandomColorDegeneration(
     Shapes: `(batch, height, width, channels)`, kept, of 3 channels, or of 1, which stays as it is.
 
     Args:
-        factor: 0 leaves an image as it is, 1 makes it grey; two numbers (low, high), or one for (0, number).
+        factor: 0 leaves an image as it is, 1 makes it gray; two numbers (low, high), or one for (0, number).
         value_range: the lowest and the highest value of a pixel; the result is clipped to it.
 
     Raises:
@@ -122,8 +122,8 @@ def RandomColorDegeneration(
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
     >>> x = jnp.array([255.0, 0.0, 0.0]).reshape(1, 1, 1, 3)
-    >>> grey = jl.RandomColorDegeneration((1.0, 1.0))
-    >>> y, _ = grey.apply({}, {}, x, key=jax.random.key(0), train=True)
+    >>> gray = jl.RandomColorDegeneration((1.0, 1.0))
+    >>> y, _ = gray.apply({}, {}, x, key=jax.random.key(0), train=True)
     >>> y.ravel().round().tolist()
     [76.0, 76.0, 76.0]
     """
@@ -132,14 +132,14 @@ def RandomColorDegeneration(
 
     def augment(key: Any, image: Image) -> Image:
         need_rgb(image, or_gray=True)
-        return blend(image, grey(image), uniform(key, low, high, image.dtype), limits)
+        return blend(image, gray(image), uniform(key, low, high, image.dtype), limits)
 
     return random_on_images(data_format, augment)
 
 
 @layer
 def RandomGrayscale(factor: float = 0.5, data_format: DataFormat | None = None):
-    """Makes images grey at random in training; they keep their channels. As in Keras.
+    """Makes images gray at random in training; they keep their channels. As in Keras.
 
     In inference images pass unchanged. Whole numbers become float32.
 
@@ -162,7 +162,7 @@ def RandomGrayscale(factor: float = 0.5, data_format: DataFormat | None = None):
 
     def augment(key: Any, image: Image) -> Image:
         need_rgb(image, or_gray=True)
-        return jnp.where(jax.random.bernoulli(key, chance), grey(image), image)
+        return jnp.where(jax.random.bernoulli(key, chance), gray(image), image)
 
     return random_on_images(data_format, augment)
 
@@ -176,14 +176,14 @@ def RandomSaturation(
     """Multiplies the saturation of each image by a random factor in training.
 
     As Keras documents it. Keras 3.15 itself draws from (-factor, factor) for a single number, and does not
-    hold the saturation of images to at most 1, so that colours leave their range. In inference images pass
+    hold the saturation of images to at most 1, so that colors leave their range. In inference images pass
     unchanged. Whole numbers become float32.
 
     Shapes: `(batch, height, width, 3)`, kept.
 
     Args:
-        factor: the saturation is multiplied by `f / (1 - f)`: 0 makes an image grey, 0.5 leaves it, 1 gives
-            full colours; two numbers (low, high), or one for (0, number).
+        factor: the saturation is multiplied by `f / (1 - f)`: 0 makes an image gray, 0.5 leaves it, 1 gives
+            full colors; two numbers (low, high), or one for (0, number).
 
     Raises:
         ValueError: a factor outside [0, 1], a range that is none, other channels than 3, or an input that is
@@ -215,7 +215,7 @@ def RandomHue(
     value_range: tuple[float, float] = (0, 255),
     data_format: DataFormat | None = None,
 ):
-    """Turns the colours of each image along the colour circle, by a random angle in training. As in Keras.
+    """Turns the colors of each image along the color circle, by a random angle in training. As in Keras.
 
     In inference images pass unchanged. Whole numbers become float32.
 

@@ -14,6 +14,7 @@ from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import keeps_mask
 from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import DataFormat, choice, positive
+from jlayers.layers._dtypes import rounded
 from jlayers.layers.image._images import fixed_on_images
 from jlayers.layers.image._sampling import crop_to_aspect, cropped, fit_to, resized
 
@@ -82,7 +83,7 @@ def Resizing(
     antialias: bool = False,
     data_format: DataFormat | None = None,
 ):
-    """Images of another size. As in Keras; pixels are taken as squares, so centres lie at halves.
+    """Images of another size. As in Keras; pixels are taken as squares, so centers lie at halves.
 
     Shapes: `(batch, rows, columns, channels)` to `(batch, height, width, channels)`. The dtype stays: whole
     numbers are rounded and kept within what their dtype holds.
@@ -126,11 +127,7 @@ def Resizing(
     init, resize = fixed_on_images(data_format, transform)
 
     def apply(params: Any, x: Num[Array, "batch ..."]) -> jax.Array:
-        y = resize(params, x)
-        if not jnp.issubdtype(x.dtype, jnp.integer):
-            return y
-        limits = jnp.iinfo(x.dtype)
-        return jnp.clip(jnp.round(y), limits.min, limits.max).astype(x.dtype)
+        return rounded(resize(params, x), x.dtype)
 
     return init, apply
 

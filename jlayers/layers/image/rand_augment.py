@@ -32,8 +32,8 @@ def RandAugment(
 ):
     """Some random augmentations of each image in training, out of eleven (Cubuk et al., 2019).
 
-    They are shear, translation, rotation, brightness, colour degeneration, contrast, sharpness,
-    posterisation, solarisation, automatic contrast and equalisation, with Keras's strengths. Each image has
+    They are shear, translation, rotation, brightness, color degeneration, contrast, sharpness,
+    posterization, solarization, automatic contrast and equalization, with Keras's strengths. Each image has
     its own choice; in Keras a batch has one. In inference images pass unchanged. Whole numbers become
     float32.
 

@@ -1,4 +1,4 @@
-"""The distribution of an image's values: inverted, cut down, stretched, levelled, sharpened."""
+"""The distribution of an image's values: inverted, cut down, stretched, leveled, sharpened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batch renormalisation: a batch's own statistics, corrected towards running ones (Ioffe, 2017)."""
+"""Batch renormalization: a batch's own statistics, corrected towards running ones (Ioffe, 2017)."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def TimeDistributed(layer: LayerLike):
     several outputs, are cut and joined alike. Parameters and state: those of the layer, under `layer`.
 
     The layer sees all steps at once, as one larger batch. One whose state moves in training, such as
-    `BatchNormalization`, then sees one step after the other, as in Keras: each step is normalised by
+    `BatchNormalization`, then sees one step after the other, as in Keras: each step is normalized by
     its own statistics. Losses that the layer leaves in its state are summed over the steps.
 
     A mask `(batch, time)` is kept; a layer with a state sees it as a mask of the examples. Of a mask over
