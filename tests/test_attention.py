@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
-from keras_parity import _merge, _weighted, _with_gradients, data, relaxed
+from keras_parity import _merge, _weighted, _with_gradients, data
+from keras_values import keras_values
 
 import jlayers as jl
 from jlayers.core.layer import MissingKeyError, layers
@@ -220,11 +221,11 @@ def test_positions_that_see_each_other():
 # ------------------------------------------------------------------------------------ against Keras
 
 
-def nested(layer: Any, values: Any) -> dict[str, Any]:
+def nested(variables: Any, values: Any) -> dict[str, Any]:
     """Values of variables by the paths that Keras gives them, less the layer's own name."""
     tree: dict[str, Any] = {}
-    for v, value in zip(layer.trainable_variables, values, strict=True):
-        *parents, name = v.path.split("/")[1:]
+    for (path, _), value in zip(variables, values, strict=True):
+        *parents, name = path.split("/")[1:]
         place = tree
         for parent in parents:
             place = place.setdefault(parent, {})
@@ -240,15 +241,18 @@ def attention_parity(name, arguments, inputs, ours=(), theirs=None, call=None, c
     """
     constructor = getattr(keras.layers, name)
     zeros = {o: "zeros" for o in inspect.signature(constructor).parameters if o.endswith("_initializer")}
-    promotion, ranks = relaxed()
-    with promotion, ranks:
+    call = {k: jnp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in (call or {}).items()}
+
+    def drawn(variables):
+        rng = np.random.default_rng(7)
+        return [jnp.asarray(rng.normal(size=shape), jnp.float32) for _, shape in variables]
+
+    def run_keras():
         layer = constructor(**{**zeros, **arguments})
-        call = {k: jnp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in (call or {}).items()}
         arrange = calls or (lambda *xs: xs)
         shapes = [x.shape for x in inputs[:3]]
         layer.build(shapes) if calls else layer.build(*shapes)
-        rng = np.random.default_rng(7)
-        weights = [jnp.asarray(rng.normal(size=v.shape), jnp.float32) for v in layer.trainable_variables]
+        variables = [[v.path, list(v.shape)] for v in layer.trainable_variables]
         frozen = [v.value for v in layer.non_trainable_variables]
 
         def their_loss(trained, floating):
@@ -257,10 +261,12 @@ def attention_parity(name, arguments, inputs, ours=(), theirs=None, call=None, c
             first = y[0] if isinstance(y, tuple) else y
             return _weighted(first), (y, {})
 
-        expected = _with_gradients(their_loss, weights, inputs[:3])
-    expected["params gradient"] = nested(layer, expected["params gradient"])
+        return variables, _with_gradients(their_loss, drawn(variables), inputs[:3])
+
+    variables, expected = keras_values(run_keras)
+    expected = {**expected, "params gradient": nested(variables, expected["params gradient"])}
     mine = getattr(jl, name)(**arguments, **dict(ours))
-    params = nested(layer, weights)
+    params = nested(variables, drawn(variables))
     made, state = jax.eval_shape(lambda: mine.init(jax.random.key(0), *inputs))
     assert jax.tree.map(lambda p: p.shape, made) == jax.tree.map(lambda p: p.shape, params)
     rest = inputs[3:]

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras_parity import data, relaxed
+from keras_values import keras_values
 
 import jlayers as jl
 from jlayers.core.layer import layers, no_params
@@ -63,13 +64,17 @@ def leaves(output):
 def parity(ours, theirs, *inputs, everywhere=False, train=False, **call):
     """Outputs, gradients and states are equal where our output is real, or everywhere."""
     values = [values_of(x) for x in inputs]
-    promotion, ranks = relaxed()
-    with promotion, ranks:
-        theirs(*[keras.Input(batch_shape=x.shape) for x in values])  # builds it
-    rng = np.random.default_rng(7)
-    drawn = {id(v): jnp.asarray(np.abs(rng.normal(size=v.shape)).astype("float32")) for v in theirs.variables}
-    trained = [drawn[id(v)] for v in theirs.trainable_variables]
-    fixed = [drawn[id(v)] for v in theirs.non_trainable_variables if "seed" not in v.path]
+    drawn = {}
+
+    def build():
+        theirs(*[keras.Input(batch_shape=x.shape) for x in values])
+        rng = np.random.default_rng(7)
+        for v in theirs.variables:
+            drawn[id(v)] = jnp.asarray(np.abs(rng.normal(size=v.shape)).astype("float32"))
+        fixed = [drawn[id(v)] for v in theirs.non_trainable_variables if "seed" not in v.path]
+        return [drawn[id(v)] for v in theirs.trainable_variables], fixed
+
+    trained, fixed = jax.tree.map(jnp.asarray, keras_values(build))
     made = []
     jax.eval_shape(lambda key: made.append(ours.init(key, *inputs)), KEY)  # in the order of the variables
     params, state = made[0]
@@ -99,10 +104,14 @@ def parity(ours, theirs, *inputs, everywhere=False, train=False, **call):
     both = {"argnums": (0, 1), "has_aux": True}
     step = jax.jit(jax.value_and_grad(our_loss, **both), compiler_options=QUICK)
     (_, (got, shown, moved)), got_gradients = step(trained, values)
-    with promotion, ranks:
+
+    def run_keras():
         step = jax.jit(jax.value_and_grad(their_loss, **both), compiler_options=QUICK)
         (_, (want, held)), gradients = step(trained, values, shown)
-    held = [h for h, v in zip(held, theirs.non_trainable_variables, strict=True) if "seed" not in v.path]
+        pairs = zip(held, theirs.non_trainable_variables, strict=True)
+        return want, [h for h, v in pairs if "seed" not in v.path], gradients
+
+    want, held, gradients = keras_values(run_keras)
     pairs = [(a * s, b * s) for a, b, s in zip(got, want, shown, strict=True)]
     pairs += list(zip(moved, held, strict=True))
     pairs += list(zip(jax.tree.leaves(got_gradients), jax.tree.leaves(gradients), strict=True))

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import sklearn.metrics
+from keras_values import keras_values
 
 import jlayers as jl
 from jlayers import metrics
@@ -127,7 +128,7 @@ def run_keras(weight):
         return theirs.result()
 
     eager = {i for i, (_, arguments, *_) in enumerate(CASES) if "num_regressors" in arguments}
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it asks for int64, which it does not get
         results = jax.jit(
             lambda data: [None if i in eager else result(i, *pair) for i, pair in enumerate(data)],
@@ -136,10 +137,11 @@ def run_keras(weight):
         return [result(i, *CASES[i][2:]) if i in eager else value for i, value in enumerate(results)]
 
 
-@pytest.fixture(scope="module", params=[None, WEIGHT], ids=["plain", "weighted"])
+@pytest.fixture(scope="module", params=["plain", "weighted"])
 def results(request):
+    weight = {"plain": None, "weighted": WEIGHT}[request.param]
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        return run_ours(request.param), run_keras(request.param)
+        return run_ours(weight), keras_values(lambda: run_keras(weight), name=request.param)
 
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=IDS)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+from keras_values import keras_values
 
 from jlayers.core.graph import Input
 from jlayers.core.layer import MissingKeyError
@@ -57,22 +58,15 @@ def test_outputs_states_and_gradients_are_those_of_keras(make, given_state, opti
     params = weights_of(ours, x, *initial)
     keras_options = {**options, "activation": options.get("activation", "tanh") or "linear"}
     theirs = getattr(keras.layers, make.__name__)(UNITS, return_state=True, **keras_options)
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        theirs.build(x.shape)
-        names = [v.name for v in theirs.trainable_variables]
-    assert {n: tuple(v.shape) for n, v in zip(names, theirs.trainable_variables, strict=True)} == {
-        n: p.shape for n, p in params.items()
-    }
 
     def run_ours(params, x, *initial):
         return ours.apply(params, {}, x, *initial)[0]
 
     def run_theirs(params, x, *initial):
-        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-            state = {"initial_state": list(initial)} if initial else {}
-            weights = [params[name] for name in names]
-            rest = [v.value for v in theirs.non_trainable_variables]
-            return tuple(theirs.stateless_call(weights, rest, x, **state)[0])
+        state = {"initial_state": list(initial)} if initial else {}
+        weights = [params[v.name] for v in theirs.trainable_variables]
+        rest = [v.value for v in theirs.non_trainable_variables]
+        return tuple(theirs.stateless_call(weights, rest, x, **state)[0])
 
     shapes = jax.eval_shape(run_ours, params, x, *initial)
     weights = [rng.normal(size=s.shape).astype(np.float32) for s in shapes]
@@ -85,12 +79,16 @@ def test_outputs_states_and_gradients_are_those_of_keras(make, given_state, opti
         (_, outputs), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))((params, x, *initial))
         return outputs, gradients
 
-    for received, expected in zip(
-        jax.tree.leaves(value_and_gradients(run_ours)),
-        jax.tree.leaves(value_and_gradients(run_theirs)),
-        strict=True,
-    ):
-        np.testing.assert_allclose(received, expected, rtol=2e-5, atol=2e-5)
+    def run_keras():
+        theirs.build(x.shape)
+        shapes = {v.name: list(v.shape) for v in theirs.trainable_variables}
+        return shapes, value_and_gradients(run_theirs)
+
+    their_shapes, expected = keras_values(run_keras)
+    assert their_shapes == {name: list(value.shape) for name, value in params.items()}
+    pairs = zip(jax.tree.leaves(value_and_gradients(run_ours)), jax.tree.leaves(expected), strict=True)
+    for received, wanted in pairs:
+        np.testing.assert_allclose(received, wanted, rtol=2e-5, atol=2e-5)
 
 
 # ---------------------------------------------------------------------------------------- parameters

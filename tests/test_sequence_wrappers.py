@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
-from keras_parity import data, relaxed
+from keras_parity import data
+from keras_values import keras_values
 
 import jlayers as jl
 from jlayers.core.layer import layers
@@ -56,13 +57,6 @@ def parity(ours, theirs, *inputs, train=False, tol=2e-5):
     """Assert equal variables in equal order, outputs, states and gradients."""
     x, *initial = map(jnp.asarray, inputs)
     params, state = map(flatten, made(ours, x, *initial))
-    with relaxed()[0], relaxed()[1]:
-        if not theirs.built:
-            theirs.build(x.shape)
-    rest = [v for v in theirs.non_trainable_variables if not is_drawing(v)]
-    for tree, variables in ((params, theirs.trainable_variables), (state, rest)):
-        found = [(path.rpartition("/")[2], value.shape) for path, value in tree.items()]
-        assert found == [(v.name, v.shape) for v in variables], "the variables in order"
 
     def run_ours(trained, x, initial):
         y, moved = ours.apply(unflatten(trained), unflatten(state), x, *initial, train=train)
@@ -72,8 +66,7 @@ def parity(ours, theirs, *inputs, train=False, tol=2e-5):
         fed = iter(state.values())
         values = [v.value if is_drawing(v) else next(fed) for v in theirs.non_trainable_variables]
         more = ({"initial_state": initial} if initial else {}) | ({"training": True} if train else {})
-        with relaxed()[0], relaxed()[1]:
-            y, moved = theirs.stateless_call([trained[path] for path in params], values, x, **more)
+        y, moved = theirs.stateless_call([trained[path] for path in params], values, x, **more)
         pairs = zip(theirs.non_trainable_variables, moved, strict=True)
         return y, dict(zip(state, [m for v, m in pairs if not is_drawing(v)], strict=True))
 
@@ -85,9 +78,18 @@ def parity(ours, theirs, *inputs, train=False, tol=2e-5):
 
         return quick(jax.value_and_grad(loss, has_aux=True))((params, x, initial))
 
-    for got, want in zip(
-        jax.tree.leaves(evaluated(run_ours)), jax.tree.leaves(evaluated(run_theirs)), strict=True
-    ):
+    def run_keras():
+        if not theirs.built:
+            theirs.build(x.shape)
+        rest = [v for v in theirs.non_trainable_variables if not is_drawing(v)]
+        kinds = [[[v.name, list(v.shape)] for v in group] for group in (theirs.trainable_variables, rest)]
+        return kinds, jax.tree.leaves(evaluated(run_theirs))
+
+    kinds, expected = keras_values(run_keras)
+    for tree, variables in zip((params, state), kinds, strict=True):
+        found = [[path.rpartition("/")[2], list(value.shape)] for path, value in tree.items()]
+        assert found == variables, "the variables in order"
+    for got, want in zip(jax.tree.leaves(evaluated(run_ours)), expected, strict=True):
         assert got.shape == want.shape
         np.testing.assert_allclose(got, want, rtol=tol, atol=tol)
     again = layers.get(json.loads(json.dumps(ours.to_data())))
