@@ -1,7 +1,7 @@
 """Constraints on parameters: functions from an array to the nearest allowed one, imposed after every update.
 
-A norm is taken along `axis`. The default, 0, suits the kernel of a `Dense`, each column of which holds the
-weights of one unit; for the kernel of a `Conv2D` the same takes `axis=(0, 1, 2)`.
+A norm is taken along `axis`. The default, 0, suits the kernel of a `Dense`, in which each column holds the
+weights of one unit. The kernel of a `Conv2D` needs `axis=(0, 1, 2)`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def max_norm(max_value: float = 2.0, axis: int | tuple[int, ...] = 0) -> Constra
     """Vectors longer than `max_value` are shortened to it. As Keras's `MaxNorm`.
 
     Args:
-        max_value: the greatest norm.
+        max_value: the largest norm.
         axis: along which norms are taken; see the module.
 
     Raises:
@@ -98,8 +98,8 @@ def min_max_norm(
     """Vectors are brought to a norm between two bounds. As Keras's `MinMaxNorm`.
 
     Args:
-        min_value: the least norm.
-        max_value: the greatest norm.
+        min_value: the smallest norm.
+        max_value: the largest norm.
         rate: how far towards the bound a step goes; 1 goes all the way.
         axis: along which norms are taken; see the module.
 

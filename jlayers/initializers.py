@@ -387,7 +387,7 @@ def stft(
 ) -> Initializer:
     """The kernel with which a `Conv1D` computes one side of a short-time Fourier transform. As in Keras.
 
-    Shape: `(frame, 1, frequencies)`, of which the frequencies are the first half, `length // 2 + 1`.
+    Shape: `(frame, 1, frequencies)`, with `length // 2 + 1` frequencies, the first half.
 
     Args:
         side: "real" or "imag", of the complex result.

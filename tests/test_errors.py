@@ -369,7 +369,7 @@ LAYERS = [
     (
         lambda: init(jl.Concatenate(), (2, 3, 4), (2, 5, 4)),
         ValueError,
-        "Concatenate: expected inputs that differ along axis 2 alone, received float32(2, 3, 4), float32(2,"
+        "Concatenate: expected inputs that differ only along axis 2, received float32(2, 3, 4), float32(2,"
         " 5, 4)",
     ),
     (

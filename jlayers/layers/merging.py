@@ -1,7 +1,7 @@
 """Layers of several inputs: `layer(a, b)` or, as in Keras, `layer([a, b])` on nodes of a graph.
 
-What they give is real where all their inputs are: an input without a mask is real everywhere. (In Keras the
-mask is lost if one input has none.)
+A position of the output is real where it is real in all inputs. An input without a mask is real everywhere.
+(In Keras the mask is lost if one input has none.)
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def merged(
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The pair of a layer that combines elements; smaller ranks gain axes of size 1 after the batch.
 
-    A position is real if it is so in all inputs, of which one without a mask is real everywhere.
+    A position is real if it is real in all inputs. An input without a mask is real everywhere.
     """
 
     def init(key: Any, *inputs: Any) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def Average():
 
 @layer
 def Maximum():
-    """The greatest of its inputs, element by element. As in Keras.
+    """The maximum of its inputs, element by element. As in Keras.
 
     Shapes: sizes that are equal or 1; smaller ranks gain axes after the batch.
 
@@ -161,7 +161,7 @@ def Maximum():
 
 @layer
 def Minimum():
-    """The least of its inputs, element by element. As in Keras.
+    """The minimum of its inputs, element by element. As in Keras.
 
     Shapes: sizes that are equal or 1; smaller ranks gain axes after the batch.
 
@@ -177,7 +177,7 @@ def Minimum():
 
 @layer
 def Concatenate(axis: int = -1):
-    """Its inputs one after the other along `axis`. As in Keras.
+    """Joins its inputs along `axis`. As in Keras.
 
     Shapes: equal but for `axis`. Masks are joined along `axis`, too; if that is behind their axes, a position
     is real where it is so in all inputs. An input without a mask is real everywhere.
@@ -197,7 +197,7 @@ def Concatenate(axis: int = -1):
         joined = axis_of(inputs[0], axis)
         others = [[d for a, d in enumerate(x.shape) if a != joined] for x in inputs]
         if len({len(x.shape) for x in inputs}) > 1 or not all(map(_agree, zip(*others, strict=True))):
-            raise refused(ValueError, f"expected inputs that differ along axis {joined} alone", list(inputs))
+            raise refused(ValueError, f"expected inputs that differ only along axis {joined}", list(inputs))
         return joined
 
     def init(key: Any, *inputs: Any) -> dict[str, Any]:

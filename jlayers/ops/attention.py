@@ -132,7 +132,7 @@ def dot_product_attention_library(
     causal: bool = False,
     window: int | None = None,
 ) -> Array:
-    """`dot_product_attention` by `jax.nn`, whose rows without a True are set to 0."""
+    """`dot_product_attention` by `jax.nn`, with rows without a True set to 0."""
     restricted = mask is not None or window is not None  # else each row attends to something
     if restricted:
         mask = joint_mask(mask, positions_mask(query.shape[1], key.shape[1], causal, window))
@@ -203,7 +203,7 @@ def dot_product_attention_plain(
 def attention_weights(
     query: Queries, key: Keys, mask: Mask | None = None, *, scale: float | None = None
 ) -> Weights:
-    """How much each position attends to each other, in float32 or wider; rows sum to 1, or to 0 if masked."""
+    """The weight of each source for each target, in float32 or wider; rows sum to 1, or to 0 if masked."""
     wide = wide_dtype(query.dtype)
     key = _for_each_head(key, query.shape[2])
     scores = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=wide)
@@ -232,7 +232,9 @@ def masked_softmax(
 def positions_mask(
     target: int, source: int, causal: bool = False, window: int | None = None, offset: Any = 0
 ) -> Bool[Array, "1 1 target source"] | None:
-    """Which positions attend to which: none later if causal, less than `window` apart. None if to all.
+    """True where a target may attend to a source: not to later ones if causal, less than `window` apart.
+
+    None if all may.
 
     The targets begin at position `offset` of the sources.
     """

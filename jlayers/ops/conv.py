@@ -139,7 +139,7 @@ def conv_wider(
 def _extra_rows(
     x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Pads, dilation: Sequence[int]
 ) -> int:
-    """How many rows make the result larger than `x`, if that costs an eighth at most and helps."""
+    """The number of rows that make the result larger than `x`, if that helps and costs at most an eighth."""
     to_ynnpack = x.ndim == 4 and x.dtype == jnp.float32 and max(kernel.shape[-2:]) > 16
     if not to_ynnpack or max(strides) > 1 or min(kernel.shape[-2:]) < 16:
         return 0
@@ -157,7 +157,7 @@ def conv_fast(
     dilation: tuple[int, ...],
     groups: int,
 ) -> jax.Array:
-    """`conv` whose gradients are written for CPUs: as transposes of the tangents below."""
+    """`conv` with gradients written for CPUs: as transposes of the tangents below."""
     form = conv_wider if math.prod(kernel.shape[:-2]) > 1 else conv_cells
     options: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
     return _by_group(functools.partial(form, **options), x, kernel, groups)

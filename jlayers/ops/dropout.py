@@ -1,4 +1,4 @@
-"""Which elements a dropout keeps, from as few random bits as the probability needs.
+"""The mask of a dropout, from as few random bits as the probability needs.
 
 `jax.random.bernoulli` makes a float of 32 random bits for each element, and making them is what a dropout
 costs on a CPU. But a probability of 1/2 takes one bit, and 16 say 0.9 to within a hundred-thousandth. So each
@@ -62,7 +62,7 @@ def keep_mask(key: Any, probability: float, shape: tuple[int, ...]) -> Mask:
 
 
 def _below(words: jax.Array, last: int, width: int, most: int) -> jax.Array:
-    """Which of the numbers of `width` bits in the words are less than `most`: of the first `last`."""
+    """True for those of the first `last` numbers of `width` bits in the words that are less than `most`."""
     each = 32 // width
     cut = (*words.shape, each)
     shifts = lax.mul(lax.broadcasted_iota(jnp.uint32, cut, words.ndim), lax.full(cut, width, jnp.uint32))

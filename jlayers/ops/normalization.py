@@ -76,7 +76,7 @@ def normalized(x: jax.Array, axes: tuple[int, ...], epsilon: float) -> jax.Array
 
 
 def normalized_plain(x: jax.Array, axes: tuple[int, ...], epsilon: float) -> jax.Array:
-    """`normalized`, whose gradient is derived from it."""
+    """`normalized` with the gradient that JAX derives."""
     return _with_scale(x, axes, epsilon)[0]
 
 

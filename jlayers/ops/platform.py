@@ -1,4 +1,4 @@
-"""Which form of an op runs: chosen by platform inside one traced program."""
+"""The choice between two forms of an op, by platform and inside one traced program."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["by_platform"]
 def by_platform(fast: Callable[..., Any], plain: Callable[..., Any], *arrays: Any) -> Any:
     """`fast(*arrays)` on CPUs, `plain(*arrays)` on other platforms.
 
-    Arrays whose types tell of a mesh, inside `jax.shard_map` or by explicit sharding, take the plain form
-    everywhere: the fast ones cut and join the batch, of which each device there has but a part.
+    Arrays on a mesh, inside `jax.shard_map` or by explicit sharding, take the plain form everywhere: the fast
+    forms cut and join the batch, and each device there has only a part of it.
 
     >>> import jax, jax.numpy as jnp
     >>> float(by_platform(lambda x: x + 1, lambda x: 1 + x, jnp.zeros(())))

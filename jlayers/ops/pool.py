@@ -36,11 +36,11 @@ _LEAST_BLOCK = 8
 
 
 def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
-    """The greatest of each window. Of equal cells the first gets the gradient, as in `max_pool_lax`.
+    """Max pooling. Of equal cells the first gets the gradient, as in `max_pool_lax`.
 
     A NaN in a window makes the result NaN.
     """
-    return _chosen(_greatest, max_pool_lax, x, tuple(window), tuple(strides), padding)
+    return _by_form(_max, max_pool_lax, x, tuple(window), tuple(strides), padding)
 
 
 def max_pool_lax(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
@@ -50,7 +50,7 @@ def max_pool_lax(x: jax.Array, window: Sequence[int], strides: Sequence[int], pa
 
 def avg_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
     """The mean of each window over its real cells: what `padding` adds does not count."""
-    return _chosen(_mean, avg_pool_lax, x, tuple(window), tuple(strides), padding)
+    return _by_form(_mean, avg_pool_lax, x, tuple(window), tuple(strides), padding)
 
 
 def avg_pool_lax(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
@@ -71,7 +71,7 @@ def _lowest(x: jax.Array) -> Any:
     return np.array(-np.inf if floating else jnp.iinfo(x.dtype).min, x.dtype)
 
 
-def _chosen(
+def _by_form(
     fast: Callable[..., jax.Array],
     plain: Callable[..., jax.Array],
     x: jax.Array,
@@ -87,35 +87,35 @@ def _chosen(
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def _greatest(x: jax.Array, window: Sizes, strides: Sizes, padding: Padding) -> jax.Array:
+def _max(x: jax.Array, window: Sizes, strides: Sizes, padding: Padding) -> jax.Array:
     # Without a gradient XLA puts `reduce_window` into one kernel with a convolution of its own before it, in
     # 0.6 of the time that both take otherwise. Where windows overlap, it takes twice as long as the cells; in
     # one dimension, where it loops over few and copies nothing to pad it, mostly 0.4 to 1 of their time.
     if window == strides or len(window) == 1:
         return max_pool_lax(x, window, strides, padding)
-    return _greatest_by_cells(x, window, strides, padding)
+    return _max_by_cells(x, window, strides, padding)
 
 
-@_greatest.defjvp
-def _greatest_jvp(
+@_max.defjvp
+def _max_jvp(
     window: Sizes, strides: Sizes, padding: Padding, primals: Any, tangents: Any
 ) -> tuple[jax.Array, jax.Array]:
     (x,), (dx,) = primals, tangents
     pads = pads_of(x.shape[1:-1], window, strides, padding)
-    find = functools.partial(_first_of_greatest, window=window, strides=strides)
+    find = functools.partial(_first_maximum, window=window, strides=strides)
     first = stored(find, padded(x, pads, _lowest(x)))
     seen = enumerate(cells(padded(dx, pads), window, strides))
     chosen = (jnp.where(first == number, cell, jnp.zeros_like(cell)) for number, cell in seen)
-    return _greatest_by_cells(x, window, strides, padding), functools.reduce(jnp.add, chosen)
+    return _max_by_cells(x, window, strides, padding), functools.reduce(jnp.add, chosen)
 
 
-def _greatest_by_cells(x: jax.Array, window: Sizes, strides: Sizes, padding: Padding) -> jax.Array:
+def _max_by_cells(x: jax.Array, window: Sizes, strides: Sizes, padding: Padding) -> jax.Array:
     pads = pads_of(x.shape[1:-1], window, strides, padding)
     return functools.reduce(jnp.maximum, cells(padded(x, pads, _lowest(x)), window, strides))
 
 
-def _first_of_greatest(x: jax.Array, window: Sizes, strides: Sizes) -> jax.Array:
-    """The number of the cell that each window takes: the first of equal ones, as in select-and-scatter.
+def _first_maximum(x: jax.Array, window: Sizes, strides: Sizes) -> jax.Array:
+    """The number of the cell with the maximum of each window: the first of equal ones.
 
     In int32: loops that mix in narrower integers take four times as long.
     """
@@ -147,7 +147,7 @@ def _mean_jvp(
 
 
 def _mean_of_blocks(x: jax.Array, window: Sizes, *_: Any) -> jax.Array:
-    """The mean of windows side by side, whose transpose repeats each number over its window."""
+    """The mean of windows side by side. Its transpose repeats each number over its window."""
     places = [size // w for size, w in zip(x.shape[1:-1], window, strict=True)]
     whole = x[(slice(None), *(slice(n * w) for n, w in zip(places, window, strict=True)))]
     cut = [size for pair in zip(places, window, strict=True) for size in pair]
@@ -164,7 +164,7 @@ def _mean_by_cells(x: jax.Array, window: Sizes, strides: Sizes, padding: Padding
 
 
 def _real_cells(sizes: Sequence[int], window: Sizes, strides: Sizes, pads: Pads) -> np.ndarray:
-    """How many cells of each window lie in the array, as a constant."""
+    """The number of cells of each window that lie in the array, as a constant."""
     counts = np.ones((1,) * (len(sizes) + 2))
     for axis, (size, w, s, (low, high)) in enumerate(zip(sizes, window, strides, pads, strict=True), 1):
         starts = np.arange(-low, size + high - w + 1, s)

@@ -38,7 +38,7 @@ def scan_time(
         initial: the state before the first step: a tuple that begins with an array.
         x: sequences, `(batch, time, ...)`.
         backwards: begin with the last step; a sequence of outputs stays in the order of processing.
-        sequences: return the outputs of all steps, `(batch, time, ...)`, not the last one alone.
+        sequences: return the outputs of all steps, `(batch, time, ...)`, not only the last one.
         unroll: no loop in the compiled program: one copy of the step per time step.
         mask: where a step is not real, the state stays as it was, and with it the output.
         zeros: in a sequence of outputs, those of steps that are not real are 0 instead.

@@ -1,4 +1,4 @@
-"""SimpleRNN, LSTM and GRU over time as a CPU likes them, with a derivative of their own.
+"""SimpleRNN, LSTM and GRU over time for CPUs, with a derivative of their own.
 
 - The weight gradients are gathered after the loop, as products over all steps at once. Differentiated as it
   stands, a scan adds one product per step to arrays as large as the weights.
@@ -10,7 +10,7 @@
 The derivative is that of `jax.custom_jvp`: the tangents are the transpose of the way back as it is written
 here, and their own transpose is the way back again. So forward mode and higher derivatives work, too.
 
-Other platforms run the plain scan: this has been measured on CPUs alone, and cuDNN's LSTM not at all.
+Other platforms run the plain scan: this has been measured only on CPUs, and cuDNN's LSTM not at all.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def over_steps(
     sequences: bool,
     backwards: bool,
 ) -> tuple[jax.Array, State]:
-    """What `plain(weights, x, start, mask)` gives, on CPUs by `run` where its gradient is the faster one.
+    """The result of `plain(weights, x, start, mask)`, on CPUs by `run` where its gradient is faster.
 
     Args:
         cell: `RNN`, `LSTM`, `GRU` or `GRU_RESET_BEFORE`.
@@ -251,7 +251,7 @@ def run(
     start: State,
     mask: jax.Array | None = None,
 ) -> tuple[jax.Array, State]:
-    """`over_steps` whose derivative is the one of `cell`."""
+    """`over_steps` with the derivative of `cell`."""
     batch, units = start[0].shape
     if units < _LEAST_UNITS or batch % _LANES:
         return plain(weights, x, start, mask)

@@ -36,7 +36,7 @@ def padding(inputs: Sequence[Any]) -> tuple[list[Any], Any, Any]:
     query, value, key, _ = attention_inputs(inputs)
     for x in filter(is_masked, (query, value, key)):
         if x.mask.ndim != 2:
-            raise refusal(x, "but takes masks (batch, length) alone")
+            raise refusal(x, "but takes only masks (batch, length)")
     target, source = mask_of(query), intersection(mask_of(value), mask_of(key))
     rows = None if target is None else target[:, :, None]
     columns = None if source is None else source[:, None, :]

@@ -1,4 +1,4 @@
-"""What attention layers of several heads share: projections as layers inside, attention between them."""
+"""The common part of attention layers with several heads: projections, and attention between them."""
 
 from __future__ import annotations
 

@@ -34,12 +34,12 @@ def MultiHeadAttention(
     position_embedding: LayerLike | None = None,
     cache_length: int | None = None,
 ):
-    """Attention in several heads, each on projections of its own (Vaswani et al., 2017). As in Keras.
+    """Attention in several heads, each with its own projections (Vaswani et al., 2017). As in Keras.
 
-    Inputs: `query[, value[, key[, mask]]]`; mind that the value comes before the key. The value is the query
-    where it is left out or None (self-attention), the key is the value. `query` is
-    `(batch, target, features)`, `value` and `key` are `(batch, source, features)`, each with features of its
-    own. The output is `(batch, target, features of the query)`.
+    Inputs: `query[, value[, key[, mask]]]`; note that the value comes before the key. If the value is left
+    out or None it is the query (self-attention); the key is then the value. `query` is `(batch, target,
+    features)`, `value` and `key` are `(batch, source, features)`, each with features of its own. The output
+    is `(batch, target, features of the query)`.
 
     `mask` is boolean, True where a position attends to another, `(batch, target, source)` or
     `(batch, heads, target, source)`, any of them 1 to mean all; so `real[:, None, :]`, in a graph
@@ -47,8 +47,8 @@ def MultiHeadAttention(
     the heads give zeros (in Keras the mean of all values, or zeros if the layer drops out). Inputs may be
     `Masked`, too: to padding nothing attends, and the output has the mask of the query.
 
-    `use_causal_mask` and `return_attention_scores` are arguments of the call in Keras. Here a call takes
-    arrays alone: what runs is fixed by the layer and written in its spec.
+    `use_causal_mask` and `return_attention_scores` are arguments of the call in Keras. Here a call
+    takes only arrays, and such options belong to the constructor.
 
     Parameters: `query/kernel` `(features, heads, key_dim)`, `query/bias` `(heads, key_dim)`, likewise `key`,
     `value` and `gate`, and `attention_output/kernel` `(heads, value_dim, *output_shape)`,

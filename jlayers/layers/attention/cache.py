@@ -1,4 +1,4 @@
-"""What attention needs to decode step by step: where it is in the sequence, the keys and values so far."""
+"""The state of attention that decodes step by step: its position, and the keys and values so far."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _need_length(x: Any) -> None:
 
 @layer
 def KeyValueCache(cache_length: int):
-    """Keeps the keys and values of the positions so far, so that a step computes its own alone.
+    """Keeps the keys and values of the positions so far, so that a step computes only its own.
 
     In inference it writes what comes in at its positions, and gives the keys and values of all positions,
     `cache_length` of them: those after the last one written are zeros, for the attention to mask. In training

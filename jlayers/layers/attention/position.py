@@ -1,4 +1,4 @@
-"""Where in a sequence something stands: rotations of queries and keys, waves, and learned vectors."""
+"""Positions in a sequence, as rotations of queries and keys, as waves, and as learned vectors."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def RotaryEmbedding(
     feature_axis: int = -1,
     interleaved: bool = False,
 ):
-    """Turns pairs of features by angles that grow with the position (Su et al., 2021).
+    """Rotates pairs of features by angles that grow with the position (Su et al., 2021).
 
-    The product of a query and a key turned so depends on the distance of their positions, not on these.
+    The product of a rotated query and a rotated key depends only on the distance between their positions.
     Pair i of n turns by `position / scaling_factor * max_wavelength ** (-i / n)`, computed in float32 or
     wider. Stands in attention layers as `position_embedding`.
 
@@ -106,7 +106,7 @@ def SinusoidalPositionEmbedding(max_wavelength: float = 10000.0, cached: bool = 
 
     Feature 2i is `sin(position * max_wavelength ** (-2i / size))`, feature 2i + 1 the cosine of the same.
 
-    Inputs: `x[, positions]`, of `x` the shape and dtype alone matter, `(batch, length, size)`; `positions`
+    Inputs: `x[, positions]`, only shape and dtype of `x` matter, `(batch, length, size)`; `positions`
     are whole numbers `(batch, length)`, 0, 1, ... if left out. The output has the shape of `x`; there are no
     parameters.
 
@@ -152,7 +152,7 @@ def PositionEmbedding(
 ):
     """A learned vector for each position (Gehring et al., 2017); `Residual` adds them.
 
-    Inputs: `x[, positions]`, of `x` the shape and dtype alone matter, `(batch, length, size)`; `positions`
+    Inputs: `x[, positions]`, only shape and dtype of `x` matter, `(batch, length, size)`; `positions`
     are whole numbers `(batch, length)`, 0, 1, ... if left out; one out of range gives a vector of NaN, as in
     `Embedding`. The output has the shape of `x`. Parameters: `embeddings` `(sequence_length, size)`.
 
@@ -202,7 +202,7 @@ def PositionEmbedding(
 
 
 def _counted(init: Any, apply: Any) -> tuple[Any, Any]:
-    """The pair whose positions, where none are given, go on from call to call in inference."""
+    """The pair with positions that continue from call to call in inference, where none are given."""
 
     def counted_init(key: Any, x: Any, positions: Any = None) -> Any:
         return init(key, x, positions), no_positions()

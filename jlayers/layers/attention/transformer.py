@@ -40,7 +40,7 @@ def TransformerEncoder(
 
     `x + attention(x)`, then `x + dense(activation(dense(x)))`, a layer normalization after each, or before
     what is added if `normalize_first` (Xiong et al., 2020). A stack that normalizes first takes one more
-    `LayerNormalization` at its end. `jl.Repeat(block, times)` makes a stack of which one block is compiled.
+    `LayerNormalization` at its end. `jl.Repeat(block, times)` makes a stack and compiles one block.
 
     Inputs: `x[, mask]`, `(batch, length, hidden_dim)` and a boolean mask `(batch, target, source)`, True
     where to attend, as in `MultiHeadAttention`. The output has the shape of `x`, and its mask if it is
@@ -136,7 +136,8 @@ def TransformerDecoder(
         normalize_first: normalize what goes into each part, and not what comes out of the sum.
         cross_attention: attend to a second input, too.
         position_embedding: of queries and keys of `x`, such as `RotaryEmbedding()`.
-        cache_length: the most positions to decode step by step; None for whole sequences alone.
+        cache_length: the largest number of positions for decoding step by step; None for whole sequences
+            only.
 
     Raises:
         ValueError: numbers below 1, heads that do not divide, a rate outside [0, 1], another input, more

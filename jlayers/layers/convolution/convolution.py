@@ -42,7 +42,7 @@ _AXES = {1: "W", 2: "HW", 3: "DHW"}
 
 
 def dimension_numbers(rank: int, data_format: str | None) -> tuple[str, str, str]:
-    """How `lax` is told the layouts of data, kernel and result: `("NHWC", "HWIO", "NHWC")`."""
+    """The layouts of data, kernel and result for `lax`: `("NHWC", "HWIO", "NHWC")`."""
     axes = _AXES[rank]
     data = f"NC{axes}" if data_format == "channels_first" else f"N{axes}C"
     return data, f"{axes}IO", data
@@ -115,7 +115,7 @@ def _is_count(value: Any) -> bool:
 
 
 def window_extent(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
-    """How many positions the window spans, with the gaps of the dilation."""
+    """The number of positions that the window spans, with the gaps of the dilation."""
     return tuple((w - 1) * d + 1 for w, d in zip(window, dilation, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""An affine map along any axes, said by an equation of letters."""
+"""An affine map along any axes, given by an equation of letters."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def EinsumDense(
     `bias`, of the output's axes from the first one in `bias_axes` on, with size 1 along the others.
 
     An initializer that counts inputs and outputs, such as `glorot_uniform`, counts along the axes that the
-    kernel shares with the input alone, and with the output.
+    kernel shares only with the input, and with the output.
 
     Args:
         equation: `"input,kernel->output"`.
@@ -128,7 +128,7 @@ class _Equation:
 
     @property
     def summed_last(self) -> int:
-        """How many axes it sums, if the last of the input and the first of the kernel, as `product` does."""
+        """Number of summed axes if these are last in the input and first in the kernel, as in `product`."""
         axes = len(self.fans()[0])
         kept, summed, made = self.input[: len(self.input) - axes], self.kernel[:axes], self.kernel[axes:]
         same = self.input == kept + summed and self.output == kept + made
@@ -204,7 +204,7 @@ class _Equation:
         return (*self.fixed(sizes, self.output[first:], x), *rest)
 
     def kept_mask(self, x: Any, mask: Any) -> Any:
-        """The mask, if each position under it is worked on alone; else it is refused."""
+        """The mask, if the equation treats each position by itself; otherwise it is refused."""
         if mask is None:
             return None
         hidden = x.ndim - len(self.input) if self.before else 0  # axes under `...`, in front

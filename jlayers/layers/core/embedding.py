@@ -1,4 +1,4 @@
-"""From whole numbers to vectors."""
+"""The embedding of whole numbers as vectors."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def Embedding(
     Shapes: `(batch, ...)` of 0 to `input_dim - 1`, to `(batch, ..., output_dim)`. Parameters: `embeddings`
     `(input_dim, output_dim)`.
 
-    A mask of the numbers is that of the vectors, too.
+    A mask of the numbers is kept for the vectors.
 
     A compiled function cannot raise on the values of its data: a number out of range gives a vector of NaN,
     which shows in the loss. So does a negative one, which Keras on JAX counts from the end.
 
     Args:
-        input_dim: how many numbers there are; the greatest is `input_dim - 1`.
+        input_dim: number of different whole numbers, 0 to `input_dim - 1`.
         output_dim: size of the vectors.
         embeddings_initializer: first values.
         embeddings_regularizer: penalty on all vectors; see `Layer.penalty`.

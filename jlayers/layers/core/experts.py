@@ -1,4 +1,4 @@
-"""Mixture of experts: many layers side by side, of which each token takes a few."""
+"""Mixture of experts: many layers side by side, and each token takes a few of them."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def MoE(
 
 
 def _places(length: Any, experts: int, top_k: int, factor: float | None) -> Any:
-    """How many tokens of an example fit into an expert; whole numbers only, for lengths that are symbols."""
+    """Number of tokens of an example that fit into an expert; lengths may be symbols."""
     if factor is None:
         return length
     ratio = fractions.Fraction(factor).limit_denominator(10_000) * top_k / experts

@@ -16,7 +16,7 @@ __all__ = ["Activation", "Identity", "Lambda"]
 
 @layer
 def Activation(activation: ActivationLike):
-    """An activation as a layer of its own. As in Keras.
+    """Applies an activation. As in Keras.
 
     Shapes: any, kept.
 
@@ -38,7 +38,7 @@ def Activation(activation: ActivationLike):
 
 @layer
 def Identity():
-    """Its input, unchanged. As in Keras.
+    """Returns its input unchanged. As in Keras.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.Identity().apply({}, {}, jnp.array([-1.0, 2.0]))[0].tolist()
@@ -49,11 +49,11 @@ def Identity():
 
 @layer
 def Lambda(function: ActivationLike, arguments: Mapping[str, Any] | None = None):
-    """A function without parameters as a layer. Several inputs are several arguments.
+    """Applies a function without parameters. Several inputs are several arguments.
 
     A masked input is refused, since nothing is known of what the function does with padding.
 
-    Shapes: what the function makes of them. Only a registered function can be written to YAML.
+    Shapes: determined by the function. Only a registered function can be written to YAML.
 
     Args:
         function: of the inputs; or the name of a registered activation.

@@ -1,4 +1,4 @@
-"""Where masks come from and where they end: layers that make them, attach them and drop them."""
+"""Layers that make, attach and drop masks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["AttachMask", "DropMask", "Masking"]
 
 @layer
 def AttachMask():
-    """Its first input, with the second as mask: for masks that come with the data.
+    """Attaches its second input to the first as a mask: for masks that come with the data.
 
     Inputs: `x`, `(batch, time, ...)`, and a boolean mask `(batch, time)`, or over more of the leading axes of
     `x`, True where it is real. The output is `Masked`. A mask that `x` has already stays in force. From
@@ -62,7 +62,7 @@ def AttachMask():
 
 @layer
 def DropMask():
-    """The values of a masked input, without the mask: the way to say that padding may count from here on.
+    """Drops the mask of its input: padding counts from here on.
 
     For layers that refuse masks, such as convolutions. Shapes: any, kept.
 
@@ -76,7 +76,7 @@ def DropMask():
 
 @layer
 def Masking(mask_value: float = 0.0):
-    """A mask of the steps in which some feature is not `mask_value`; the others become 0. As in Keras.
+    """Masks the steps in which all features are `mask_value`, and sets them to 0. As in Keras.
 
     Shapes: `(batch, ..., features)`, kept; the output is `Masked`, with a mask `(batch, ...)`. A mask that
     the input has already stays in force.

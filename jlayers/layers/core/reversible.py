@@ -1,4 +1,4 @@
-"""From whole numbers to vectors and back, by one table."""
+"""An embedding that also maps vectors back to whole numbers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ReversibleEmbedding(
     `(input_dim, output_dim)`, and without `tie_weights` `reverse_embeddings` `(output_dim, input_dim)`.
 
     Args:
-        input_dim: how many numbers there are; the greatest is `input_dim - 1`.
+        input_dim: number of different whole numbers, 0 to `input_dim - 1`.
         output_dim: size of the vectors.
         tie_weights: go back by the same table; if False, by one of its own.
         embeddings_initializer: first values of each table.

@@ -30,7 +30,7 @@ def Normalization(
     variance: float | Sequence[Any] | None = None,
     invert: bool = False,
 ):
-    """Features shifted and scaled to mean 0 and variance 1, by statistics known before training. As in Keras.
+    """Scales features to mean 0 and variance 1, by statistics known before training. As in Keras.
 
     The output is `(x - mean) / max(sqrt(variance), 1e-7)`. Whole numbers become float32. Without statistics
     the layer is an error, where Keras passes its input through: `jl.adapt(layer, data)` takes them from data,
@@ -42,7 +42,7 @@ def Normalization(
         axis: axes that keep statistics of their own, counted with the batch; None has one mean for all.
         mean: a number, or one per place along `axis`.
         variance: as `mean`.
-        invert: go back from normalized values.
+        invert: undo the normalization.
 
     Raises:
         ValueError: one of mean and variance without the other, of different shapes, not finite or negative;

@@ -1,4 +1,4 @@
-"""Numerics that change the colors of one image, each pixel in its place."""
+"""Numerics that change the colors of one image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def to_range(image: Any, old: tuple[float, float], new: tuple[float, float]) -> 
 
 
 def blend(image: Image, other: Image, factor: Any, limits: tuple[float, float]) -> Image:
-    """From `image` (0) to `other` (1) and beyond, clipped."""
+    """A mix of `image` (factor 0) and `other` (factor 1), or beyond, clipped."""
     return jnp.clip(image + factor * (other - image), *limits)
 
 

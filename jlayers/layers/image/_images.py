@@ -92,7 +92,7 @@ def random_on_images(
     """The pair of a layer that changes each image by draws of its own in training.
 
     `augment(key, image)` changes one floating image (height, width, channels), and `infer` the batch
-    otherwise. An image's draws follow from the key and its place in the batch alone.
+    otherwise. An image's draws depend only on the key and its place in the batch.
     """
     each = jax.jit(
         jax.vmap(augment), inline=True

@@ -44,7 +44,7 @@ def affine(
     interpolation: str,
     fill_value: float,
 ) -> Image:
-    """The image whose (row, column) is the given one's at `matrix @ (row, column) + offset`."""
+    """The image sampled at `matrix @ (row, column) + offset` for each of its pixels."""
     height, width, _ = image.shape
     rows = jnp.arange(height, dtype=image.dtype)[:, None]
     columns = jnp.arange(width, dtype=image.dtype)[None, :]
@@ -62,7 +62,7 @@ def affine(
 
 
 def cropped(x: Any, top: int, left: int, height: int, width: int) -> Any:
-    """That window of a batch of images."""
+    """A window of a batch of images."""
     return x[:, top : top + height, left : left + width, :]
 
 

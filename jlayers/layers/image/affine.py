@@ -1,4 +1,4 @@
-"""Random moves, turns, zooms and shears of images in training: each image samples its old self elsewhere."""
+"""Random translations, rotations, zooms and shears of images in training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["RandomRotation", "RandomShear", "RandomTranslation", "RandomZoom"]
 Range = tuple[float, float]
 
 
-def _around_center(image: Image, matrix: Sequence[Sequence[Any]]) -> list[Any]:
+def _offset_about_center(image: Image, matrix: Sequence[Sequence[Any]]) -> list[Any]:
     """The offset with which the middle of the image stays where it is."""
     height, width, _ = image.shape
     center = ((height - 1) / 2, (width - 1) / 2)
@@ -37,21 +37,21 @@ def RandomTranslation(
     fill_value: float = 0.0,
     data_format: DataFormat | None = None,
 ):
-    """Moves each image by a random part of its size in training. As in Keras.
+    """Shifts each image by a random fraction of its size in training. As in Keras.
 
-    In inference images pass unchanged. Whole numbers become float32.
+    Inference changes nothing. Whole numbers, such as uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
         height_factor: how far down at most, and up, as a part of the height; or two numbers (low, high), of
             which a negative one moves up.
         width_factor: likewise to the right and to the left, as a part of the width.
-        fill_mode: what lies outside: "reflect" (d c b a | a b c d | d c b a), "wrap" (the other side),
+        fill_mode: values outside the image: "reflect" (d c b a | a b c d | d c b a), "wrap" (the other side),
             "nearest" (the edge) or "constant".
 
     Raises:
-        ValueError: a factor outside [-1, 1], an unknown mode, or an input that is not a batch of images.
+        ValueError: a factor outside [-1, 1], an unknown mode, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -84,18 +84,18 @@ def RandomRotation(
     fill_value: float = 0.0,
     data_format: DataFormat | None = None,
 ):
-    """Turns each image about its middle by a random angle in training. As in Keras.
+    """Rotates each image about its center by a random angle in training. As in Keras.
 
-    In inference images pass unchanged. Whole numbers become float32.
+    Inference changes nothing. Whole numbers, such as uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
         factor: the largest angle as a part of a full turn, to both sides: 0.1 is up to 36 degrees; or two
             numbers (low, high). Positive angles turn counterclockwise.
 
     Raises:
-        ValueError: a factor outside [-1, 1], an unknown mode, or an input that is not a batch of images.
+        ValueError: a factor outside [-1, 1], an unknown mode, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -111,7 +111,9 @@ def RandomRotation(
         angle = 2 * math.pi * uniform(key, *angles, image.dtype)
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         matrix = ((cos, sin), (-sin, cos))
-        return affine(image, matrix, _around_center(image, matrix), fill_mode, interpolation, fill_value)
+        return affine(
+            image, matrix, _offset_about_center(image, matrix), fill_mode, interpolation, fill_value
+        )
 
     return random_on_images(data_format, augment)
 
@@ -132,11 +134,11 @@ def RandomZoom(
     fill_value: float = 0.0,
     data_format: DataFormat | None = None,
 ):
-    """Zooms each image about its middle by a random factor in training. As in Keras.
+    """Zooms each image about its center by a random factor in training. As in Keras.
 
-    In inference images pass unchanged. Whole numbers become float32.
+    Inference changes nothing. Whole numbers, such as uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
         height_factor: how much more, or less, of the height is seen at most, as a part of it; or two numbers
@@ -144,7 +146,7 @@ def RandomZoom(
         width_factor: likewise; with None the image keeps its proportions.
 
     Raises:
-        ValueError: a factor outside (-1, 1], an unknown mode, or an input that is not a batch of images.
+        ValueError: a factor outside (-1, 1], an unknown mode, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -162,7 +164,9 @@ def RandomZoom(
         height = 1 + uniform(height_key, *heights, image.dtype)
         width = height if widths is None else 1 + uniform(width_key, *widths, image.dtype)
         matrix = ((height, 0), (0, width))
-        return affine(image, matrix, _around_center(image, matrix), fill_mode, interpolation, fill_value)
+        return affine(
+            image, matrix, _offset_about_center(image, matrix), fill_mode, interpolation, fill_value
+        )
 
     return random_on_images(data_format, augment)
 
@@ -176,19 +180,19 @@ def RandomShear(
     fill_value: float = 0.0,
     data_format: DataFormat | None = None,
 ):
-    """Slants each image by random factors in training. As in Keras: the upper left corner stays.
+    """Shears each image by random factors in training, with the upper left corner fixed. As in Keras.
 
-    One sign, plus or minus, is drawn for both factors of an image. In inference images pass unchanged. Whole
-    numbers become float32.
+    One sign, plus or minus, is drawn for both factors of an image. Inference changes nothing. Whole numbers,
+    such as uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
         x_factor: how many columns a row moves against the one above it, at most; or two numbers (low, high).
         y_factor: how many rows a column moves against its neighbor.
 
     Raises:
-        ValueError: a factor outside [0, 1], an unknown mode, or an input that is not a batch of images.
+        ValueError: a factor outside [0, 1], an unknown mode, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Random crops, flips and erasures of images in training: pixels stay as they are, or go."""
+"""Random crops, flips and erasures of images in training."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["RandomCrop", "RandomErasing", "RandomFlip"]
 
 @layer
 def RandomCrop(height: int, width: int, data_format: DataFormat | None = None):
-    """A random window of each image in training; in inference the middle, in the same size.
+    """Crops a random window of each image in training, and the center in inference.
 
     In inference, and where an image is too small for the window, the largest part in the middle that has the
     window's aspect ratio is resized to it: what Keras's documentation says. Keras 3.15 itself returns images
     unchanged in inference, in another shape than in training, and cuts one window for the whole batch.
 
-    Shapes: `(batch, rows, columns, channels)` to `(batch, height, width, channels)`. Whole numbers become
-    float32.
+    Shapes: `(batch, rows, columns, channels)` to `(batch, height, width, channels)`, or both without the
+    batch. Whole numbers become float32.
 
     Args:
         height: of the window.
         width: of the window.
 
     Raises:
-        ValueError: sizes below 1, or an input that is not a batch of images.
+        ValueError: sizes below 1, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -66,16 +66,16 @@ def RandomFlip(
     """Mirrors each image with probability 1/2 in training.
 
     As in Keras, but for "horizontal_and_vertical": Keras flips an image both ways or not at all, which turns
-    it by half a turn; here each way is drawn by itself. In inference images pass unchanged. Whole numbers
-    become float32.
+    it by half a turn; here each way is drawn by itself. Inference changes nothing. Whole numbers, such as
+    uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
         mode: "horizontal" (left and right), "vertical", or "horizontal_and_vertical".
 
     Raises:
-        ValueError: another mode, or an input that is not a batch of images.
+        ValueError: another mode, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -106,21 +106,21 @@ def RandomErasing(
 ):
     """Covers a random box of each image in training (Zhong et al., 2017). As in Keras.
 
-    In inference images pass unchanged. Whole numbers become float32.
+    Inference changes nothing. Whole numbers, such as uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
-        factor: between what the probability of erasing is drawn for an image, (low, high); one number is
-            short for (0, number), so the default erases every second image.
-        scale: between what the squares of the box's sides are drawn, as parts of the image's sides.
-        fill_value: what covers the box, one number or one for each channel; None for normal noise with
+        factor: range of an image's probability of being erased, (low, high), or one number for (0, number):
+            the default erases every second image.
+        scale: range of the squares of the box's sides, as fractions of the image's sides.
+        fill_value: value of the box, one number or one for each channel; None for normal noise with
             standard deviation `value_range[1]`.
-        value_range: what the fill is clipped to.
+        value_range: range that the fill is clipped to.
 
     Raises:
-        ValueError: factors outside [0, 1], a range that is none, another number of fill values than there
-            are channels, or an input that is not a batch of images.
+        ValueError: factors outside [0, 1], an empty range, another number of fill values than there
+            are channels, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp

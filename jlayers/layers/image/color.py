@@ -32,18 +32,19 @@ def RandomBrightness(
     value_range: tuple[float, float] = (0, 255),
     data_format: DataFormat | None = None,
 ):
-    """Adds a random number to each image in training. As in Keras.
+    """Changes the brightness of each image by a random amount in training. As in Keras.
 
-    In inference images pass unchanged. Whole numbers become float32.
+    Inference changes nothing. Whole numbers, such as uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
-        factor: how much at most, to both sides, as a part of the value range; or two numbers (low, high).
-        value_range: the lowest and the highest value of a pixel; the result is clipped to it.
+        factor: largest change in both directions, as a fraction of the value range; or two numbers (low,
+            high).
+        value_range: lowest and highest value of a pixel; the result is clipped to it.
 
     Raises:
-        ValueError: a factor outside [-1, 1], a range that is none, or an input that is not a batch of images.
+        ValueError: a factor outside [-1, 1], an empty range, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -67,20 +68,21 @@ def RandomContrast(
     value_range: tuple[float, float] = (0, 255),
     data_format: DataFormat | None = None,
 ):
-    """Scales each channel's distances to its mean by a random factor in training.
+    """Changes the contrast of each image by a random factor in training.
 
     As Keras documents it: from `1 - factor` to `1 + factor`. Keras 3.15 itself never lowers the contrast for
-    a single number, and sorts two. In inference images pass unchanged. Whole numbers become float32.
+    a single number, and sorts two. Inference changes nothing. Whole numbers, such as uint8 pixels, become
+    float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
         factor: how far the factor may be from 1; or two numbers (lower, upper) for a factor between
             `1 - lower` and `1 + upper`.
-        value_range: the lowest and the highest value of a pixel; the result is clipped to it.
+        value_range: lowest and highest value of a pixel; the result is clipped to it.
 
     Raises:
-        ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
+        ValueError: a factor outside [0, 1], an empty range, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -105,19 +107,20 @@ def RandomColorDegeneration(
     value_range: tuple[float, float] = (0, 255),
     data_format: DataFormat | None = None,
 ):
-    """Takes color out of each image by a random amount in training.
+    """Blends each image with its gray version by a random amount in training.
 
-    As Keras documents it; Keras 3.15 itself draws from (-factor, factor) for a single number. In inference
-    images pass unchanged. Whole numbers become float32.
+    As Keras documents it; Keras 3.15 itself draws from (-factor, factor) for a single number. Inference
+    changes nothing. Whole numbers, such as uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept, of 3 channels, or of 1, which stays as it is.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept, of 3 channels, or of 1,
+    which stays as it is.
 
     Args:
         factor: 0 leaves an image as it is, 1 makes it gray; two numbers (low, high), or one for (0, number).
-        value_range: the lowest and the highest value of a pixel; the result is clipped to it.
+        value_range: lowest and highest value of a pixel; the result is clipped to it.
 
     Raises:
-        ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
+        ValueError: a factor outside [0, 1], an empty range, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -139,17 +142,18 @@ def RandomColorDegeneration(
 
 @layer
 def RandomGrayscale(factor: float = 0.5, data_format: DataFormat | None = None):
-    """Makes images gray at random in training; they keep their channels. As in Keras.
+    """Turns random images gray in training and keeps their channels. As in Keras.
 
-    In inference images pass unchanged. Whole numbers become float32.
+    Inference changes nothing. Whole numbers, such as uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept, of 3 channels, or of 1, which stays as it is.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept, of 3 channels, or of 1,
+    which stays as it is.
 
     Args:
         factor: the probability, for each image.
 
     Raises:
-        ValueError: a factor outside [0, 1], or an input that is not a batch of images.
+        ValueError: a factor outside [0, 1], or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -176,18 +180,18 @@ def RandomSaturation(
     """Multiplies the saturation of each image by a random factor in training.
 
     As Keras documents it. Keras 3.15 itself draws from (-factor, factor) for a single number, and does not
-    hold the saturation of images to at most 1, so that colors leave their range. In inference images pass
-    unchanged. Whole numbers become float32.
+    hold the saturation of images to at most 1, so that colors leave their range. Inference changes nothing.
+    Whole numbers, such as uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, 3)`, kept.
+    Shapes: `(batch, height, width, 3)` or `(height, width, 3)`, kept.
 
     Args:
         factor: the saturation is multiplied by `f / (1 - f)`: 0 makes an image gray, 0.5 leaves it, 1 gives
             full colors; two numbers (low, high), or one for (0, number).
 
     Raises:
-        ValueError: a factor outside [0, 1], a range that is none, other channels than 3, or an input that is
-            not a batch of images.
+        ValueError: a factor outside [0, 1], an empty range, other channels than 3, or an input that is not
+            images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -215,20 +219,20 @@ def RandomHue(
     value_range: tuple[float, float] = (0, 255),
     data_format: DataFormat | None = None,
 ):
-    """Turns the colors of each image along the color circle, by a random angle in training. As in Keras.
+    """Shifts the hue of each image by a random angle in training. As in Keras.
 
-    In inference images pass unchanged. Whole numbers become float32.
+    Inference changes nothing. Whole numbers, such as uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, 3)`, kept.
+    Shapes: `(batch, height, width, 3)` or `(height, width, 3)`, kept.
 
     Args:
         factor: the angle as a part of half a turn, to either side; two numbers (low, high), or one for
             (0, number).
-        value_range: the lowest and the highest value of a pixel; the result is clipped to it.
+        value_range: lowest and highest value of a pixel; the result is clipped to it.
 
     Raises:
-        ValueError: a factor outside [0, 1], a range that is none, other channels than 3, or an input that is
-            not a batch of images.
+        ValueError: a factor outside [0, 1], an empty range, other channels than 3, or an input that is not
+            images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -262,9 +266,9 @@ def RandomColorJitter(
 ):
     """Random brightness, contrast, saturation and hue in training, in this order. As in Keras.
 
-    In inference images pass unchanged. Whole numbers become float32.
+    Inference changes nothing. Whole numbers, such as uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, 3)`, kept.
+    Shapes: `(batch, height, width, 3)` or `(height, width, 3)`, kept.
 
     Args:
         brightness_factor: see `RandomBrightness`; None to leave it.

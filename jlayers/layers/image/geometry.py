@@ -1,4 +1,4 @@
-"""Fixed transformations that bring images to the range and the size that a model wants."""
+"""Fixed transformations of images: rescaling, resizing, cropping."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def Resizing(
     antialias: bool = False,
     data_format: DataFormat | None = None,
 ):
-    """Images of another size. As in Keras; pixels are taken as squares, so centers lie at halves.
+    """Resizes images. As in Keras: pixels are squares, with centers at halves.
 
-    Shapes: `(batch, rows, columns, channels)` to `(batch, height, width, channels)`. The dtype stays: whole
-    numbers are rounded and kept within what their dtype holds.
+    Shapes: `(batch, rows, columns, channels)` to `(batch, height, width, channels)`, or both without the
+    batch. The dtype stays: whole numbers are rounded and kept within what their dtype holds.
 
     Args:
         height: of the result.
@@ -101,7 +101,7 @@ def Resizing(
 
     Raises:
         ValueError: sizes below 1, an unknown interpolation, both ways to keep the aspect ratio at once, or an
-            input that is not a batch of images.
+            input that is not images.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.Resizing(4, 4).apply({}, {}, jnp.ones((2, 8, 6, 3), jnp.uint8))[0].shape
@@ -134,20 +134,20 @@ def Resizing(
 
 @layer
 def CenterCrop(height: int, width: int, data_format: DataFormat | None = None):
-    """The middle of images. As in Keras.
+    """Crops images to their center. As in Keras.
 
     An image that is too small on a side is resized instead, after cutting it to the aspect ratio. Where the
     margins cannot be equal, the one above or on the left is the smaller.
 
-    Shapes: `(batch, rows, columns, channels)` to `(batch, height, width, channels)`. Whole numbers become
-    float32.
+    Shapes: `(batch, rows, columns, channels)` to `(batch, height, width, channels)`, or both without the
+    batch. Whole numbers become float32.
 
     Args:
         height: of the result.
         width: of the result.
 
     Raises:
-        ValueError: sizes below 1, or an input that is not a batch of images.
+        ValueError: sizes below 1, or an input that is not images.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> x = jnp.arange(25.0).reshape(1, 5, 5, 1)

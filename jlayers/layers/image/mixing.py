@@ -104,8 +104,8 @@ def CutMix(factor: float | tuple[float, float] = 1.0, data_format: DataFormat | 
     Shapes: `(batch, height, width, channels)` and `(batch, classes)`, both kept.
 
     Args:
-        factor: between what the alpha of a batch is drawn, (low, high); one number is short for (0, number).
-            The part of an image that is kept is drawn from Beta(alpha, alpha).
+        factor: range of the alpha of a batch, (low, high), or one number for (0, number). The fraction of an
+            image that is kept is drawn from Beta(alpha, alpha).
 
     Raises:
         ValueError: a factor outside [0, 1], or images that are not a batch.

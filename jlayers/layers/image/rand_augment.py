@@ -30,22 +30,22 @@ def RandAugment(
     interpolation: str = "bilinear",
     data_format: DataFormat | None = None,
 ):
-    """Some random augmentations of each image in training, out of eleven (Cubuk et al., 2019).
+    """Applies some of eleven augmentations to each image in training (Cubuk et al., 2019).
 
     They are shear, translation, rotation, brightness, color degeneration, contrast, sharpness,
     posterization, solarization, automatic contrast and equalization, with Keras's strengths. Each image has
     its own choice; in Keras a batch has one. In inference images pass unchanged. Whole numbers become
     float32.
 
-    Shapes: `(batch, height, width, channels)`, kept, of 3 channels or of 1.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept, of 3 channels or of 1.
 
     Args:
-        num_ops: how many augmentations an image goes through; one may be drawn twice.
-        factor: between what the strength of each is drawn, (low, high), or one number for (0, number).
+        num_ops: number of augmentations per image; one may be drawn twice.
+        factor: range of the strength of each, (low, high), or one number for (0, number).
 
     Raises:
-        ValueError: a factor outside [0, 1], no augmentations, a range that is none, other channels than 1 or
-            3, or an input that is not a batch of images.
+        ValueError: a factor outside [0, 1], no augmentations, an empty range, other channels than 1 or
+            3, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -76,7 +76,7 @@ def RandAugment(
 def augmentations(
     pair: tuple[float, float], value_range: tuple[float, float], interpolation: str
 ) -> tuple[Layer, ...]:
-    """What is chosen from; `pair` is between what strengths are drawn."""
+    """The augmentations to choose from, with strengths drawn from the range `pair`."""
     return (
         RandomShear(pair, pair, interpolation),
         RandomTranslation(pair, pair, interpolation=interpolation),

@@ -38,10 +38,10 @@ def AutoContrast(value_range: tuple[float, float] = (0, 255), data_format: DataF
 
     A channel of one value stays. Whole numbers become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Raises:
-        ValueError: a range that is none, or an input that is not a batch of images.
+        ValueError: an empty range, or an input that is not images.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> x = jnp.array([100.0, 110.0, 120.0]).reshape(1, 1, 3, 1)
@@ -56,18 +56,18 @@ def AutoContrast(value_range: tuple[float, float] = (0, 255), data_format: DataF
 def Equalization(
     value_range: tuple[float, float] = (0, 255), bins: int = 256, data_format: DataFormat | None = None
 ):
-    """Levels the histogram of each channel of each image, in training and in inference.
+    """Equalizes the histogram of each channel of each image, in training and in inference.
 
     As Keras documents it; Keras 3.15 itself takes one histogram over the batch, and none in inference. A
     channel of one value stays. Whole numbers become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
         bins: of the histogram.
 
     Raises:
-        ValueError: a range that is none, no bins, or an input that is not a batch of images.
+        ValueError: an empty range, no bins, or an input that is not images.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> x = jnp.array([100.0, 101.0, 102.0, 103.0]).reshape(1, 1, 4, 1)
@@ -89,19 +89,18 @@ def RandomInvert(
     value_range: tuple[float, float] = (0, 255),
     data_format: DataFormat | None = None,
 ):
-    """Turns images into their negatives at random in training.
+    """Inverts random images in training.
 
-    As in Keras, which forgets the low end of the range. In inference images pass unchanged. Whole numbers
-    become float32.
+    As in Keras, which forgets the low end of the range. Inference changes nothing. Whole numbers, such as
+    uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
-        factor: between what the probability is drawn for an image, (low, high), or one number for
-            (0, number).
+        factor: range of an image's probability, (low, high), or one number for (0, number).
 
     Raises:
-        ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
+        ValueError: a factor outside [0, 1], an empty range, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -128,17 +127,16 @@ def RandomPosterization(
 ):
     """Keeps a random number of the eight bits of each image's values in training.
 
-    As in Keras, but for the upper bound, which counts here. In inference images pass unchanged. Whole numbers
-    become float32.
+    As in Keras, but for the upper bound, which counts here. Inference changes nothing. Whole numbers, such as
+    uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
-        factor: between how many bits are kept, (low, high), or one number for (1, number).
+        factor: range of the number of bits to keep, (low, high), or one number for (1, number).
 
     Raises:
-        ValueError: other numbers of bits than 1 to 8, a range that is none, or an input that is not a batch
-            of images.
+        ValueError: other numbers of bits than 1 to 8, an empty range, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -169,18 +167,18 @@ def RandomSharpness(
 ):
     """Blurs or sharpens each image by a random amount in training.
 
-    As in Keras, but at the border, which is repeated outwards; Keras puts zeros there. In inference images
-    pass unchanged. Whole numbers become float32.
+    As in Keras, but at the border, which is repeated outwards; Keras puts zeros there. Inference changes
+    nothing. Whole numbers, such as uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
         factor: 0 blurs, 0.5 leaves an image as it is, 1 sharpens; two numbers (low, high), or one for
             (0, number).
-        value_range: the lowest and the highest value of a pixel; the result is clipped to it.
+        value_range: lowest and highest value of a pixel; the result is clipped to it.
 
     Raises:
-        ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
+        ValueError: a factor outside [0, 1], an empty range, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
@@ -207,17 +205,18 @@ def Solarization(
 ):
     """Adds a random number to each image, then inverts what is not below a random threshold, in training.
 
-    As in Keras, which takes the low ends of its factors for pixel values. In inference images pass unchanged.
-    Whole numbers become float32.
+    As in Keras, which takes the low ends of its factors for pixel values. Inference changes nothing.
+    Whole numbers, such as uint8 pixels, become float32.
 
-    Shapes: `(batch, height, width, channels)`, kept.
+    Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
-        addition_factor: what to add as a part of the value range, (low, high), or one number for (0, number).
+        addition_factor: range of the addition as a fraction of the value range, (low, high), or one number
+            for (0, number).
         threshold_factor: the threshold likewise; with 0 all is inverted.
 
     Raises:
-        ValueError: a factor outside [0, 1], a range that is none, or an input that is not a batch of images.
+        ValueError: a factor outside [0, 1], an empty range, or an input that is not images.
         MissingKeyError: training without a key.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp

@@ -14,21 +14,21 @@ from jlayers.core.errors import refused
 from jlayers.core.registry import nearest
 from jlayers.layers._arguments import fraction
 
-__all__ = ["Renorm", "renorm_of"]
+__all__ = ["Renorm", "make_renorm"]
 
 _BOUNDS = {"rmin": 0.0, "rmax": math.inf, "dmax": math.inf}
 
 
 @dataclasses.dataclass(frozen=True)
 class Renorm:
-    """Where the correction `r`, `d` is cut off, and how fast the statistics that it aims at run."""
+    """The bounds of the correction `r`, `d`, and the momentum of the statistics that it aims at."""
 
     momentum: float
     rmin: float
     rmax: float
     dmax: float
 
-    def begin(self, mean: jax.Array, variance: jax.Array) -> dict[str, jax.Array]:
+    def initial_state(self, mean: jax.Array, variance: jax.Array) -> dict[str, jax.Array]:
         """The state besides the moving mean and variance, from their first values."""
         deviation = jnp.sqrt(variance)
         return {"moving_stddev": deviation, "renorm_mean": mean, "renorm_stddev": deviation}
@@ -43,7 +43,7 @@ class Renorm:
         d = jnp.clip((mean - held) / spread, -self.dmax, self.dmax)
         return jax.lax.stop_gradient(r), jax.lax.stop_gradient(d)
 
-    def moved(
+    def next_state(
         self, state: Mapping[str, Any], mean: jax.Array, variance: jax.Array, momentum: float, epsilon: float
     ) -> dict[str, jax.Array]:
         """The state after a batch of that mean and variance, but for the moving mean."""
@@ -63,8 +63,8 @@ class Renorm:
         }
 
 
-def renorm_of(clipping: Mapping[str, float] | None, momentum: float) -> Renorm:
-    """From the arguments of `BatchNormalization`."""
+def make_renorm(clipping: Mapping[str, float] | None, momentum: float) -> Renorm:
+    """A `Renorm` from the arguments of `BatchNormalization`."""
     fraction("renorm_momentum", momentum)
     for name in clipping or {}:
         if name not in _BOUNDS:

@@ -26,7 +26,7 @@ from jlayers.layers._arguments import (
     reshaped_to,
 )
 from jlayers.layers.normalization._affine import Affine, fixed_sizes, normalized_axes
-from jlayers.layers.normalization._batch_renorm import renorm_of
+from jlayers.layers.normalization._batch_renorm import make_renorm
 from jlayers.ops.normalization import moments
 
 __all__ = ["BatchNormalization"]
@@ -83,7 +83,7 @@ def BatchNormalization(
     """
     fraction("momentum", momentum)
     above_zero("epsilon", epsilon)
-    correction = renorm_of(renorm_clipping, renorm_momentum) if renorm else None
+    correction = make_renorm(renorm_clipping, renorm_momentum) if renorm else None
     affine = Affine(center, scale, beta_initializer, gamma_initializer)
     make_mean = initializers.get(moving_mean_initializer)
     make_variance = initializers.get(moving_variance_initializer)
@@ -94,7 +94,7 @@ def BatchNormalization(
         affine_key, mean_key, variance_key = jax.random.split(key, 3)
         mean = make_mean(mean_key, size, wide_dtype(x.dtype))
         variance = make_variance(variance_key, size, wide_dtype(x.dtype))
-        more = correction.begin(mean, variance) if correction else {}
+        more = correction.initial_state(mean, variance) if correction else {}
         params = affine.init(affine_key, size, param_dtype(x))
         return params, {"moving_mean": mean, "moving_variance": variance, **more}
 
@@ -102,13 +102,13 @@ def BatchNormalization(
         return old * momentum + new.reshape(old.shape).astype(old.dtype) * (1 - momentum)
 
     def counted(mask: jax.Array, x: Any) -> jax.Array:
-        """What enters the statistics: all, for the sake of finite numbers, where nothing is real."""
+        """The elements that count in the statistics; all of them if none is real, to keep numbers finite."""
         return jnp.broadcast_to(expand(mask | ~jnp.any(mask), x.ndim), x.shape)
 
-    def moved(state: Any, mean: jax.Array, variance: jax.Array) -> dict[str, jax.Array]:
+    def next_state(state: Any, mean: jax.Array, variance: jax.Array) -> dict[str, jax.Array]:
         moving = {"moving_mean": move(state["moving_mean"], mean)}
         if correction:
-            return moving | correction.moved(state, mean, variance, momentum, epsilon)
+            return moving | correction.next_state(state, mean, variance, momentum, epsilon)
         return moving | {"moving_variance": move(state["moving_variance"], variance)}
 
     def apply(params: Any, x: jax.Array, *, state: Any, train: bool, mask: Any) -> tuple[Any, Any]:
@@ -125,7 +125,7 @@ def BatchNormalization(
         if learns:
             real = None if mask is None else counted(mask, x)
             near, rest, mean, variance = moments(wide, others, real, stored=True)
-            state = moved(before, mean, variance)
+            state = next_state(before, mean, variance)
             if mask is not None:
                 state = jax.tree.map(functools.partial(jnp.where, jnp.any(mask)), state, dict(before))
         else:

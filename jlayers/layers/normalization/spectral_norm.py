@@ -44,14 +44,14 @@ def _normalized(kernel: jax.Array, u: jax.Array, steps: int) -> tuple[jax.Array,
 
 @layer
 def SpectralNormalization(layer: LayerLike, power_iterations: int = 1):
-    """A layer whose kernel acts divided by its largest singular value (Miyato et al., 2018).
+    """A layer with its kernel divided by its largest singular value (Miyato et al., 2018).
 
     The kernel is read as a matrix `(everything else, outputs)`. Its singular value is estimated by power
     iteration from the vector that the last training step left, so that it follows the kernel as this moves.
     The singular vectors count as constants in the gradient, as in the paper.
 
     The first training step gives Keras's numbers. Keras then overwrites the kernel with its normalized form,
-    and without training takes the kernel as it lies. Here parameters are moved by the optimizer alone, and
+    and in inference takes the kernel as it is. Here only the optimizer changes parameters, and
     the kernel is divided in every mode; training decides only whether the vector moves. So inference needs no
     training step before it, and weights do not depend on how often the layer was called.
 

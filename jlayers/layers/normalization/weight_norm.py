@@ -1,4 +1,4 @@
-"""Normalization of kernels: direction and length of the weights of each output learned apart."""
+"""Normalization of kernels: direction and length of the weights of each output are learned separately."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["WeightNormalization"]
 
 @layer
 def WeightNormalization(layer: LayerLike):
-    """A layer whose kernels act as `g * kernel / ||kernel||`, a norm and a `g` for each output feature.
+    """A layer with kernels that act as `g * kernel / ||kernel||`, a norm and a `g` for each output feature.
 
     Weight normalization (Salimans and Kingma, 2016, https://arxiv.org/abs/1602.07868). The kernels are all
     parameters of two or more dimensions called `kernel` or `embeddings`, or ending with `_kernel`; the last
     axis counts the outputs. `g` starts as the norm, so that the layer starts as it was. Norms are taken in
     float32 or wider; of a kernel column of zeros the quotient is zero.
 
-    Shapes: those of the layer. Parameters: those of the layer, under `layer`, which give directions alone;
+    Shapes: those of the layer. Parameters: those of the layer, under `layer`, which give only directions;
     and under `g`, by the path of each kernel, `(outputs,)`. A `Repeat` gives them its leading axis.
 
     Args:

@@ -1,4 +1,4 @@
-"""A long short-term memory whose products are convolutions, over any number of spatial axes."""
+"""An LSTM with convolutions in place of products, over any number of spatial axes."""
 
 from __future__ import annotations
 

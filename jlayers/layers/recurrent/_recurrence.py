@@ -210,14 +210,14 @@ def step_mask(x: Any, masks: Any) -> Any:
     """The mask `(batch, time)` of the sequences `x` out of those of all inputs, or None."""
     mask, *others = masks
     if mask is not None and mask.ndim != 2:
-        raise refusal(Masked(x, mask), "but takes a mask (batch, time) alone")
+        raise refusal(Masked(x, mask), "but takes only a mask (batch, time)")
     if any(m is not None for m in jax.tree.leaves(others)):
         raise refusal(x, "with masks on its initial states, which have no steps")
     return mask
 
 
 def masked_steps(output: Any, mask: Any, *, sequences: bool, backwards: bool) -> Any:
-    """Outputs of all steps with the mask of these, in the order of processing; the last alone as it is."""
+    """Outputs of all steps with their mask, in the order of processing; a last output has none."""
     if mask is None or not sequences:
         return output
     return Masked(output, jnp.flip(mask, axis=1) if backwards else mask)

@@ -1,4 +1,4 @@
-"""What a layer's state becomes when the layer is called once per time step."""
+"""The state of a layer that is called once per time step."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def MinGRU(
 ):
     """A GRU whose gates do not see the state (Feng et al., 2024, https://arxiv.org/abs/2410.01201).
 
-    The state follows `h_t = (1 - z_t) * h_(t-1) + z_t * candidate_t`, where gate and candidate come from the
-    input alone: `z = recurrent_activation(x @ kernel_z + bias_z)`, `candidate = activation(x @ kernel_h +
+    The state follows `h_t = (1 - z_t) * h_(t-1) + z_t * candidate_t`, where gate and candidate depend only on
+    the input: `z = recurrent_activation(x @ kernel_z + bias_z)`, `candidate = activation(x @ kernel_h +
     bias_h)`. So all steps can be computed in parallel, in `O(log(time))` depth, and are on accelerators, in
     float32 or wider. The paper goes by logarithms, which its cumulative sums need; joining steps in pairs
     divides by nothing and is stable without, for candidates of either sign.

@@ -1,4 +1,4 @@
-"""A cell of any kind carried over time, and several cells as one."""
+"""A cell of any kind run over time, and several cells as one."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def RNN(
     unroll: bool = False,
     zero_output_for_mask: bool = False,
 ):
-    """A cell carried over time, as in Keras.
+    """Runs a cell over time. As in Keras.
 
-    A cell is any layer that gives `(output, *states)` for `(x, *states)`, and for `x` alone: from that the
-    shapes of the states are read, which begin with zeros. It needs no such form if initial states are given.
+    A cell is any layer that gives `(output, *states)` for `(x, *states)`, and for `x` only: that call
+    tells the shapes of the states, which start as zeros. It is not needed if initial states are given.
 
     Takes sequences `(batch, time, ...)` and optionally the initial states. Gives the last output of the cell,
     or all of them with a time axis; with `return_state` the tuple `(output, *states)`. Parameters and state:
@@ -191,8 +191,8 @@ def StackedRNNCells(cells: list[LayerLike]):
             own = states[i] if states else ()
             parts = own if isinstance(own, (tuple, list)) else (own,)
             x, moved = output_and_states(member, call(name_of[member], x, *parts))
-            alone = len(moved) == 1 and not isinstance(moved[0], tuple)
-            new.extend(moved if alone else [moved])
+            single = len(moved) == 1 and not isinstance(moved[0], tuple)
+            new.extend(moved if single else [moved])
         return (x, *new)
 
     return routed(children, route)

@@ -104,7 +104,7 @@ def TimeDistributed(layer: LayerLike):
 
 
 def _without_steps(inputs: Any) -> Any:
-    """Inputs without the masks over whole steps, which concern no layer that sees each step alone."""
+    """Inputs without the masks over whole steps, which do not matter to a layer that sees single steps."""
 
     def inner(x: Any) -> Any:
         return values_of(x) if is_masked(x) and x.mask.ndim == 2 else x

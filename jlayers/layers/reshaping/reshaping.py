@@ -1,4 +1,4 @@
-"""Layers that move elements and compute nothing."""
+"""Layers that rearrange elements and compute nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Flatten", "Permute", "RepeatVector", "Reshape"]
 
 @layer
 def Flatten(data_format: DataFormat | None = None):
-    """All axes after the batch in one. As in Keras.
+    """Flattens all axes after the batch into one. As in Keras.
 
     Shapes: `(batch, ...)` to `(batch, features)`; `(batch,)` to `(batch, 1)`.
 
@@ -43,7 +43,7 @@ def Flatten(data_format: DataFormat | None = None):
 
 @layer
 def Reshape(target_shape: tuple[int, ...]):
-    """The elements of each example in another shape. As in Keras.
+    """Reshapes each example. As in Keras.
 
     Shapes: `(batch, ...)` to `(batch, *target_shape)`. A mask is kept if the axes under it are.
 
@@ -94,7 +94,7 @@ def Reshape(target_shape: tuple[int, ...]):
 
 @layer
 def Permute(dims: tuple[int, ...]):
-    """The axes after the batch in another order. As in Keras: they are counted from 1.
+    """Permutes the axes after the batch, counted from 1. As in Keras.
 
     Shapes: `(batch, d1, d2, ...)` to the sizes in the order of `dims`; a mask follows if its axes stay first.
 
@@ -133,7 +133,7 @@ def Permute(dims: tuple[int, ...]):
 
 @layer
 def RepeatVector(n: int):
-    """Each vector `n` times, as a sequence. As in Keras.
+    """Repeats each vector `n` times, as a sequence. As in Keras.
 
     Shapes: `(batch, features)` to `(batch, n, features)`.
 

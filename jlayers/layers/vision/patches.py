@@ -43,7 +43,7 @@ def PatchEmbedding(
 ):
     """Images as sequences of embedded patches (Dosovitskiy et al., 2021).
 
-    The same as a `Conv2D` of that window and stride, whose result is laid out row by row.
+    The same as a `Conv2D` with that window and stride, and its result laid out row by row.
 
     Shapes: `(batch, height, width, channels)` to `(batch, patches, units)`. Parameters: `kernel`
     `(*patch_size, channels, units)`, `bias` `(units,)`.

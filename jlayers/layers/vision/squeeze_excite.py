@@ -40,8 +40,8 @@ def SqueezeExcite(
 ):
     """Weighs the channels of images by what the whole image holds (Hu et al., 2018).
 
-    The mean over all positions passes two dense layers, the first of which has fewer units; the result is a
-    factor for each channel. The mean is taken in float32 or wider.
+    The mean over all positions passes two dense layers, the first with fewer units; the result is a factor
+    for each channel. The mean is taken in float32 or wider.
 
     Shapes: `(batch, height, width, channels)`, kept. Parameters: `reduce_kernel` `(channels, hidden)`,
     `reduce_bias`, `expand_kernel` `(hidden, channels)`, `expand_bias`; `hidden` is `channels // reduction`,
