@@ -64,11 +64,10 @@ def pytest_configure(config):
         compile_cache.prune(compile_cache.root())
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    for item in items:
-        names = vars(getattr(item, "module", None) or keras_values)
-        if "keras_values" in names or "parity" in names:
-            item.add_marker("live_keras")
+    for item in keras_values.comparing(items):
+        item.add_marker("live_keras")
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -47,6 +47,20 @@ def keras_values(compute: Callable[[], Any], name: str | None = None) -> Any:
     return value
 
 
+def comparing(items: list[Any]) -> list[Any]:
+    """Those of the tests that have a recorded row; where tests share rows, all of their file."""
+    by_file: dict[str, list[Any]] = {}
+    for item in items:
+        by_file.setdefault(item.path.stem, []).append(item)
+    found = []
+    for file, members in by_file.items():
+        rows = {name.rpartition(" #")[0] or name for name in load(FOLDER / f"{file}.safetensors")}
+        own = [item for item in members if item.nodeid.partition("::")[2] in rows]
+        shared = any("test_" not in name for name in rows)
+        found += members if shared else own
+    return found
+
+
 def command(file: str) -> str:
     return f"pytest -n 0 --record-keras tests/{file}.py"
 

@@ -91,7 +91,7 @@ def test_values_are_looked_over_on_the_way():
         (lambda: BucketBatches(SEQUENCES, Y[:-1], lengths=LENGTHS), "received 23 sequences and 22 targets"),
         (
             lambda: BucketBatches([np.zeros((2, 3)), np.zeros((2, 4))], np.zeros(2), lengths=[2]),
-            r"differ in time alone, received sequences\[0\]=float64\(2, 3\), sequences\[1\]=float64\(2, 4\)",
+            r"differ only in time, received sequences\[0\]=float32\(2, 3\), sequences\[1\]=float32\(2, 4\)",
         ),
         (lambda: bucket_lengths(SEQUENCES, 0), "received count=0"),
         (lambda: bucket_lengths([], 2), "at least one sequence, received none"),

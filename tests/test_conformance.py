@@ -1,5 +1,7 @@
 """One row per registered layer: the conformance suite over all of them, and over broken ones."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -195,11 +197,27 @@ ROWS = [
 ]
 
 
+# What takes a compilation of its own. The members of a rank family share their code: by default these run for
+# one member, the one over images, and with `pytest --full` for all.
+COMPILED = ("jit", "once", "vmap", "rows", "empty", "gradient", "keys")
+SIBLING = re.compile("[13]D")
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].spec.name)
-def test_layer_conforms(row):
+def test_layer_conforms(row, request):
     layer, *inputs = row
     skip = inputs.pop() if isinstance(inputs[-1], dict) else {}
+    if SIBLING.search(layer.spec.name) and not request.config.option.full:
+        skip = dict.fromkeys(COMPILED, "the member over images is checked in full") | skip
     check_layer(layer, *inputs, skip=skip)
+
+
+def test_one_member_of_each_rank_family_is_checked_in_full():
+    named = {layer.spec.name for layer, *_ in ROWS}
+    siblings = [name for name in named if SIBLING.search(name)]
+    assert len(siblings) > 20
+    assert {SIBLING.sub("2D", name) for name in siblings} <= named
+    assert PROPERTIES.keys() >= set(COMPILED)
 
 
 def test_every_layer_has_a_row():

@@ -244,3 +244,71 @@ def test_branches_of_open_sizes_agree():
 def test_an_error_of_open_sizes_is_the_layers_own():
     with pytest.raises(ValueError, match="expected"):
         jl.Conv1D(4, 3, groups=2)(jl.Input((None, 3)))
+
+
+# --------------------------------------------------------------- what a layer must see in full precision
+
+
+FINE = np.array([[3000.5, 3007.5, 3014.5, 3021.5, 3028.5]], np.float32)
+GREAT = np.random.default_rng(0).uniform(60_000, 70_000, (4, 6)).astype(np.float32)
+
+
+def test_a_policy_does_not_narrow_what_is_looked_up():
+    bins = jl.Discretization([float(edge) for edge in range(3000, 3030)], precision="mixed_bfloat16")
+    for layer in (bins, jl.Sequential(bins), jl.TimeDistributed(bins, precision="mixed_bfloat16")):
+        x = FINE[..., None] if layer.spec.name == "TimeDistributed" else FINE
+        assert np.ravel(layer.apply({}, {}, x)[0]).tolist() == [1, 8, 15, 22, 29]
+    masked, _ = jl.Masking(3000.0, precision="mixed_bfloat16").apply({}, {}, FINE[..., None])
+    assert np.all(masked.mask)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        jl.LayerNormalization(),
+        jl.RMSNormalization(),
+        jl.GroupNormalization(groups=2),
+        jl.BatchNormalization(),
+        jl.UnitNormalization(),
+        jl.Normalization(mean=65_000.0, variance=9e6, axis=None),
+        jl.Rescaling(1e-4, offset=-6.5),
+        jl.Softmax(),
+        jl.Activation("softmax"),
+        jl.ReLU(max_value=6.0, threshold=65_000.0),
+        jl.Arithmetic("remainder", 7.0),
+    ],
+    ids=lambda layer: layer.spec.name,
+)
+def test_a_policy_does_not_narrow_what_is_normalized_or_rescaled(layer, policy):
+    params, state = layer.init(jax.random.key(0), GREAT)
+    for train in (False, True):
+        expected, moved = layer.apply(params, state, GREAT, train=train)
+        half = jl.with_precision(layer, policy)
+        own = half.init(jax.random.key(0), GREAT)
+        output, half_moved = half.apply(*own, GREAT, train=train)
+        assert output.dtype == jnp.dtype(policy.removeprefix("mixed_"))
+        np.testing.assert_array_equal(output, expected.astype(output.dtype))
+        for a, b in zip(jax.tree.leaves(half_moved), jax.tree.leaves(moved), strict=True):
+            np.testing.assert_array_equal(a, b.astype(a.dtype))
+
+
+def test_a_policy_does_not_narrow_what_is_subtracted():
+    layer = jl.Subtract(precision="mixed_bfloat16")
+    assert layer.apply({}, {}, FINE, FINE - 0.25)[0].tolist() == [[0.25] * 5]
+
+
+def test_images_are_seen_in_full_precision():
+    pixels = np.full((1, 2, 2, 3), 3000.5, np.float32)
+    plain = jl.RandomInvert(1.0, value_range=(0, 3001.0))
+    half = jl.with_precision(plain, "mixed_bfloat16")
+    key = jax.random.key(0)
+    output, expected = (layer.apply({}, {}, pixels, key=key, train=True)[0] for layer in (half, plain))
+    assert expected[0, 0, 0, 0] == 0.5
+    np.testing.assert_array_equal(output, expected.astype(jnp.bfloat16))
+
+
+def test_lengths_of_vectors_do_not_overflow_in_half_precision():
+    x = jnp.full((1, 4), 300, jnp.float16)
+    cosine, _ = jl.Dot(1, normalize=True).apply({}, {}, x, x)
+    np.testing.assert_allclose(np.asarray(cosine, np.float32), 1, atol=2e-3)

@@ -120,6 +120,19 @@ def test_training_passes_the_gate_in_every_form(form):
             give(x, y)
 
 
+def test_faults_of_validation_data_say_so():
+    bad = (np.full((4, 2), np.nan, np.float32), np.zeros(4, int))
+    with pytest.raises(ValueError, match=r"x\[0, 0\]=nan") as error:
+        fits(X, np.array([0, 1, 0, 1]), validation_data=bad)
+    assert error.value.__notes__ == ["in the validation data"]
+
+
+def test_a_seed_that_a_key_does_not_hold_is_refused():
+    with pytest.raises(ValueError, match="seed=4294967296"):
+        fits(X, np.array([0, 1, 0, 1]), seed=2**32)
+    fits(X, np.array([0, 1, 0, 1]), seed=2**32 - 1)
+
+
 def test_prediction_passes_the_gate():
     table = jl.Embedding(5, 2)
     params, state = table.init(jl.train.loop.jax.random.key(0), np.zeros((1, 1), np.int32))
@@ -221,3 +234,24 @@ def test_a_share_for_validation_that_is_too_small_is_blamed_on_its_own_line(tmp_
     text = FILE.replace("WEIGHTS", "balanced").replace("0.25", "0.001")
     with pytest.raises(config.ConfigError, match=r"<text>:5: training.validation"):
         config.loads(text, base=tmp_path).data  # noqa: B018
+
+
+def test_sequences_in_buckets_pass_the_gate():
+    def give(x, y=(0, 1), **options):
+        return jl.data.BucketBatches([np.array(row) for row in x], np.array(y), lengths=(2,), **options)
+
+    for wrong in [
+        lambda: give([[1], [2, 2**40]]),
+        lambda: give([[1.0], [1e39]]),
+        lambda: give([[1], [2]], (0, 2**32 + 1)),
+        lambda: give([[1], [2]], fill=0.5),
+        lambda: give([[1], [2]], fill=2**40),
+    ]:
+        with pytest.raises(ValueError, match=r"received (sequences\[1\]|y|fill)"):
+            wrong()
+
+
+def test_a_long_argument_is_not_shown_whole():
+    with pytest.raises(ValueError, match=r"rising order, received bin_boundaries=\[") as error:
+        jl.Discretization(list(range(20_000, 0, -1)))
+    assert len(str(error.value)) < 1000

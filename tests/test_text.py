@@ -331,7 +331,11 @@ WRONG = [
         ValueError,
         "9223372036854775813",
     ),
-    (lambda: jl.TextVectorization(output_mode="count", output_sequence_length=3), ValueError, r"'int' alone"),
+    (
+        lambda: jl.TextVectorization(output_mode="count", output_sequence_length=3),
+        ValueError,
+        r"only with output_mode='int'",
+    ),
     (lambda: jl.TextVectorization(vocabulary=["a"])([["a", "b"]]), ValueError, r"shape \(1, 2\)"),
     (lambda: jl.adapt(jl.TextVectorization(), []), ValueError, r"received 0 samples"),
     (lambda: jl.adapt(jl.TextVectorization(), ["", " !"]), ValueError, r"received 2 samples without any"),

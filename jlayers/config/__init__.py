@@ -13,7 +13,7 @@ training: {epochs: 10}
 ```
 
 Something with a name (a layer, a loss, a schedule, ...) is written as its name, as
-`{name: {argument: value}}`, or, to give its first argument alone, as `{name: value}`. Arguments are those of
+`{name: {argument: value}}`, or, to give only its first argument, as `{name: value}`. Arguments are those of
 the Python constructor.
 """
 

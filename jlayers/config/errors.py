@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: every problem with its file, line and path, all of them at once."""
+"""Problems of a configuration, each with its file, line and path, all reported at once."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def _experiment(document: Document, overrides: Iterable[str]) -> Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What a configuration describes.
+    """An experiment as a configuration describes it.
 
     Attributes:
         settings: the sections, with loss, metrics, optimizer and model as objects or names.
@@ -112,7 +112,7 @@ class Experiment:
             return learn(self.settings.preprocess, x)
 
     def _parted(self, pair: tuple[Any, Any]) -> Any:
-        """What is trained on, and what of it is kept back for validation, or None."""
+        """The samples to train on, and those kept back for validation, or None."""
         training = self.settings.training
         with self.builder.located(("training", "validation")):
             return hold_out(*pair, training.validation, self.settings.seed, "validation")

@@ -87,7 +87,7 @@ class _Override:
         return parent[key]
 
     def _may_begin(self, path: Path, part: str) -> bool:
-        """Whether the document's description has a section `part` at `path`, which may be absent so far."""
+        """True if the document may have a section `part` at `path`, even if it is absent so far."""
         section: Any = self.section
         for name in (*path, part):
             known = arguments(section) if section is not None else {}

@@ -13,8 +13,8 @@ import pathlib
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent, NodeEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from jlayers.config.errors import ConfigError, Path, Problem
@@ -110,9 +110,11 @@ def read_text(text: str, source: str = "<text>", base: pathlib.Path | None = Non
     lines: dict[Path, tuple[int, int]] = {}
     problems: list[Problem] = []
     try:
-        _check_size(text, source)
         root = _yaml().compose(text)
         data = _Builder(source, lines, problems).build(root, (), 0) if root is not None else None
+    except _TooLarge as error:
+        message, line, column = error.args
+        raise ConfigError([Problem(message, (), line, column, source)]) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
@@ -132,22 +134,31 @@ def read_value(text: str, source: str) -> Any:
 
 def _yaml() -> YAML:
     yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _Composer
     yaml.composer.warn_double_anchors = False  # an anchor may be set anew
     return yaml
 
 
-def _check_size(text: str, source: str) -> None:
-    """Refuse, before anything is built, what is nested too deep or holds too much."""
+class _Composer(Composer):
+    """Stops, before anything is built, at what is nested too deep or holds too much."""
+
     depth = nodes = 0
-    for event in _yaml().parse(text):
-        nodes += isinstance(event, NodeEvent)
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if depth > MAX_DEPTH or nodes > MAX_NODES:
-            limit = f"{MAX_DEPTH} levels" if depth > MAX_DEPTH else f"{MAX_NODES:,} values"
-            mark = event.start_mark
-            raise ConfigError(
-                [Problem(f"expected at most {limit}", (), mark.line + 1, mark.column + 1, source)]
-            )
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        self.nodes += 1
+        if self.depth > MAX_DEPTH + 1 or self.nodes > MAX_NODES:
+            limit = f"{MAX_DEPTH} levels" if self.depth > MAX_DEPTH + 1 else f"{MAX_NODES:,} values"
+            mark = self.parser.peek_event().start_mark
+            raise _TooLarge(f"expected at most {limit}", mark.line + 1, mark.column + 1)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+class _TooLarge(Exception):  # noqa: N818  becomes a ConfigError, which needs the file's name
+    pass
 
 
 class _Builder:

@@ -1,4 +1,4 @@
-"""What a configuration file holds: its sections as dataclasses, from which all checking is derived."""
+"""The sections of a configuration file as dataclasses, from which all checking is derived."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _require(condition: bool, expected: str, **received: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How long to train, and on what.
+    """The length of the training, and its data.
 
     Attributes:
         epochs: passes over the training data.
@@ -75,14 +75,14 @@ class Settings:
             data of one array); see `jlayers list preprocessors`, or a layer without weights. It learns from
             the training part, and a run keeps what it learned.
         model: one layer; see `jlayers list layers`. `Sequential` holds a list of layers, `Model` a graph.
-        loss: what is minimised; see `jlayers list losses`. For a model of several outputs, a list of losses
+        loss: what is minimized; see `jlayers list losses`. For a model of several outputs, a list of losses
             or a mapping by output.
         optimizer: how; see `jlayers list optimizers`. A list is a chain, such as clipping before adam.
         metrics: what is reported besides the loss, as a list; see `jlayers list metrics`. For a model of
             several outputs, a mapping of such lists by output.
         loss_weights: factors of the outputs' losses, as a list or by output.
         augment: a layer that changes the inputs and the targets of each batch of training together, such as
-            `MixUp`. What changes the inputs alone goes into the model.
+            `MixUp`. Layers that change only the inputs go into the model.
         freeze: patterns of paths of layers that are not trained, such as `encoder/**`.
         precision: the dtypes of parameters and of computation: a policy such as `mixed_bfloat16`, or a
             mapping from patterns of paths to policies; see `jlayers list policies`.

@@ -1,4 +1,4 @@
-"""What a constructor takes, read off its signature and docstring: the source of all checking."""
+"""The arguments of a constructor, read off its signature and docstring: the source of all checking."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _resolve(annotation: Any, scope: dict[str, Any]) -> Any:
     holder = types.SimpleNamespace(__annotations__={"value": annotation})
     try:
         return typing.get_type_hints(holder, globalns=scope, localns=scope, include_extras=True)["value"]
-    except (NameError, AttributeError, TypeError):  # a type that is imported for checkers alone
+    except (NameError, AttributeError, TypeError):  # a type that is imported only for type checkers
         return Any
 
 

@@ -98,7 +98,7 @@ def _misses(error: ValidationError) -> bool:
 
 
 def _depth(error: ValidationError) -> int:
-    """How far inside the value it was found; 0 if the value as a whole is wrong."""
+    """The depth inside the value at which it was found; 0 if the whole value is wrong."""
     return max(len(e["loc"]) for e in error.errors())
 
 
@@ -118,7 +118,7 @@ class FilePathType(Marker):
 
 
 class Nothing(Marker):
-    """What plain data cannot hold, such as a function of the user's own."""
+    """A value that plain data cannot hold, such as a function of the user's own."""
 
     expected = "nothing: this argument takes a Python object, which YAML cannot hold"
 

@@ -47,6 +47,12 @@ def details_of(error: BaseException) -> Details:
     return vars(error).setdefault("details", Details())
 
 
+def _shown(value: Any, most: int = 400) -> str:
+    """A value for a message; of a very long one, such as a vocabulary, the beginning."""
+    text = repr(value)
+    return text if len(text) <= most else text[: most - 4] + " ..."
+
+
 def refused(
     kind: type[Error],
     expected: str,
@@ -75,7 +81,7 @@ def refused(
     Traceback (most recent call last):
     TypeError: shout: expected a text, received x=3; write str(x)
     """
-    shown = [*(f"{name}={value!r}" for name, value in received.items()), *map(describe, inputs)]
+    shown = [*(f"{name}={_shown(value)}" for name, value in received.items()), *map(describe, inputs)]
     text = expected + (f", received {', '.join(shown)}" if shown else "")
     if instead:
         text += f": {instead}" if instead.endswith("?") else f"; {instead}"  # as in "did you mean 'same'?"

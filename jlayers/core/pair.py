@@ -25,6 +25,8 @@ class Pair:
         apply: computes.
         draws: `apply` may draw random numbers and is given keys. None: if it names `key`.
         autocast: a precision policy casts the inputs. False for an `apply` that only hands them on.
+        wide: `apply` compares, looks up, normalizes or rescales its inputs, which a policy must not narrow
+            before: where they are wider than what the policy computes in, the layer computes as wide.
         mixes: the axes that `apply` mixes if it keeps the mask of its input; None if it does not.
         ids_below: the input holds whole numbers from 0 to below this, as that of a table does.
     """
@@ -33,6 +35,7 @@ class Pair:
     apply: Apply
     draws: bool | None = None
     autocast: bool = True
+    wide: bool = False
     mixes: tuple[int, ...] | None = None
     ids_below: int | None = None
 

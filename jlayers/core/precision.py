@@ -219,7 +219,8 @@ def _is_policy(value: Mapping[str, Any]) -> bool:
 def with_policy(pair: Pair, policy: Policy, children: Collection[str] = ()) -> Pair:
     """The canonical pair under a policy; each of `children` casts its own parameters and outputs.
 
-    A pair without `autocast` is given its inputs as they are: it does nothing but hand them on.
+    A pair without `autocast` is given its inputs as they are: it does nothing but hand them on. One that must
+    see them `wide` computes in their dtype where that is the wider one, and answers like all others.
     """
     init, apply, autocast = pair.init, pair.apply, pair.autocast
     answer = policy.output or (policy.compute if autocast and not children else None)
@@ -239,9 +240,10 @@ def with_policy(pair: Pair, policy: Policy, children: Collection[str] = ()) -> P
         params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
     ) -> tuple[Any, Any]:
         _need_x64(policy)
+        compute = _widest(policy.compute, inputs) if pair.wide else policy.compute
         if autocast:
-            inputs = _cast(inputs, policy.compute)
-        params = own(params, policy.compute)
+            inputs = _cast(inputs, compute)
+        params = own(params, compute)
         output, moved = apply(params, state, *inputs, key=key, train=train)
         return (output if answer is None else _cast(output, answer)), _in_dtypes_of(state, moved)
 
@@ -272,6 +274,14 @@ def _cast(tree: Any, dtype: Any) -> Any:
         )
 
     return jax.tree.map(leaf, tree)
+
+
+def _widest(dtype: Any, inputs: Any) -> Any:
+    """The dtype that holds all values of this one and of the floating inputs."""
+    given = {jnp.dtype(dtype), *(x.dtype for x in jax.tree.leaves(inputs) if _is_floating(x))}
+    most = max(jnp.finfo(d).bits for d in given)
+    widest = [d for d in given if jnp.finfo(d).bits == most]
+    return widest[0] if len(widest) == 1 else jnp.dtype(jnp.float32)  # float16 beside bfloat16
 
 
 def _in_dtypes_of(before: Any, after: Any) -> Any:

@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Batch(NamedTuple):
-    """What a step takes: a pytree of arrays with the same number of rows.
+    """The argument of a step: a pytree of arrays with the same number of rows.
 
     Attributes:
         x: the input, an array, a tuple of arrays or a dict of arrays.
@@ -92,7 +92,7 @@ def rows_of(**trees: Any) -> int:
 
 
 def order(rows: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of the rows in an epoch: a permutation that depends on `seed` and `epoch` alone.
+    """The order of the rows in an epoch: a permutation that depends only on `seed` and `epoch`.
 
     >>> bool((order(10, seed=0, epoch=3) == order(10, seed=0, epoch=3)).all())
     True

@@ -15,6 +15,7 @@ import numpy as np
 
 from jlayers.core.shapes import describe
 from jlayers.data.batches import Batch, Batches, order, rows_of
+from jlayers.data.gate import as_dtype, convert
 
 __all__ = ["BucketBatches", "bucket_lengths"]
 
@@ -41,7 +42,7 @@ class BucketBatches(Batches):
 
     Goes where `fit` and `evaluate` take batches, for `x` and for `validation_data`. Padding is told from data
     by its value: begin the model with `Masking()`, or with `Embedding(..., mask_zero=True)` for words. The
-    order of an epoch follows from `seed` and the epoch alone. A bucket's last batch has the rows that are
+    order of an epoch follows only from `seed` and the epoch. A bucket's last batch has the rows that are
     left.
 
     Args:
@@ -75,11 +76,12 @@ class BucketBatches(Batches):
         seed: int = 0,
         fill: float = 0,
     ):
-        self.sequences = [np.asarray(sequence) for sequence in sequences]
-        self.y, self.weight = np.asarray(y), None if weight is None else np.asarray(weight)
+        self.sequences = [convert(f"sequences[{i}]", sequence) for i, sequence in enumerate(sequences)]
+        self.y = convert("y", y)
+        self.weight = None if weight is None else convert("weight", weight)
         self.lengths = tuple(sorted({_positive("lengths", length) for length in lengths}))
         self.batch_size = _positive("batch_size", batch_size)
-        self.shuffle, self.seed, self.fill = shuffle, seed, fill
+        self.shuffle, self.seed = shuffle, seed
         if not self.lengths:
             raise ValueError("BucketBatches: expected at least one length, received lengths=()")
         rows = rows_of(y=self.y, weight=self.weight)
@@ -88,6 +90,7 @@ class BucketBatches(Batches):
                 f"BucketBatches: expected one target for each sequence and at least one of them, "
                 f"received {len(self.sequences)} sequences and {rows} targets"
             )
+        self.fill = as_dtype("fill", np.asarray(fill), self.sequences[0].dtype)
         self.buckets = [self._bucket(i) for i in range(rows)]
         self.steps = len(self)
 
@@ -96,7 +99,7 @@ class BucketBatches(Batches):
         sequence, first = self.sequences[row], self.sequences[0]
         if sequence.ndim < 1 or sequence.shape[1:] != first.shape[1:] or sequence.dtype != first.dtype:
             raise ValueError(
-                f"BucketBatches: expected sequences (time, ...) that differ in time alone, received "
+                f"BucketBatches: expected sequences (time, ...) that differ only in time, received "
                 f"sequences[0]={describe(first)}, sequences[{row}]={describe(sequence)}"
             )
         found = next((length for length in self.lengths if length >= len(sequence)), None)

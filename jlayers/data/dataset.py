@@ -1,4 +1,4 @@
-"""What every source of data returns: a `Dataset`, arrays for training and arrays held out."""
+"""`Dataset`: arrays for training and arrays held out, as every source of data returns them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def register(loader: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """How a CSV file was read: what it takes to read further files in the same way.
+    """The layout of a CSV file, by which further files are read in the same way.
 
     Attributes:
         names: of the columns of x, in their order.

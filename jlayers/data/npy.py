@@ -99,7 +99,7 @@ def _read_array(file: IO[bytes], size: int, path: Path, where: str, max_bytes: i
 
 
 def _header(start: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """What NumPy reads from the header of an array."""
+    """Shape, order and dtype from the header of an array."""
     try:
         version = np.lib.format.read_magic(start)
         read = {
@@ -112,6 +112,6 @@ def _header(start: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dty
 
 
 def _short(error: Exception, most: int = 100) -> str:
-    """What an error says, without the contents of the file that some quote."""
+    """The text of an error, without the contents of the file that some errors quote."""
     text = str(error).partition("\n")[0] or type(error).__name__
     return text if len(text) <= most else text[: most - 4] + " ..."

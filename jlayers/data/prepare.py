@@ -1,4 +1,4 @@
-"""Inputs through preprocessors, which learn from the training part alone."""
+"""Inputs through preprocessors, which learn only from the training part."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def learn(preprocess: Mapping[str, Any], x: Any) -> dict[str, Any]:
 
 
 def transform(preprocess: Mapping[str, Any], x: Any) -> Any:
-    """The inputs as the model is given them; one input alone is given without its name.
+    """The inputs as the model is given them; a single input is given without its name.
 
     Raises:
         ValueError: text for which there is no preprocessor.

@@ -94,7 +94,7 @@ def windows(x: Any, y: Any, length: int, stride: int = 1) -> Any:
 
     Args:
         x: the series `(time, ...)`.
-        y: targets by the step where a window begins, or None for windows alone. There may be fewer of them
+        y: targets by the step where a window begins, or None for no targets. There may be fewer of them
             than steps; windows without a target are left out.
         length: steps in a window.
         stride: steps from the beginning of one window to that of the next.

@@ -17,7 +17,8 @@ from jax import lax
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import expand, intersection, with_mask
-from jlayers.core.shapes import describe
+from jlayers.core.pair import Pair
+from jlayers.core.shapes import describe, wide_dtype
 from jlayers.layers._arguments import axis_of, need_floating
 
 __all__ = ["Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"]
@@ -48,9 +49,7 @@ def _check_broadcast(inputs: Sequence[Any]) -> None:
         raise refused(ValueError, "expected inputs with a batch", list(inputs))
 
 
-def merged(
-    combine: Callable[[list[jax.Array]], jax.Array], exactly: int | None = None
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def merged(combine: Callable[[list[jax.Array]], jax.Array], exactly: int | None = None) -> Pair:
     """The pair of a layer that combines elements; smaller ranks gain axes of size 1 after the batch.
 
     A position is real if it is real in all inputs. An input without a mask is real everywhere.
@@ -72,7 +71,7 @@ def merged(
         real = intersection(*(aligned(m, x) for m, x in zip(masks, xs, strict=True)))
         return with_mask(output, None if real is None else jnp.broadcast_to(real, output.shape[: real.ndim]))
 
-    return init, apply
+    return Pair(init, apply, wide=True)
 
 
 def _total(xs: list[jax.Array]) -> jax.Array:
@@ -261,7 +260,9 @@ def Dot(axes: int | tuple[int, int], normalize: bool = False):
         return {}
 
     def unit(x: jax.Array, axis: int) -> jax.Array:
-        return x * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=axis, keepdims=True), 1e-12))
+        wide = x.astype(wide_dtype(x.dtype))
+        length = lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(wide), axis=axis, keepdims=True), 1e-12))
+        return (wide * length).astype(x.dtype)
 
     def apply(params: Any, *inputs: Any) -> jax.Array:
         i, j = check(inputs)

@@ -1,4 +1,4 @@
-"""What all preprocessors share: their registry, texts as arrays, and numbers as vectors."""
+"""The registry of preprocessors, and their common parts: texts as arrays, numbers as vectors."""
 
 from __future__ import annotations
 

@@ -49,10 +49,10 @@ def TextVectorization(
 ):
     """Texts as the numbers of their tokens. As in Keras, without sparse and ragged outputs.
 
-    Each text is standardised, split into tokens and looked up: see `StringLookup` for the vocabulary, how
+    Each text is standardized, split into tokens and looked up: see `StringLookup` for the vocabulary, how
     `jl.adapt(vectorization, texts)` learns it, and for "tf_idf". With "int", 0 fills up and 1 is the unknown,
     and the output is int32 `(batch, length)`; else 0 is the unknown, and it is float32 `(batch, tokens)`.
-    Case and white space are Unicode's, where Keras knows ASCII's alone.
+    Case and white space are Unicode's, where Keras knows only ASCII's.
 
     Args:
         max_tokens: size of the vocabulary at most, what fills up and the unknown included.
@@ -86,7 +86,7 @@ def TextVectorization(
     length = output_sequence_length
     if length is not None and (output_mode != "int" or not _is_size(length)):
         raise ValueError(
-            f"{name}: expected output_sequence_length of at least 1, with output_mode='int' alone, received "
+            f"{name}: expected output_sequence_length of at least 1, only with output_mode='int', received "
             f"{output_sequence_length=} and {output_mode=}"
         )
     lookup = StringLookup(
@@ -147,7 +147,7 @@ class Vectorizer:
         return self.lookup.get_vocabulary(include_special_tokens)
 
     def vocabulary_size(self) -> int:
-        """How many numbers there are: what an `Embedding` needs as its `input_dim`."""
+        """The number of token numbers, which an `Embedding` needs as its `input_dim`."""
         return self.lookup.vocabulary_size()
 
     def tokens(self, inputs: Any) -> list[list[str]]:

@@ -67,7 +67,7 @@ class Lookup:
         return [*(self.special if include_special_tokens else []), *self.tokens]
 
     def vocabulary_size(self) -> int:
-        """How many numbers there are: what an `Embedding` needs as its `input_dim`."""
+        """The number of token numbers, which an `Embedding` needs as its `input_dim`."""
         return self.start + len(self.tokens)
 
     def __call__(self, inputs: Any) -> np.ndarray:
@@ -162,7 +162,7 @@ def _check_tokens(lookup: Lookup, tokens: list[Any]) -> None:
     if wrong := [token for token in reserved if token is not None and token in tokens]:
         raise ValueError(
             f"{name}: {wrong[0]!r} is reserved, and stands inside the vocabulary: expected {lookup.special} "
-            f"at its start, or tokens alone"
+            f"at its start, or only tokens"
         )
     if lookup.max_tokens is not None and lookup.start + len(tokens) > lookup.max_tokens:
         raise ValueError(

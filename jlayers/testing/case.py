@@ -93,8 +93,8 @@ class Case:
         """Inputs of the same shapes and dtypes with other values."""
 
         def other(x: Any) -> Any:
-            x = jnp.roll(x, 1, axis=0) if x.ndim else x
-            return x * jnp.asarray(0.5, x.dtype) if is_float(x) else x
+            rolled = np.roll(x, 1, axis=0) if x.ndim else np.asarray(x)
+            return jnp.asarray(rolled * np.asarray(0.5, x.dtype) if is_float(x) else rolled)
 
         return jax.tree.map(other, self.inputs)
 
@@ -108,7 +108,7 @@ class Case:
 
     def rows(self, count: int) -> Any:
         """The first rows of the inputs."""
-        return jax.tree.map(lambda x: x[:count] if x.ndim else x, self.inputs)
+        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[:count]) if x.ndim else x, self.inputs)
 
 
 def is_float(x: Any) -> bool:

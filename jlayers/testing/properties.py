@@ -15,7 +15,7 @@ import numpy as np
 from jax import export
 
 from jlayers.core.layer import Layer, MissingKeyError, layers
-from jlayers.core.masks import Masked, expand, is_masked, values_of, with_mask
+from jlayers.core.masks import Masked, is_masked, values_of, with_mask
 from jlayers.core.precision import with_precision
 from jlayers.core.shapes import as_spec, describe
 from jlayers.core.sizes import infer, is_known, symbolic
@@ -77,10 +77,15 @@ def _once(case: Case) -> None:
 
 def _vmap(case: Case) -> None:
     params, state = case.made
-    stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), case.inputs, case.others)
+    stacked = jax.tree.map(_stack, case.inputs, case.others)
     mapped = jitted(jax.vmap(lambda inputs: case.layer.apply(params, state, *inputs)[0]))(stacked)
     looped = [case.inferred[0], case.run(False, inputs=case.others)[0]]
-    agree(mapped, jax.tree.map(lambda a, b: jnp.stack([a, b]), *looped), "output under vmap")
+    agree(mapped, jax.tree.map(_stack, *looped), "output under vmap")
+
+
+def _stack(a: Any, b: Any) -> jax.Array:
+    """By NumPy, which compiles nothing."""
+    return jnp.asarray(np.stack([a, b]))
 
 
 def _rows(case: Case) -> None:
@@ -88,7 +93,7 @@ def _rows(case: Case) -> None:
         return
     params, state = case.made
     alone = jitted(case.layer.apply)(params, state, *case.rows(1))[0]
-    together = jax.tree.map(lambda y: y[:1] if y.ndim else y, case.inferred[0])
+    together = jax.tree.map(lambda y: jnp.asarray(np.asarray(y)[:1]) if y.ndim else y, case.inferred[0])
     agree(alone, together, "first row of the output")
 
 
@@ -176,7 +181,8 @@ def _gradient(case: Case) -> None:
     slope = dot(gradients, direction)
 
     def value(step: float) -> float:
-        moved = [x + jnp.asarray(step * d, x.dtype) for x, d in zip(start, direction, strict=True)]
+        pairs = zip(start, direction, strict=True)
+        moved = [jnp.asarray(np.asarray(x) + np.asarray(step * d, x.dtype)) for x, d in pairs]
         params, inputs = placed(moved)
         output, _ = case.run(True, params=params, inputs=inputs)
         return dot(filter(is_float, jax.tree.leaves(output)), weights)
@@ -321,7 +327,7 @@ def _mask(case: Case) -> None:
             return
         raise
     others = [
-        x if mask is None else jnp.where(expand(mask, x.ndim), x, x + 1 + jnp.square(x))
+        x if mask is None else _filled(x, mask, np.asarray(x) + 1 + np.square(x))
         for x, mask in zip(case.leaves, masks, strict=True)
     ]
     everywhere = [None if mask is None else jnp.ones_like(mask) for mask in masks]
@@ -351,9 +357,15 @@ def _real(tree: Any) -> Any:
     def real(x: Any) -> Any:
         if not is_masked(x):
             return x
-        return Masked(jnp.where(expand(x.mask, x.values.ndim), x.values, jnp.zeros_like(x.values)), x.mask)
+        return Masked(_filled(x.values, x.mask, np.zeros_like(x.values)), x.mask)
 
     return jax.tree.map(real, tree, is_leaf=is_masked)
+
+
+def _filled(values: Any, mask: Any, padding: Any) -> jax.Array:
+    """The values where they are real, and those of `padding` elsewhere."""
+    real = np.reshape(mask, (*mask.shape, *(1,) * (values.ndim - mask.ndim)))
+    return jnp.asarray(np.where(real, values, padding))
 
 
 def _plain(tree: Any) -> Any:

@@ -21,7 +21,7 @@ from jlayers.data.batches import ArrayBatches, Batches
 from jlayers.data.gate import check_finite, check_width
 from jlayers.metrics.totals import value_of
 from jlayers.train.callbacks import Callback, Run, as_callback
-from jlayers.train.checks import as_arrays, check_carried, whole_number
+from jlayers.train.checks import as_arrays, check_carried, seed_number, whole_number
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
 from jlayers.train.ids import check_ids
 from jlayers.train.scaling import FLOOR, finite
@@ -122,7 +122,7 @@ def fit(
         )
     _check_process()
     epochs = whole_number("epochs", epochs, 0)
-    seed = whole_number("seed", seed, 0)
+    seed = seed_number(seed)
     if steps_per_call != "auto":
         steps_per_call = whole_number("steps_per_call", steps_per_call, 1, " or 'auto'")
     for name, steps in (("steps_per_epoch", steps_per_epoch), ("validation_steps", validation_steps)):

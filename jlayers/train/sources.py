@@ -125,7 +125,11 @@ def validation_source(given: Any, batch_size: int | None, steps: int | None, epo
         raise ValueError(
             f"expected validation_data=(x, y) or (x, y, sample_weight), received {len(given)} parts"
         )
-    parts = arrays(*given) if isinstance(given, tuple) else arrays(given, None)
+    try:
+        parts = arrays(*given) if isinstance(given, tuple) else arrays(given, None)
+    except (ValueError, TypeError) as error:
+        error.add_note("in the validation data")
+        raise
     return source("validation_data", given, parts, batch_size if parts is not None else None, steps, epochs)
 
 

@@ -84,7 +84,7 @@ def LoRA(
             f"LoRA: expected a layer without LoRA inside, received layer={base!r}; merge it first: see "
             f"jl.merge_lora"
         )
-    plain = around(base.with_frozen(path for path, _ in base.walk()))
+    plain = around(base.with_frozen(path for path, _ in base.walk()), autocast=False)
     make = {"lora_a": initializers.get(a_initializer), "lora_b": initializers.get(b_initializer)}
 
     def wire(children: Mapping[str, Layer]) -> Pair:

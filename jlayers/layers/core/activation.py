@@ -13,6 +13,7 @@ from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import Masked, expand, intersection, keeps_mask, refusal, with_mask
+from jlayers.core.pair import Pair
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
 from jlayers.layers._arguments import axis_of, need_floating, not_negative
@@ -44,7 +45,8 @@ def ReLU(max_value: float | None = None, negative_slope: float = 0.0, threshold:
         not_negative("max_value", max_value)
     not_negative("negative_slope", negative_slope)
     not_negative("threshold", threshold)
-    return no_params, keeps_mask(lambda params, x: activations.relu(x, negative_slope, max_value, threshold))
+    apply = keeps_mask(lambda params, x: activations.relu(x, negative_slope, max_value, threshold))
+    return Pair(no_params, apply, wide=True)
 
 
 @layer
@@ -185,4 +187,4 @@ def Softmax(axis: int | tuple[int, ...] = -1):
             allowed = intersection(allowed, expand(real, x.ndim))
         return with_mask(softmax(x, along, allowed), real)
 
-    return init, apply
+    return Pair(init, apply, wide=True)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Num
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import keeps_mask, with_mask
+from jlayers.core.pair import Pair
 from jlayers.layers._arguments import choice
 from jlayers.layers.merging import merged
 
@@ -75,7 +76,7 @@ def Arithmetic(operation: Operation, number: int | float | None = None, swapped:
     def apply(params: Any, x: Numbers) -> Numbers:
         return function(number, x) if swapped else function(x, number)
 
-    return no_params, apply
+    return Pair(no_params, apply, wide=True)
 
 
 # ------------------------------------------------------------------------------------------ indexing

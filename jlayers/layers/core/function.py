@@ -9,6 +9,7 @@ from jlayers import activations
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import keeps_mask
+from jlayers.core.pair import Pair
 from jlayers.core.registry import ActivationLike
 
 __all__ = ["Activation", "Identity", "Lambda"]
@@ -33,7 +34,7 @@ def Activation(activation: ActivationLike):
     activate = activations.get(activation)
     if activate is None:
         raise refused(ValueError, "expected the name of an activation or a function", None)
-    return no_params, keeps_mask(lambda params, x: activate(x))
+    return Pair(no_params, keeps_mask(lambda params, x: activate(x)), wide=True)
 
 
 @layer

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import Masked, intersection, refusal
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe
 
 __all__ = ["AttachMask", "DropMask", "Masking"]
@@ -108,4 +109,4 @@ def Masking(mask_value: float = 0.0):
             raise refusal(Masked(x, mask), "a mask over the features")
         return Masked(jnp.where(real[..., None], x, jnp.zeros_like(x)), intersection(real, mask))
 
-    return init, apply
+    return Pair(init, apply, wide=True)

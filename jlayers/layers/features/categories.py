@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Integer, Num
 from jlayers.core.adapt import batches, learns, numbers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
 from jlayers.layers._arguments import choice, positive
 
@@ -88,7 +89,7 @@ def Discretization(
         bins = jnp.searchsorted(jnp.asarray(edges, wide), x.astype(wide), side="right").astype(jnp.int32)
         return bins if output_mode == "int" else _encoded(bins, output_mode, len(edges) + 1, dtype)
 
-    return init, apply
+    return Pair(init, apply, wide=True)
 
 
 def _check_bins(bin_boundaries: Any, num_bins: Any, epsilon: Any) -> None:

@@ -14,6 +14,7 @@ from jlayers.core.adapt import batches, learns, numbers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import keeps_mask
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
 
 __all__ = ["Normalization"]
@@ -92,7 +93,7 @@ def Normalization(
         wide = x.astype(dtype)
         return (wide * scale + shift if invert else (wide - shift) / scale).astype(param_dtype(x))
 
-    return init, apply
+    return Pair(init, apply, wide=True)
 
 
 def _axes(axis: Any) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from jlayers.core.errors import refused
 from jlayers.core.layer import need_key
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
 from jlayers.core.sizes import is_known
 from jlayers.layers._arguments import channels_at_edge, need_rank, refused_argument, spatial_shape
@@ -81,14 +82,15 @@ def need_rgb(image: Any, or_gray: bool = False) -> None:
 # --------------------------------------------------------------------------------- pairs of layers
 
 
-def fixed_on_images(data_format: str | None, transform: Callable[[Any], Any]) -> Any:
+def fixed_on_images(data_format: str | None, transform: Callable[[Any], Any]) -> Pair:
     """The pair of a layer that does the same to all images: `transform` of a floating channels-last batch."""
-    return _on_images(data_format, lambda x, key, train: transform(x))[:2]
+    init, apply, _ = _on_images(data_format, lambda x, key, train: transform(x))
+    return Pair(init, apply, wide=True)
 
 
 def random_on_images(
     data_format: str | None, augment: Augment, infer: Callable[[Any], Any] = lambda x: x
-) -> Any:
+) -> Pair:
     """The pair of a layer that changes each image by draws of its own in training.
 
     `augment(key, image)` changes one floating image (height, width, channels), and `infer` the batch
@@ -102,7 +104,7 @@ def random_on_images(
         return each(image_keys(need_key(key), x.shape[0]), x) if train else infer(x)
 
     init, _, apply = _on_images(data_format, transform)
-    return init, apply
+    return Pair(init, apply, wide=True)
 
 
 def _on_images(data_format: str | None, transform: Callable[..., Any]) -> Any:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Num
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import keeps_mask
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import DataFormat, choice, positive
 from jlayers.layers._dtypes import rounded
@@ -59,7 +60,7 @@ def Rescaling(scale: float | tuple[float, ...], offset: float | tuple[float, ...
         wide = x.astype(wide_dtype(x.dtype))
         return (wide * along(x, "scale", scale) + along(x, "offset", offset)).astype(param_dtype(x))
 
-    return no_params, apply
+    return Pair(no_params, apply, wide=True)
 
 
 def _pad_to_aspect(x: jax.Array, height: int, width: int, fill_value: float) -> jax.Array:
@@ -129,7 +130,7 @@ def Resizing(
     def apply(params: Any, x: Num[Array, "batch ..."]) -> jax.Array:
         return rounded(resize(params, x), x.dtype)
 
-    return init, apply
+    return Pair(init, apply, wide=True)
 
 
 @layer

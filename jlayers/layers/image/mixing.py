@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, need_key
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import DataFormat, channels_at_edge, need_rank, spatial_shape
 from jlayers.layers.image._images import factor_range, image_keys, uniform
@@ -53,7 +54,7 @@ def _mixing(data_format: str | None, mix: Mix) -> Any:
         labels = shares * labels + (1 - shares) * labels[order]
         return first(mixed.astype(param_dtype(images))), labels
 
-    return init, apply
+    return Pair(init, apply, wide=True)
 
 
 @layer

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jlayers import initializers
 from jlayers.core.layer import layer
 from jlayers.core.masks import Masked, expand, refusal, with_mask
+from jlayers.core.pair import Pair
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import (
@@ -140,4 +141,4 @@ def BatchNormalization(
         scale, shift = affine.after(params, scale, shift, [channels])
         return with_mask((near * scale + shift).astype(x.dtype), mask), state
 
-    return init, apply
+    return Pair(init, apply, wide=True)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
+from jlayers.core.pair import Pair
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import (
@@ -88,7 +89,7 @@ def GroupNormalization(
         y = ((near - rest) * jax.lax.rsqrt(variance + epsilon)).reshape(wide.shape)
         return affine.apply(params, jnp.moveaxis(y, -1, channels), [channels]).astype(x.dtype)
 
-    return init, apply
+    return Pair(init, apply, wide=True)
 
 
 @layer

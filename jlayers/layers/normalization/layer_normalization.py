@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jlayers.core.layer import layer
 from jlayers.core.masks import keeps_mask
+from jlayers.core.pair import Pair
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import (
@@ -69,7 +70,7 @@ def LayerNormalization(
         wide = x.astype(wide_dtype(x.dtype))
         return affine.apply(params, normalized(wide, tuple(axes), epsilon), axes).astype(x.dtype)
 
-    return init, apply
+    return Pair(init, apply, wide=True)
 
 
 @layer
@@ -110,4 +111,4 @@ def RMSNormalization(axis: int | tuple[int, ...] = -1, epsilon: float = 1e-6):
         y = wide * jax.lax.rsqrt(square + epsilon)
         return (y * reshaped_to(y, params["scale"], axes)).astype(x.dtype)
 
-    return init, apply
+    return Pair(init, apply, wide=True)

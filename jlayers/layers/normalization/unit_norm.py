@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import keeps_mask
+from jlayers.core.pair import Pair
 from jlayers.core.shapes import wide_dtype
 from jlayers.layers._arguments import axis_of, need_floating
 
@@ -50,4 +51,4 @@ def UnitNormalization(axis: int | tuple[int, ...] = -1):
         square = jnp.sum(jnp.square(wide), axis=tuple(sorted(over)), keepdims=True)
         return (wide * jax.lax.rsqrt(jnp.maximum(square, _LEAST_SQUARE))).astype(x.dtype)
 
-    return no_params, apply
+    return Pair(no_params, apply, wide=True)

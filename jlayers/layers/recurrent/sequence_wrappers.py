@@ -70,8 +70,8 @@ def TimeDistributed(layer: LayerLike):
 
     def wire(children: Mapping[str, Layer]) -> Pair:
         child = children["layer"]
-        plain = routed(children, route).wire(children)
-        alone, together = plain.apply, routed(children, folded).wire(children).apply
+        plain = routed(children, route, autocast=False).wire(children)
+        alone, together = plain.apply, routed(children, folded, autocast=False).wire(children).apply
         moves = any(path not in child.frozen for path, _ in child.walk())
 
         def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
