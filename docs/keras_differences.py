@@ -139,6 +139,14 @@ DIFFERS = {
             "the other way round"
         ),
     },
+    "optimizer": {
+        "Adam": "`epsilon_hat=1e-7` gives Keras's numbers; `eps` is added after the bias correction",
+        "AdamW": "`epsilon_hat=1e-7, weight_decay=0.004` gives Keras's numbers",
+        "Ftrl": "a parameter that has not met a gradient stays, in Keras it can become NaN",
+        "MultiOptimizer": "patterns are of paths, such as `encoder/**`, and the last one that fits counts",
+        "Muon": "the momentum is corrected for its start, and the step's scale is `consistent_rms`",
+        "ScheduleFreeAdamW": "the parameters to evaluate with are taken by `fit`, `evaluate` and `predict`",
+    },
     "metric": {
         "PearsonCorrelation": "values without variance give 0",
         "SparseTopKCategoricalAccuracy": "has no `from_sorted_ids`: predictions are scores",
@@ -179,12 +187,8 @@ ABSENT = {
         "Metric": NO_CLASS + "three functions: `jl.metrics.Metric(init, update, result)`",
     },
     "optimizer": {
-        "Ftrl": "Optax has none; any `optax.GradientTransformation` of your own can be passed",
         "LossScaleOptimizer": "the training step scales: `jl.compile(..., loss_scale=...)`",
-        "MultiOptimizer": "pass `optax.partition`",
-        "Muon": "pass `optax.contrib.muon`",
         "Optimizer": NO_CLASS + "any `optax.GradientTransformation`",
-        "OptimizerMap": "pass `optax.partition`",
-        "ScheduleFreeAdamW": "pass `optax.contrib.schedule_free_adamw`",
+        "OptimizerMap": "the patterns are a dict: `multi_optimizer({'encoder/**': 'adam'}, default='sgd')`",
     },
 }

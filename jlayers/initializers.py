@@ -19,6 +19,22 @@ from jlayers.core.registry import Registry
 from jlayers.core.shapes import wide_dtype
 
 __all__ = [
+    "STFT",
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Identity",
+    "LecunNormal",
+    "LecunUniform",
+    "Ones",
+    "Orthogonal",
+    "RandomNormal",
+    "RandomUniform",
+    "TruncatedNormal",
+    "VarianceScaling",
+    "Zeros",
     "constant",
     "get",
     "glorot_normal",
@@ -430,3 +446,22 @@ def stft(
         return jnp.asarray(kernel[:, None], dtype)
 
     return init
+
+
+# The names of Keras's classes.
+Constant = constant
+GlorotNormal = glorot_normal
+GlorotUniform = glorot_uniform
+HeNormal = he_normal
+HeUniform = he_uniform
+Identity = identity
+LecunNormal = lecun_normal
+LecunUniform = lecun_uniform
+Ones = ones
+Orthogonal = orthogonal
+RandomNormal = random_normal
+RandomUniform = random_uniform
+STFT = stft
+TruncatedNormal = truncated_normal
+VarianceScaling = variance_scaling
+Zeros = zeros

@@ -12,7 +12,18 @@ import jax.numpy as jnp
 from jlayers.core.registry import Registry
 from jlayers.core.shapes import wide_dtype
 
-__all__ = ["L1", "L1L2", "L2", "get", "l1", "l1_l2", "l2", "orthogonal_regularizer", "register"]
+__all__ = [
+    "L1",
+    "L1L2",
+    "L2",
+    "OrthogonalRegularizer",
+    "get",
+    "l1",
+    "l1_l2",
+    "l2",
+    "orthogonal_regularizer",
+    "register",
+]
 
 Regularizer = Callable[[jax.Array], jax.Array]
 
@@ -116,3 +127,4 @@ def orthogonal_regularizer(factor: float = 0.01, mode: Literal["rows", "columns"
 
 
 L1, L2, L1L2 = l1, l2, l1_l2  # Keras has both spellings
+OrthogonalRegularizer = orthogonal_regularizer

@@ -94,7 +94,11 @@ def test_names_arguments_and_defaults_are_those_of_keras():
             assert ours == expected, name
     for spelling in ("HeNormal", "uniform", "normal", "zero", "one", "Orthogonal", "IdentityInitializer"):
         assert spelling in initializers.registry
-    assert set(initializers.__all__) == own | {"get", "register"}
+    classes = {name for name in initializers.__all__ if not name.islower()}
+    assert set(initializers.__all__) == own | classes | {"get", "register"}
+    assert {initializers.registry.find(name) for name in classes} == own
+    for name in classes:
+        assert getattr(initializers, name) is initializers.registry[name]
 
 
 @pytest.mark.parametrize("name", RANDOM)

@@ -655,6 +655,17 @@ def test_endings_that_a_loss_cannot_use(model, loss, metrics, text):
         fit(compile(model(), "sgd", loss, metrics=metrics), x, y)
 
 
+def test_predictions_that_cannot_be_probabilities_are_told_by_their_values():
+    """Where the last layer has no activation to read, as here a normalization."""
+    x, y = np.eye(6, 4, dtype=np.float32), np.arange(6) % 3
+    raw = jl.Sequential(jl.Dense(3), jl.LayerNormalization())
+    with pytest.raises(ValueError, match=r"received predictions as low as -"):
+        fit(compile(raw, "sgd", "sparse_categorical_crossentropy"), x, y)
+    fit(compile(raw, "sgd", {"sparse_categorical_crossentropy": {"from_logits": True}}), x, y)
+    shares = jl.Sequential(jl.Dense(3, activation="softmax"), jl.Reshape((3,)))
+    fit(compile(shares, "sgd", "sparse_categorical_crossentropy"), x, y)
+
+
 def test_outputs_without_a_loss_need_no_targets():
     x = jl.Input((2,), name="x")
     model = jl.Model(x, [jl.Dense(1, name="a")(x), jl.Dense(2, name="b")(x)])

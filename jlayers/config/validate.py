@@ -11,6 +11,7 @@ from jlayers.config.errors import ConfigError, Path, Problem
 from jlayers.config.reader import Document
 from jlayers.config.types import adapter
 from jlayers.core.registry import nearest
+from jlayers.optimizers import keras_word, registry
 
 __all__ = ["validate"]
 
@@ -41,7 +42,8 @@ def _problem(detail: ErrorDetails, document: Document) -> Problem:
             return document.problem(f"{owner} {key!r}, which is missing", path[:-1])
         case "unknown":
             owner = path[-2] if len(path) > 1 else "the file"
-            near = nearest(key, context["names"])
+            word = keras_word(str(owner), context["names"], str(key), detail["input"])
+            near = f"write {word}" if word and owner in registry else nearest(key, context["names"])
             return document.problem(f"{owner} takes no {key!r} ({received}): {near}", path)
         case "expected":
             return document.problem(f"expected {context['expected']}, {received}", path)

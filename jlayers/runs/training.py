@@ -53,6 +53,7 @@ def _require_finite(logs: Mapping[str, float], where: str) -> None:
 
 
 def _save(run: Run, state: Any, epoch: int) -> None:
+    state = state.to_evaluate()
     if bad := not_finite(state.params, without_carries(state.state)):
         raise FloatingPointError(
             f"after epoch {epoch} some weights are not finite and were not saved: {', '.join(bad[:3])}"
@@ -146,7 +147,8 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
     if validation is not None:
         results["validation"] = {k[4:]: v[kept - 1] for k, v in history.items() if k.startswith("val_")}
     if data.test is not None:
-        weights = state.params, state.state
+        final = state.to_evaluate()
+        weights = final.params, final.state
         fresh = with_fresh_carries(experiment.model, weights, data.test[0], settings.batch_size)
         results["test"] = train.evaluate(trainer, fresh, *data.test, batch_size=settings.batch_size)
         _require_finite(results["test"], "on the data held out")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from jlayers import optimizers
 from jlayers.core.registry import nearest
 from jlayers.train.state import HostCopy, TrainState, copied
 
@@ -229,7 +230,8 @@ class EarlyStopping(Callback):
         if weights is None:
             return None
         params, model_state = weights.back() if isinstance(weights, HostCopy) else weights
-        return state.replace(params=params, state=model_state)
+        opt_state = optimizers.restarted(state.opt_state, params)
+        return state.replace(params=params, state=model_state, opt_state=opt_state)
 
     def state(self) -> dict[str, Any]:
         kept = {"wait": self.wait, "best": self.best, "best_epoch": self.best_epoch}
@@ -244,6 +246,7 @@ class EarlyStopping(Callback):
     def _keep(self, epoch: int, state: TrainState) -> None:
         self.best_epoch = epoch
         if self.restore_best_weights:
+            state = state.to_evaluate()
             self._hold((state.params, state.state))
 
     def _hold(self, weights: Any) -> None:

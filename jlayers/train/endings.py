@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jlayers import activations
 from jlayers.core.layer import Layer
@@ -21,12 +22,15 @@ from jlayers.core.shapes import describe
 from jlayers.losses.base import Loss
 from jlayers.train.measures import values
 
-__all__ = ["Call", "Ending", "check_ending", "endings_of"]
+__all__ = ["Call", "Ending", "check_ending", "check_shares", "endings_of"]
 
 Call = tuple[str, Layer, Any, Any]  # a layer's path, itself, its inputs and its output, inside a trace
 
 _PROBABILITIES = ("sigmoid", "softmax")
 _RAW = ("linear", "log_sigmoid", "log_softmax", "tanh")  # can be negative, and are used as scores
+
+
+_ROUNDING = 1e-2  # of a probability of 0 in half precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,4 +93,14 @@ def check_ending(loss: Loss, ending: Ending | None, y_pred: Any) -> None:
         raise ValueError(
             f"expected probabilities for {loss.name}, but {layer} ends in activation={activation!r}; "
             f"write activation='softmax', 'sigmoid' for yes-or-no targets, or from_logits=True in the loss"
+        )
+
+
+def check_shares(loss: Loss, y_pred: Any) -> None:
+    """Refuse predictions that cannot be probabilities, by their values."""
+    least = float(jnp.min(values_of(y_pred), initial=0.0))
+    if least < -_ROUNDING:
+        raise ValueError(
+            f"expected probabilities for {loss.name}, received predictions as low as {least:.3g}; end "
+            f"the model in activation='softmax', 'sigmoid' for yes-or-no targets, or use from_logits=True"
         )

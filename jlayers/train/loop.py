@@ -283,7 +283,9 @@ class _Fit:
         step, calls = self.trainer.eval_step, self.runner.calls
         together = calls.steps if calls.looped else 1
         values: dict[str, float] = {}
-        weights = {"val_": state} if state.average is None else {"val_": state, "val_ema_": state.averaged()}
+        weights = {"val_": state.to_evaluate()}
+        if state.average is not None:
+            weights["val_ema_"] = state.averaged()
         for prefix, one in weights.items():
             logs = _evaluate(step, one, self.review, self.validation, together)
             values |= {f"{prefix}{key}": value for key, value in logs.items()}
@@ -430,7 +432,7 @@ def _weights(state: Any) -> TrainState | _Weights:
     """What a forward pass needs, from a state or from a pair."""
     if isinstance(state, TrainState):
         state.check_alive()
-        return state
+        return state.to_evaluate()
     if not isinstance(state, tuple) or len(state) != 2:
         raise TypeError(
             f"expected the state that jl.fit returns, or a pair (params, model_state), as the second "

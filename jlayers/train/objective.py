@@ -22,7 +22,7 @@ from jlayers.data.batches import Batch
 from jlayers.losses.base import Loss as Record
 from jlayers.losses.base import as_loss, match_axis, wide
 from jlayers.metrics.base import beside, ratio, spread
-from jlayers.train.endings import check_ending
+from jlayers.train.endings import check_ending, check_shares
 from jlayers.train.measures import (
     by_output,
     is_spec,
@@ -52,6 +52,8 @@ class Supervised(Task):
         self.model = model
         self.losses = _resolve(loss, losses.registry)
         self.loss_weights = loss_weights
+        self._looked = False
+        self._predicted = jax.jit(lambda params, state, x: model.apply(params, state, *inputs_of(x))[0])
 
     def init(self, key: Any, batch: Batch) -> tuple[Any, Any]:
         return self.model.init(key, *map(as_spec, inputs_of(batch.x)))
@@ -113,6 +115,20 @@ class Supervised(Task):
         for judge, ending, output in zip(judges, endings, values(loss.outputs), strict=True):
             if judge is not None:
                 check_ending(judge, ending, values_of(output))
+
+    def check_predictions(self, params: Any, state: Any, batch: Batch, endings: Sequence[Any]) -> None:
+        """Look once at predictions that should be probabilities, where the ending does not tell."""
+        if self._looked or None not in endings:
+            return
+        _, judges, _ = self._judges(jax.eval_shape(self._predicted, params, state, batch.x))
+        told = [ending is not None or judge is None or judge.from_logits is not False
+                for judge, ending in zip(judges, endings, strict=True)]  # fmt: skip
+        if not all(told):
+            outputs = values(self._predicted(params, state, batch.x))
+            for judge, output, known in zip(judges, outputs, told, strict=True):
+                if judge is not None and not known:
+                    check_shares(judge, output)
+        self._looked = True
 
     def metric(self, outputs: Any, i: int, metric: Any) -> Any:
         return beside(self._judges(outputs)[1][i], metric)

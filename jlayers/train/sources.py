@@ -168,4 +168,5 @@ def look_over(tasks: Tasks, state: Any, data: Batches) -> tuple[Review, Batches]
     else:
         data = _Checked(data, tasks, review)
     tasks.check_endings(review)
+    tasks.check_predictions(review, state.params, state.state, data.first())
     return review, data

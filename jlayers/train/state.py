@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jlayers import optimizers
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec, is_shape
 from jlayers.core.tree import flatten
@@ -224,7 +225,17 @@ class TrainState:
             raise ValueError(
                 "expected a state with averaged weights, received average=None; pass ema=0.999 to jl.compile"
             )
-        return self.replace(params=self.average)
+        return self.replace(params=self.average, opt_state=optimizers.restarted(self.opt_state, self.average))
+
+    def to_evaluate(self) -> TrainState:
+        """The state with the parameters to evaluate and save: others only for a schedule-free optimizer.
+
+        `evaluate`, `predict` and `fit`'s validation call it.
+        """
+        params = optimizers.averaged(self.opt_state, self.params)
+        if params is None:
+            return self
+        return self.replace(params=params, opt_state=optimizers.restarted(self.opt_state, params))
 
     def check_alive(self) -> None:
         """Raises a RuntimeError if a step has taken the arrays of this state."""

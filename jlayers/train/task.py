@@ -130,6 +130,9 @@ class Task:
     def check_endings(self, loss: Loss, endings: Sequence[Any]) -> None:
         """Refuse outputs that end in an activation that the loss cannot use; see `jlayers.train.endings`."""
 
+    def check_predictions(self, params: Any, state: Any, batch: Batch, endings: Sequence[Any]) -> None:
+        """Refuse predictions for a first batch that the loss cannot use."""
+
     @property
     def output_names(self) -> list[str] | None:
         """The names of a list of outputs; None to number them."""

@@ -151,6 +151,11 @@ class Tasks:
         for update in self.updates:
             update.task.check_endings(review.losses[update.name], review.endings[update.name])
 
+    def check_predictions(self, review: Review, params: Any, state: Any, batch: Batch) -> None:
+        """Lets each task look at the model's predictions for a first batch, where that is needed."""
+        for update in self.updates:
+            update.task.check_predictions(params, state, batch, review.endings[update.name])
+
     def key_of(self, update: Update, key: Any) -> Any:
         """A task's own key in a step."""
         if key is None or not update.task.draws:

@@ -2,8 +2,10 @@
 
 Arguments and defaults are optax's and are read off its signatures. Two things are ours: `learning_rate` has
 Keras's default (0.001, and 0.01 for plain gradient descent), and it may be a number, a schedule, or a
-schedule by name. Where optax and Keras differ in another default (adam's `eps` is 1e-8 here and 1e-7 in
-Keras, adamw's `weight_decay` 1e-4 and 0.004), optax's stands, so that its documentation holds.
+schedule by name. Where optax and Keras differ in another default (adamw's `weight_decay` is 1e-4 here and
+0.004 in Keras), optax's stands, so that its documentation holds. Keras adds its `epsilon` before the bias
+correction: `adam(epsilon_hat=1e-7)` is Keras's Adam. `ftrl` and `clip_by_norm` are Keras's, since optax has
+neither.
 
 A list means one after the other (`optax.chain`):
 
@@ -23,6 +25,10 @@ the rest does not. In YAML the same, `{adamw: {weight_decay: 0.01, mask: '**/ker
 >>> jl.optimizers.adamw(weight_decay=0.01, mask=["**/kernel", "**/embeddings"])
 adamw(weight_decay=0.01, mask=['**/kernel', '**/embeddings'])
 
+**Several optimizers**, by patterns of paths: `multi_optimizer`. A **schedule-free** optimizer trains with
+other parameters than those to evaluate with; `fit`, `evaluate` and `predict` take the right ones, and
+`state.to_evaluate()` has them.
+
 An optimizer of one's own, any `optax.GradientTransformation`, goes wherever one of these does.
 """
 
@@ -40,17 +46,23 @@ import optax
 
 from jlayers.core.registry import UNQUOTED, Configured, Kind, Registry, Spec, is_number, nearest
 from jlayers.core.tree import match
+from jlayers.optimizers import _keras
+from jlayers.optimizers._keras import averaged, restarted
 
 __all__ = [
     "Optimizer",
     "OptimizerLike",
     "ScheduleLike",
+    "averaged",
     "chain",
     "get",
     "get_schedule",
     "has_patterns",
     "join_schedules",
+    "keras_word",
+    "multi_optimizer",
     "register_schedule",
+    "restarted",
 ]
 
 ScheduleLike = Annotated[str | Mapping[str, Any] | Callable[..., Any], Kind("schedule")]
@@ -170,13 +182,14 @@ def lenient() -> Iterator[None]:
 
 # -------------------------------------------------------------------------- reading optax's signatures
 
-_MASKS = {"mask", "weight_decay_mask", "trust_ratio_mask"}
+_MASKS = {"mask", "weight_decay_mask", "trust_ratio_mask", "exclude"}
 
 
 def _annotation(name: str, parameter: inspect.Parameter, default: Any) -> Any:
     """A type that plain data can be checked against, from the default, or else from optax's hint."""
     if name == "learning_rate":  # a few of optax's take a number only
-        return float | ScheduleLike if "Callable" in str(parameter.annotation) else float
+        takes = str(parameter.annotation)
+        return float | ScheduleLike if "Callable" in takes or takes == "Any" else float
     if "dtype" in name:
         return str | None
     if name in _MASKS:
@@ -208,22 +221,30 @@ _OVERRIDES: dict[tuple[str, str], Any] = {
     ("piecewise_interpolate_schedule", "interpolate_type"): str,
     ("sgdr_schedule", "cosine_kwargs"): list[dict[str, float]],
     ("adaptive_grad_clip", "axis"): int | tuple[int, ...] | None,
+    ("muon", "adam_learning_rate"): float | ScheduleLike | None,  # type: ignore[operator]
+    ("muon", "exclude"): str | list[str] | None,
+    ("muon", "ns_coeffs"): tuple[float, float, float] | str,
+    ("schedule_free_adamw", "warmup_steps"): int | None,
 }
 
 
 def _enter(table: Registry, name: str, defaults: Mapping[str, Any], aliases: Iterable[str] = ()) -> None:
-    """Register optax's function `name`."""
-    function = getattr(optax, name)
+    """Register Keras's or optax's function `name`."""
+    own = getattr(_keras, name, None)
+    function = own or getattr(optax, name, None) or getattr(optax.contrib, name)
     signature = _signature(name, function, defaults)
 
     def constructor(*args: Any, **kwargs: Any) -> Any:
+        _refuse_keras_words(name, signature.parameters, kwargs)
         bound = table.bind(name, signature, args, kwargs)
         arguments = dict(bound)
-        if "learning_rate" in arguments:
-            arguments["learning_rate"] = rate = get_schedule(arguments["learning_rate"])
-            if callable(rate) and signature.parameters["learning_rate"].annotation is float:
+        for key in {"learning_rate", "adam_learning_rate"} & set(arguments):
+            if arguments[key] is None:
+                continue
+            arguments[key] = rate = get_schedule(arguments[key])
+            if callable(rate) and signature.parameters[key].annotation is float:
                 raise TypeError(
-                    f"{name}: expected a number, as it takes no schedule, received learning_rate={rate!r}"
+                    f"{name}: expected a number, as it takes no schedule, received {key}={rate!r}"
                 )
         if steps := arguments.get("boundaries_and_scales"):  # JSON knows keys of text only
             arguments["boundaries_and_scales"] = {int(step): scale for step, scale in steps.items()}
@@ -235,8 +256,53 @@ def _enter(table: Registry, name: str, defaults: Mapping[str, Any], aliases: Ite
     constructor.__name__ = constructor.__qualname__ = name
     vars(constructor)["__signature__"] = signature
     constructor.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-    constructor.__doc__ = _document(name, function, signature)
+    constructor.__doc__ = inspect.getdoc(own) if own else _document(name, function, signature)
     table.register(name, constructor, *aliases)
+
+
+# Arguments of Keras's optimizers: the argument here, for optimizers that have it, or what to write instead.
+_RENAMED = {
+    "adam_beta_1": "adam_b1",
+    "adam_beta_2": "adam_b2",
+    "beta_1": "b1",
+    "beta_2": "b2",
+    "exclude_layers": "exclude",
+    "momentum": "beta",
+    "rho": "decay",
+    "rms_rate": "consistent_rms",
+}
+_ELSEWHERE = {
+    "amsgrad": "the optimizer amsgrad",
+    "clipnorm": "[{{'clip_by_norm': {{'max_norm': {value}}}}}, '{name}']",
+    "clipvalue": "[{{'clip': {{'max_delta': {value}}}}}, '{name}']",
+    "ema_momentum": "jl.compile(..., ema={value})",
+    "ema_overwrite_frequency": "jl.compile(..., ema=0.99), which keeps the average beside the weights",
+    "global_clipnorm": "[{{'clip_by_global_norm': {{'max_norm': {value}}}}}, '{name}']",
+    "gradient_accumulation_steps": "jl.compile(..., accumulate={value})",
+    "loss_scale_factor": "jl.compile(..., loss_scale={value})",
+    "use_ema": "jl.compile(..., ema=0.99)",
+}
+_WITH_DECAY = {"adam": "adamw", "adamax": "adamaxw", "nadam": "nadamw"}
+
+
+def keras_word(name: str, known: Iterable[str], word: str, value: Any) -> str | None:
+    """What to write here for an argument of Keras's optimizer of that name."""
+    known = set(known)
+    if word == "epsilon":
+        found = [here for here in ("epsilon_hat", "eps") if here in known]
+        return f"{found[0]}={value!r}" if found else None
+    if word == "weight_decay":
+        other = _WITH_DECAY.get(name)
+        return f"{other}(weight_decay={value!r})" if other else "kernel_regularizer='l2' in the layers"
+    if _RENAMED.get(word) in known:
+        return f"{_RENAMED[word]}={value!r}"
+    return _ELSEWHERE[word].format(value=repr(value), name=name) if word in _ELSEWHERE else None
+
+
+def _refuse_keras_words(name: str, known: Iterable[str], given: Mapping[str, Any]) -> None:
+    for word, value in given.items():
+        if word not in known and (instead := keras_word(name, known, word, value)):
+            raise TypeError(f"{name} has no argument {word!r} (received {word}={value!r}): write {instead}")
 
 
 def _mask(name: str, argument: str, value: Any) -> Any:
@@ -262,24 +328,35 @@ class _Patterns:
     patterns: tuple[str, ...]
 
     def __call__(self, params: Any) -> Any:
-        paths = [
-            jax.tree_util.keystr(path, simple=True, separator="/")
-            for path, _ in jax.tree_util.tree_leaves_with_path(params)
-        ]
-        found = {path for pattern in self.patterns for path in match(pattern, paths)}
-        if paths and not found:
+        paths = _paths(params)
+        if paths and not any(match(pattern, paths) for pattern in self.patterns):
             raise ValueError(
                 f"{self.name}: expected patterns that fit parameters, such as '**/kernel', received "
                 f"{self.argument}={list(self.patterns)!r}: {nearest(self.patterns[0], paths)}"
                 if self.patterns
                 else f"{self.name}: expected patterns of paths, received {self.argument}=[]"
             )
+        return self.among(params)
+
+    def among(self, params: Any) -> Any:
+        """The mask of parameters that may be a part of all."""
+        paths = _paths(params)
+        found = {path for pattern in self.patterns for path in match(pattern, paths)}
         return jax.tree.unflatten(jax.tree.structure(params), [path in found for path in paths])
+
+
+def _paths(params: Any) -> list[str]:
+    return [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree_util.tree_leaves_with_path(params)
+    ]
 
 
 def has_patterns(optimizer: Any) -> bool:
     """Whether what an optimizer does depends on the paths of the parameters."""
     spec = getattr(optimizer, "spec", None)
+    if spec is not None and spec.name == "multi_optimizer":
+        return True
     values = spec.arguments if spec is not None else {}
     patterned = (isinstance(values[name], (str, list, tuple)) for name in _MASKS & set(values))
     return any(patterned) or any(map(has_patterns, values.get("transformations", ())))
@@ -312,9 +389,11 @@ _OPTIMIZERS: dict[str, tuple[dict[str, float], tuple[str, ...]]] = {
     "adan": (_RATE, ()),
     "amsgrad": (_RATE, ()),
     "fromage": (_RATE, ()),
+    "ftrl": (_RATE, ()),
     "lamb": (_RATE, ()),
     "lars": (_PLAIN_RATE, ()),
     "lion": (_RATE, ()),
+    "muon": (_RATE, ()),
     "nadam": (_RATE, ()),
     "nadamw": (_RATE, ("NadamW",)),
     "novograd": (_RATE, ()),
@@ -323,6 +402,7 @@ _OPTIMIZERS: dict[str, tuple[dict[str, float], tuple[str, ...]]] = {
     "radam": (_RATE, ("RAdam",)),
     "rmsprop": (_RATE, ("RMSprop", "RMSProp")),
     "rprop": (_RATE, ()),
+    "schedule_free_adamw": ({}, ("ScheduleFreeAdamW",)),
     "sgd": (_PLAIN_RATE, ()),
     "sign_sgd": (_RATE, ()),
     "sm3": (_PLAIN_RATE, ()),
@@ -336,6 +416,7 @@ _TRANSFORMATIONS = (
     "clip",
     "clip_by_block_rms",
     "clip_by_global_norm",
+    "clip_by_norm",
     "ema",
     "scale",
     "scale_by_adam",
@@ -401,7 +482,58 @@ def join_schedules(schedules: list[float | ScheduleLike], boundaries: list[int])
     return optax.join_schedules(members, boundaries)
 
 
+def multi_optimizer(optimizers: dict[str, OptimizerLike], default: OptimizerLike | None = None) -> Optimizer:
+    """Several optimizers, each for the parameters whose paths fit its pattern. Keras's `MultiOptimizer`.
+
+    Where several patterns fit, the last one counts. Each optimizer sees only its own parameters, so that
+    a norm over all gradients is one over all of its gradients.
+
+    Args:
+        optimizers: by patterns of parameters' paths, such as `"encoder/**"` or `"**/bias"`.
+        default: for the parameters that no pattern fits; without one, each must fit.
+
+    Raises:
+        ValueError: when parameters are met: a pattern that none fits, or a parameter that fits none.
+
+    >>> import jax, jlayers as jl
+    >>> slow_start = jl.optimizers.multi_optimizer({"encoder/**": {"adam": {"learning_rate": 1e-5}}}, "adam")
+    >>> slow_start
+    multi_optimizer({'encoder/**': adam(learning_rate=1e-05)}, default=adam())
+    """
+    if not isinstance(optimizers, Mapping) or not optimizers:
+        raise TypeError(
+            "multi_optimizer: expected optimizers by patterns of paths, such as {'encoder/**': 'adam'}, "
+            f"received optimizers={optimizers!r}"
+        )
+    members: dict[str, Any] = {pattern: registry.get(member) for pattern, member in optimizers.items()}
+    rest = None if default is None else registry.get(default)
+
+    def labels(params: Any) -> Any:
+        paths = _paths(params)
+        found: dict[str, str] = {}
+        for pattern in members:
+            fits = match(pattern, paths)
+            if paths and not fits:
+                raise ValueError(
+                    f"multi_optimizer: expected patterns that fit trained parameters, received the pattern "
+                    f"{pattern!r}: {nearest(pattern, paths)}"
+                )
+            found |= dict.fromkeys(fits, pattern)
+        missed = [path for path in paths if path not in found]
+        if missed and rest is None:
+            raise ValueError(
+                f"multi_optimizer: expected an optimizer for each parameter, received none for "
+                f"{', '.join(missed[:3])}; name one for the others: default='adam'"
+            )
+        return jax.tree.unflatten(jax.tree.structure(params), [found.get(path, "") for path in paths])
+
+    groups: dict[Any, Any] = {**members, **({} if rest is None else {"": rest})}
+    made = optax.partition(groups, labels, mask_compatible_extra_args=True)
+    return _optimizer(made, Spec("optimizer", "multi_optimizer", {"optimizers": members, "default": rest}))
+
+
 registry.register("chain", chain)
+registry.register("multi_optimizer", multi_optimizer)
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
