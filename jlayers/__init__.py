@@ -1,5 +1,7 @@
 """jlayers: Keras's ease in stax's form. A layer is a pure `init`/`apply` pair over a parameter pytree."""
 
+from typing import TYPE_CHECKING
+
 from jlayers import (
     activations,
     constraints,
@@ -17,6 +19,7 @@ from jlayers import (
 from jlayers.core.adapt import adapt
 from jlayers.core.compose import Inference, Remat, Repeat, Residual, Sequential
 from jlayers.core.graph import Graph, Input, Model, Node, graph
+from jlayers.core.habits import missing_name
 from jlayers.core.layer import Layer, MissingKeyError, Wiring, layer, need_key, no_params
 from jlayers.core.masks import Masked, keeps_mask
 from jlayers.core.node_table import InputLayer
@@ -96,3 +99,9 @@ __all__ = [
 ]
 __all__ += layers.__all__
 __all__ += train.__all__
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers", name, __all__)
