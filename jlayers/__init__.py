@@ -13,6 +13,7 @@ from jlayers import (
     optimizers,
     preprocessing,
     regularizers,
+    saving,
     testing,
     train,
 )
@@ -33,6 +34,7 @@ from jlayers.inspect.summary import Summary, summary
 from jlayers.layers import *
 from jlayers.preprocessing import HashedCrossing, Hashing, IntegerLookup, StringLookup, TextVectorization
 from jlayers.regularizers import l1, l1_l2, l2
+from jlayers.saving import *
 from jlayers.train import *
 from jlayers.transform.freeze import freeze, trainable_mask, unfreeze
 from jlayers.transform.lora import LoRA, merge_lora
@@ -89,6 +91,7 @@ __all__ = [
     "regularizers",
     "reset_state",
     "routed",
+    "saving",
     "substitute",
     "summary",
     "testing",
@@ -98,6 +101,7 @@ __all__ = [
     "with_precision",
 ]
 __all__ += layers.__all__
+__all__ += saving.__all__
 __all__ += train.__all__
 
 
