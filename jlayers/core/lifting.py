@@ -25,12 +25,12 @@ from jlayers.core.state import AUX_LOSS
 __all__ = [
     "MissingKeyError",
     "activity_loss",
-    "frozen_in",
-    "inference_in",
+    "add_penalty",
+    "freeze_pair",
+    "hold_in_inference",
     "lift",
     "need_key",
     "no_params",
-    "penalized",
 ]
 
 KEYWORDS = ("state", "key", "train", "mask")
@@ -214,7 +214,7 @@ def _wrong_name(tree: Mapping[str, Any], below: bool) -> Any:
     return None
 
 
-def inference_in(pair: Pair) -> Pair:
+def hold_in_inference(pair: Pair) -> Pair:
     """The canonical pair that always runs in inference mode, and in training does not move its state."""
 
     def inference_apply(
@@ -226,9 +226,9 @@ def inference_in(pair: Pair) -> Pair:
     return pair.wrap(apply=inference_apply)
 
 
-def frozen_in(pair: Pair) -> Pair:
+def freeze_pair(pair: Pair) -> Pair:
     """The canonical pair in inference mode, and without a gradient to its parameters."""
-    inference = inference_in(pair)
+    inference = hold_in_inference(pair)
 
     def frozen_apply(params: Any, *rest: Any, **keywords: Any) -> tuple[Any, Any]:
         return inference.apply(jax.lax.stop_gradient(params), *rest, **keywords)
@@ -236,7 +236,7 @@ def frozen_in(pair: Pair) -> Pair:
     return inference.wrap(apply=frozen_apply)
 
 
-def penalized(pair: Pair, regularizer: Callable[[jax.Array], jax.Array]) -> Pair:
+def add_penalty(pair: Pair, regularizer: Callable[[jax.Array], jax.Array]) -> Pair:
     """The canonical pair that leaves the penalty of its outputs in the state, beside a loss of its own."""
     init, apply = pair
 
