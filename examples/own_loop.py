@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
     step = jl.make_train_step(model, loss, optimizer, metrics=["accuracy"])
     state = jl.TrainState.create(model, optimizer, jax.random.key(0), (arguments.batch_size, 8, 8, 1))
-    average = jax.tree.map(jax.numpy.copy, state.params)  # the step donates the state: keep copies only
+    average = state.copy().params  # the step donates the state: keep copies only
     blend = jax.jit(lambda old, new: optax.incremental_update(new, old, 0.02))
 
     every = max(1, arguments.steps // 10)

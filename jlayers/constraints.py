@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.registry import Registry
 from jlayers.core.shapes import wide_dtype
 
@@ -46,25 +47,21 @@ def check(*constraints: Any) -> None:
         get(constraint)
 
 
-def _bound(function: str, name: str, value: float) -> float:
+def _bound(name: str, value: float) -> float:
     real = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not real or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{function}: expected a finite norm of at least 0, received {name}={value!r}")
+        received: dict[str, Any] = {name: value}
+        raise refused(ValueError, "expected a finite norm of at least 0", **received)
     return float(value)
 
 
-def _scaled(
-    function: str, axis: int | tuple[int, ...], scale: Callable[[jax.Array], jax.Array]
-) -> Constraint:
+def _scaled(axis: int | tuple[int, ...], scale: Callable[[jax.Array], jax.Array]) -> Constraint:
     """`w` times `scale(norm)` of its vectors along `axis`."""
     given = (axis,) if isinstance(axis, int) else tuple(axis)
 
     def constrain(w: jax.Array) -> jax.Array:
         if any(not -w.ndim <= a < w.ndim for a in given) or len({a % w.ndim for a in given}) < len(given):
-            raise ValueError(
-                f"{function}: expected distinct axes of the parameter, received axis={axis!r}, "
-                f"shape={w.shape}"
-            )
+            raise refused(ValueError, "expected distinct axes of the parameter", axis=axis, shape=w.shape)
         wide = w.astype(wide_dtype(w.dtype))
         norm = jnp.sqrt(jnp.sum(jnp.square(wide), axis=given, keepdims=True))
         return (wide * scale(norm)).astype(w.dtype)
@@ -87,8 +84,8 @@ def max_norm(max_value: float = 2.0, axis: int | tuple[int, ...] = 0) -> Constra
     >>> jl.constraints.max_norm(5.0)(jnp.array([[6.0, 0.5], [8.0, 0.0]])).round(4).tolist()
     [[3.0, 0.5], [4.0, 0.0]]
     """
-    bound = _bound("max_norm", "max_value", max_value)
-    return _scaled("max_norm", axis, lambda norm: jnp.minimum(norm, bound) / (_EPSILON + norm))
+    bound = _bound("max_value", max_value)
+    return _scaled(axis, lambda norm: jnp.minimum(norm, bound) / (_EPSILON + norm))
 
 
 @registry.factory()
@@ -112,8 +109,8 @@ def min_max_norm(
     [[1.0, 2.0]]
     """
     least, most = (
-        _bound("min_max_norm", "min_value", min_value),
-        _bound("min_max_norm", "max_value", max_value),
+        _bound("min_value", min_value),
+        _bound("max_value", max_value),
     )
     if least > most:
         raise ValueError(
@@ -127,7 +124,7 @@ def min_max_norm(
         desired = rate * jnp.clip(norm, least, most) + (1 - rate) * norm
         return desired / (_EPSILON + norm)
 
-    return _scaled("min_max_norm", axis, scale)
+    return _scaled(axis, scale)
 
 
 @registry.factory()
@@ -155,7 +152,7 @@ def unit_norm(axis: int | tuple[int, ...] = 0) -> Constraint:
     >>> jl.constraints.unit_norm()(jnp.array([[2.0, 0.0]])).round(4).tolist()
     [[1.0, 0.0]]
     """
-    return _scaled("unit_norm", axis, lambda norm: 1.0 / (_EPSILON + norm))
+    return _scaled(axis, lambda norm: 1.0 / (_EPSILON + norm))
 
 
 # Keras has both spellings.

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.registry import Registry
 from jlayers.core.shapes import wide_dtype
 
@@ -162,7 +163,7 @@ def random_normal(mean: float = 0.0, stddev: float = 0.05) -> Initializer:
     >>> jl.initializers.random_normal()(jax.random.key(0), (3, 2), "float32").shape
     (3, 2)
     """
-    _not_negative("random_normal", "stddev", stddev)
+    _not_negative("stddev", stddev)
     return _rounded(lambda key, shape, dtype: mean + stddev * _draw(jax.random.normal, key, shape, dtype))
 
 
@@ -194,13 +195,14 @@ def truncated_normal(mean: float = 0.0, stddev: float = 0.05) -> Initializer:
     >>> bool(abs(w).max() < 2)
     True
     """
-    _not_negative("truncated_normal", "stddev", stddev)
+    _not_negative("stddev", stddev)
     return _rounded(lambda key, shape, dtype: mean + stddev * _draw(_truncated, key, shape, dtype))
 
 
-def _not_negative(where: str, name: str, value: float) -> None:
+def _not_negative(name: str, value: float) -> None:
     if value < 0:
-        raise ValueError(f"{where}: expected {name} >= 0, received {name}={value!r}")
+        received: dict[str, Any] = {name: value}
+        raise refused(ValueError, f"expected {name} >= 0", **received)
 
 
 def _fans(shape: tuple[int, ...], input_axes: Any, output_axes: Any) -> tuple[int, int]:

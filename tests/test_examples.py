@@ -9,12 +9,16 @@ FOLDER = Path(__file__).parents[1] / "examples"
 BRIEFLY = {
     "bucketing": ["--epochs", "2", "--buckets", "2"],
     "char_decoder": ["--epochs", "1"],
+    "contrastive": ["--epochs", "1"],
     "custom_layer": ["--epochs", "1"],
     "digits_cnn": ["--epochs", "1"],
     "digits_mlp": ["--epochs", "2"],
+    "distillation": ["--epochs", "1"],
+    "gan": ["--epochs", "2"],
     "lstm_vowels": ["--epochs", "1"],
     "own_loop": ["--steps", "5"],
     "text_topics": ["--epochs", "1"],
+    "vae": ["--epochs", "2"],
     "two_inputs": ["--epochs", "1", "--pairs", "256"],
 }
 

@@ -485,12 +485,15 @@ def test_the_progress_bar_leaves_a_line_per_epoch(shared, terminal):
 
     console = rich.console.Console(file=io.StringIO(), force_terminal=terminal, width=120)
     bar = ProgressBar(console)
-    fit(shared, X, LABELS, epochs=2, validation_split=0.2, callbacks=[bar])
+    start, _ = fit(shared, X, LABELS, epochs=0)
+    fit(shared, X, LABELS, epochs=2, validation_split=0.2, callbacks=[bar], state=start)
     text = console.file.getvalue()
     for word in ("epoch 1/2", "epoch 2/2", "2 steps", "/step", "loss", "accuracy", "val_accuracy"):
         assert word in text
     if not terminal:
         assert len(text.splitlines()) == 2
+        fit(shared, X, LABELS, epochs=1, callbacks=[bar])
+        assert "begins anew: pass state=" in console.file.getvalue()
 
 
 # ---------------------------------------------------------------------------------------------- errors

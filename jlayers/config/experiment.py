@@ -154,17 +154,12 @@ class Experiment:
     def compile(self) -> Any:
         """The `Trainer`: model, loss, optimizer and metrics together; see `jl.compile`."""
         from jlayers import train
+        from jlayers.train.options import Options
 
-        s = self.settings
+        names = [field.name for field in dataclasses.fields(Options)]
+        options: dict[str, Any] = {name: getattr(self.settings, name) for name in names}
         with self.builder.located((), self.call.arguments):
-            return train.compile(
-                self.model,
-                s.optimizer,
-                s.loss,
-                s.metrics,
-                loss_weights=s.loss_weights,
-                augment=s.augment,  # type: ignore[arg-type]  the builder has made it
-            )
+            return train.compile(self.model, **options)
 
     def located_layer(self) -> Any:
         """A context in which errors of the running model name the layer's line in the file."""

@@ -17,6 +17,7 @@ from jlayers.optimizers import OptimizerLike
 from jlayers.preprocessing import PreprocessorLike
 from jlayers.train.callbacks import EarlyStopping
 from jlayers.train.feed import StepsPerCall
+from jlayers.train.scaling import LossScaleLike
 
 __all__ = ["Settings", "Training"]
 
@@ -81,8 +82,13 @@ class Settings:
         metrics: what is reported besides the loss, as a list; see `jlayers list metrics`. For a model of
             several outputs, a mapping of such lists by output.
         loss_weights: factors of the outputs' losses, as a list or by output.
+        weighted_metrics: like `metrics`, with sample weights.
         augment: a layer that changes the inputs and the targets of each batch of training together, such as
             `MixUp`. Layers that change only the inputs go into the model.
+        loss_scale: factor of the loss while its gradient is taken, for float16: `auto`, `dynamic`, a number,
+            or null for none.
+        accumulate: micro-batches that each batch is cut into, to save memory.
+        ema: the decay of a moving average of the weights, such as 0.999; null for none.
         freeze: patterns of paths of layers that are not trained, such as `encoder/**`.
         precision: the dtypes of parameters and of computation: a policy such as `mixed_bfloat16`, or a
             mapping from patterns of paths to policies; see `jlayers list policies`.
@@ -97,7 +103,11 @@ class Settings:
     optimizer: OptimizerLike | list[OptimizerLike] = "adam"
     metrics: list[MetricLike] | dict[str, list[MetricLike]] = dataclasses.field(default_factory=list)
     loss_weights: list[float] | dict[str, float] | None = None
+    weighted_metrics: list[MetricLike] | dict[str, list[MetricLike]] = dataclasses.field(default_factory=list)
     augment: LayerLike | None = None
+    loss_scale: LossScaleLike = "auto"
+    accumulate: int = 1
+    ema: float | None = None
     freeze: list[str] = dataclasses.field(default_factory=list)
     precision: PrecisionLike | None = None
     seed: int = 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,8 @@ __all__ = [
     "Masked",
     "combine",
     "expand",
+    "intersection",
     "is_masked",
-    "joint",
     "keeps_mask",
     "leaves",
     "mask_of",
@@ -56,6 +56,17 @@ class Masked:
 
     def __describe__(self) -> str:
         return f"{describe(self.values)} with mask {describe(self.mask)}"
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise TypeError(
+            f"received an operation on masked values, {describe(self)}, which would lose the mask; write "
+            f"jl.Add() and other layers on them, x.values for the values with their padding, or in a layer "
+            f"of your own jlayers.core.masks.combine(function, a, b)"
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
+    __neg__ = __pow__ = __matmul__ = __rmatmul__ = __getitem__ = __array__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse
 
 
 def is_masked(value: Any) -> bool:
@@ -147,7 +158,7 @@ def expand(mask: Any, rank: int) -> Any:
     return mask.reshape(mask.shape + (1,) * (rank - mask.ndim))
 
 
-def joint(*masks: Any) -> Any:
+def intersection(*masks: Any) -> Any:
     """True where all masks are, each of the leading axes of the longest; None is True everywhere."""
     given = [mask for mask in masks if mask is not None]
     if not given:
@@ -167,4 +178,4 @@ def combine(function: Callable[..., Any], *inputs: Any) -> Any:
     >>> combine(jnp.add, x, jnp.ones((1, 2))).mask.tolist()
     [[True, False]]
     """
-    return with_mask(function(*map(values_of, inputs)), joint(*map(mask_of, inputs)))
+    return with_mask(function(*map(values_of, inputs)), intersection(*map(mask_of, inputs)))

@@ -110,6 +110,8 @@ class _Optimizers(Registry):
 
     def member(self, value: Any) -> Any:
         """As `get`; also a transformation that goes before an optimizer."""
+        if isinstance(value, optax.MultiSteps):  # optax gives it methods instead
+            return value.gradient_transformation()
         if isinstance(value, optax.GradientTransformation):
             return value
         if isinstance(value, (list, tuple)):

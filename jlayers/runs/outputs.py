@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from jlayers.core.masks import Masked
-from jlayers.core.precision import widened
+from jlayers.core.precision import widen
 from jlayers.core.shapes import describe
-from jlayers.runs.files import replacing
+from jlayers.saving.files import replacing
 
 __all__ = ["check_output", "named_outputs", "write_outputs"]
 
@@ -38,7 +38,7 @@ def named_outputs(outputs: Any) -> dict[str, Any]:
         else:
             named[name or "output"] = value
 
-    collect("", widened(outputs))
+    collect("", widen(outputs))
     return named
 
 

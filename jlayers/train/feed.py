@@ -24,9 +24,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -149,13 +150,14 @@ class Runner:
         step: how many steps were taken, those of earlier fits included.
     """
 
-    def __init__(self, program: TrainStep, state: TrainState, calls: Calls, room: Callable[[int], int]):
+    def __init__(self, program: TrainStep, state: TrainState, calls: Calls, every: Sequence[int] = ()):
         self.program = program
         self.live, self.key_data, self.impl = state.live, state.key_data, state.impl
         self.step = int(state.step)
         self.calls = calls
-        self.room = room  # how many steps may be taken before somebody wants to look
+        self.every = every  # at multiples of these numbers of steps somebody wants to look
         self.interrupts = Interrupts()
+        self._next: Iterator[tuple[Any, Any, int]] | None = None  # blocks of the epoch to come
 
     def epoch(self, data: Batches, number: int, start: int) -> Iterator[dict[str, jax.Array]]:
         """Takes the steps of an epoch from batch `start` on; gives the logs of each dispatch."""
@@ -165,18 +167,34 @@ class Runner:
                 self._begin(batch)
                 yield self._call(program.one, 1, batch)
             return
-        for batches, steps in data.blocks(self.calls.block, number, start):
+        blocks, self._next = self._next or self._blocks(data, number, start), None
+        for batches, first, steps in blocks:
             self._begin(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), batches))
             if self.calls.looped:
                 done = 0
                 while done < steps:
-                    now = min(steps - done, self.room(self.step))
+                    now = min([steps - done, *(n - self.step % n for n in self.every)])
                     yield self._call(program.many, now, batches, np.int32(done), np.int32(now))
                     done += now
             else:
-                batches, first = jax.device_put((batches, np.int32(self.step)))
                 for _ in range(steps):
                     yield self._call(program.nth, 1, batches, first)
+
+    def look_ahead(self, data: Batches, number: int) -> None:
+        """Cuts the first block of an epoch of arrays, while the device still works on the one before."""
+        if data.checked and (self.calls.looped or self.calls.block > 1):
+            blocks = self._blocks(data, number, 0)
+            self._next = itertools.chain(list(itertools.islice(blocks, 1)), blocks)
+
+    def _blocks(self, data: Batches, number: int, start: int) -> Iterator[tuple[Any, Any, int]]:
+        """Stacked batches, the step at which they begin, and how many are meant."""
+        step = self.step
+        for batches, steps in data.blocks(self.calls.block, number, start):
+            if self.calls.looped:  # used once: to move them beforehand costs more than it saves
+                yield batches, None, steps
+            else:
+                yield *jax.device_put((batches, np.int32(step))), steps
+            step += steps
 
     def _begin(self, batch: Any) -> None:
         if not self.live.metrics:

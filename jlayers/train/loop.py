@@ -40,8 +40,8 @@ _HALF = (
     "paths, or lower the learning rate"
 )
 _LARGE = (
-    "lower the learning rate, clip the gradients (clip_by_global_norm), or look for extreme values in the "
-    "data"
+    "look in the data for extreme values and for numbers outside of an embedding's table, lower the learning "
+    "rate, or clip the gradients (clip_by_global_norm)"
 )
 
 
@@ -184,10 +184,12 @@ class _Fit:
         self, state: TrainState, epochs: int, fresh: Callable[[], TrainState], note: str | None
     ) -> tuple[TrainState, History]:
         start = int(state.epoch)
+        self.end = start + epochs
         step = self.trainer.train_step
         if epochs:
             calls = calls_for(self.steps_per_call, step, state, self.data)
-            self.runner = Runner(step, state, calls, self._room)
+            every = [callback.every for callback in self.callbacks if callback.every]
+            self.runner = Runner(step, state, calls, every)
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
         run = Run(start, epochs, self.data.steps, self.directions, note)
@@ -209,17 +211,18 @@ class _Fit:
 
     def _end(self, state: TrainState, failed: BaseException | None = None) -> TrainState:
         """Tells each callback of the end, whatever another one raises."""
+        raised: BaseException | None = None
         for callback in self.callbacks:
             try:
                 state = callback.on_fit_end(state) or state
             except BaseException as error:
-                if failed is None:
-                    failed = error
-                    vars(error).update(state=state, history=self.history)
+                if first := failed or raised:
+                    first.add_note(f"{type(callback).__name__}.on_fit_end: {type(error).__name__}: {error}")
                 else:
-                    failed.add_note(f"{type(callback).__name__}.on_fit_end: {type(error).__name__}: {error}")
-        if failed is not None and "state" in vars(failed) and failed.__traceback__ is None:
-            raise failed
+                    raised = error
+                    vars(error).update(state=state, history=self.history)
+        if raised is not None:
+            raise raised
         return state
 
     def _whole(self) -> TrainState:
@@ -236,11 +239,6 @@ class _Fit:
         runner = getattr(self, "runner", None)
         return self.state if runner is None else self.state.replace(live=runner.live)
 
-    def _room(self, step: int) -> int:
-        """How many steps may be taken at once before a callback is to be called."""
-        every = [callback.every for callback in self.callbacks if callback.every]
-        return min((n - step % n for n in every), default=2**31 - 1)
-
     def _epoch(self, epoch: int) -> bool:
         """Trains for an epoch; True if a callback wants to stop."""
         for callback in self.callbacks:
@@ -250,23 +248,28 @@ class _Fit:
         watch = _Watch(self, epoch, done)
         logs = None
         for logs in runner.epoch(self.data, epoch, done):
-            watch.add(runner.step - int(watch.first), logs)
-            if self._listeners_at(runner.step):
+            watch.add(runner.step - watch.first, logs)
+            if runner.every and self._listeners_at(runner.step):
                 values = watch.read_all()
                 state = self._current()
                 stops = [c.on_step(runner.step, values, state) for c in self._listeners_at(runner.step)]
                 if any(stops):
                     self.state = state
                     return True
-        if logs is None:
-            raise ValueError(f"the iterable has no batches after the first {done}, where the state stands")
+        if logs is None:  # the state stands at the end of an epoch, or behind it
+            if done == 0 or (self.data.steps is not None and done != self.data.steps):
+                raise ValueError(f"the data have no batches after the first {done}, where the state stands")
+            watch.add(done, runner.program.logs(self._current(), self.review))
+        if epoch + 1 < self.end:
+            runner.look_ahead(self.data, epoch + 1)
         values = watch.read_all()
         state = self._current()
         watch.check_health(state, values)
         values |= self._validate(state, watch)
         zeros = self.trainer.tasks.accumulators(state.params, state.state, self.review.batch)
         runner.live = runner.live._replace(metrics=zeros)
-        self.state = self._current().at_next_epoch()
+        place = jax.device_put((np.int32(epoch + 1), np.int32(runner.step)))
+        self.state = self.state.replace(live=runner.live, epoch=place[0], epoch_start=place[1])
         kept = HostCopy(self.state)
         self.healthy = kept.back
         for key, value in values.items():
@@ -298,7 +301,7 @@ class _Watch:
     """Reads logs that the device has finished, and never makes it do anything."""
 
     PERIOD = 0.1  # seconds between two looks
-    AHEAD = 256  # dispatches that may be on their way
+    MARKS = 64  # dispatches whose logs are kept until the device has finished them
 
     def __init__(self, fit: _Fit, epoch: int, done: int):
         self.fit = fit
@@ -307,14 +310,21 @@ class _Watch:
         self.due = time.monotonic() + self.PERIOD
         self.healthy = self.last = done  # steps of the epoch that are known to be good, and dispatched
         self.pending: collections.deque[tuple[int, Mapping[str, Any]]] = collections.deque()
+        self.newest: tuple[int, Mapping[str, Any]] | None = None
+        self.count, self.stride = 0, 1
         self.latest: dict[str, float] = {}
 
     def add(self, step: int, logs: Mapping[str, Any]) -> None:
         """`step` batches of the epoch are dispatched; these are the logs that they will have."""
         self.last = step
-        self.pending.append((step, logs))
-        if len(self.pending) > self.AHEAD:
-            jax.block_until_ready(self.pending[0][1])
+        self.newest = (step, logs)
+        self.count += 1
+        if self.count % self.stride == 0:
+            self.pending.append(self.newest)
+            if len(self.pending) > self.MARKS:  # small steps: mark fewer of them, and wait for the oldest
+                jax.block_until_ready(self.pending[0][1])
+                self.stride *= 2
+                self.pending = collections.deque(list(self.pending)[1::2])
         if time.monotonic() >= self.due:
             self._look()
 
@@ -330,9 +340,9 @@ class _Watch:
 
     def read_all(self) -> dict[str, float]:
         """Waits for the device, and gives the newest logs."""
-        if self.pending:
-            newest = self.pending[-1]
-            self.pending.clear()
+        self.pending.clear()
+        if self.newest is not None:
+            newest, self.newest = self.newest, None
             self._read(*newest)
         return dict(self.latest)
 
@@ -387,7 +397,7 @@ def evaluate(
         batch_size: samples per step, 32 if not given; the result does not depend on it.
         sample_weight: factors of the samples' losses.
         steps: batches to take of an iterable; all if not given.
-        key: for layers and tasks that draw in inference mode, too.
+        key: for layers that draw in inference mode, too; tasks are given one that is always the same.
 
     Raises:
         ValueError: as `fit` does.
@@ -413,6 +423,8 @@ def _evaluate(
 ) -> dict[str, float]:
     accumulators, logs = None, {}
     params, state = weights.params, weights.state
+    if key is None and any(update.task.always_draws for update in step.tasks.updates):
+        key = jax.random.key(0)
     if together > 1 and key is None:
         for batches, count in data.blocks(together):
             accumulators, logs = step.run(params, state, accumulators, batches, count)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jlayers import metrics
 from jlayers.core.masks import mask_of, values_of
-from jlayers.core.precision import widened
+from jlayers.core.precision import widen
 from jlayers.core.registry import Registry, nearest
 from jlayers.core.shapes import as_spec, describe
 from jlayers.data.batches import Batch
@@ -28,7 +28,8 @@ class Plan:
     """What is measured, once the structure of a task's loss is known.
 
     Attributes:
-        means: the parts of the loss by name, with the factor of each in the loss.
+        means: the parts of the loss by name, sorted, with the factor of each in the loss.
+        order: their names in the order in which the task gives them.
         metrics: by name in the logs: the metric, the number of its output, whether sample weights count.
         outputs: names of the outputs; [None] for a single one, [] for none.
         specs: of the outputs, half precision as float32: so metrics see them.
@@ -36,6 +37,7 @@ class Plan:
     """
 
     means: Mapping[str, float]
+    order: Sequence[str]
     metrics: Mapping[str, tuple[Any, int, bool]]
     outputs: Sequence[str | None]
     specs: Sequence[Any]
@@ -44,7 +46,7 @@ class Plan:
     @property
     def keys(self) -> list[str]:
         """The names in the logs, in order."""
-        own = [name for name in self.means if name != "loss" and not name.startswith("_")]
+        own = [name for name in self.order if name != "loss" and not name.startswith("_")]
         return ["loss", *own, *self.metrics]
 
     @property
@@ -69,10 +71,16 @@ class Measures:
         self.metrics = _named(metrics)
         self.weighted_metrics = _named(weighted_metrics)
 
-    def plan(self, loss: Loss) -> Plan:
-        """What is measured of such a loss (arrays or specs)."""
-        means = {name: part.factor if isinstance(part, Part) else 0.0 for name, part in loss.parts.items()}
+    def plan(self, loss: Loss, order: Sequence[str] = ()) -> Plan:
+        """What is measured of such a loss (arrays or specs), whose parts have this order in the logs."""
+        parts = sorted(loss.parts.items())
+        means = {name: part.factor if isinstance(part, Part) else 0.0 for name, part in parts}
         names = [] if loss.outputs is None else output_names(loss.outputs, self.task.output_names)
+        if names == [] and (self.metrics or self.weighted_metrics):
+            raise ValueError(
+                "expected a task whose Loss has outputs for these metrics, received none; return "
+                "jl.Loss(total, outputs=...)"
+            )
         entries: dict[str, tuple[Any, int, bool]] = {}
         for given, weighted in ((self.metrics, False), (self.weighted_metrics, True)):
             for i, members in enumerate(_metrics_by_output(names, given)):
@@ -80,13 +88,8 @@ class Measures:
                     key = name if names[i] is None else f"{names[i]}_{name}"
                     metric = self.task.metric(loss.outputs, i, metric)
                     entries[_unused(key, {**means, **entries}, weighted)] = (metric, i, weighted)
-        if names == [] and (self.metrics or self.weighted_metrics):
-            raise ValueError(
-                "expected a task whose Loss has outputs for these metrics, received none; return "
-                "jl.Loss(total, outputs=...)"
-            )
         specs = [as_spec(values_of(value)) for value in seen(loss.outputs)] if names else []
-        return Plan(means, entries, names, specs, loss.total.dtype)
+        return Plan(means, order, entries, names, specs, loss.total.dtype)
 
     def zero(self, plan: Plan) -> dict[str, Any]:
         """Accumulators of everything in the logs."""
@@ -97,7 +100,8 @@ class Measures:
         """The accumulators with one more batch."""
         count = loss.count
         rows = []
-        for part in loss.parts.values():
+        for name in plan.means:
+            part = loss.parts[name]
             part = part if isinstance(part, Part) else Part.of(part, count)
             rows += [jnp.asarray(part.total, plan.dtype), jnp.asarray(part.count, plan.dtype)]
         new = {"means": add(acc["means"], jnp.stack(rows).reshape(-1, 2))}
@@ -154,7 +158,7 @@ def values(y: Any) -> list[Any]:
 
 def seen(y_pred: Any) -> list[Any]:
     """The outputs as losses and metrics see them: not in half precision."""
-    return [widened(value) for value in values(y_pred)]
+    return [widen(value) for value in values(y_pred)]
 
 
 def is_spec(value: Mapping[str, Any], table: Registry) -> bool:

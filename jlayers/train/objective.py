@@ -62,6 +62,10 @@ class Supervised(Task):
     def draws(self) -> bool:
         return self.model.draws
 
+    @property
+    def always_draws(self) -> bool:
+        return False
+
     def loss(self, params: Any, state: Any, batch: Batch, key: Any, train: bool) -> tuple[Loss, Any]:
         y_pred, moved = self.model.apply(
             params, state, *inputs_of(batch.x), key=key if self.draws else None, train=train

@@ -37,6 +37,8 @@ class ProgressBar(Callback):
         self.run = run
         self._out = self.console or rich.console.Console(stderr=True)
         self._width = len(str(run.first_epoch + run.epochs))
+        if run.note:
+            self._out.print(run.note, style="dim", highlight=False)
 
     def on_epoch_begin(self, epoch: int) -> None:
         self._begun = time.perf_counter()
@@ -59,7 +61,7 @@ class ProgressBar(Callback):
 
     def on_progress(self, epoch: int, step: int, logs: Mapping[str, float]) -> None:
         self._steps = step
-        if self._bar:
+        if self._bar and step:
             speed = duration((time.perf_counter() - self._begun) / step) + "/step"
             self._bar.update(self._task, completed=step, speed=speed, logs=_table(logs))
 

@@ -202,10 +202,6 @@ class TrainState:
         live = changes.pop("live", self.live)._replace(**moved)
         return dataclasses.replace(self, live=live, **changes)
 
-    def at_next_epoch(self) -> TrainState:
-        """The state when the current epoch is over."""
-        return dataclasses.replace(self, epoch=self.epoch + 1, epoch_start=jnp.copy(self.step))
-
     def copy(self) -> TrainState:
         """The state with arrays of its own, which no later step takes away."""
         self.check_alive()
@@ -262,7 +258,7 @@ class HostCopy:
     def __init__(self, tree: Any):
         leaves, self._form = jax.tree.flatten(tree)
         self._places = [getattr(leaf, "sharding", None) for leaf in leaves]
-        self._values = [np.array(leaf) for leaf in jax.device_get(leaves)]  # a copy, on a CPU too
+        self._values = [np.array(leaf) for leaf in leaves]  # a copy, on a CPU too
 
     def back(self) -> Any:
         """The arrays on their devices."""

@@ -18,9 +18,9 @@ from jlayers.data.batches import Batch
 from jlayers.train.augment import augmented
 from jlayers.train.gradients import gradients_of
 from jlayers.train.ids import Lookup, lookups_of
-from jlayers.train.scaling import finite, kept, loss_scaling, scale_of
+from jlayers.train.scaling import LossScale, finite, kept, loss_scaling, scale_of
 from jlayers.train.state import DONATED, Live, TrainState, inputs_of, named, unnamed
-from jlayers.train.tasks import Tasks, observed_calls
+from jlayers.train.tasks import Review, Tasks, observed_calls
 from jlayers.train.update import averaged
 
 __all__ = ["EvalStep", "PredictStep", "TrainStep"]
@@ -34,6 +34,10 @@ def _one_of(batches: Batch) -> Batch:
 def _cut(batches: Batch, i: Any) -> Batch:
     """Number `i` of the stacked batches."""
     return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), batches)
+
+
+def _scale_in_logs(scale: LossScale | None) -> dict[str, jax.Array]:
+    return {} if scale is None else {"loss_scale": scale.scale}
 
 
 def _counted(batches: Batch, count: int | None) -> np.int32:
@@ -75,6 +79,7 @@ class TrainStep:
         self.nth = jax.jit(self._nth, donate_argnums=0, static_argnames="impl")
         self.many = jax.jit(self._many, donate_argnums=0, static_argnames="impl")
         self.programs = [self.one, self.nth, self.many]
+        self._read: Any = None
 
     @property
     def compilations(self) -> int:
@@ -131,6 +136,15 @@ class TrainStep:
             raise _explained(error) from None
         return TrainState(live, state.key_data, state.epoch, state.epoch_start, state.impl), logs
 
+    def logs(self, state: TrainState, review: Review) -> dict[str, jax.Array]:
+        """The logs of the steps to this state since its accumulators were last reset; nothing is donated."""
+        if self._read is None:  # what is measured is a fact of the tasks
+            plans = review.plans
+            self._read = jax.jit(
+                lambda metrics, scale: self.tasks.logs(plans, metrics) | _scale_in_logs(scale)
+            )
+        return self._read(state.metrics, state.loss_scale)
+
     def lower(self, state: TrainState, batch: Any) -> Any:
         """As `jax.jit(step).lower`: for cost analysis and the compiled text."""
         batch = Batch(*batch)
@@ -158,8 +172,7 @@ class TrainStep:
 
     def _logs(self, live: Live, batch: Batch) -> dict[str, jax.Array]:
         review = self.tasks.review(live.params, live.state, batch)
-        logs = self.tasks.logs(review.plans, live.metrics)
-        return logs if live.loss_scale is None else logs | {"loss_scale": live.loss_scale.scale}
+        return self.tasks.logs(review.plans, live.metrics) | _scale_in_logs(live.loss_scale)
 
     def _step(self, live: Live, key_data: jax.Array, batch: Batch, impl: str) -> Live:
         """One step: for each task in turn its gradients and its update."""

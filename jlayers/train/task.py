@@ -159,8 +159,13 @@ class Task:
 
     @property
     def draws(self) -> bool:
-        """Whether `loss` needs a key."""
+        """Whether `loss` needs a key in training."""
         return True
+
+    @property
+    def always_draws(self) -> bool:
+        """Whether it needs one in evaluation, too: the same one each time, if none is given."""
+        return self.draws
 
     def _walk(self) -> Iterator[tuple[str, Layer]]:
         for name, model in self.models.items():

@@ -104,6 +104,7 @@ class Tasks:
 
     def _traced(self, params: Any, state: Any, batch: Batch) -> Review:
         lookups: dict[str, Lookup] = {}
+        order: dict[str, list[str]] = {}  # of the parts, which a pytree sorts by name
         endings: dict[str, list[Ending | None]] = {}
 
         def losses(params: Any, state: Any, batch: Batch, key: Any) -> dict[str, Loss]:
@@ -116,11 +117,12 @@ class Tasks:
                 lookups.update(lookups_of(batch.x, calls))
                 endings[update.name] = endings_of(loss.outputs, calls)
                 made[update.name] = loss
+                order[update.name] = list(loss.parts)
             return made
 
         key = jax.eval_shape(lambda: jax.random.key(0)) if self.draws else None
         made = jax.eval_shape(losses, params, state, batch, key)
-        plans = {name: self.measures[name].plan(loss) for name, loss in made.items()}
+        plans = {name: self.measures[name].plan(loss, order[name]) for name, loss in made.items()}
         return Review(batch, made, plans, lookups, endings)
 
     def accumulators(self, params: Any, state: Any, batch: Batch) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -123,6 +123,12 @@ class Trainer(Options):
     def _scale(self) -> Any:
         return first_scale(self.tasks.models, self.loss_scale)
 
+    @functools.cached_property
+    def _opt_state_of(self) -> Callable[..., Any]:
+        """One function object, so that JAX traces it once."""
+        updates = self.updates
+        return lambda params: first_opt_state(updates, params)
+
     def adopt(self, state: TrainState) -> TrainState:
         """A state of another trainer of this model made fit for this one.
 
@@ -148,7 +154,7 @@ class Trainer(Options):
         state.check_alive()
         if loss_scaling(self.tasks.models, self.loss_scale) == "dynamic":
             scale_of(state.loss_scale)
-        expected = jax.eval_shape(lambda params: first_opt_state(self.updates, params), state.params)
+        expected = jax.eval_shape(self._opt_state_of, state.params)
         given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.opt_state)
         fits = jax.tree.structure(expected) == jax.tree.structure(given) and all(
             e.shape == g.shape for e, g in zip(jax.tree.leaves(expected), jax.tree.leaves(given), strict=True)

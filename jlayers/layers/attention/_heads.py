@@ -29,28 +29,42 @@ from jlayers.ops.attention import (
 
 __all__ = ["multi_head", "position_layer"]
 
+_ROLES = ("_initializer", "_regularizer", "_constraint")  # of the kernels and biases of each projection
+
 
 def position_layer(value: LayerLike | None, where: str) -> Layer | None:
     return None if value is None else as_layer(value, f"{where}, position_embedding")
 
 
 def multi_head(
-    *,
     heads: tuple[int, int],
     sizes: tuple[int, int],
-    output_shape: tuple[int, ...] | None = None,
-    axes: tuple[int, ...] | None = None,
-    dropout: float,
-    causal: bool,
-    window: int | None,
-    gated: bool,
-    scores: bool,
     position: Layer | None,
-    cache_length: int | None,
+    *,
+    dropout: float,
     use_bias: bool,
-    projection: Mapping[str, Any],
+    output_shape: int | tuple[int, ...] | None = None,
+    attention_axes: int | tuple[int, ...] | None = None,
+    sliding_window: int | None,
+    use_gate: bool,
+    use_causal_mask: bool,
+    return_attention_scores: bool,
+    cache_length: int | None,
+    **arguments: Any,
 ) -> Wiring:
-    """The projections as layers inside, and the attention between them."""
+    """The projections as layers inside, and the attention between them.
+
+    Args:
+        heads: number of heads of the queries, and of keys and values.
+        sizes: size of queries and keys, and of values, for each head.
+        position: the layer that is applied to queries and keys, or None.
+        dropout: this and all further arguments are those of `MultiHeadAttention`.
+        **arguments: those of the projections, and others that are not needed here.
+    """
+    output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
+    axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
+    causal, window = use_causal_mask, sliding_window
+    projection = {name: value for name, value in arguments.items() if name.endswith(_ROLES)}
     fraction("dropout", dropout)
     if window is not None:
         positive("sliding_window", window)
@@ -63,7 +77,7 @@ def multi_head(
 
     (query_heads, value_heads), (key_size, value_size) = heads, sizes
     children = {"query": project(query_heads, key_size), "key": project(value_heads, key_size)}
-    if gated:
+    if use_gate:
         children["gate"] = project(query_heads, value_size, "sigmoid")
     children["value"] = project(value_heads, value_size)
     made = "abcdefgh"[: len(output_shape or (None,))]
@@ -99,7 +113,7 @@ def multi_head(
                 offset = jnp.minimum(at[0][0, 0], key.shape[1] - length)
                 mask = joint_mask(mask, positions_mask(length, key.shape[1], causal, window, offset))
                 near = {}
-        if not dropout and not scores:
+        if not dropout and not return_attention_scores:
             return dot_product_attention(query, key, value, mask, **near), None
         mask = joint_mask(mask, positions_mask(query.shape[1], key.shape[1], **near))
         weights = attention_weights(query, key, mask).astype(value.dtype)
@@ -111,7 +125,7 @@ def multi_head(
         query, value, key, mask = attention_inputs(plain)
         over = _attention_axes(axes, query, value, key)
         masked = mask is not None or hidden is not None
-        if len(query.shape) != 3 and (masked or causal or window or scores):
+        if len(query.shape) != 3 and (masked or causal or window or return_attention_scores):
             raise refused(
                 ValueError,
                 "expected inputs (batch, length, features) with a mask, use_causal_mask, "
@@ -131,10 +145,10 @@ def multi_head(
         q, k, v = (_as_sequences(x, over) for x in (asked, key, value))
         output, weights = attend(call, q, k, v, mask)
         output = _from_sequences(output, asked, over)
-        if gated:
+        if use_gate:
             output = output * call("gate", query)
         output = with_mask(call("attention_output", output), real)
-        return (output, weights) if scores else output
+        return (output, weights) if return_attention_scores else output
 
     def wire(children: Mapping[str, Layer]) -> Pair:
         @functools.cache

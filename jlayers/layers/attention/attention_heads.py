@@ -92,32 +92,12 @@ def MultiHeadAttention(
     >>> attend.apply(params, state, jax.numpy.ones((8, 10, 16)))[0].shape
     (8, 10, 16)
     """
+    arguments = locals()
     positive("num_heads", num_heads)
     positive("key_dim", key_dim)
     sizes = (key_dim, key_dim if value_dim is None else positive("value_dim", value_dim))
-    return multi_head(
-        heads=(num_heads, num_heads),
-        sizes=sizes,
-        output_shape=(output_shape,) if isinstance(output_shape, int) else output_shape,
-        axes=(attention_axes,) if isinstance(attention_axes, int) else attention_axes,
-        dropout=dropout,
-        causal=use_causal_mask,
-        window=sliding_window,
-        gated=use_gate,
-        scores=return_attention_scores,
-        position=position_layer(position_embedding, "MultiHeadAttention"),
-        cache_length=cache_length,
-        use_bias=use_bias,
-        projection={
-            "kernel_initializer": kernel_initializer,
-            "bias_initializer": bias_initializer,
-            "kernel_regularizer": kernel_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "activity_regularizer": activity_regularizer,
-            "kernel_constraint": kernel_constraint,
-            "bias_constraint": bias_constraint,
-        },
-    )
+    heads, position = (num_heads, num_heads), position_layer(position_embedding, "MultiHeadAttention")
+    return multi_head(heads, sizes, position, **arguments)
 
 
 @layer
@@ -167,6 +147,7 @@ def GroupQueryAttention(
     >>> params["query"]["kernel"].shape, params["key"]["kernel"].shape
     ((16, 4, 4), (16, 2, 4))
     """
+    arguments = locals()
     positive("head_dim", head_dim)
     positive("num_query_heads", num_query_heads)
     positive("num_key_value_heads", num_key_value_heads)
@@ -177,24 +158,6 @@ def GroupQueryAttention(
             num_query_heads=num_query_heads,
             num_key_value_heads=num_key_value_heads,
         )
-    return multi_head(
-        heads=(num_query_heads, num_key_value_heads),
-        sizes=(head_dim, head_dim),
-        dropout=dropout,
-        causal=use_causal_mask,
-        window=sliding_window,
-        gated=use_gate,
-        scores=return_attention_scores,
-        position=position_layer(position_embedding, "GroupQueryAttention"),
-        cache_length=cache_length,
-        use_bias=use_bias,
-        projection={
-            "kernel_initializer": kernel_initializer,
-            "bias_initializer": bias_initializer,
-            "kernel_regularizer": kernel_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "activity_regularizer": activity_regularizer,
-            "kernel_constraint": kernel_constraint,
-            "bias_constraint": bias_constraint,
-        },
-    )
+    heads = num_query_heads, num_key_value_heads
+    position = position_layer(position_embedding, "GroupQueryAttention")
+    return multi_head(heads, (head_dim, head_dim), position, **arguments)
