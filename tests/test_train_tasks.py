@@ -184,6 +184,37 @@ def test_values_of_layers_are_in_the_logs():
     assert set(history) == {"loss", "watched_size", "watched_1_size"}
 
 
+def test_losses_and_metrics_of_layers_inside():
+    model = jl.Sequential(jl.Dense(3, name="code"), jl.Dense(1, name="head"))
+    code = RNG.normal(size=(20, 3)).astype(np.float32)
+    trainer = jl.compile(
+        model,
+        jl.optimizers.sgd(0.0),
+        {"output": "mse", "code": "mae"},
+        {"code": ["mse"], "output": ["mae"]},
+        loss_weights={"code": 0.5},
+    )
+    state, history = jl.fit(trainer, X, {"output": Y, "code": code}, batch_size=8, epochs=1)
+    inside = X @ state.params["code"]["kernel"] + state.params["code"]["bias"]
+    y = jl.predict(trainer, state, X)
+    expected = {
+        "output_loss": np.square(y - Y).mean(),
+        "code_loss": np.abs(inside - code).mean(),
+        "output_mae": np.abs(y - Y).mean(),
+        "code_mse": np.square(inside - code).mean(),
+    }
+    for key, value in expected.items():
+        np.testing.assert_allclose(history[key], [value], rtol=1e-4)
+    np.testing.assert_allclose(
+        history["loss"], [expected["output_loss"] + 0.5 * expected["code_loss"]], rtol=1e-4
+    )
+    gradient = jl.compile(model, jl.optimizers.sgd(0.1), {"code": "mse"})
+    moved, _ = jl.fit(gradient, X, {"code": code}, state=gradient.init(jax.random.key(0), X))
+    start = gradient.init(jax.random.key(0), X)
+    assert bits(moved.params["head"]) == bits(start.params["head"])
+    assert bits(moved.params["code"]) != bits(start.params["code"])
+
+
 # --------------------------------------------------------------------------------- gradients and updates
 
 
