@@ -22,7 +22,6 @@ import numpy as np
 
 import jlayers as jl
 from jlayers.core.registry import to_data
-from jlayers.runs import load_weights, save_weights
 
 FIELDS = (
     "fft",
@@ -83,11 +82,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
     folder = pathlib.Path(tempfile.mkdtemp())
     (folder / "vectorize.json").write_text(json.dumps(to_data(vectorize)))
-    save_weights(folder / "weights.safetensors", state.params, state.state)
+    jl.save_weights(folder / "weights.safetensors", state.params, state.state)
 
     again = jl.preprocessing.get(json.loads((folder / "vectorize.json").read_text()))
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0), x_test[:1]))
-    weights = load_weights(folder / "weights.safetensors", *expected)
+    weights = jl.load_weights(folder / "weights.safetensors", *expected)
     questions = ["Draw samples from a distribution and estimate its mean.", "Find the minimum of a function."]
     for question, scores in zip(questions, jl.predict(model, weights, again(questions)), strict=True):
         print(f"{question}  {FIELDS[scores.argmax()]} ({scores.max():.0%})")

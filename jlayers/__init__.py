@@ -1,5 +1,7 @@
 """jlayers: Keras's ease in stax's form. A layer is a pure `init`/`apply` pair over a parameter pytree."""
 
+from typing import TYPE_CHECKING
+
 from jlayers import (
     activations,
     constraints,
@@ -11,12 +13,14 @@ from jlayers import (
     optimizers,
     preprocessing,
     regularizers,
+    saving,
     testing,
     train,
 )
 from jlayers.core.adapt import adapt
 from jlayers.core.compose import Inference, Remat, Repeat, Residual, Sequential
 from jlayers.core.graph import Graph, Input, Model, Node, graph
+from jlayers.core.habits import missing_name
 from jlayers.core.layer import Layer, MissingKeyError, Wiring, layer, need_key, no_params
 from jlayers.core.masks import Masked, keeps_mask
 from jlayers.core.node_table import InputLayer
@@ -30,6 +34,7 @@ from jlayers.inspect.summary import Summary, summary
 from jlayers.layers import *
 from jlayers.preprocessing import HashedCrossing, Hashing, IntegerLookup, StringLookup, TextVectorization
 from jlayers.regularizers import l1, l1_l2, l2
+from jlayers.saving import *
 from jlayers.train import *
 from jlayers.transform.freeze import freeze, trainable_mask, unfreeze
 from jlayers.transform.lora import LoRA, merge_lora
@@ -86,6 +91,7 @@ __all__ = [
     "regularizers",
     "reset_state",
     "routed",
+    "saving",
     "substitute",
     "summary",
     "testing",
@@ -95,4 +101,11 @@ __all__ = [
     "with_precision",
 ]
 __all__ += layers.__all__
+__all__ += saving.__all__
 __all__ += train.__all__
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers", name, __all__)

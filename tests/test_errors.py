@@ -574,7 +574,8 @@ SHARED = [
         lambda: jl.Dropout(0.5)(jl.Input((3,)), training=True),
         TypeError,
         "Dropout: expected inputs by position alone, received training=True; training is said in "
-        "layer.apply(..., train=True)",
+        "layer.apply(..., train=True); for a part that stays in inference mode while it is trained, write "
+        "jl.Inference(layer)(x), and to hold it still, jl.freeze(layer)(x)",
     ),
     (
         lambda: jl.Softmax()(jl.Input((3,)), axis=1),
@@ -631,7 +632,8 @@ SHARED = [
     (
         lambda: jl.Sequential(3),
         TypeError,
-        "Sequential, position 0: expected a layer, received 3; wrap a function in jl.Lambda",
+        "Sequential, position 0: expected a layer, received 3; wrap a function in "
+        "jl.Activation(function), or in jl.Lambda(function)",
     ),
     (
         lambda: jl.Sequential(jl.Dense),

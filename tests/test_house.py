@@ -26,12 +26,13 @@ ORDER = [
     "initializers", "activations", "regularizers", "constraints",
     "core/wiring", "core/compose", "core/node_table", "core/operators", "core/graph", "core/__init__",
     "ops", "layers", "transform", "inspect",
-    "losses", "metrics", "optimizers", "preprocessing", "data", "train", "config", "runs", "cli", "testing",
+    "losses", "metrics", "optimizers", "preprocessing", "data", "saving", "train", "config",
+    "runs", "cli", "testing",
 ]
 # fmt: on
 JAX_ALONE = ORDER[: ORDER.index("transform") + 1]  # no optax, no YAML, no files
 LIGHT = {"jax", "numpy", "jaxtyping", "jlayers"}
-HEAVY = {"sklearn", "matplotlib", "pydantic", "ruamel", "rich", "safetensors", "h5py"}
+HEAVY = {"sklearn", "matplotlib", "pydantic", "ruamel", "rich", "safetensors", "h5py", "orbax"}
 MAY_BE_HEAVY = ("config", "cli")
 MAY_DRAW_ON_A_TERMINAL = ("cli", "train/progress")
 

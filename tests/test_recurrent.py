@@ -9,6 +9,7 @@ from keras_values import keras_values
 
 from jlayers.core.graph import Input
 from jlayers.core.layer import MissingKeyError
+from jlayers.core.sizes import symbolic
 from jlayers.layers.recurrent._recurrence import drop
 from jlayers.layers.recurrent.recurrent import GRU, LSTM, SimpleRNN
 
@@ -283,4 +284,4 @@ def test_errors_teach(make, key):
     ):
         make(4).apply(params, {}, x, jnp.zeros((3, 5)))
     with pytest.raises(ValueError, match=r"expected a fixed number of time steps.*set unroll=False"):
-        make(4, unroll=True)(Input((None, 8)))
+        make(4, unroll=True).init(key, jax.ShapeDtypeStruct(symbolic((None, 8)), jnp.float32))

@@ -64,7 +64,7 @@ def Sequential(
 def _sequential_wiring(layers: Sequence[Layer]) -> Wiring:
     members = [as_layer(item, f"Sequential, position {i}") for i, item in enumerate(layers)]
     if not members:
-        raise ValueError("Sequential: expected at least one layer, received none")
+        raise ValueError("Sequential: expected at least one layer, received none; all are given at once")
     children = numbered(members, "Sequential")
     name_of = {member: name for name, member in children.items()}
     order = [name_of[member] for member in members]

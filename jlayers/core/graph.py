@@ -96,6 +96,12 @@ def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None 
             f"Input: expected a shape without the batch dimension, such as (28, 28, 1), "
             f"received shape={shape!r}"
         )
+    if dtype is str or (isinstance(dtype, str) and dtype in ("string", "str", "object")):
+        raise TypeError(
+            f"Input: expected a dtype of numbers, for text is no array in JAX, received dtype={dtype!r}; "
+            f"turn text into numbers on the host, before the model: "
+            f"jl.adapt(jl.TextVectorization(), texts)(texts), and write jl.Input(shape, dtype='int32')"
+        )
     spec = jax.ShapeDtypeStruct(symbolic(shape), jax.dtypes.canonicalize_dtype(dtype))
     return Node(_Call(None, (), spec, name))
 
@@ -227,8 +233,13 @@ def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
             used.add(node)
         elif call.layer is None:
             raise ValueError(
-                f"Model: the outputs need {node!r}, which is not among the inputs; list it, or take an "
-                f"output that does not depend on it"
+                f"Model: the outputs need {node!r}, which is not among the inputs; "
+                + (
+                    "an input of that name is: each call of jl.graph makes new nodes, so call it once and "
+                    "take inputs and outputs from what it gave"
+                    if call.name and any(call.name == other.call.name for other in listed)
+                    else "list it, or take an output that does not depend on it"
+                )
             )
         elif call in active:
             raise ValueError(f"Model: the graph has a cycle through {call.layer!r}")

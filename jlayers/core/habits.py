@@ -1,50 +1,162 @@
-"""What Keras's users write out of habit, and what is written here: for errors that teach."""
+"""What users of Keras, Flax and PyTorch write out of habit, and what is written here: errors that teach."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["argument_error", "call_error", "missing_attribute"]
+from jlayers.core.registry import nearest
 
-# Arguments of Keras's constructors that no constructor here has: what was expected, and what to do.
+__all__ = [
+    "apply_error",
+    "argument_error",
+    "assignment_error",
+    "call_error",
+    "missing_attribute",
+    "missing_name",
+]
+
+# Arguments that constructors have elsewhere and none has here: what was expected, and what to do.
 _ARGUMENTS = {
     "dtype": (
         "Keras's dtype under the name precision",
         "write precision='mixed_bfloat16' or the name of another policy",
     ),
     "seed": ("no seed, for randomness is explicit", "give the key to the call: apply(..., key=key)"),
-    "input_shape": ("no shape of the input", "put jl.Input(shape) at the head of the model"),
+    "rngs": ("no generators, for randomness is explicit", "give the key to the call: apply(..., key=key)"),
+    "weights": ("no weights", "they are values beside a layer: params, state = layer.init(key, x)"),
+    "deterministic": ("no mode", "it is said in the call: layer.apply(..., train=True)"),
+    "use_running_average": ("no mode", "it is said in the call: layer.apply(..., train=True)"),
+    "inplace": ("nothing that changes its input", "leave it away: arrays are values"),
+    "batch_first": ("no order of axes", "leave it away: the batch comes first, then time"),
+    "device": ("no device", "leave it away: a layer runs where its arrays are"),
+    **dict.fromkeys(
+        ("input_shape", "input_dim", "batch_input_shape", "in_features", "in_channels", "input_size"),
+        ("no shape of the input, which init sees", "put jl.Input(shape) at the head of the model"),
+    ),
+}
+# Arguments of other names elsewhere: the first that the constructor has is meant.
+_RENAMED = {
+    "features": ("units", "filters"),
+    "out_features": ("units",),
+    "out_channels": ("filters",),
+    "num_features": ("axis",),
+    "hidden_size": ("units",),
+    "num_embeddings": ("input_dim",),
+    "embedding_dim": ("output_dim",),
+    "normalized_shape": ("axis",),
+    "p": ("rate",),
+    "bias": ("use_bias",),
+    "kernel_init": ("kernel_initializer",),
+    "bias_init": ("bias_initializer",),
+    "embedding_init": ("embeddings_initializer",),
+    "eps": ("epsilon",),
+    "dilation": ("dilation_rate",),
+    "act": ("activation",),
 }
 _CALL = {
-    "training": "training is said in layer.apply(..., train=True)",
+    "training": "training is said in layer.apply(..., train=True); for a part that stays in inference mode "
+    "while it is trained, write jl.Inference(layer)(x), and to hold it still, jl.freeze(layer)(x)",
     "initial_state": "the states follow the sequences: layer(x, h, c)",
     "mask": "a mask belongs to its values: jl.AttachMask()(x, mask)",
     "attention_mask": "it is the fourth input: layer(query, value, key, mask)",
 }
+_APPLY = {
+    "training": "train=True",
+    "deterministic": "train=False",
+    "use_running_average": "train=False",
+    "rngs": "key=key",
+    "rng": "key=key",
+    "seed": "key=jax.random.key(seed)",
+    "mutable": "output, state = layer.apply(params, state, x): what moved is always returned",
+    "mask": "jl.Masked(x, mask) as the input",
+    "initial_state": "the states after the sequences: layer.apply(params, state, x, h, c)",
+}
+_VALUES = "params, state = layer.init(key, x): weights are values beside a layer"
+_SHAPES = "jl.summary(model, shape), or jl.graph(model).outputs of a model with an Input"
+_DEVICES = "jax.device_put(params, device): a layer runs where its arrays are"
 _ATTRIBUTES = {
     "add": "jl.Sequential([layer, another])",
     "adapt": "jl.adapt(layer, data)",
+    "bind": "a function of params: layer.apply(params, state, x)",
+    "build": "params, state = layer.init(key, shape)",
     "call": "layer.apply(params, state, x)",
     "compile": "jl.compile(model, optimizer, loss)",
+    "count_params": "jl.summary(model).params",
+    "eval": "layer.apply(params, state, x), which is in inference mode unless it is said train=True",
     "evaluate": "jl.evaluate(trainer, state, x, y)",
     "fit": "jl.fit(jl.compile(model, optimizer, loss), x, y)",
+    "forward": "layer.apply(params, state, x)",
+    "from_config": "jlayers.core.layer.layers.get(data)",
+    "get_config": "layer.to_data()",
     "get_layer": "model.children[name], or jl.graph(model)[name] for its output",
-    "get_weights": "params, state = layer.init(key, x): weights are values beside a layer",
     "layers": "model.children",
+    "losses": "layer.penalty(params), and the leaves called aux_loss in the state",
     "predict": "jl.predict(model, (params, state), x)",
     "reset_states": "jl.reset_state(state)",
     "summary": "jl.summary(model)",
+    "tabulate": "jl.summary(model, shape)",
+    "train": "layer.apply(params, state, x, key=key, train=True)",
+    "train_on_batch": "state, logs = trainer.step(state, batch)",
     "trainable": "jl.freeze(model)",
-    "weights": "params, state = layer.init(key, x): weights are values beside a layer",
+    "zero_grad": "jax.grad of a function of params: gradients are values",
+    **dict.fromkeys(("input", "inputs", "output", "outputs"), "jl.graph(model).inputs and .outputs"),
+    **dict.fromkeys(("input_shape", "output_shape", "compute_output_shape"), _SHAPES),
+    **dict.fromkeys(("to", "cuda", "cpu"), _DEVICES),
+    **dict.fromkeys(
+        (
+            "get_weights", "set_weights", "weights", "variables", "trainable_weights", "trainable_variables",
+            "non_trainable_weights", "parameters", "named_parameters", "state_dict", "load_state_dict",
+        ),
+        _VALUES,
+    ),
+}  # fmt: skip
+# Names of other libraries, and what stands for them here.
+_ELSEWHERE = {
+    "Linear": "jl.Dense(units)",
+    "BatchNorm": "jl.BatchNormalization()",
+    "BatchNorm1d": "jl.BatchNormalization()",
+    "BatchNorm2d": "jl.BatchNormalization()",
+    "LayerNorm": "jl.LayerNormalization()",
+    "RMSNorm": "jl.RMSNormalization()",
+    "GroupNorm": "jl.GroupNormalization()",
+    "Embed": "jl.Embedding(input_dim, output_dim)",
+    "Conv": "jl.Conv1D, jl.Conv2D or jl.Conv3D",
+    "ConvTranspose": "jl.Conv2DTranspose",
+    "MultiHeadDotProductAttention": "jl.MultiHeadAttention(num_heads, key_dim)",
+    "MultiheadAttention": "jl.MultiHeadAttention(num_heads, key_dim)",
+    "SelfAttention": "jl.MultiHeadAttention(num_heads, key_dim)(x, x)",
+    "ModuleList": "a list of layers, or jl.Sequential",
+    "Module": "a function under @jl.layer that returns a pair (init, apply)",
+    "compact": "a function under @jl.layer that returns a pair (init, apply)",
+    "nn": "jl.Dense and the other layers, and jl.activations",
+    "keras": "jl.Dense and the other layers, and jl.activations",
+    "Adam": "optimizer='adam' in jl.compile",
+    "SGD": "optimizer='sgd' in jl.compile",
+    "Rngs": "jax.random.key(seed)",
+    "Tensor": "a JAX array",
+    "Variable": "params, state = layer.init(key, x): weights are values beside a layer",
+    "CrossEntropyLoss": "loss='sparse_categorical_crossentropy' in jl.compile",
+    "MSELoss": "loss='mse' in jl.compile",
+    "load_model": "jl.load",
+    "save_model": "jl.save",
+    **dict.fromkeys(
+        ("HashedCrossing", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization"),
+        "jl.{name}: it is no layer but a preprocessor, which is called on the host before the model",
+    ),
 }
 
 
 def argument_error(type_name: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> TypeError | None:
-    """The error of a constructor that was given an argument of Keras's alone, or None."""
+    """The error of a constructor that was given an argument by its name elsewhere, or None."""
     for name, (expected, instead) in _ARGUMENTS.items():
         if name in given and name not in known:
             return TypeError(f"{type_name}: expected {expected}, received {name}={given[name]!r}; {instead}")
+    for name, others in _RENAMED.items():
+        if name in given and name not in known and (own := next((o for o in others if o in known), None)):
+            return TypeError(
+                f"{type_name}: expected {own}, as in Keras, received {name}={given[name]!r}; write {own}=..."
+            )
     return None
 
 
@@ -55,7 +167,32 @@ def call_error(type_name: str, given: Mapping[str, Any]) -> TypeError:
     return TypeError(f"{type_name}: expected inputs by position alone, received {name}={value!r}; {instead}")
 
 
+def apply_error(type_name: str, given: Mapping[str, Any]) -> TypeError:
+    """The error of an `apply` that was given a keyword that it does not have."""
+    name, value = next(iter(given.items()))
+    instead = f"write {_APPLY[name]}" if name in _APPLY else "inputs are given by position"
+    return TypeError(
+        f"{type_name}.apply: expected no keywords but key and train, received {name}={value!r}; {instead}"
+    )
+
+
+def missing_name(module: str, name: str, known: Iterable[str]) -> AttributeError:
+    """The error of a module that was asked for a name it does not have."""
+    instead = f"write {_ELSEWHERE[name].format(name=name)}" if name in _ELSEWHERE else nearest(name, known)
+    return AttributeError(f"{module} has no {name!r}; {instead}", name=name)
+
+
 def missing_attribute(name: str) -> AttributeError:
     """The error of a layer that was asked for an attribute it does not have."""
     instead = f"; write {_ATTRIBUTES[name]}" if name in _ATTRIBUTES else ""
     return AttributeError(f"a layer has no attribute {name!r}{instead}")
+
+
+def assignment_error(name: str, value: Any) -> AttributeError:
+    """The error of a layer of which an attribute is set."""
+    instead = (
+        "jl.freeze(model, pattern) or jl.unfreeze" if name == "trainable" else f"layer.replace({name}=...)"
+    )
+    return AttributeError(
+        f"layers do not change, received {name} = {value!r}; write {instead}, which gives a new one"
+    )

@@ -16,14 +16,14 @@ import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, overload
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, overload
 
 import jax
 import jax.numpy as jnp
 
 from jlayers.core.docstrings import complete
 from jlayers.core.errors import add_name
-from jlayers.core.habits import argument_error, call_error, missing_attribute
+from jlayers.core.habits import argument_error, assignment_error, call_error, missing_attribute
 from jlayers.core.lifting import (
     MissingKeyError,
     frozen_in,
@@ -148,6 +148,12 @@ class Layer:
 
         def __getattr__(self, name):
             raise missing_attribute(name)
+
+    def __getitem__(self, index: object) -> NoReturn:
+        raise TypeError(
+            f"a layer has no places, received [{index!r}]; write model.children[name], or "
+            f"list(model.children.values())[0]"
+        )
 
     def __init_subclass__(cls) -> None:
         raise TypeError(
@@ -435,6 +441,13 @@ def _optioned(built: Layer, frozen: Any, precision: Any, trainable: Any = True) 
         built = built.with_frozen(frozen)
     return built if precision is None else built.with_precision(precision)
 
+
+def _refuse_assignment(self: Layer, name: str, value: Any) -> NoReturn:
+    raise assignment_error(name, value)
+
+
+# In place of the words of a frozen dataclass, which do not say what to do.
+type.__setattr__(Layer, "__setattr__", _refuse_assignment)
 
 LayerLike = Annotated[Layer | str | Mapping[str, Any], Kind("layer")]
 

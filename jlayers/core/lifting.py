@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.errors import add_name
+from jlayers.core.habits import apply_error
 from jlayers.core.masks import expand, is_masked, leaves, mask_of, refusal, split, values_of, with_mask
 from jlayers.core.pair import Pair
-from jlayers.core.registry import nearest
+from jlayers.core.registry import UnknownNameError, nearest
 from jlayers.core.shapes import as_spec, describe, pluralize
 from jlayers.core.state import AUX_LOSS
 
@@ -81,6 +82,13 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
                 f"{type_name} takes {takes}, received {len(inputs)}: {describe(inputs) or 'none'}"
             )
 
+        nested = [x for x in inputs[most is None :] if isinstance(x, (list, tuple))]  # merging takes one list
+        if nested and not container and type_name:
+            raise TypeError(
+                f"{type_name}: expected its inputs one by one, received {len(nested[0])} in a list; write "
+                f"layer.apply(params, state, x, h, c), or on nodes layer(x, h, c)"
+            )
+
     def kept_mask(inputs: tuple[Any, ...]) -> Any:
         """The mask that the output has, too; an error if the layer would lose it."""
         x, *others = inputs
@@ -91,10 +99,10 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
         return x.mask
 
     def lifted_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        if not hasattr(key, "shape"):
+        if not _is_key(key):
             raise TypeError(
-                f"{type_name}.init: expected a PRNG key first, received key={key!r}; "
-                f"pass jax.random.key(seed)"
+                f"{type_name}.init: expected a PRNG key first, received key={describe(key)}; write "
+                f"layer.init(jax.random.key(seed), x)"
             )
         specs = tuple(map(as_spec, inputs))
         count(specs)
@@ -124,8 +132,16 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
         return params, state
 
     def lifted_apply(
-        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
+        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False, **others: Any
     ) -> tuple[Any, Any]:
+        if others:
+            raise apply_error(type_name, others)
+        for value, name in ((params, "params"), (state, "state")):
+            if not isinstance(value, Mapping):
+                raise TypeError(
+                    f"{type_name}.apply: expected {name} as a dict, received {name}={describe(value)}; write "
+                    f"params, state = layer.init(key, x) and y, state = layer.apply(params, state, x)"
+                )
         count(inputs)
         given = {"state": state, "key": key, "train": train}
         kept = None
@@ -140,11 +156,26 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
         except (TypeError, ValueError) as error:
             add_name(error, type_name)
             raise
+        except KeyError as error:
+            if not container and error.args and error.args[0] not in {**params, **state}:
+                raise UnknownNameError(
+                    f"{type_name}.apply: expected a parameter or state named {error.args[0]!r}, received "
+                    f"params with {list(params)} and state with {list(state)}; both are what "
+                    f"layer.init(key, x) gives"
+                ) from error
+            raise
         output, state = out if stateful else (out, state)
         return with_mask(output, kept), state
 
     draws = "key" in keywords if short.draws is None else short.draws
     return dataclasses.replace(short, init=lifted_init, apply=lifted_apply, draws=draws)
+
+
+def _is_key(value: Any) -> bool:
+    """Whether this may be a PRNG key: a typed one, or the two numbers of an old one."""
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        return False
+    return jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or value.dtype == jnp.uint32
 
 
 def _wrong_name(tree: Mapping[str, Any], below: bool) -> Any:
@@ -161,9 +192,9 @@ def inference_in(pair: Pair) -> Pair:
     """The canonical pair that always runs in inference mode, and in training does not move its state."""
 
     def inference_apply(
-        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
+        params: Any, state: Any, *inputs: Any, train: bool = False, **keywords: Any
     ) -> tuple[Any, Any]:
-        output, moved = pair.apply(params, state, *inputs, key=key, train=False)
+        output, moved = pair.apply(params, state, *inputs, train=False, **keywords)
         return output, state if train else moved
 
     return pair.wrap(apply=inference_apply)
@@ -187,11 +218,9 @@ def penalized(pair: Pair, regularizer: Callable[[jax.Array], jax.Array]) -> Pair
         params, state = init(key, *inputs)
         return params, {**state, AUX_LOSS: jnp.zeros((), jnp.float32)}
 
-    def penalized_apply(
-        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
-    ) -> tuple[Any, Any]:
+    def penalized_apply(params: Any, state: Any, *inputs: Any, **keywords: Any) -> tuple[Any, Any]:
         own = {name: value for name, value in state.items() if name != AUX_LOSS}
-        output, moved = apply(params, own, *inputs, key=key, train=train)
+        output, moved = apply(params, own, *inputs, **keywords)
         loss = activity_loss(regularizer, output)
         return output, {**moved, AUX_LOSS: moved[AUX_LOSS] + loss if AUX_LOSS in moved else loss}
 

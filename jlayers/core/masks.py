@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,17 @@ class Masked:
 
     def __describe__(self) -> str:
         return f"{describe(self.values)} with mask {describe(self.mask)}"
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise TypeError(
+            f"received an operation on masked values, {describe(self)}, which would lose the mask; write "
+            f"jl.Add() and other layers on them, x.values for the values with their padding, or in a layer "
+            f"of your own jlayers.core.masks.combine(function, a, b)"
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
+    __neg__ = __pow__ = __matmul__ = __rmatmul__ = __getitem__ = __array__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse
 
 
 def is_masked(value: Any) -> bool:

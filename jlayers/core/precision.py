@@ -236,15 +236,13 @@ def precise_in(pair: Pair, policy: Policy, children: Collection[str] = ()) -> Pa
         params, state = init(key, *specs)
         return own(params, policy.param), state
 
-    def precise_apply(
-        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False
-    ) -> tuple[Any, Any]:
+    def precise_apply(params: Any, state: Any, *inputs: Any, **keywords: Any) -> tuple[Any, Any]:
         _need_x64(policy)
         compute = _widest(policy.compute, inputs) if pair.wide else policy.compute
         if autocast:
             inputs = _cast(inputs, compute)
         params = own(params, compute)
-        output, moved = apply(params, state, *inputs, key=key, train=train)
+        output, moved = apply(params, state, *inputs, **keywords)
         return (output if answer is None else _cast(output, answer)), _in_dtypes_of(state, moved)
 
     return pair.wrap(init=precise_init, apply=precise_apply)

@@ -175,6 +175,10 @@ class Configured:
     def __getattr__(self, name: str) -> Any:
         if name in ("function", "spec"):  # not yet set: copying and unpickling ask before __init__
             raise AttributeError(name)
+        if name == "adapt":  # Keras's way
+            raise AttributeError(
+                f"{self.spec.name} is not changed in place; write jl.adapt(it, data)", name=name
+            )
         return getattr(self.function, name)
 
     def __repr__(self) -> str:
@@ -281,6 +285,10 @@ class Registry:
 
         return decorate
 
+    @property
+    def _a_kind(self) -> str:
+        return f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind}"
+
     def find(self, name: str) -> str:
         """The registered spelling of `name`; an unknown name is an error with the nearest ones."""
         if isinstance(name, str) and (known := self._by_key.get(snake_case(name))):
@@ -339,14 +347,15 @@ class Registry:
             ((name, arguments),) = value.items()
             return self.build(name, arguments)
         if isinstance(value, type):
-            raise TypeError(f"expected a {self.kind}, received the class {value!r}: call it first")
+            raise TypeError(f"expected {self._a_kind}, received the class {value!r}: call it first")
         if not callable(value):
             raise TypeError(
-                f"expected a {self.kind} by name or as a function, received {value!r}: {nearest(value, self)}"
+                f"expected {self._a_kind} by name or as a function, received {value!r}: "
+                f"{nearest(value, self)}"
             )
         spec = getattr(value, "spec", None)
         if isinstance(spec, Spec) and spec.kind != self.kind:
-            raise TypeError(f"expected a {self.kind}, received the {spec.kind} {value!r}")
+            raise TypeError(f"expected {self._a_kind}, received the {spec.kind} {value!r}")
         return value
 
 

@@ -20,6 +20,7 @@ from jlayers.core.errors import details_of
 from jlayers.core.layer import Layer, Wiring, join, layers
 from jlayers.core.names import name_number
 from jlayers.core.pair import Pair
+from jlayers.core.registry import UnknownNameError, nearest
 from jlayers.core.shapes import as_spec, describe
 
 __all__ = ["around", "as_layer", "child_key", "noted", "observe", "routed"]
@@ -36,7 +37,7 @@ def as_layer(value: Any, where: str) -> Layer:
         return value
     if isinstance(value, (str, Mapping)):
         return layers.get(value)
-    if callable(value) and hasattr(value, "__wrapped__"):
+    if getattr(value, "__name__", None) in layers and layers[value.__name__] is value:
         raise TypeError(f"{where}: received the constructor {value.__name__}; call it: {value.__name__}(...)")
     spec = getattr(value, "spec", None)
     if getattr(spec, "kind", None) == "preprocessor":
@@ -44,7 +45,10 @@ def as_layer(value: Any, where: str) -> Layer:
             f"{where}: expected a layer, received the preprocessor {value!r}: it works on the host, so call "
             f"it on the data before the model"
         )
-    raise TypeError(f"{where}: expected a layer, received {value!r}; wrap a function in jl.Lambda")
+    raise TypeError(
+        f"{where}: expected a layer, received {value!r}; wrap a function in jl.Activation(function), or in "
+        f"jl.Lambda(function)"
+    )
 
 
 def routed(
@@ -72,6 +76,11 @@ def routed(
     >>> jax.tree.map(lambda p: p.shape, params)
     {'layer': {'bias': (4,), 'kernel': (4, 4)}}
     """
+    if not isinstance(children, Mapping):
+        raise TypeError(
+            f"routed: expected the layers by name, such as {{'layer': layer}}, received {children!r}; a list "
+            f"of layers that run one after the other is jl.Sequential(layers)"
+        )
 
     def wire(children: Mapping[str, Layer]) -> Pair:
         def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -92,7 +101,7 @@ def routed(
             calls: Counter[str] = Counter()
 
             def call(name: str, *xs: Any) -> Any:
-                child = children[name]
+                child = _child(children, name)
                 site = f"{name}@{calls[name]}" if calls[name] else name
                 calls[name] += 1
                 with noted(name, child, xs), jax.named_scope(name):
@@ -124,6 +133,12 @@ def around(layer: Layer, *, autocast: bool = True) -> Wiring:
     return routed({"layer": layer}, lambda call, *xs: call("layer", *xs), autocast=autocast, wraps="layer")
 
 
+def _child(children: Mapping[str, Layer], name: str) -> Layer:
+    if name not in children:
+        raise UnknownNameError(f"the route calls {name!r}, which is no child: {nearest(name, children)}")
+    return children[name]
+
+
 # The inputs that a trace of `init` found for each child of a container, kept while the outermost `init` runs,
 # so that a nest of containers is traced once and not once per level.
 _memo: contextvars.ContextVar[dict[Any, dict[str, Any]] | None] = contextvars.ContextVar("memo", default=None)
@@ -148,7 +163,7 @@ def _trace_init(
     seen: dict[str, Any] = {}
 
     def call(name: str, *xs: Any) -> Any:
-        child = children[name]
+        child = _child(children, name)
         with noted(name, child, xs):
             if name not in seen:
                 seen[name] = tuple(as_spec(x) for x in xs)

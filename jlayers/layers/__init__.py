@@ -1,5 +1,10 @@
 """The layers by family. Every name is a constructor that a configuration can use."""
 
+from typing import TYPE_CHECKING
+
+from jlayers.core.graph import Input as Input  # as in Keras
+from jlayers.core.habits import missing_name
+
 from .attention import *
 from .convolution import *
 from .core import *
@@ -26,3 +31,9 @@ __all__ += recurrent.__all__
 __all__ += regularization.__all__
 __all__ += reshaping.__all__
 __all__ += vision.__all__
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers.layers", name, __all__)

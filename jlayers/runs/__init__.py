@@ -6,7 +6,7 @@ from jlayers.runs.interruptions import Interrupted
 from jlayers.runs.own_code import OwnCode, OwnCodeError, read_own_code
 from jlayers.runs.restored import RunWarning, evaluate_run, predict_run
 from jlayers.runs.training import train_run
-from jlayers.runs.weights import load_weights, save_weights
+from jlayers.saving.weights import load_weights, save_weights
 
 __all__ = [
     "Interrupted",

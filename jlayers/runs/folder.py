@@ -23,10 +23,10 @@ from jlayers.data.dataset import Table
 from jlayers.preprocessing import registry as preprocessors
 from jlayers.runs.curves import draw_curves
 from jlayers.runs.environment import environment
-from jlayers.runs.files import damaged, naming, overwrite, read_json, sha256, sweep, write_atomically
 from jlayers.runs.own_code import CODE, OwnCode
 from jlayers.runs.process import has_ended, this_process
-from jlayers.runs.weights import load_weights, read_metadata, save_weights
+from jlayers.saving.files import damaged, naming, overwrite, read_json, sha256, sweep, write_atomically
+from jlayers.saving.weights import load_weights, read_metadata, save_weights
 
 __all__ = ["Run"]
 

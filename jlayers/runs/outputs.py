@@ -13,7 +13,7 @@ import numpy as np
 from jlayers.core.masks import Masked
 from jlayers.core.precision import widened
 from jlayers.core.shapes import describe
-from jlayers.runs.files import replacing
+from jlayers.saving.files import replacing
 
 __all__ = ["check_output", "named_outputs", "write_outputs"]
 

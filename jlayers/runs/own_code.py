@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 
-from jlayers.runs.files import sha256
+from jlayers.saving.files import sha256
 
 __all__ = [
     "CODE",

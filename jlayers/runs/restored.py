@@ -18,7 +18,7 @@ from jlayers.data import Dataset, transform
 from jlayers.data.gate import check_names, like_training
 from jlayers.preprocessing.base import as_texts
 from jlayers.runs.folder import Run
-from jlayers.runs.weights import not_finite
+from jlayers.saving.weights import not_finite
 
 __all__ = ["RunWarning", "evaluate_run", "predict_run", "with_fresh_carries"]
 

@@ -14,7 +14,7 @@ from jlayers.core.state import without_carries
 from jlayers.runs.folder import Run
 from jlayers.runs.interruptions import Interruptions
 from jlayers.runs.restored import with_fresh_carries
-from jlayers.runs.weights import not_finite
+from jlayers.saving.weights import not_finite
 from jlayers.train.callbacks import Callback, EarlyStopping
 
 __all__ = ["ending_noted", "train_run"]

@@ -23,8 +23,8 @@ HALF = (
     "paths, or lower the learning rate"
 )
 LARGE = (
-    "lower the learning rate, clip the gradients (clip_by_global_norm), or look for extreme values in the "
-    "data"
+    "look in the data for extreme values and for numbers outside of an embedding's table, lower the learning "
+    "rate, or clip the gradients (clip_by_global_norm)"
 )
 
 

@@ -212,7 +212,6 @@ def Conv2D(
 
     Args:
         filters: number of output channels.
-        kernel_size: height and width of the window, or one number for both.
         strides: distance between windows.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs, with an odd cell at the end; or
             zeros, which Keras does not take: one number, one per axis, or (before, after) per axis.

@@ -121,7 +121,6 @@ def DepthwiseConv2D(
     channel `c` gives channel `c * depth_multiplier + m`.
 
     Args:
-        kernel_size: height and width of the window, or one number for both.
         strides: distance between windows.
         padding: "valid", "same" or numbers of zeros; see `Conv2D`.
         depth_multiplier: filters per channel.

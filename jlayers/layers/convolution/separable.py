@@ -103,7 +103,6 @@ def SeparableConv2D(
     `(1, 1, channels * depth_multiplier, filters)`, `bias` `(filters,)`.
 
     Args:
-        kernel_size: height and width of the window, or one number for both.
         strides: distance between windows.
         padding: "valid", "same" or numbers of zeros; see `Conv2D`.
         depth_multiplier: filters per channel in the depthwise convolution.

@@ -140,8 +140,7 @@ def Conv2DTranspose(
     axes of a kernel as (in, out) therefore counts inputs as outputs, as in Keras.
 
     Args:
-        kernel_size: height and width of the window, or one number for both.
-        strides: factors by which height and width grow.
+        strides: factors by which the sizes grow.
         padding: "valid" for the whole result; "same" for `size * strides` outputs.
         output_padding: positions added at the end, fewer than the strides; None for Keras's lengths:
             `(size - 1) * strides + max(window, strides)` if "valid". If given, even as 0, the length is

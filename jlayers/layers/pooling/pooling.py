@@ -78,7 +78,6 @@ def MaxPooling2D(
     A NaN in a window makes the result NaN. Of equal cells the first gets the gradient.
 
     Args:
-        pool_size: height and width of the window, or one number for both.
         strides: distance between windows; None for the window's size.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
 
@@ -143,7 +142,6 @@ def AveragePooling2D(
     padding adds do not count. Whole numbers, such as uint8 pixels, become float32.
 
     Args:
-        pool_size: height and width of the window, or one number for both.
         strides: distance between windows; None for the window's size.
         padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
 

@@ -54,7 +54,6 @@ def ConvLSTM2D(
 
     Args:
         filters: number of channels of the output and of the memory cell.
-        kernel_size: height and width of the window, or one number for both.
         strides: distance between windows in the input; the state keeps its size.
         padding: of the input: "valid" for none, "same" for `ceil(size / strides)` outputs.
         data_format: "channels_last", the default, or "channels_first", with the channels after the time.

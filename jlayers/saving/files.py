@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
-__all__ = ["naming", "overwrite", "read_json", "replacing", "sha256", "sweep", "write_atomically"]
+__all__ = ["damaged", "naming", "overwrite", "read_json", "replacing", "sha256", "sweep", "write_atomically"]
 
 _PART = ".part"  # ends the name of a file that is still being written
 
@@ -100,5 +100,5 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def damaged(path: pathlib.Path, reason: object) -> ValueError:
-    """The error of a run's file that cannot be read."""
+    """The error of a file that cannot be read."""
     return ValueError(f"{path} is damaged ({reason}): restore it from a copy, or train again")

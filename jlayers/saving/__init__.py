@@ -1,0 +1,6 @@
+"""What is kept on disk: files written whole, weights, and models. Nothing that is loaded can run code."""
+
+from jlayers.saving.model import load, save
+from jlayers.saving.weights import WeightsReport, load_weights, save_weights
+
+__all__ = ["WeightsReport", "load", "load_weights", "save", "save_weights"]

@@ -1,0 +1,261 @@
+"""Parameters and state in a safetensors file, by path: `params/dense/kernel`, `state/batch_norm/moving_mean`.
+
+The format holds names, shapes, dtypes and bytes, and nothing that could run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jlayers.core.registry import nearest
+from jlayers.core.shapes import describe
+from jlayers.core.tree import map_with_path
+from jlayers.saving.files import write_atomically
+
+__all__ = [
+    "WeightsReport",
+    "arrays_by_path",
+    "load_weights",
+    "not_finite",
+    "read_arrays",
+    "read_metadata",
+    "save_weights",
+    "to_bytes",
+]
+
+
+def save_weights(
+    path: str | os.PathLike[str],
+    params: Mapping[str, Any],
+    state: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write parameters and state to a safetensors file, whole or not at all.
+
+    Args:
+        path: of the file; one that is there is replaced.
+        params: nested dict of arrays.
+        state: nested dict of arrays.
+        metadata: texts to keep beside the arrays, such as the epoch; see `read_metadata`.
+
+    Raises:
+        TypeError: a leaf is no array of numbers (PRNG keys: save `jax.random.key_data(key)`).
+        ValueError: two arrays have the same path, as in `{"a/b": x, "a": {"b": y}}`.
+
+    >>> import pathlib, tempfile, jlayers as jl, jax
+    >>> model = jl.Dense(2)
+    >>> params, state = model.init(jax.random.key(0), (1, 3))
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "weights.safetensors"
+    >>> jl.save_weights(path, params, state)
+    >>> loaded, _ = jl.load_weights(path, params, state)
+    >>> bool((loaded["kernel"] == params["kernel"]).all())
+    True
+    """
+    write_atomically(path, to_bytes({"params": params, "state": state or {}}, metadata))
+
+
+def to_bytes(tree: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The content of a safetensors file with the arrays of a nested dict, each under its path."""
+    from safetensors.numpy import save
+
+    arrays = {}
+    for name, leaf in arrays_by_path(tree).items():
+        if not hasattr(leaf, "dtype") or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+            raise TypeError(f"{name}: expected an array of numbers, received {describe(leaf)}")
+        arrays[name] = np.ascontiguousarray(leaf).reshape(np.shape(leaf))
+    return save(arrays, dict(metadata) if metadata else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsReport:
+    """What `load_weights(..., partial=True)` has done, by paths.
+
+    Attributes:
+        loaded: from the file.
+        missing: not in the file; they stay as they were given.
+        misshapen: of another shape or dtype in the file, as sentences; they stay as they were given.
+        extra: in the file only.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    misshapen: tuple[str, ...]
+    extra: tuple[str, ...]
+
+    def __str__(self) -> str:
+        kept = [f"missing {path}" for path in self.missing] + list(self.misshapen)
+        lines = [*kept, *(f"unused {path}" for path in self.extra)]
+        total = len(self.loaded) + len(kept)
+        return "\n  ".join([f"{len(self.loaded)} of {total} arrays loaded", *lines])
+
+
+@overload
+def load_weights(
+    path: str | os.PathLike[str],
+    params: Mapping[str, Any],
+    state: Mapping[str, Any] | None = None,
+    *,
+    partial: Literal[False] = False,
+) -> tuple[dict[str, Any], dict[str, Any]]: ...
+@overload
+def load_weights(
+    path: str | os.PathLike[str],
+    params: Mapping[str, Any],
+    state: Mapping[str, Any] | None = None,
+    *,
+    partial: Literal[True],
+) -> tuple[dict[str, Any], dict[str, Any], WeightsReport]: ...
+def load_weights(
+    path: str | os.PathLike[str],
+    params: Mapping[str, Any],
+    state: Mapping[str, Any] | None = None,
+    *,
+    partial: bool = False,
+) -> Any:
+    """Parameters and state from a safetensors file, exactly those that the model has.
+
+    Args:
+        path: of the file.
+        params: what is expected: arrays, or the `jax.ShapeDtypeStruct`s of `jax.eval_shape(model.init, ...)`.
+        state: the same for the state.
+        partial: load the arrays whose path, shape and dtype fit, and keep the given ones elsewhere.
+
+    Returns:
+        `(params, state)`; with `partial`, `(params, state, report)`.
+
+    Raises:
+        ValueError: no safetensors file, or an array that is missing, that the model does not have, or whose
+            shape or dtype differs; all of them are listed. With `partial`, if no array fits, or if one that
+            is to stay is no array. Or two arrays of the model have the same path.
+        FileNotFoundError: no such file.
+
+    Example: a new head on trained features.
+
+    >>> import pathlib, tempfile, jlayers as jl, jax
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "old.safetensors"
+    >>> old = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head"))
+    >>> jl.save_weights(path, *old.init(jax.random.key(0), (1, 4)))
+    >>> new = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(5, name="head"))
+    >>> params, state = new.init(jax.random.key(1), (1, 4))
+    >>> params, state, report = jl.load_weights(path, params, state, partial=True)
+    >>> print(report)
+    2 of 4 arrays loaded
+      expected params/head/kernel as float32(8, 5), the file has float32(8, 2)
+      expected params/head/bias as float32(5,), the file has float32(2,)
+    """
+    found = read_arrays(path)
+    tree = {"params": params, "state": state or {}}
+    expected = arrays_by_path(tree)
+    extra = sorted(name for name in found if name not in expected)
+    missing, misshapen = [], []
+    for name, leaf in expected.items():
+        if name not in found:
+            missing.append(name)
+        elif found[name].shape != leaf.shape or found[name].dtype != leaf.dtype:
+            text = f"expected {name} as {describe(leaf)}, the file has {describe(found[name])}"
+            misshapen.append((name, text))
+    lost = {*missing, *(name for name, _ in misshapen)}
+    texts = tuple(text for _, text in misshapen)
+    if (lost or extra) and not partial:
+        hints = {name: f"; {nearest(name, extra)}" if extra else "" for name in missing}
+        problems = [f"missing {name}, {describe(expected[name])}{hints[name]}" for name in missing]
+        problems += [*texts, *(f"unknown {name}, {describe(found[name])}" for name in extra)]
+        raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
+    if expected and len(lost) == len(expected):
+        first = next(iter(expected))
+        raise ValueError(
+            f"{path} holds no array that fits the model: expected arrays such as {first}, received "
+            f"{', '.join(sorted(found)[:3]) or 'none'}; {nearest(first, found)}"
+        )
+    if shapes := [name for name in lost if isinstance(expected[name], jax.ShapeDtypeStruct)]:
+        raise ValueError(
+            f"{path} does not hold {shapes[0]}: expected an array to keep in its place, received a shape; "
+            f"give the arrays of model.init"
+        )
+    loaded = map_with_path(lambda name, leaf: leaf if name in lost else jnp.asarray(found[name]), tree)
+    if not partial:
+        return loaded["params"], loaded["state"]
+    taken = tuple(name for name in expected if name not in lost)
+    return loaded["params"], loaded["state"], WeightsReport(taken, tuple(missing), texts, tuple(extra))
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts that `save_weights` kept beside the arrays.
+
+    Raises:
+        ValueError: no safetensors file.
+        FileNotFoundError: no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: expected a safetensors file ({error})") from None
+
+
+def not_finite(params: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+    """The paths of arrays that hold NaN or infinity.
+
+    >>> not_finite({"dense": {"kernel": np.array([1.0, np.nan])}}, {"mean": np.zeros(2)})
+    ['params/dense/kernel']
+    """
+
+    def bad(leaf: Any) -> bool:
+        return jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(np.asarray(leaf)).all()
+
+    arrays = arrays_by_path({"params": params, "state": state})
+    return [path for path, leaf in arrays.items() if bad(leaf)]
+
+
+def arrays_by_path(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves of a nested dict by path, each path once."""
+    found: dict[str, Any] = {}
+
+    def note(path: str, leaf: Any) -> None:
+        if path in found:
+            raise ValueError(
+                f"two arrays have the path {path!r}, {describe(found[path])} and {describe(leaf)}; a file "
+                f"would hold only one of them: rename one of the two layers or parameters, without '/'"
+            )
+        found[path] = leaf
+
+    map_with_path(note, tree)
+    return found
+
+
+_DTYPES = {
+    "BOOL": "bool",
+    **{f"{kind[0].upper()}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "C64": "complex64",
+}
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """All arrays of a safetensors file by their names; safetensors' own NumPy reader knows no bfloat16."""
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        entries = deserialize(pathlib.Path(path).read_bytes())
+    except SafetensorError as error:
+        raise ValueError(f"{path}: expected a safetensors file ({error})") from None
+    found = {}
+    for name, entry in entries:
+        if entry["dtype"] not in _DTYPES:
+            raise ValueError(f"{path}, {name}: the dtype {entry['dtype']} is unknown here")
+        dtype = jnp.dtype(_DTYPES[entry["dtype"]])
+        found[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+    return found
