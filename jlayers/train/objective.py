@@ -122,7 +122,8 @@ class Supervised(Task):
             share = mean if factor == 1.0 else factor * mean
             total = share if total is None else total.astype(_wider(total, share)) + share
         counts = [part.count for part in parts.values()]
-        return Loss(total, parts, y_pred, counts[0] if len(counts) == 1 else rows, targets)
+        named = dict(zip(names, targets, strict=True)) if isinstance(y_pred, Mapping) else targets
+        return Loss(total, parts, y_pred, counts[0] if len(counts) == 1 else rows, named)
 
     def targets(self, y_pred: Any, y: Any) -> list[Any]:
         """The targets as a list over the outputs; those without a loss may be left out."""
