@@ -284,6 +284,6 @@ def test_errors_teach(make, key):
     ):
         make(4).apply(params, {}, x, jnp.zeros((3, 5)))
     with pytest.raises(ValueError, match="expected a fixed number of time steps"):
-        make(4, unroll=True)(jl.Input((None, 2)))
+        make(4, unroll=True)(Input((None, 2)))
     with pytest.raises(ValueError, match=r"expected a fixed number of time steps.*set unroll=False"):
         make(4, unroll=True).init(key, jax.ShapeDtypeStruct(symbolic((None, 8)), jnp.float32))
