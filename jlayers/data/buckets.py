@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
 from jlayers.data.batches import Batch, Batches, order, rows_of
 from jlayers.data.gate import as_dtype, convert
@@ -27,8 +28,11 @@ def bucket_lengths(sequences: Sequence[Any], count: int) -> tuple[int, ...]:
     (3, 4, 9)
     """
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise ValueError(
-            f"bucket_lengths: expected count to be a positive whole number, received count={count!r}"
+        raise refused(
+            ValueError,
+            "expected count to be a positive whole number",
+            raised_by="bucket_lengths",
+            count=count,
         )
     lengths = [len(sequence) for sequence in sequences]
     if not lengths:

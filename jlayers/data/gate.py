@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe
 
@@ -354,20 +355,21 @@ def _factors(weights: Any, present: np.ndarray, counts: np.ndarray) -> list[floa
     classes = [int(label) for label in present]
     if isinstance(weights, str):
         if weights != "balanced":
-            raise ValueError(
-                f"expected class_weight as a mapping, a list or 'balanced', received class_weight={weights!r}"
+            raise refused(
+                ValueError, "expected class_weight as a mapping, a list or 'balanced'", class_weight=weights
             )
         return [float(f) for f in counts.sum() / (len(classes) * counts)]
     if isinstance(weights, (list, tuple, np.ndarray)):
         if not 0 <= min(classes) <= max(classes) < len(weights):
-            raise ValueError(
-                f"expected one class weight for each of the classes {_range(classes)}, received "
-                f"class_weight={list(weights)!r}"
+            raise refused(
+                ValueError,
+                f"expected one class weight for each of the classes {_range(classes)}",
+                class_weight=list(weights),
             )
         weights = dict(enumerate(weights))
     elif not isinstance(weights, Mapping):
-        raise TypeError(
-            f"expected class_weight as a mapping, a list or 'balanced', received class_weight={weights!r}"
+        raise refused(
+            TypeError, "expected class_weight as a mapping, a list or 'balanced'", class_weight=weights
         )
     else:
         for label in weights:

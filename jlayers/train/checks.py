@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches, Batches, as_data, map_arrays
 from jlayers.data.gate import convert
@@ -16,7 +17,7 @@ __all__ = ["as_arrays", "check_carried", "seed_number", "whole_number"]
 def seed_number(seed: Any) -> int:
     """The seed, if a key holds all of it: JAX takes 2**32 for 0."""
     if whole_number("seed", seed, 0) >= 2**32:
-        raise ValueError(f"expected a seed in [0, 2**32), received seed={seed!r}")
+        raise refused(ValueError, "expected a seed in [0, 2**32)", seed=seed)
     return int(seed)
 
 
