@@ -37,7 +37,7 @@ register = registry.factory()
 def _factor(name: str, value: float) -> float:
     real = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not real or not math.isfinite(value) or value < 0:
-        raise ValueError(f"expected a finite factor of at least 0, received {name}={value!r}")
+        raise refused(ValueError, "expected a finite factor of at least 0", **{name: value})
     return float(value)
 
 

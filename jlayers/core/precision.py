@@ -84,7 +84,9 @@ class Policy:
     def __post_init__(self) -> None:
         for name, dtype in dataclasses.asdict(self).items():
             if dtype not in DTYPES and (name != "output" or dtype is not None):
-                raise ValueError(f"Policy: expected one of {', '.join(DTYPES)}, received {name}={dtype!r}")
+                raise refused(
+                    ValueError, f"expected one of {', '.join(DTYPES)}", raised_by="Policy", **{name: dtype}
+                )
 
     @property
     def inside(self) -> Policy:

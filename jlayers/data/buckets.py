@@ -149,7 +149,10 @@ class BucketBatches(Batches):
 
 def _positive(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(
-            f"BucketBatches: expected {name} of positive whole numbers, received {name}={value!r}"
+        raise refused(
+            ValueError,
+            f"expected {name} of positive whole numbers",
+            raised_by="BucketBatches",
+            **{name: value},
         )
     return int(value)

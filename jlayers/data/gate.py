@@ -215,15 +215,15 @@ def check_finite(**trees: Any) -> None:
 def check_at_least(name: str, value: Any, least: int) -> None:
     """Refuse what is no whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(
-            f"expected {name} to be a whole number of at least {least}, received {name}={value!r}"
+        raise refused(
+            ValueError, f"expected {name} to be a whole number of at least {least}", **{name: value}
         )
 
 
 def check_choice(name: str, value: Any, valid: Sequence[str]) -> None:
     """Refuse what is not in the list."""
     if value not in valid:
-        raise ValueError(f"expected {name} out of {', '.join(map(repr, valid))}, received {name}={value!r}")
+        raise refused(ValueError, f"expected {name} out of {', '.join(map(repr, valid))}", **{name: value})
 
 
 def check_resolution(where: str, low: float, high: float, error: float) -> None:

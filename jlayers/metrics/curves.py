@@ -154,7 +154,9 @@ def AUC(
         ("summation_method", summation_method, ("interpolation", "minoring", "majoring")),
     ):
         if value not in valid:
-            raise ValueError(f"AUC: expected {argument} out of {valid}, received {argument}={value!r}")
+            raise refused(
+                ValueError, f"expected {argument} out of {valid}", raised_by="AUC", **{argument: value}
+            )
     if num_labels is not None and not multi_label:
         raise refused(
             ValueError, "expected multi_label=True with num_labels", raised_by="AUC", num_labels=num_labels

@@ -103,9 +103,12 @@ class _Optimizers(Registry):
         """
         made = self.member(value)
         if not _descends(made):
-            raise ValueError(
-                f"expected an optimizer, such as adam, received optimizer={made!r}, which changes gradients "
-                f"and would go up along them; write a list that ends with an optimizer: [{_last(made)}, adam]"
+            raise refused(
+                ValueError,
+                "expected an optimizer, such as adam",
+                instead="this one changes gradients and would go up along them: write a list that ends with "
+                f"an optimizer: [{_last(made)}, adam]",
+                optimizer=made,
             )
         return made
 

@@ -54,7 +54,7 @@ def ftrl(
     }
     for name, value in strengths.items():
         if value < 0:
-            raise ValueError(f"ftrl: expected a number of at least 0, received {name}={value!r}")
+            raise refused(ValueError, "expected a number of at least 0", raised_by="ftrl", **{name: value})
 
     def init(params: Any) -> FtrlState:
         accumulator = jax.tree.map(lambda w: jnp.full_like(w, initial_accumulator_value), params)

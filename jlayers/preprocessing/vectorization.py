@@ -107,9 +107,12 @@ def TextVectorization(
 
 def _option(argument: str, value: Any, valid: dict[Any, Any]) -> Any:
     if value not in valid:
-        raise ValueError(
-            f"TextVectorization: expected {argument} out of {', '.join(map(repr, valid))} or a function, "
-            f"received {argument}={value!r}"
+        names = ", ".join(map(repr, valid))
+        raise refused(
+            ValueError,
+            f"expected {argument} out of {names} or a function",
+            raised_by="TextVectorization",
+            **{argument: value},
         )
     return valid[value]
 

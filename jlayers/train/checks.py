@@ -24,8 +24,10 @@ def seed_number(seed: Any) -> int:
 def whole_number(name: str, value: Any, least: int, otherwise: str = "") -> int:
     """`value`, if it is a whole number of at least `least`; the message adds what else may be given."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(
-            f"expected {name} to be a whole number of at least {least}{otherwise}, received {name}={value!r}"
+        raise refused(
+            ValueError,
+            f"expected {name} to be a whole number of at least {least}{otherwise}",
+            **{name: value},
         )
     return int(value)
 
