@@ -385,7 +385,7 @@ _WINDOWS = {
 }
 
 
-def _window(window: str | Sequence[float], length: int, periodic: bool) -> np.ndarray:
+def window_values(window: str | Sequence[float], length: int, periodic: bool) -> np.ndarray:
     if not isinstance(window, str):
         values = np.asarray(window, np.float64)
         if values.shape != (length,):
@@ -447,7 +447,7 @@ def stft(
         angles = np.pi * np.outer(np.arange(frame), np.arange(frequencies)) / (frequencies - 1)
         kernel = np.cos(angles) if side == "real" else -np.sin(angles)
         if window is not None:
-            values = _window(window, frame, periodic)
+            values = window_values(window, frame, periodic)
             scale = {"density": np.sqrt(np.sum(values**2)), "spectrum": np.sum(np.abs(values)), None: 1.0}
             kernel = kernel * values[:, None] / scale[scaling]
         return jnp.asarray(kernel[:, None], dtype)

@@ -80,7 +80,8 @@ def _sequential_wiring(layers: Sequence[Layer]) -> Wiring:
     return routed(children, route, autocast=False, structure=Chain(tuple(order)))
 
 
-_sequential = layer(_sequential_wiring, "Sequential")
+_sequential = layer(_sequential_wiring, "Sequential", aliases=["Pipeline"])
+Pipeline = Sequential  # Keras's name for a chain of preprocessing layers
 
 
 @layer

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlayers.core.errors import add_name
+from jlayers.core.errors import NotFloatingError, add_name
 from jlayers.core.habits import apply_error
 from jlayers.core.masks import expand, is_masked, leaves, mask_of, refusal, split, values_of, with_mask
 from jlayers.core.pair import Pair
@@ -108,7 +108,7 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
         count(specs)
         try:
             given = specs if masks_pass else split(specs)[0]
-            made = init(key, *given)
+            made = _with_fractions(lambda *xs: init(key, *xs), given, jnp.float32)
         except (TypeError, ValueError) as error:
             add_name(error, type_name)
             raise
@@ -152,7 +152,8 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
             elif not container and any(map(is_masked, leaves(inputs))):
                 kept = kept_mask(inputs)
                 inputs, _ = split(inputs)
-            out = apply(params, *inputs, **{k: given[k] for k in keywords})
+            asked = {k: given[k] for k in keywords}
+            out = _with_fractions(lambda *xs: apply(params, *xs, **asked), inputs, _dtype_of(params))
         except (TypeError, ValueError) as error:
             add_name(error, type_name)
             raise
@@ -169,6 +170,31 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
 
     draws = "key" in keywords if short.draws is None else short.draws
     return dataclasses.replace(short, init=lifted_init, apply=lifted_apply, draws=draws)
+
+
+def _with_fractions(call: Callable[..., Any], inputs: tuple[Any, ...], dtype: Any) -> Any:
+    """`call(*inputs)`. Whole numbers and booleans become `dtype` where it raises `NotFloatingError`."""
+    while True:
+        try:
+            return call(*inputs)
+        except NotFloatingError as error:
+            refused = as_spec(error.x)
+            exact = jnp.issubdtype(refused.dtype, jnp.integer) or refused.dtype == jnp.bool_
+            if not exact or not any(as_spec(x) == refused for x in jax.tree.leaves(inputs)):
+                raise
+        inputs = jax.tree.map(lambda x, old=refused: _astype(x, dtype) if as_spec(x) == old else x, inputs)
+
+
+def _astype(x: Any, dtype: Any) -> Any:
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(x.shape, dtype)
+    return jnp.asarray(x).astype(dtype)
+
+
+def _dtype_of(params: Any) -> Any:
+    """What fractions are to be for these parameters: float32 if there are none."""
+    floating = (leaf.dtype for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.floating))
+    return next(floating, jnp.float32)
 
 
 def _is_key(value: Any) -> bool:
