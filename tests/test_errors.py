@@ -67,9 +67,9 @@ LAYERS = [
         "needs a features axis: x[:, None]",
     ),
     (
-        lambda: init(jl.Dense(2), jax.ShapeDtypeStruct((8, 4), "int32")),
+        lambda: init(jl.Dense(2), jax.ShapeDtypeStruct((8, 4), "complex64")),
         TypeError,
-        "Dense: expected a floating input, received int32(8, 4); convert it with x.astype('float32'), or "
+        "Dense: expected a floating input, received complex64(8, 4); convert it with x.astype('float32'), or "
         "put an Embedding before if these are indices",
     ),
     (
@@ -174,12 +174,6 @@ LAYERS = [
         lambda: jl.Conv2D(4, 3, padding="smae"),
         ValueError,
         "Conv2D: expected padding out of 'valid', 'same', received padding='smae': did you mean 'same'?",
-    ),
-    (
-        lambda: init(jl.Conv2D(4, 3), ints(1, 8, 8, 3)),
-        TypeError,
-        "Conv2D: expected a floating input, received int32(1, 8, 8, 3); convert it with "
-        "x.astype('float32'), or put an Embedding before if these are indices",
     ),
     (
         lambda: jl.Conv1D(4, 3, strides=0),
@@ -490,12 +484,6 @@ LAYERS = [
         lambda: jl.GRU(3, recurrent_dropout=1.5),
         ValueError,
         "GRU: expected recurrent_dropout between 0 and 1, received recurrent_dropout=1.5",
-    ),
-    (
-        lambda: init(jl.SimpleRNN(3), ints(2, 4, 3)),
-        TypeError,
-        "SimpleRNN: expected a floating input, received int32(2, 4, 3); convert it with "
-        "x.astype('float32'), or put an Embedding before if these are indices",
     ),
     (
         lambda: jl.Bidirectional(jl.Dense(3)),

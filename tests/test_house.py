@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -172,3 +173,50 @@ print(json.dumps([sorted(before), sorted(set(sys.modules) - before)]))
     assert foreign <= {"jax", "jaxlib", "numpy", "optax"}, (
         "import what is heavy in the functions that need it"
     )
+
+
+DESIGN = ROOT.parent / "docs" / "design.md"
+OPENED = ("core", "layers", "transform", "inspect")  # folders whose files the tree in design.md lists
+
+
+def tree_in_design():
+    """The tree of the house as `{folder: entries}`; the top level is ''."""
+    block = DESIGN.read_text(encoding="utf-8").partition("## 5. The house")[2].partition("\n- ")[0]
+    tree, folder = {"": []}, ""
+    for line in block.splitlines():
+        if not line.startswith("    "):
+            continue
+        name, _, text = line.strip().partition(" ")
+        assert text.strip(), f"say in a few words what {name} holds"
+        if line.startswith("      "):
+            tree.setdefault(folder, []).append(name)
+        else:
+            folder = name.rstrip("/")
+            tree[""].append(name)
+    return tree
+
+
+def entries(folder):
+    names = {p.name + "/" * p.is_dir() for p in folder.iterdir() if p.suffix == ".py" or p.is_dir()}
+    return {name for name in names if not name.startswith("__")}
+
+
+def test_the_tree_in_design_lists_the_house():
+    tree = tree_in_design()
+    assert set(tree) == {"", *OPENED}
+    for folder, names in tree.items():
+        assert len(names) == len(set(names))
+        assert set(names) == entries(ROOT / folder), f"docs/design.md, section 5, {folder or 'top level'}"
+    order = [entry.removeprefix("core/") + ".py" for entry in ORDER if entry.startswith("core/")]
+    assert tree["core"] == [name for name in order if name != "__init__.py"], "as in ORDER"
+
+
+def test_contributing_names_files_that_are_there():
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = text.partition("| What | Files | Which |")[2]
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    assert len(rows) == 8
+    for what, count, which in (row.strip("| ").split(" | ") for row in rows):
+        assert which.count(",") + 1 == int(count), what
+        for file in re.findall(r"`([\w/]+/[\w.]*)`", which):
+            assert (ROOT.parent / file).exists(), f"{what}: there is no {file}"

@@ -13,7 +13,7 @@ from keras_values import keras_values
 
 import jlayers as jl
 from jlayers.core.layer import layers, no_params
-from jlayers.core.masks import combine, expand, joint, mask_of, values_of, with_mask
+from jlayers.core.masks import combine, expand, intersection, mask_of, values_of, with_mask
 from jlayers.testing import check_layer
 from jlayers.testing.properties import PROPERTIES
 
@@ -495,8 +495,8 @@ def test_a_repeated_layer_that_consumes_the_mask_is_told_so():
 
 def test_joint_masks():
     a, b = jnp.array([True, True]), jnp.array([[True, False], [True, True]])
-    assert joint(None, None) is None
-    assert joint(a, None, b).tolist() == b.tolist()
+    assert intersection(None, None) is None
+    assert intersection(a, None, b).tolist() == b.tolist()
     y = combine(jnp.multiply, jl.Masked(jnp.ones((2, 2)), a), jnp.ones((2, 2)))
     assert y.mask.tolist() == a.tolist()
     assert combine(jnp.add, a, a).tolist() == [True, True]

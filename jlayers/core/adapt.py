@@ -41,11 +41,11 @@ def learns(kind: str, name: str, argument: str) -> Callable[[Learner], Learner]:
 def awaits(thing: Any) -> bool:
     """True for what cannot be used before it has learned from data."""
     spec: Any = getattr(thing, "spec", None)
-    known = _known(spec)
+    known = _learner_of(spec)
     return known is not None and spec.arguments[known[0]] is None
 
 
-def _known(spec: Any) -> tuple[str, Learner] | None:
+def _learner_of(spec: Any) -> tuple[str, Learner] | None:
     return _LEARNERS.get((spec.kind, spec.name)) if isinstance(spec, Spec) else None
 
 
@@ -71,7 +71,7 @@ def adapt(thing: Thing, data: Any) -> Thing:
     StringLookup(vocabulary=['b', 'a'])
     """
     spec: Any = getattr(thing, "spec", None)
-    known = _known(spec)
+    known = _learner_of(spec)
     if known is None:
         names = sorted(name for _, name in _LEARNERS)
         near = nearest(spec.name, names) if isinstance(spec, Spec) else f"valid: {', '.join(names)}"

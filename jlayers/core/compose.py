@@ -11,12 +11,12 @@ import jax.numpy as jnp
 
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import combine, values_of
-from jlayers.core.names import numbered
+from jlayers.core.names import number_children
 from jlayers.core.pair import Pair
 from jlayers.core.precision import PrecisionLike
 from jlayers.core.shapes import describe
 from jlayers.core.structure import Chain
-from jlayers.core.wiring import around, as_layer, child_key, noted, routed
+from jlayers.core.wiring import around, as_layer, child_key, note_errors, routed
 
 __all__ = ["Inference", "Remat", "Repeat", "Residual", "Sequential"]
 
@@ -65,7 +65,7 @@ def _sequential_wiring(layers: Sequence[Layer]) -> Wiring:
     members = [as_layer(item, f"Sequential, position {i}") for i, item in enumerate(layers)]
     if not members:
         raise ValueError("Sequential: expected at least one layer, received none; all are given at once")
-    children = numbered(members, "Sequential")
+    children = number_children(members, "Sequential")
     name_of = {member: name for name, member in children.items()}
     order = [name_of[member] for member in members]
 
@@ -138,7 +138,7 @@ def Repeat(layer: LayerLike, times: int):
         block = children["layer"]
 
         def init(key: Any, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-            with noted("layer", block, (x,)):
+            with note_errors("layer", block, (x,)):
                 keys = jax.random.split(child_key(key, "layer"), times)
                 params, state = jax.vmap(lambda key: block.init(key, x))(keys)
             return {"layer": params} if params else {}, {"layer": state} if state else {}
@@ -150,7 +150,7 @@ def Repeat(layer: LayerLike, times: int):
 
             def step(x: Any, each: Any) -> tuple[Any, Any]:
                 params, state, key = each
-                with noted("layer", block, (x,)), jax.named_scope("layer"):
+                with note_errors("layer", block, (x,)), jax.named_scope("layer"):
                     y, state = block.apply(params, state, x, key=key, train=train)
                 _same("Repeat", x, y)
                 return y, state

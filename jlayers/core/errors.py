@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from jlayers.core.shapes import describe
 
-__all__ = ["Details", "add_name", "details_of", "refused"]
+__all__ = ["Details", "NotFloatingError", "add_name", "details_of", "refused"]
 
 Error = TypeVar("Error", bound=Exception)
 
@@ -40,6 +40,12 @@ class Details:
     def argument(self) -> str | None:
         """The name of the first argument that was refused."""
         return next(iter(self.received), None)
+
+
+class NotFloatingError(TypeError):
+    """A layer expects fractions and received `x`, an array or spec of another kind."""
+
+    x: Any = None
 
 
 def details_of(error: BaseException) -> Details:

@@ -24,7 +24,7 @@ from jlayers.core.registry import UnknownNameError, nearest, snake_case
 from jlayers.core.shapes import describe, shape_text
 from jlayers.core.sizes import infer, symbolic
 from jlayers.core.structure import Chain, Source, Table
-from jlayers.core.wiring import noted
+from jlayers.core.wiring import note_errors
 
 __all__ = ["Graph", "Input", "Model", "Node", "graph"]
 
@@ -116,7 +116,7 @@ def _connect(layer: Layer, inputs: tuple[Any, ...], name: str | None) -> Any:
                 f"make constants inside a jl.Lambda"
             )
     specs = jax.tree.map(lambda node: node.spec, inputs)
-    with noted(name or layer.name or snake_case(layer.spec.name), layer, specs):
+    with note_errors(name or layer.name or snake_case(layer.spec.name), layer, specs):
         output = infer(functools.partial(_output, layer), *specs)
     call = _Call(layer, inputs, output, name)
     values, tree = jax.tree.flatten(output, is_leaf=is_masked)

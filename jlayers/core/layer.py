@@ -26,16 +26,16 @@ from jlayers.core.errors import add_name
 from jlayers.core.habits import argument_error, assignment_error, call_error, missing_attribute
 from jlayers.core.lifting import (
     MissingKeyError,
-    frozen_in,
-    inference_in,
+    add_penalty,
+    freeze_pair,
+    hold_in_inference,
     lift,
     need_key,
     no_params,
-    penalized,
 )
 from jlayers.core.names import check_name, check_names
 from jlayers.core.pair import Apply, Init, Pair
-from jlayers.core.precision import Policy, PrecisionLike, assigned, precise_in, written
+from jlayers.core.precision import Policy, PrecisionLike, assign, shortest_form, with_policy
 from jlayers.core.registry import Kind, Registry, Spec, UnknownNameError, nearest
 from jlayers.core.shapes import describe
 from jlayers.core.structure import Chain, Source, Table
@@ -254,7 +254,7 @@ class Layer:
         made = (self.made or self).precision
         if self.precision == made:
             return {}
-        return {"precision": written([path for path, _ in self.walk()], made, self.precision)}
+        return {"precision": shortest_form([path for path, _ in self.walk()], made, self.precision)}
 
     @functools.cached_property
     def depth(self) -> int:
@@ -273,12 +273,12 @@ class Layer:
         known = [path for path, _ in self.walk()]
         if unknown := sorted(paths - set(known)):
             raise ValueError(f"{self!r} has no layer {unknown[0]!r}: {nearest(unknown[0], known)}")
-        return self.remade(paths, self.precision)
+        return self.remake(paths, self.precision)
 
     def with_precision(self, precision: PrecisionLike) -> Layer:
         """The same layer with other policies; see `jl.with_precision`."""
         paths = [path for path, _ in self.walk()]
-        return self.remade(self.frozen, assigned(paths, self.precision, precision))
+        return self.remake(self.frozen, assign(paths, self.precision, precision))
 
     def with_children(self, children: Mapping[str, Layer]) -> Layer:
         """The same layer around other children, which take the places of those of their names.
@@ -306,9 +306,9 @@ class Layer:
             precision=precision,
             substituted={**made.substituted, **children},
         )
-        return around.remade(*self.kept_beside(children))
+        return around.remake(*self.options_around(children))
 
-    def kept_beside(self, children: Mapping[str, Layer]) -> tuple[frozenset[str], dict[str, Policy]]:
+    def options_around(self, children: Mapping[str, Layer]) -> tuple[frozenset[str], dict[str, Policy]]:
         """Frozen paths and policies of this layer once these children have taken the places of its own."""
         frozen, precision = _of_children(children)
         own = {path for path in self.frozen if path.partition("/")[0] not in children}
@@ -330,28 +330,28 @@ class Layer:
         For a wrapper that adds something trained to the parameters of a frozen layer, and stops the gradient
         to what is frozen itself.
         """
-        return self.remade(self.frozen, self.precision, freeze=inference_in) if self.frozen else self
+        return self.remake(self.frozen, self.precision, freeze=hold_in_inference) if self.frozen else self
 
-    def remade(
+    def remake(
         self,
         frozen: frozenset[str],
         precision: Mapping[str, Policy],
-        freeze: Callable[[Pair], Pair] = frozen_in,
+        freeze: Callable[[Pair], Pair] = freeze_pair,
     ) -> Layer:
-        """The layer as its constructor made it, around children remade likewise, frozen and precise so."""
+        """The layer as its constructor made it, with these paths frozen and under these policies."""
         made = self.made or self
-        if frozen == made.frozen and precision == made.precision and freeze is frozen_in:
+        if frozen == made.frozen and precision == made.precision and freeze is freeze_pair:
             return made
         pair, children = made.pair, made.children
         if made.wiring:
             inside = _by_child(frozen, precision)
             children = {
-                name: child.remade(frozenset(inside[name][0]), inside[name][1], freeze)
+                name: child.remake(frozenset(inside[name][0]), inside[name][1], freeze)
                 for name, child in children.items()
             }
             pair = _pair(made.wiring.wire(children), made.spec, children)
         if "" in precision:
-            pair = precise_in(pair, precision[""], children)
+            pair = with_policy(pair, precision[""], children)
         if all(path in frozen for path, _ in made.walk()):
             pair = freeze(pair)
         return dataclasses.replace(
@@ -359,9 +359,9 @@ class Layer:
         )
 
     def penalty(self, params: Mapping[str, Any]) -> jax.Array:
-        """The sum of the regularisers of all layers that are not frozen: a scalar, float32 or wider.
+        """The sum of the regularizers of all layers that are not frozen: a scalar, float32 or wider.
 
-        A regulariser belongs to the parameter that its argument names: `kernel_regularizer` to `kernel`,
+        A regularizer belongs to the parameter that its argument names: `kernel_regularizer` to `kernel`,
         `recurrent_regularizer` to `recurrent_kernel`.
 
         >>> import jlayers as jl, jax.numpy as jnp
@@ -430,10 +430,10 @@ def _rebuild(
         return layers.build(name, arguments)
     options = ("frozen", "precision", "trainable")
     plain = layers.build(name, {k: v for k, v in arguments.items() if k not in options})
-    return _optioned(plain.with_children(substituted), *(arguments.get(option) for option in options))
+    return _with_options(plain.with_children(substituted), *(arguments.get(option) for option in options))
 
 
-def _optioned(built: Layer, frozen: Any, precision: Any, trainable: Any = True) -> Layer:
+def _with_options(built: Layer, frozen: Any, precision: Any, trainable: Any = True) -> Layer:
     """The layer with the options that every constructor takes."""
     if trainable is False:
         built = built.with_frozen(path for path, _ in built.walk())
@@ -501,7 +501,7 @@ def layer(
       alone is marked with `jl.keeps_mask` instead. Any other layer refuses masked inputs.
 
     The constructor may instead return a `Layer`, whose pair it adopts, or a `Wiring` of children (see
-    `jlayers.core.wiring.routed`). Every constructor also takes `name=None`, `trainable=True` as in Keras,
+    `jl.routed`). Every constructor also takes `name=None`, `trainable=True` as in Keras,
     `frozen`, the relative paths that `jl.freeze` writes, and `precision`, what `jl.with_precision` takes. Its
     name enters the registry, so that the layer pickles and can be written in YAML; `@layer(aliases=[...])`
     enters other names for the same constructor. Arguments that the docstring leaves out are added to it where
@@ -563,7 +563,7 @@ def layer(
         except (TypeError, ValueError) as error:
             add_name(error, type_name, bound)
             raise
-        return _optioned(built, frozen, precision, bool(trainable))
+        return _with_options(built, frozen, precision, bool(trainable))
 
     make.__name__ = make.__qualname__ = type_name
     make.__doc__ = complete(constructor.__doc__, signature.parameters, _doc_of)
@@ -594,7 +594,7 @@ def _assemble(made: Any, spec: Spec) -> Layer:
         thawed = made.made or made  # so that what comes frozen can be unfrozen
         adopted = (made.spec, *made.adopted)
         built = dataclasses.replace(thawed, spec=spec, made=None, adopted=adopted, substituted={})
-        return built.remade(made.frozen, made.precision)
+        return built.remake(made.frozen, made.precision)
     if isinstance(made, Wiring):
         check_names(spec.name, made.children)
         _check_depth(spec.name, made.children)
@@ -632,4 +632,4 @@ def _pair(made: Any, spec: Spec, children: Mapping[str, Layer] | None = None) ->
     regularizer = spec.arguments.get("activity_regularizer")
     if regularizer is None or children:
         return pair
-    return penalized(pair, Registry.of("regularizer").get(regularizer))
+    return add_penalty(pair, Registry.of("regularizer").get(regularizer))

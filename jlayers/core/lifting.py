@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlayers.core.errors import add_name
+from jlayers.core.errors import NotFloatingError, add_name
 from jlayers.core.habits import apply_error
 from jlayers.core.masks import expand, is_masked, leaves, mask_of, refusal, split, values_of, with_mask
 from jlayers.core.pair import Pair
@@ -25,12 +25,12 @@ from jlayers.core.state import AUX_LOSS
 __all__ = [
     "MissingKeyError",
     "activity_loss",
-    "frozen_in",
-    "inference_in",
+    "add_penalty",
+    "freeze_pair",
+    "hold_in_inference",
     "lift",
     "need_key",
     "no_params",
-    "penalized",
 ]
 
 KEYWORDS = ("state", "key", "train", "mask")
@@ -108,7 +108,7 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
         count(specs)
         try:
             given = specs if masks_pass else split(specs)[0]
-            made = init(key, *given)
+            made = _with_fractions(lambda *xs: init(key, *xs), given, jnp.float32)
         except (TypeError, ValueError) as error:
             add_name(error, type_name)
             raise
@@ -152,7 +152,8 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
             elif not container and any(map(is_masked, leaves(inputs))):
                 kept = kept_mask(inputs)
                 inputs, _ = split(inputs)
-            out = apply(params, *inputs, **{k: given[k] for k in keywords})
+            asked = {k: given[k] for k in keywords}
+            out = _with_fractions(lambda *xs: apply(params, *xs, **asked), inputs, _dtype_of(params))
         except (TypeError, ValueError) as error:
             add_name(error, type_name)
             raise
@@ -169,6 +170,31 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
 
     draws = "key" in keywords if short.draws is None else short.draws
     return dataclasses.replace(short, init=lifted_init, apply=lifted_apply, draws=draws)
+
+
+def _with_fractions(call: Callable[..., Any], inputs: tuple[Any, ...], dtype: Any) -> Any:
+    """`call(*inputs)`. Whole numbers and booleans become `dtype` where it raises `NotFloatingError`."""
+    while True:
+        try:
+            return call(*inputs)
+        except NotFloatingError as error:
+            refused = as_spec(error.x)
+            exact = jnp.issubdtype(refused.dtype, jnp.integer) or refused.dtype == jnp.bool_
+            if not exact or not any(as_spec(x) == refused for x in jax.tree.leaves(inputs)):
+                raise
+        inputs = jax.tree.map(lambda x, old=refused: _astype(x, dtype) if as_spec(x) == old else x, inputs)
+
+
+def _astype(x: Any, dtype: Any) -> Any:
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(x.shape, dtype)
+    return jnp.asarray(x).astype(dtype)
+
+
+def _dtype_of(params: Any) -> Any:
+    """What fractions are to be for these parameters: float32 if there are none."""
+    floating = (leaf.dtype for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.floating))
+    return next(floating, jnp.float32)
 
 
 def _is_key(value: Any) -> bool:
@@ -188,7 +214,7 @@ def _wrong_name(tree: Mapping[str, Any], below: bool) -> Any:
     return None
 
 
-def inference_in(pair: Pair) -> Pair:
+def hold_in_inference(pair: Pair) -> Pair:
     """The canonical pair that always runs in inference mode, and in training does not move its state."""
 
     def inference_apply(
@@ -200,9 +226,9 @@ def inference_in(pair: Pair) -> Pair:
     return pair.wrap(apply=inference_apply)
 
 
-def frozen_in(pair: Pair) -> Pair:
+def freeze_pair(pair: Pair) -> Pair:
     """The canonical pair in inference mode, and without a gradient to its parameters."""
-    inference = inference_in(pair)
+    inference = hold_in_inference(pair)
 
     def frozen_apply(params: Any, *rest: Any, **keywords: Any) -> tuple[Any, Any]:
         return inference.apply(jax.lax.stop_gradient(params), *rest, **keywords)
@@ -210,7 +236,7 @@ def frozen_in(pair: Pair) -> Pair:
     return inference.wrap(apply=frozen_apply)
 
 
-def penalized(pair: Pair, regularizer: Callable[[jax.Array], jax.Array]) -> Pair:
+def add_penalty(pair: Pair, regularizer: Callable[[jax.Array], jax.Array]) -> Pair:
     """The canonical pair that leaves the penalty of its outputs in the state, beside a loss of its own."""
     init, apply = pair
 

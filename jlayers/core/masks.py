@@ -21,8 +21,8 @@ __all__ = [
     "Masked",
     "combine",
     "expand",
+    "intersection",
     "is_masked",
-    "joint",
     "keeps_mask",
     "leaves",
     "mask_of",
@@ -158,7 +158,7 @@ def expand(mask: Any, rank: int) -> Any:
     return mask.reshape(mask.shape + (1,) * (rank - mask.ndim))
 
 
-def joint(*masks: Any) -> Any:
+def intersection(*masks: Any) -> Any:
     """True where all masks are, each of the leading axes of the longest; None is True everywhere."""
     given = [mask for mask in masks if mask is not None]
     if not given:
@@ -178,4 +178,4 @@ def combine(function: Callable[..., Any], *inputs: Any) -> Any:
     >>> combine(jnp.add, x, jnp.ones((1, 2))).mask.tolist()
     [[True, False]]
     """
-    return with_mask(function(*map(values_of, inputs)), joint(*map(mask_of, inputs)))
+    return with_mask(function(*map(values_of, inputs)), intersection(*map(mask_of, inputs)))

@@ -19,7 +19,15 @@ from jlayers.core.state import AUX_LOSS, CARRY
 if TYPE_CHECKING:
     from jlayers.core.layer import Layer
 
-__all__ = ["check_name", "check_names", "known_name", "name_number", "numbered", "remember", "unique_names"]
+__all__ = [
+    "check_name",
+    "check_names",
+    "known_name",
+    "name_number",
+    "number_children",
+    "remember",
+    "unique_names",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _IN_STATE = {
@@ -115,7 +123,7 @@ def unique_names(
     return {names[member]: member for member in distinct}
 
 
-def numbered(members: Sequence[Layer], where: str) -> dict[str, Layer]:
+def number_children(members: Sequence[Layer], where: str) -> dict[str, Layer]:
     """Children by name, in a container that does not write names down: there they follow from the order.
 
     Raises:

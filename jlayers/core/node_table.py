@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.layer import Layer, Wiring, layer
-from jlayers.core.masks import is_masked, leaves, values_of
+from jlayers.core.masks import is_masked, leaves, mask_of, values_of, with_mask
 from jlayers.core.names import remember
 from jlayers.core.pair import Pair
 from jlayers.core.registry import nearest
@@ -39,18 +39,24 @@ def _check(name: str, source: Source, x: Any) -> None:
                 else ""
             )
         )
-    if kind is jnp.floating and not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(
-            f"input {name!r}: expected {dtype}, received {describe(x)}; "
-            f"convert it with x.astype({str(dtype)!r}), or write jl.Input(shape, dtype={str(x.dtype)!r})"
-        )
+    if kind is jnp.floating and jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise TypeError(f"input {name!r}: expected {dtype}, received {describe(x)}")
     if kind is jnp.integer and jnp.issubdtype(dtype, jnp.integer) and jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"input {name!r}: expected whole numbers of {dtype}, received {describe(x)}")
 
 
+def _read(name: str, source: Source, x: Any) -> Any:
+    """The data of an input, checked. Whole numbers and booleans become fractions where it declares those."""
+    _check(name, source, x)
+    dtype, values = jnp.dtype(source.dtype), values_of(x)
+    if not jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(values.dtype, jnp.floating):
+        return x
+    return with_mask(jnp.asarray(values).astype(dtype), mask_of(x))
+
+
 @layer
 def InputLayer(shape: tuple[int | None, ...], dtype: str = "float32"):
-    """Passes its input through after checking it: what an `Input` becomes at the head of a `Sequential`.
+    """Checks its input and passes it on: what an `Input` becomes at the head of a `Sequential`.
 
     Args:
         shape: without the batch dimension; None for a dimension that may vary.
@@ -58,7 +64,8 @@ def InputLayer(shape: tuple[int | None, ...], dtype: str = "float32"):
 
     Raises:
         ValueError: data of another shape.
-        TypeError: whole numbers where floating ones are expected, or the other way round.
+        TypeError: fractions where whole numbers are expected. Whole numbers where fractions are expected
+            are converted, as in Keras.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.InputLayer((3,)).apply({}, {}, jnp.ones((2, 3)))[0].shape
@@ -71,8 +78,7 @@ def InputLayer(shape: tuple[int | None, ...], dtype: str = "float32"):
         return {}
 
     def apply(params: Any, x: Any) -> Any:
-        _check("input", source, x)
-        return x
+        return _read("input", source, x)
 
     return Wiring({}, lambda children: Pair(init, apply, autocast=False), source)
 
@@ -109,7 +115,7 @@ def _table_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: 
         for name in order:
             node = table.nodes[name]
             if isinstance(node, Source):
-                _check(name, node, values[name])
+                values[name] = _read(name, node, values[name])
             else:
                 values[name] = call(node.child, *jax.tree.map(lambda r: find(values, r), node.inputs))
         return jax.tree.map(lambda r: find(values, r), outputs)

@@ -25,14 +25,14 @@ __all__ = [
     "NAMES",
     "Policy",
     "PrecisionLike",
-    "assigned",
+    "assign",
     "computes_in",
     "get",
-    "precise_in",
     "registry",
-    "widened",
+    "shortest_form",
+    "widen",
+    "with_policy",
     "with_precision",
-    "written",
 ]
 
 DType = Literal["float16", "bfloat16", "float32", "float64"]
@@ -60,7 +60,7 @@ class Policy:
 
     Attributes:
         param: of the parameters, and so of their gradients and of the optimizer's memory of them.
-        compute: to which parameters and floating inputs are cast. Statistics of normalisations and softmax
+        compute: to which parameters and floating inputs are cast. Statistics of normalizations and softmax
             stay float32 or wider all the same.
         output: to which floating outputs of the layer that bears the policy are cast; the layers inside it
             answer in `compute`. None for `compute`, in a container for whatever its layers answer.
@@ -162,7 +162,7 @@ def computes_in(model: Layer, dtype: DType) -> bool:
 # ------------------------------------------------------------------------------ which layer bears which
 
 
-def assigned(
+def assign(
     paths: Sequence[str], current: Mapping[str, Policy], precision: PrecisionLike
 ) -> dict[str, Policy]:
     """The policies by path once `precision`, as `with_precision` takes it, lies over the `current` ones."""
@@ -180,11 +180,11 @@ def assigned(
     return policies
 
 
-def written(paths: Sequence[str], made: Mapping[str, Policy], policies: Mapping[str, Policy]) -> Any:
-    """The shortest plain data that `assigned` makes `policies` of, from the ones a layer was `made` with.
+def shortest_form(paths: Sequence[str], made: Mapping[str, Policy], policies: Mapping[str, Policy]) -> Any:
+    """The shortest plain data that `assign` makes `policies` of, from the ones a layer was `made` with.
 
     >>> policies = {"": Policy(), "head": Policy()}
-    >>> written(["", "head"], {}, policies), written(["", "head"], policies, policies)
+    >>> shortest_form(["", "head"], {}, policies), shortest_form(["", "head"], policies, policies)
     ('float32', None)
     """
     data: dict[str, Any] = {}
@@ -216,7 +216,7 @@ def _is_policy(value: Mapping[str, Any]) -> bool:
 # ----------------------------------------------------------------------------------- what a policy does
 
 
-def precise_in(pair: Pair, policy: Policy, children: Collection[str] = ()) -> Pair:
+def with_policy(pair: Pair, policy: Policy, children: Collection[str] = ()) -> Pair:
     """The canonical pair under a policy; each of `children` casts its own parameters and outputs.
 
     A pair without `autocast` is given its inputs as they are: it does nothing but hand them on. One that must
@@ -248,7 +248,7 @@ def precise_in(pair: Pair, policy: Policy, children: Collection[str] = ()) -> Pa
     return pair.wrap(init=precise_init, apply=precise_apply)
 
 
-def widened(tree: Any) -> Any:
+def widen(tree: Any) -> Any:
     """Arrays and specs in 16 bits as float32; all else as it is."""
 
     def leaf(x: Any) -> Any:

@@ -159,7 +159,7 @@ def _holds_more(value: Any) -> bool:
 
 
 class Configured:
-    """A function that remembers the call that made it: an initialiser, a regulariser, a loss."""
+    """A function that remembers the call that made it: an initializer, a regularizer, a loss."""
 
     def __init__(self, function: Callable[..., Any], spec: Spec):
         self.function = function

@@ -23,7 +23,7 @@ from jlayers.core.pair import Pair
 from jlayers.core.registry import UnknownNameError, nearest
 from jlayers.core.shapes import as_spec, describe
 
-__all__ = ["around", "as_layer", "child_key", "noted", "observe", "routed"]
+__all__ = ["around", "as_layer", "child_key", "note_errors", "observe", "routed"]
 
 
 def child_key(key: Any, name: str) -> Any:
@@ -104,7 +104,7 @@ def routed(
                 child = _child(children, name)
                 site = f"{name}@{calls[name]}" if calls[name] else name
                 calls[name] += 1
-                with noted(name, child, xs), jax.named_scope(name):
+                with note_errors(name, child, xs), jax.named_scope(name):
                     output, moved = child.apply(
                         params.get(name, {}),
                         state.get(name, {}),
@@ -164,7 +164,7 @@ def _trace_init(
 
     def call(name: str, *xs: Any) -> Any:
         child = _child(children, name)
-        with noted(name, child, xs):
+        with note_errors(name, child, xs):
             if name not in seen:
                 seen[name] = tuple(as_spec(x) for x in xs)
                 params[name], state[name] = child.init(child_key(key, name), *seen[name])
@@ -183,7 +183,7 @@ def _init_children(
     params: dict[str, Any] = {}
     state: dict[str, Any] = {}
     for name, child in children.items():
-        with noted(name, child, seen[name]):
+        with note_errors(name, child, seen[name]):
             params[name], state[name] = child.init(child_key(key, name), *seen[name])
     return params, state
 
@@ -220,7 +220,7 @@ def _holds(params: Any, path: str) -> bool:
 
 
 @contextlib.contextmanager
-def noted(name: str, child: Layer, inputs: Any) -> Iterator[None]:
+def note_errors(name: str, child: Layer, inputs: Any) -> Iterator[None]:
     """Let an error keep its type and gain a note with the layer's path, repr and inputs on its way out."""
     outer = _path.get()
     token = _path.set(join(outer, name))

@@ -95,7 +95,7 @@ def primitives(jaxpr: Jaxpr | ClosedJaxpr) -> set[str]:
     """
     names: set[str] = set()
     seen: set[Any] = set()
-    waiting = [_opened(jaxpr)]
+    waiting = [_unwrap(jaxpr)]
     while waiting:
         inner = waiting.pop()
         if inner not in seen:
@@ -112,7 +112,7 @@ class _Walk:
         self.known: dict[Jaxpr, int] = {}  # a jitted function called often is one jaxpr
 
     def jaxpr(self, jaxpr: Jaxpr | ClosedJaxpr) -> int:
-        inner = _opened(jaxpr)
+        inner = _unwrap(jaxpr)
         if inner not in self.known:
             self.known[inner] = sum(map(self.equation, inner.eqns))
         return self.known[inner]
@@ -153,10 +153,10 @@ def _jaxprs(params: Any) -> Iterator[Jaxpr]:
     for value in params.values():
         for item in value if isinstance(value, (tuple, list)) else (value,):
             if hasattr(item, "eqns"):
-                yield _opened(item)
+                yield _unwrap(item)
 
 
-def _opened(jaxpr: Any) -> Jaxpr:
+def _unwrap(jaxpr: Any) -> Jaxpr:
     """The program inside a `ClosedJaxpr`."""
     return getattr(jaxpr, "jaxpr", jaxpr)
 

@@ -16,7 +16,7 @@ from jlayers.inspect.table import shorten
 
 OPEN_SIZE = 64
 
-__all__ = ["OPEN_SIZE", "Run", "declarations", "given_inputs", "observed_runs"]
+__all__ = ["OPEN_SIZE", "LayerRun", "declarations", "given_inputs", "trace_runs"]
 
 
 def given_inputs(model: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -24,7 +24,7 @@ def given_inputs(model: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
     A size that the model leaves open is then `OPEN_SIZE`.
     """
-    return as_spec(_typed(model, inputs)) if inputs else _declared_inputs(model)
+    return as_spec(_with_dtypes(model, inputs)) if inputs else _declared_inputs(model)
 
 
 def _declared_inputs(model: Layer) -> tuple[Any, ...]:
@@ -56,7 +56,7 @@ def declarations(model: Layer) -> tuple[Any, ...] | None:
     return declarations(model.wrapped) if model.wrapped else None
 
 
-def _typed(model: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def _with_dtypes(model: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Bare shapes get the dtype that the model declares for that input, where it declares one."""
     declared = declarations(model)
     if declared is None or not all(map(is_shape, inputs)) or len(inputs) != len(declared):
@@ -73,7 +73,7 @@ def _typed(model: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     meta_fields=["layer"],
 )
 @dataclasses.dataclass(frozen=True)
-class Run:
+class LayerRun:
     """One run of a layer in a trace: what it was given and what it gave, as specs."""
 
     layer: Layer
@@ -83,12 +83,12 @@ class Run:
     output: Any
 
 
-def observed_runs(model: Layer, specs: tuple[Any, ...]) -> dict[str, list[Run]]:
+def trace_runs(model: Layer, specs: tuple[Any, ...]) -> dict[str, list[LayerRun]]:
     """The runs of every layer in one forward pass of `model`, by path; '' is the model itself."""
-    seen: dict[str, list[Run]] = {}
+    seen: dict[str, list[LayerRun]] = {}
 
     def observer(path: str, layer: Layer, *values: Any) -> None:
-        seen.setdefault(path, []).append(Run(layer, *jax.tree.map(_spec_of, values)))
+        seen.setdefault(path, []).append(LayerRun(layer, *jax.tree.map(_spec_of, values)))
 
     def forward(params: Any, state: Any, *inputs: Any) -> Any:
         return model.apply(params, state, *inputs)[0]
@@ -96,7 +96,7 @@ def observed_runs(model: Layer, specs: tuple[Any, ...]) -> dict[str, list[Run]]:
     params, state = jax.eval_shape(lambda key: model.init(key, *specs), jax.random.key(0))
     with observe(observer):
         output = jax.eval_shape(forward, params, state, *specs)
-    return {"": [Run(model, params, state, specs, output)], **seen}
+    return {"": [LayerRun(model, params, state, specs, output)], **seen}
 
 
 def _spec_of(value: Any) -> jax.ShapeDtypeStruct:

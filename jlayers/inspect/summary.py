@@ -17,8 +17,8 @@ from jlayers.core.layer import Layer, join
 from jlayers.core.registry import snake_case
 from jlayers.core.structure import Table
 from jlayers.inspect.flops import FlopCount, flop_count
-from jlayers.inspect.observed import OPEN_SIZE, Run, declarations, given_inputs, observed_runs
-from jlayers.inspect.table import boxed, human, output_lines, short_call
+from jlayers.inspect.observed import OPEN_SIZE, LayerRun, declarations, given_inputs, trace_runs
+from jlayers.inspect.table import box_table, human, output_lines, short_call
 
 __all__ = ["Summary", "SummaryRow", "summary"]
 
@@ -151,13 +151,13 @@ def summary(model: Layer, *inputs: Any, depth: int | None = None) -> Summary:
     ...
     """
     specs = given_inputs(model, inputs)
-    runs = observed_runs(model, specs)
-    counts = _counted(runs)
+    runs = trace_runs(model, specs)
+    counts = _count_runs(runs)
     assumed = not inputs and any(None in d.shape for d in jax.tree.leaves(declarations(model)))
     return Summary(_rows(model, runs, counts, depth), specs, _caveats(counts), assumed)
 
 
-def _counted(runs: dict[str, list[Run]]) -> dict[str, list[FlopCount]]:
+def _count_runs(runs: dict[str, list[LayerRun]]) -> dict[str, list[FlopCount]]:
     return {
         path: [flop_count(run.layer.apply, run.params, run.state, *run.inputs) for run in of_path]
         for path, of_path in runs.items()
@@ -179,7 +179,7 @@ def _caveats(counts: dict[str, list[FlopCount]]) -> tuple[str, ...]:
 
 
 def _rows(
-    model: Layer, runs: dict[str, list[Run]], counts: dict[str, list[FlopCount]], depth: int | None
+    model: Layer, runs: dict[str, list[LayerRun]], counts: dict[str, list[FlopCount]], depth: int | None
 ) -> tuple[SummaryRow, ...]:
     rows: list[SummaryRow] = []
 
@@ -248,7 +248,7 @@ def _text(report: Summary) -> str:
         header.pop(4)
         for line in cells:
             line.pop(4)
-    table = boxed(header, cells, [False] * 3 + [True] * (len(header) - 3))
+    table = box_table(header, cells, [False] * 3 + [True] * (len(header) - 3))
     return "\n".join([_title(report), table, *_totals(report)])
 
 

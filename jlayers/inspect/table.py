@@ -12,15 +12,15 @@ import jax.numpy as jnp
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import shape_text
 
-__all__ = ["boxed", "human", "output_lines", "short_call", "shorten"]
+__all__ = ["box_table", "human", "output_lines", "short_call", "shorten"]
 
 Cell = str | Sequence[str]
 
 
-def boxed(header: Sequence[str], rows: Sequence[Sequence[Cell]], right: Sequence[bool]) -> str:
+def box_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], right: Sequence[bool]) -> str:
     """A table in box drawing; a cell that is a list of strings takes as many lines.
 
-    >>> print(boxed(["a", "n"], [["x", "1"], [["y", "z"], "20"]], [False, True]))
+    >>> print(box_table(["a", "n"], [["x", "1"], [["y", "z"], "20"]], [False, True]))
     ╭───┬────╮
     │ a │  n │
     ├───┼────┤

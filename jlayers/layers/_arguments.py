@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import NotFloatingError, refused
 from jlayers.core.registry import nearest
 
 __all__ = [
@@ -94,13 +94,16 @@ def per_axis(name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...
 
 
 def need_floating(x: Any) -> None:
+    """Refuse an input that is not floating; `lift` then gives whole numbers and booleans as fractions."""
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise refused(
-            TypeError,
+        error = refused(
+            NotFloatingError,
             "expected a floating input",
             x,
             instead="convert it with x.astype('float32'), or put an Embedding before if these are indices",
         )
+        error.x = x
+        raise error
 
 
 def need_rank(x: Any, rank: int, shape: str) -> None:

@@ -16,7 +16,7 @@ from jax import lax
 
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
-from jlayers.core.masks import expand, joint, with_mask
+from jlayers.core.masks import expand, intersection, with_mask
 from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe, wide_dtype
 from jlayers.layers._arguments import axis_of, need_floating
@@ -68,7 +68,7 @@ def merged(combine: Callable[[list[jax.Array]], jax.Array], exactly: int | None 
             return None if value is None else jnp.expand_dims(value, range(1, 1 + rank - x.ndim))
 
         output = combine([aligned(x, x) for x in xs])
-        real = joint(*(aligned(m, x) for m, x in zip(masks, xs, strict=True)))
+        real = intersection(*(aligned(m, x) for m, x in zip(masks, xs, strict=True)))
         return with_mask(output, None if real is None else jnp.broadcast_to(real, output.shape[: real.ndim]))
 
     return Pair(init, apply, wide=True)
@@ -211,7 +211,7 @@ def Concatenate(axis: int = -1):
     def joined_mask(xs: list[Any], masks: list[Any], joined: int) -> Any:
         rank = max((m.ndim for m in masks if m is not None), default=0)
         if joined >= rank:
-            return joint(*masks)
+            return intersection(*masks)
         full = [jnp.ones((), bool) if m is None else expand(m, rank) for m in masks]
         full = [jnp.broadcast_to(m, x.shape[:rank]) for m, x in zip(full, xs, strict=True)]
         return jnp.concatenate(full, axis=joined)

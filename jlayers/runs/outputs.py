@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jlayers.core.masks import Masked
-from jlayers.core.precision import widened
+from jlayers.core.precision import widen
 from jlayers.core.shapes import describe
 from jlayers.saving.files import replacing
 
@@ -38,7 +38,7 @@ def named_outputs(outputs: Any) -> dict[str, Any]:
         else:
             named[name or "output"] = value
 
-    collect("", widened(outputs))
+    collect("", widen(outputs))
     return named
 
 

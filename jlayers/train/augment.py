@@ -8,7 +8,7 @@ import jax
 
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec, describe
-from jlayers.core.wiring import child_key, noted
+from jlayers.core.wiring import child_key, note_errors
 from jlayers.data.batches import Batch
 
 __all__ = ["augmented", "check_augment"]
@@ -30,7 +30,7 @@ def augmented(augment: Layer, batch: Batch, key: Any) -> Batch:
             something else than x and y of the shapes that it was given.
     """
     given = (batch.x, batch.y)
-    with noted("augment", augment, given):
+    with note_errors("augment", augment, given):
         params, state = jax.eval_shape(lambda: augment.init(jax.random.key(0), *map(as_spec, given)))
         if params or state:
             raise ValueError(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jlayers import metrics
 from jlayers.core.masks import mask_of, values_of
-from jlayers.core.precision import widened
+from jlayers.core.precision import widen
 from jlayers.core.registry import Registry, nearest
 from jlayers.core.shapes import as_spec, describe
 from jlayers.data.batches import Batch
@@ -158,7 +158,7 @@ def values(y: Any) -> list[Any]:
 
 def seen(y_pred: Any) -> list[Any]:
     """The outputs as losses and metrics see them: not in half precision."""
-    return [widened(value) for value in values(y_pred)]
+    return [widen(value) for value in values(y_pred)]
 
 
 def is_spec(value: Mapping[str, Any], table: Registry) -> bool:

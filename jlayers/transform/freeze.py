@@ -14,8 +14,8 @@ __all__ = ["freeze", "trainable_mask", "unfreeze"]
 def freeze(model: Layer, *patterns: str) -> Layer:
     """The model with the layers that the patterns match frozen, as `trainable=False` in Keras.
 
-    A frozen layer's parameters get no update of any kind (no weight decay, no momentum, no regulariser),
-    its state does not move, and it runs in inference mode (dropout off, batch normalisation by its running
+    A frozen layer's parameters get no update of any kind (no weight decay, no momentum, no regularizer),
+    its state does not move, and it runs in inference mode (dropout off, batch normalization by its running
     statistics). Everything inside a matched layer is frozen with it. Without a pattern, all is frozen.
 
     Args:

@@ -47,7 +47,7 @@ def LoRA(
     kernels are all arrays of two or more dimensions that are called `kernel` or `embeddings`, or end with
     `_kernel`. Since `lora_b` starts at zero, the model starts as it was.
 
-    The layer is frozen, bias included: it runs in inference mode (dropout off, batch normalisation by its
+    The layer is frozen, bias included: it runs in inference mode (dropout off, batch normalization by its
     running statistics), and `trainable_mask` is True for the thin matrices alone. `unfreeze(model,
     "layer/head")` trains a new head besides. `merge_lora` makes a plain layer again.
 
@@ -94,16 +94,18 @@ def LoRA(
         def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             params, state = pair.init(key, *inputs)
             added: dict[str, dict[str, Any]] = {"lora_a": {}, "lora_b": {}}
-            for path, kernel, stacked in _chosen(held, params.get("layer", {}), targets):
+            for path, kernel, stacked in _target_kernels(held, params.get("layer", {}), targets):
                 *rows, columns = kernel.shape[stacked:]
                 for name, shape in {"lora_a": (*rows, rank), "lora_b": (rank, columns)}.items():
                     own = child_key(key, f"{name}/{path}")
-                    added[name][path] = _drawn(make[name], own, kernel.shape[:stacked], shape, kernel.dtype)
+                    added[name][path] = _first_values(
+                        make[name], own, kernel.shape[:stacked], shape, kernel.dtype
+                    )
             return {**params, **{name: unflatten(flat) for name, flat in added.items()}}, state
 
         def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
             fixed = {**params, "layer": without_gradient(held, params["layer"])}
-            adapted = {"layer": _adapted(held, fixed, adaptation.scale)}
+            adapted = {"layer": _add_products(held, fixed, adaptation.scale)}
             return pair.apply(adapted, *inputs, state=state, key=key, train=train)
 
         return pair.wrap(init=init, apply=apply)
@@ -141,7 +143,7 @@ def merge_lora(
     plain = replace_layers(
         model, {path: _without for path, inner in model.walk() if _is_lora(inner)}, keep_names=False
     )
-    return (plain, *_merged(model, plain, dict(params), dict(state)))
+    return (plain, *_merge(model, plain, dict(params), dict(state)))
 
 
 def _is_lora(layer: Layer) -> bool:
@@ -156,7 +158,7 @@ def _scale(rank: int, alpha: float | None) -> float:
     return (rank if alpha is None else alpha) / rank
 
 
-def _chosen(
+def _target_kernels(
     base: Layer, params: Mapping[str, Any], targets: str | Sequence[str] | None
 ) -> list[tuple[str, Any, int]]:
     found = {path: (path, kernel, stacked) for path, kernel, stacked in find_kernels(base, params)}
@@ -179,7 +181,7 @@ def _chosen(
     return list(kept.values())
 
 
-def _drawn(make: Any, key: Any, stack: tuple[int, ...], shape: tuple[int, ...], dtype: Any) -> Array:
+def _first_values(make: Any, key: Any, stack: tuple[int, ...], shape: tuple[int, ...], dtype: Any) -> Array:
     """First values, drawn for each member of a stack by itself."""
     if not stack:
         return make(key, shape, dtype)
@@ -187,7 +189,7 @@ def _drawn(make: Any, key: Any, stack: tuple[int, ...], shape: tuple[int, ...], 
     return jax.vmap(lambda key: make(key, shape, dtype))(keys).reshape(*stack, *shape)
 
 
-def _adapted(base: Layer, params: Mapping[str, Any], scale: float) -> dict[str, Any]:
+def _add_products(base: Layer, params: Mapping[str, Any], scale: float) -> dict[str, Any]:
     """The parameters of the base with the products added to its kernels."""
     a, b = flatten(params["lora_a"]), flatten(params["lora_b"])
     flat = flatten(params["layer"])
@@ -210,22 +212,22 @@ def _product(
 def _without(lora: Layer) -> Layer:
     """The layer that a `LoRA` was given, with the precision that it has by now."""
     base = lora.structure.base
-    return base.remade(base.frozen, lora.children["layer"].precision)
+    return base.remake(base.frozen, lora.children["layer"].precision)
 
 
-def _merged(
+def _merge(
     model: Layer, plain: Layer, params: dict[str, Any], state: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters and state of `model` as those of `plain`, which has its children in the same order."""
     if _is_lora(model):
-        return _adapted(model.children["layer"], params, model.structure.scale), state.get("layer", {})
+        return _add_products(model.children["layer"], params, model.structure.scale), state.get("layer", {})
     if not _is_adapted(model):
         return params, state
     own, moved = ({k: v for k, v in tree.items() if k not in model.children} for tree in (params, state))
     for (name, child), (renamed, other) in zip(model.children.items(), plain.children.items(), strict=True):
 
         def merge(p: Any, s: Any, child: Layer = child, other: Layer = other) -> Any:
-            return _merged(child, other, p, s)
+            return _merge(child, other, p, s)
 
         held = (params.get(name, {}), state.get(name, {}))
         if any(held):

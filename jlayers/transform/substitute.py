@@ -70,7 +70,7 @@ def replace_layers(model: Layer, wraps: Mapping[str, Wrap], *, keep_names: bool 
         policy = layer.precision.get("")
         if made is layer or policy is None:
             return made
-        return made.remade(made.frozen, {"": policy, **made.precision})
+        return made.remake(made.frozen, {"": policy, **made.precision})
 
     return visit(model, "")
 
@@ -88,20 +88,20 @@ def _around(layer: Layer, children: Mapping[str, Layer], keep_names: bool) -> La
         others = map(_origin, made.children.values())
         new |= {other: other.replace() for other in others if other not in new and other.name is None}
     used: set[Layer] = set()
-    arguments = _swapped(dict(layer.spec.arguments), new, used)
+    arguments = _swap(dict(layer.spec.arguments), new, used)
     if layer.substituted or not {_origin(made.children[name]) for name in children} <= used:
         return layer.with_children(children)
     again = layers.build(layer.spec.name, arguments)
     if not _takes_the_place(again, layer, children, keep_names):
         return layer.with_children(children)
     names = dict(zip(layer.children, again.children, strict=True))
-    frozen, precision = layer.kept_beside(children)
+    frozen, precision = layer.options_around(children)
 
     def moved(path: str) -> str:
         first, slash, rest = path.partition("/")
         return names.get(first, first) + slash + rest
 
-    return again.remade(frozenset(map(moved, frozen)), {moved(p): policy for p, policy in precision.items()})
+    return again.remake(frozenset(map(moved, frozen)), {moved(p): policy for p, policy in precision.items()})
 
 
 def _takes_the_place(again: Layer, layer: Layer, children: Mapping[str, Layer], keep_names: bool) -> bool:
@@ -119,7 +119,7 @@ def _takes_the_place(again: Layer, layer: Layer, children: Mapping[str, Layer], 
     return True
 
 
-def _swapped(value: Any, new: Mapping[Layer, Layer], used: set[Layer]) -> Any:
+def _swap(value: Any, new: Mapping[Layer, Layer], used: set[Layer]) -> Any:
     """Arguments with the new layers in the places of the old ones; `used` gathers what was found."""
     if isinstance(value, Layer):
         if (origin := _origin(value)) not in new:
@@ -127,9 +127,9 @@ def _swapped(value: Any, new: Mapping[Layer, Layer], used: set[Layer]) -> Any:
         used.add(origin)
         return new[origin]
     if isinstance(value, Mapping):
-        return {name: _swapped(member, new, used) for name, member in value.items()}
+        return {name: _swap(member, new, used) for name, member in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_swapped(member, new, used) for member in value)
+        return type(value)(_swap(member, new, used) for member in value)
     return value
 
 

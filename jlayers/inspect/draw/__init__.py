@@ -22,7 +22,7 @@ def draw(
     """The graph of a model as text; with `file`, also written there.
 
     Text has one line per layer; rails on the left carry each output to where it is used. Pictures show a
-    box per layer with its call and output shape, frozen layers in grey, from top to bottom.
+    box per layer with its call and output shape, frozen layers in gray, from top to bottom.
 
     Args:
         model: any layer.

@@ -15,7 +15,7 @@ from jlayers.core.node_table import by_name, find, in_order
 from jlayers.core.registry import snake_case
 from jlayers.core.sizes import infer
 from jlayers.core.structure import Chain, Source, Table, Use
-from jlayers.inspect.observed import Run, declarations, given_inputs, observed_runs
+from jlayers.inspect.observed import LayerRun, declarations, given_inputs, trace_runs
 from jlayers.inspect.table import output_lines, short_call
 
 __all__ = ["Box", "Diagram", "diagram"]
@@ -68,7 +68,7 @@ def diagram(model: Layer, inputs: tuple[Any, ...] | None, depth: int | None) -> 
         depth: 0 gives one box, None opens every `Sequential` and `Model`.
     """
     specs = _open_inputs(model) if inputs is None else given_inputs(model, inputs)
-    runs = {} if specs is None else infer(lambda *specs: ({}, observed_runs(model, specs)), *specs)
+    runs = {} if specs is None else infer(lambda *specs: ({}, trace_runs(model, specs)), *specs)
     drawing = _Drawing(runs, depth)
     wires = drawing.sources(model, specs)
     result = drawing.place("", model, wires, 0, False)
@@ -85,8 +85,8 @@ def _open_inputs(model: Layer) -> tuple[Any, ...] | None:
 
 
 class _Drawing:
-    def __init__(self, runs: Mapping[str, list[Run]], depth: int | None):
-        self.runs: dict[str, Iterator[Run]] = {path: iter(of_path) for path, of_path in runs.items()}
+    def __init__(self, runs: Mapping[str, list[LayerRun]], depth: int | None):
+        self.runs: dict[str, Iterator[LayerRun]] = {path: iter(of_path) for path, of_path in runs.items()}
         self.depth = depth
         self.boxes: list[Box] = []
         self.edges: list[tuple[int, int]] = []

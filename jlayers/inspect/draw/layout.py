@@ -2,7 +2,7 @@
 
 The method of Sugiyama, Tagawa and Toda (1981): a box stands one layer below the last it depends on, an
 edge that skips layers passes through points on each, and the order within a layer follows the mean of the
-neighbours. As with Brandes and Köpf (2001), what should be straight is one block when it is placed.
+neighbors. As with Brandes and Köpf (2001), what should be straight is one block when it is placed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def layout(sizes: Sequence[tuple[float, float]], edges: Sequence[tuple[int, int]
     for upper, lower in links:
         below[upper].append(lower)
         above[lower].append(upper)
-    rows = _ordered(rows, above, below)
+    rows = _order(rows, above, below)
     widths = {item: sizes[item][0] if item < len(sizes) else _POINT for row in rows for item in row}
     x = _positions(rows, widths, above, below)
 
@@ -103,10 +103,10 @@ def _with_points(
     return chains, rows
 
 
-Neighbours = Mapping[int, Sequence[int]]
+Neighbors = Mapping[int, Sequence[int]]
 
 
-def _ordered(rows: list[list[int]], above: Neighbours, below: Neighbours) -> list[list[int]]:
+def _order(rows: list[list[int]], above: Neighbors, below: Neighbors) -> list[list[int]]:
     """The order with the fewest crossings among those that sweeping down and up finds."""
     best, fewest = rows, _crossings(rows, below)
     for sweep in range(12):
@@ -128,7 +128,7 @@ def _mean(values: Sequence[float], default: float) -> float:
     return sum(values) / len(values) if values else default
 
 
-def _crossings(rows: Sequence[Sequence[int]], below: Neighbours) -> int:
+def _crossings(rows: Sequence[Sequence[int]], below: Neighbors) -> int:
     total = 0
     for upper, lower in itertools.pairwise(rows):
         place = {item: i for i, item in enumerate(lower)}
@@ -140,13 +140,13 @@ def _crossings(rows: Sequence[Sequence[int]], below: Neighbours) -> int:
 
 
 def _positions(
-    rows: Sequence[Sequence[int]], widths: Mapping[int, float], above: Neighbours, below: Neighbours
+    rows: Sequence[Sequence[int]], widths: Mapping[int, float], above: Neighbors, below: Neighbors
 ) -> dict[int, float]:
     """Items that are to stand exactly below each other form a block; blocks move as one towards the mean
-    of their neighbours, as far as those beside them let them.
+    of their neighbors, as far as those beside them let them.
     """
     block = _blocks(rows, {item for item in widths if widths[item] != _POINT}, above, below)
-    beside: dict[int, dict[int, float]] = {b: {} for b in block.values()}  # right neighbour -> distance
+    beside: dict[int, dict[int, float]] = {b: {} for b in block.values()}  # right neighbor -> distance
     for row in rows:
         for a, b in itertools.pairwise(row):
             apart = (widths[a] + widths[b]) / 2 + _GAP
@@ -182,7 +182,7 @@ def _positions(
 
 
 def _blocks(
-    rows: Sequence[Sequence[int]], boxes: set[int], above: Neighbours, below: Neighbours
+    rows: Sequence[Sequence[int]], boxes: set[int], above: Neighbors, below: Neighbors
 ) -> dict[int, int]:
     """Item -> the top item of its block. Long edges are straight first of all, then the trunk of the graph.
 
@@ -203,7 +203,7 @@ def _blocks(
 
 
 def _precedence(
-    a: int, b: int, boxes: set[int], above: Neighbours, below: Neighbours, place: Mapping[int, int]
+    a: int, b: int, boxes: set[int], above: Neighbors, below: Neighbors, place: Mapping[int, int]
 ) -> tuple[int, int]:
     """Points, then boxes, then mixed pairs; among them the links to the one in the middle."""
 

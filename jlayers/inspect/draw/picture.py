@@ -70,7 +70,7 @@ def svg(drawn: Diagram) -> str:
         f'<g fill="none" stroke="{_EDGE}" stroke-width="1.5">',
     ]
     for path in places.paths:
-        (x, y), *curves = _shortened(path)
+        (x, y), *curves = _shorten(path)
         steps = " ".join(f"{a:.1f},{b:.1f}" for a, b in curves)
         parts.append(f'<path d="M{x:.1f},{y:.1f} C{steps}"/>')
     parts.append(f'</g><g fill="{_EDGE}">')
@@ -105,7 +105,7 @@ def _rect(
     )
 
 
-def _shortened(path: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]:
+def _shorten(path: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]:
     """The path up to where its arrow begins."""
     x, y = path[-1]
     return [*path[:-1], (x, y - _ARROW + 1)]
@@ -142,7 +142,7 @@ def png(drawn: Diagram, scale: float = 2.0) -> bytes:
     axes.axis("off")
 
     for path in places.paths:
-        points = _shortened(path)
+        points = _shorten(path)
         codes = [Curve.MOVETO, *[Curve.CURVE4] * (len(points) - 1)]
         axes.add_patch(PathPatch(Curve(points, codes), fill=False, edgecolor=_EDGE, linewidth=1.5))
         axes.add_patch(Polygon(_arrow(path), facecolor=_EDGE, edgecolor="none"))

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jlayers.core.errors import refused
-from jlayers.core.masks import is_masked, joint, mask_of, refusal, values_of
+from jlayers.core.masks import intersection, is_masked, mask_of, refusal, values_of
 from jlayers.core.shapes import describe
 
 __all__ = ["attention_inputs", "checked_mask", "padding"]
@@ -37,10 +37,10 @@ def padding(inputs: Sequence[Any]) -> tuple[list[Any], Any, Any]:
     for x in filter(is_masked, (query, value, key)):
         if x.mask.ndim != 2:
             raise refusal(x, "but takes only masks (batch, length)")
-    target, source = mask_of(query), joint(mask_of(value), mask_of(key))
+    target, source = mask_of(query), intersection(mask_of(value), mask_of(key))
     rows = None if target is None else target[:, :, None]
     columns = None if source is None else source[:, None, :]
-    return [values_of(x) for x in inputs], target, joint(rows, columns)
+    return [values_of(x) for x in inputs], target, intersection(rows, columns)
 
 
 def checked_mask(mask: Any, query: Any, value: Any, heads: int | None = None) -> Any:

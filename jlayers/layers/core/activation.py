@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jlayers import activations, initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
-from jlayers.core.masks import Masked, expand, joint, keeps_mask, refusal, with_mask
+from jlayers.core.masks import Masked, expand, intersection, keeps_mask, refusal, with_mask
 from jlayers.core.pair import Pair
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
@@ -184,7 +184,7 @@ def Softmax(axis: int | tuple[int, ...] = -1):
         if any(m is not None for m in mask[1:]):
             raise refusal(Masked(allowed, mask[1]), "as a mask that has a mask itself")
         if real is not None and min(along) < real.ndim:
-            allowed = joint(allowed, expand(real, x.ndim))
+            allowed = intersection(allowed, expand(real, x.ndim))
         return with_mask(softmax(x, along, allowed), real)
 
     return Pair(init, apply, wide=True)

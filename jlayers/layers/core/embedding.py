@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Integer
 from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
-from jlayers.core.masks import joint, with_mask
+from jlayers.core.masks import intersection, with_mask
 from jlayers.core.pair import Pair
 from jlayers.core.registry import ConstraintLike, InitializerLike, RegularizerLike
 from jlayers.core.shapes import param_dtype
@@ -82,6 +82,6 @@ def Embedding(
         check(ids)
         table: jax.Array = params["embeddings"]
         vectors: Vectors = table.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
-        return with_mask(vectors, joint(mask, ids != 0) if mask_zero else mask)
+        return with_mask(vectors, intersection(mask, ids != 0) if mask_zero else mask)
 
     return Pair(init, apply, ids_below=input_dim)

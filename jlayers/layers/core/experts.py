@@ -19,7 +19,7 @@ from jlayers.core.pair import Pair
 from jlayers.core.registry import InitializerLike, RegularizerLike
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
 from jlayers.core.state import AUX_LOSS
-from jlayers.core.wiring import as_layer, child_key, noted
+from jlayers.core.wiring import as_layer, child_key, note_errors
 from jlayers.layers._arguments import need_features, need_floating, positive
 
 __all__ = ["MoE"]
@@ -106,7 +106,7 @@ def MoE(
             router = make_router(child_key(key, "router"), (features, num_experts), param_dtype(x))
             given = jax.ShapeDtypeStruct((batch, places, features), x.dtype)
             keys = jax.random.split(child_key(key, "expert"), num_experts)
-            with noted("expert", inner, (given,)):
+            with note_errors("expert", inner, (given,)):
                 params, state = jax.vmap(lambda key: inner.init(key, given))(keys)
             return (
                 {"router_kernel": router, **({"expert": params} if params else {})},
@@ -121,7 +121,7 @@ def MoE(
             def one(params: Any, state: Any, x: Any, key: Any) -> tuple[Any, Any]:
                 return inner.apply(params, state, x, key=key, train=train)
 
-            with noted("expert", inner, (jax.ShapeDtypeStruct(x.shape[1:], x.dtype),)):
+            with note_errors("expert", inner, (jax.ShapeDtypeStruct(x.shape[1:], x.dtype),)):
                 y, moved = jax.vmap(one)(params.get("expert", {}), state.get("expert", {}), x, keys)
             if y.ndim != 4 or y.shape[:3] != x.shape[:3]:
                 raise refused(

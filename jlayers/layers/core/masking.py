@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
-from jlayers.core.masks import Masked, joint, refusal
+from jlayers.core.masks import Masked, intersection, refusal
 from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe
 
@@ -56,7 +56,7 @@ def AttachMask():
 
     def apply(params: Any, x: Shaped[Array, ...], real: Bool[Array, ...], *, mask: Any) -> Masked:
         check(x, real)
-        return Masked(x, joint(mask[0], mask[1], real))
+        return Masked(x, intersection(mask[0], mask[1], real))
 
     return init, apply
 
@@ -107,6 +107,6 @@ def Masking(mask_value: float = 0.0):
         real = jnp.any(x != mask_value, axis=-1)
         if mask is not None and mask.ndim > real.ndim:
             raise refusal(Masked(x, mask), "a mask over the features")
-        return Masked(jnp.where(real[..., None], x, jnp.zeros_like(x)), joint(real, mask))
+        return Masked(jnp.where(real[..., None], x, jnp.zeros_like(x)), intersection(real, mask))
 
     return Pair(init, apply, wide=True)

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import Masked, refusal
-from jlayers.core.names import numbered
+from jlayers.core.names import number_children
 from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe
-from jlayers.core.wiring import as_layer, child_key, noted, observe, routed
+from jlayers.core.wiring import as_layer, child_key, note_errors, observe, routed
 from jlayers.layers.recurrent._recurrence import masked_steps, need_steps, step_mask
 from jlayers.layers.recurrent._stateful import carried
 from jlayers.layers.recurrent._steps import before_steps, between_steps
@@ -71,7 +71,7 @@ def RNN(
 
         def init(key: Any, x: Any, *initial: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             x_t = _first_step(x, unroll)
-            with noted("cell", child, (x_t,)):
+            with note_errors("cell", child, (x_t,)):
                 params, state = child.init(child_key(key, "cell"), x_t, *initial)
             return {"cell": params} if params else {}, {"cell": state} if state else {}
 
@@ -85,7 +85,7 @@ def RNN(
                 raise refusal(Masked(x, real), f"and the state of its cell {child!r} sees all steps")
 
             def run(held: Any, x_t: Any, *states: Any) -> tuple[Any, tuple[Any, ...], Any]:
-                with noted("cell", child, (x_t, *states)), jax.named_scope("cell"):
+                with note_errors("cell", child, (x_t, *states)), jax.named_scope("cell"):
                     made, after = child.apply(own, held, x_t, *states, key=key, train=train)
                     output, states = output_and_states(child, made)
                 return output, states, after
@@ -176,7 +176,7 @@ def StackedRNNCells(cells: list[LayerLike]):
     members = [as_layer(cell, f"StackedRNNCells, position {i}") for i, cell in enumerate(cells)]
     if not members:
         raise refused(ValueError, "expected at least one cell, received none")
-    children = numbered(members, "StackedRNNCells")
+    children = number_children(members, "StackedRNNCells")
     name_of = {member: name for name, member in children.items()}
 
     def route(call: Any, x: Any, *states: Any) -> Any:

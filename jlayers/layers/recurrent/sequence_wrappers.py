@@ -11,10 +11,19 @@ import jax.numpy as jnp
 
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
-from jlayers.core.masks import combine, is_masked, joint, leaves, mask_of, refusal, values_of, with_mask
+from jlayers.core.masks import (
+    combine,
+    intersection,
+    is_masked,
+    leaves,
+    mask_of,
+    refusal,
+    values_of,
+    with_mask,
+)
 from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe, shape_text
-from jlayers.core.wiring import as_layer, child_key, noted, routed
+from jlayers.core.wiring import as_layer, child_key, note_errors, routed
 from jlayers.layers._arguments import choice
 from jlayers.layers.recurrent._steps import before_steps, between_steps, holds_losses
 
@@ -79,7 +88,7 @@ def TimeDistributed(layer: LayerLike):
 
             def step(before: Any, each: Any) -> tuple[Any, Any]:
                 xs, key = each
-                with noted("layer", child, xs), jax.named_scope("layer"):
+                with note_errors("layer", child, xs), jax.named_scope("layer"):
                     y, after = child.apply(params.get("layer", {}), before, *xs, key=key, train=train)
                 _need_batch(y, batch)
                 return between_steps(before, after), y
@@ -106,9 +115,9 @@ def _without_steps(inputs: Any) -> Any:
 def _with_steps(output: Any, inputs: Any) -> Any:
     """The output, real at no step at which an input is padding as a whole."""
     masks = [mask_of(x) for x in leaves(inputs) if is_masked(x)]
-    steps = joint(*(jnp.any(mask, axis=tuple(range(2, mask.ndim))) for mask in masks))
+    steps = intersection(*(jnp.any(mask, axis=tuple(range(2, mask.ndim))) for mask in masks))
     return jax.tree.map(
-        lambda y: with_mask(values_of(y), joint(mask_of(y), steps)), output, is_leaf=is_masked
+        lambda y: with_mask(values_of(y), intersection(mask_of(y), steps)), output, is_leaf=is_masked
     )
 
 
