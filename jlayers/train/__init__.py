@@ -2,6 +2,7 @@
 
 from jlayers.data.batches import Batch
 from jlayers.train.callbacks import Callback, EarlyStopping, Run
+from jlayers.train.checkpoint import Checkpoint
 from jlayers.train.loop import evaluate, fit, predict
 from jlayers.train.progress import ProgressBar
 from jlayers.train.state import TrainState
@@ -11,6 +12,7 @@ from jlayers.train.trainer import Trainer, compile, make_eval_step, make_predict
 __all__ = [
     "Batch",
     "Callback",
+    "Checkpoint",
     "EarlyStopping",
     "Loss",
     "ProgressBar",
