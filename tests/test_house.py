@@ -21,7 +21,7 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # A module imports from those before it in this list only. A folder that is named counts as one.
 # fmt: off
 ORDER = [
-    "core/shapes", "core/sizes", "core/errors", "core/registry", "core/docstrings", "core/habits",
+    "core/shapes", "core/errors", "core/sizes", "core/registry", "core/docstrings", "core/habits",
     "core/masks", "core/pair", "core/tree", "core/state", "core/lifting", "core/names", "core/precision",
     "core/structure", "core/layer", "core/adapt",
     "initializers", "activations", "regularizers", "constraints",

@@ -283,5 +283,7 @@ def test_errors_teach(make, key):
         ValueError, match=r"expected the initial state h.* \(3, 4\), received float32\(3, 5\)"
     ):
         make(4).apply(params, {}, x, jnp.zeros((3, 5)))
+    with pytest.raises(ValueError, match="expected a fixed number of time steps"):
+        make(4, unroll=True)(Input((None, 2)))
     with pytest.raises(ValueError, match=r"expected a fixed number of time steps.*set unroll=False"):
         make(4, unroll=True).init(key, jax.ShapeDtypeStruct(symbolic((None, 8)), jnp.float32))

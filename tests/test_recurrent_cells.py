@@ -13,6 +13,7 @@ from test_sequence_wrappers import CHEAP, made, parity, quick
 
 import jlayers as jl
 from jlayers.core.layer import layers
+from jlayers.core.sizes import symbolic
 from jlayers.core.wiring import child_key
 
 KINDS = ["SimpleRNN", "LSTM", "GRU"]
@@ -212,7 +213,7 @@ def test_errors_of_rnn_teach(key):
     with pytest.raises(ValueError, match=r"sequences \(batch, time, \.\.\.\), received float32\(2, 3\)"):
         jl.RNN(cell_of("GRU")).init(key, (2, 3))
     with pytest.raises(ValueError, match=r"RNN: expected a fixed number of time steps.*unroll=False"):
-        jl.RNN(cell_of("GRU"), unroll=True)(jl.Input((None, 8)))
+        jl.RNN(cell_of("GRU"), unroll=True).init(key, jax.ShapeDtypeStruct(symbolic((None, 8)), jnp.float32))
     with pytest.raises(ValueError, match=r"at least one cell, received none"):
         jl.StackedRNNCells([])
     stacked = jl.RNN([cell_of("GRU"), cell_of("GRU")])

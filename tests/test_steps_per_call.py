@@ -183,7 +183,7 @@ class Listener(jl.Callback):
 
 
 def test_progress_comes_once_per_call_and_tells_what_the_device_has_finished(shared, monkeypatch):
-    monkeypatch.setattr("jlayers.train.loop._Watch.PERIOD", 0.0)
+    monkeypatch.setattr("jlayers.train.watch.Watch.PERIOD", 0.0)
     listener = Listener()
     fit(shared, 4, epochs=2, callbacks=[listener])
     assert [epoch for epoch, *_ in listener.seen] == [0] * 4 + [1] * 4
@@ -203,7 +203,7 @@ def test_early_stopping_and_its_weights_are_the_same(shared):
 
 
 def test_a_loss_that_explodes_is_found_in_its_call(monkeypatch):
-    monkeypatch.setattr("jlayers.train.loop._Watch.PERIOD", 0.0)
+    monkeypatch.setattr("jlayers.train.watch.Watch.PERIOD", 0.0)
     trainer = jl.compile(jl.Dense(1), jl.optimizers.sgd(1e15), "mse")
     with pytest.raises(FloatingPointError, match=r"between its steps 1 and (4|8|9|10);") as caught:
         fit(trainer, 4, y=X[:, :1], epochs=2)

@@ -506,7 +506,7 @@ def test_a_loss_that_explodes_stops_the_fit_and_keeps_the_last_healthy_state():
         )
     )
     with pytest.raises(
-        FloatingPointError, match=r"(nan|inf) in epoch 2, between its steps \d+ and \d+; lower"
+        FloatingPointError, match=r"(nan|inf) in epoch 2, between its steps \d+ and \d+; look"
     ) as info:
         fit(trainer, X * 1e3, Y, epochs=5)
     assert int(info.value.state.epoch) == 1

@@ -184,6 +184,65 @@ def test_values_of_layers_are_in_the_logs():
     assert set(history) == {"loss", "watched_size", "watched_1_size"}
 
 
+def test_dicts_of_outputs_keep_their_targets_and_metrics():
+    i = jl.Input((4,))
+    model = jl.Model(i, {"z": jl.Dense(1, name="z")(i), "a": jl.Dense(2, name="a")(i)})
+    trainer = jl.compile(
+        model, jl.optimizers.sgd(0.0), {"z": "mse", "a": "mae"}, {"a": ["mse"], "z": ["mae"]}
+    )
+    two = np.concatenate([Y, Y + 5], 1)
+    for steps in (1, 3):
+        state, history = jl.fit(
+            trainer,
+            X,
+            {"a": two, "z": Y},
+            batch_size=8,
+            steps_per_call=steps,
+            validation_data=(X, {"z": Y, "a": two}),
+        )
+        y = jl.predict(trainer, state, X)
+        expected = {
+            "z_loss": np.square(y["z"] - Y).mean(),
+            "a_loss": np.abs(y["a"] - two).mean(),
+            "z_mae": np.abs(y["z"] - Y).mean(),
+            "a_mse": np.square(y["a"] - two).mean(),
+        }
+        for key, value in expected.items():
+            np.testing.assert_allclose([history[key][0], history[f"val_{key}"][0]], [value] * 2, rtol=1e-4)
+
+
+def test_losses_and_metrics_of_layers_inside():
+    model = jl.Sequential(jl.Dense(3, name="code"), jl.Dense(1, name="head"))
+    code = RNG.normal(size=(20, 3)).astype(np.float32)
+    trainer = jl.compile(
+        model,
+        jl.optimizers.sgd(0.0),
+        {"output": "mse", "code": "mae"},
+        {"code": ["mse"], "output": ["mae"]},
+        loss_weights={"code": 0.5},
+    )
+    state, history = jl.fit(trainer, X, {"output": Y, "code": code}, batch_size=8, epochs=1)
+    code_params = jax.device_get(state.params["code"])
+    inside = X @ code_params["kernel"] + code_params["bias"]
+    y = jl.predict(trainer, state, X)
+    expected = {
+        "output_loss": np.square(y - Y).mean(),
+        "code_loss": np.abs(inside - code).mean(),
+        "output_mae": np.abs(y - Y).mean(),
+        "code_mse": np.square(inside - code).mean(),
+    }
+    for key, value in expected.items():
+        np.testing.assert_allclose(history[key], [value], rtol=1e-4)
+    np.testing.assert_allclose(
+        history["loss"], [expected["output_loss"] + 0.5 * expected["code_loss"]], rtol=1e-4
+    )
+    gradient = jl.compile(model, jl.optimizers.sgd(0.1), {"code": "mse"})
+    moved, _ = jl.fit(gradient, X, {"code": code}, state=gradient.init(jax.random.key(0), X))
+    start = gradient.init(jax.random.key(0), X)
+    assert bits(moved.params["head"]) == bits(start.params["head"])
+    assert bits(moved.params["code"]) != bits(start.params["code"])
+
+
 # --------------------------------------------------------------------------------- gradients and updates
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import jax
 from jax import export
 
+from jlayers.core.errors import details_of
+
 __all__ = ["infer", "is_known", "symbolic"]
 
 # Sizes of the two sets: they can be halved often, lie within common limits of lengths, and differ by axis.
@@ -56,6 +58,8 @@ def infer(function: Callable[..., Any], *specs: Any) -> Any:
     try:
         return function(*specs)[1]
     except Exception as error:
+        if details_of(error).text is not None:  # a layer refuses what it sees, and would for any size
+            raise
         undecided = error
     pairs = {d: (_number(d, 0), _number(d, 1)) for d in sizes}
     try:

@@ -252,8 +252,18 @@ _observer: contextvars.ContextVar[Callable[..., None] | None] = contextvars.Cont
 
 @contextlib.contextmanager
 def observe(observer: Callable[..., None]) -> Iterator[None]:
-    """Call `observer(path, layer, params, state, inputs, output)` after each child has run."""
-    token = _observer.set(observer)
+    """Call `observer(path, layer, params, state, inputs, output)` after each child has run.
+
+    Who observes already goes on being called.
+    """
+    outer = _observer.get()
+
+    def both(*call: Any) -> None:
+        if outer:
+            outer(*call)
+        observer(*call)
+
+    token = _observer.set(both)
     try:
         yield
     finally:

@@ -3,7 +3,8 @@
 from jlayers.data.batches import Batch
 from jlayers.train.callbacks import Callback, EarlyStopping, Run
 from jlayers.train.checkpoint import Checkpoint
-from jlayers.train.loop import evaluate, fit, predict
+from jlayers.train.inference import evaluate, predict
+from jlayers.train.loop import fit
 from jlayers.train.progress import ProgressBar
 from jlayers.train.state import TrainState
 from jlayers.train.task import Loss, Task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches, Batches, as_data, map_arrays
 from jlayers.data.gate import convert
 
-__all__ = ["as_arrays", "check_carried", "seed_number", "whole_number"]
+__all__ = ["as_arrays", "check_carried", "check_process", "seed_number", "whole_number"]
 
 
 def seed_number(seed: Any) -> int:
@@ -67,3 +68,17 @@ def check_carried(model: Layer, data: Batches) -> None:
         f"layer {path!r} carries its state from batch to batch (stateful=True): expected whole batches in "
         f"their order, received {received}"
     )
+
+
+_process: list[int] = []  # in which JAX was first used from here
+
+
+def check_process() -> None:
+    """Refuses to hang: JAX's threads are not in a process that was forked after JAX was used."""
+    if not _process:
+        _process.append(os.getpid())
+    elif _process[0] != os.getpid():
+        raise RuntimeError(
+            "expected the process in which JAX was first used, received a fork of it, in which JAX hangs; "
+            "start workers by multiprocessing.get_context('spawn')"
+        )

@@ -7,8 +7,9 @@ result is the output.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,10 +20,11 @@ from jlayers.core.layer import Layer
 from jlayers.core.masks import values_of
 from jlayers.core.registry import Registry, Spec
 from jlayers.core.shapes import describe
+from jlayers.core.wiring import observe
 from jlayers.losses.base import Loss
 from jlayers.train.measures import values
 
-__all__ = ["Call", "Ending", "check_ending", "check_shares", "endings_of"]
+__all__ = ["Call", "Ending", "check_ending", "check_shares", "endings_of", "observed_calls"]
 
 Call = tuple[str, Layer, Any, Any]  # a layer's path, itself, its inputs and its output, inside a trace
 
@@ -39,6 +41,18 @@ class Ending:
 
     layer: str
     activation: str
+
+
+@contextlib.contextmanager
+def observed_calls() -> Iterator[list[Call]]:
+    """The calls of layers that containers make within."""
+    calls: list[Call] = []
+
+    def note(path: str, layer: Layer, params: Any, state: Any, given: Any, output: Any) -> None:
+        calls.append((path, layer, given, output))
+
+    with observe(note):
+        yield calls
 
 
 def endings_of(outputs: Any, calls: Sequence[Call]) -> list[Ending | None]:

@@ -1,4 +1,4 @@
-"""`fit`, `evaluate` and `predict`: thin loops over the compiled steps. They own no mathematics.
+"""`fit`: a thin loop over the compiled step. It owns no mathematics.
 
 What is launched on the device follows from the number of the step, never from the clock, so that several
 processes launch the same programs. Each dispatch gives the logs so far; the host reads those that are ready.
@@ -6,44 +6,27 @@ processes launch the same programs. Each dispatch gives the logs so far; the hos
 
 from __future__ import annotations
 
-import collections
 import math
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from jlayers.core.layer import Layer
-from jlayers.data.batches import ArrayBatches, Batches
-from jlayers.data.gate import check_finite, check_width
-from jlayers.metrics.totals import value_of
+from jlayers.data.batches import Batches
 from jlayers.train.callbacks import Callback, Run, as_callback
 from jlayers.train.checkpoint import Checkpoint, Keeper, Resumed, as_checkpoint, identity
-from jlayers.train.checks import as_arrays, check_carried, seed_number, whole_number
+from jlayers.train.checks import check_carried, check_process, seed_number, whole_number
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
-from jlayers.train.ids import check_ids
-from jlayers.train.scaling import FLOOR, finite
-from jlayers.train.sources import BATCH_SIZE, arrays, hold_out, look_over, source, validation_source, weighed
+from jlayers.train.inference import evaluated
+from jlayers.train.sources import arrays, hold_out, look_over, source, validation_source, weighed
 from jlayers.train.state import HostCopy, TrainState
-from jlayers.train.step import EvalStep, PredictStep
-from jlayers.train.tasks import Review
 from jlayers.train.trainer import Trainer
+from jlayers.train.watch import LARGE, Watch
 
-__all__ = ["evaluate", "fit", "predict"]
+__all__ = ["fit"]
 
 History = dict[str, list[float]]
-
-_HALF = (
-    "compute in bfloat16 (precision 'mixed_bfloat16'), keep the layers that overflow in float32 by their "
-    "paths, or lower the learning rate"
-)
-_LARGE = (
-    "look in the data for extreme values and for numbers outside of an embedding's table, lower the learning "
-    "rate, or clip the gradients (clip_by_global_norm)"
-)
 
 
 def fit(
@@ -127,7 +110,7 @@ def fit(
         raise TypeError(
             f"fit: expected what jl.compile(model, optimizer, loss) returns, received {trainer!r}"
         )
-    _check_process()
+    check_process()
     epochs = whole_number("epochs", epochs, 0)
     seed = seed_number(seed)
     if steps_per_call != "auto":
@@ -286,12 +269,13 @@ class _Fit:
         for callback in self.callbacks:
             callback.on_epoch_begin(epoch)
         runner = self.runner
-        done = runner.step - int(self.state.epoch_start)
-        watch = _Watch(self, epoch, done)
+        first = int(self.state.epoch_start)
+        done = runner.step - first
+        watch = Watch(self.callbacks, self.review, epoch, done)
         logs = None
         for logs in runner.epoch(self.data, epoch, done):
-            watch.add(runner.step - watch.first, logs)
-            if runner.every and self._looked_at(watch):
+            watch.add(runner.step - first, logs)
+            if runner.every and self._looked_at(watch, runner.step - first):
                 return True
         if logs is None:  # the state stands at the end of an epoch, or behind it
             if done == 0 or (self.data.steps is not None and done != self.data.steps):
@@ -317,12 +301,12 @@ class _Fit:
             keeper.save(self.state, self.history, logs=values, stopped=any(stops))
         return any(stops)
 
-    def _looked_at(self, watch: _Watch) -> bool:
+    def _looked_at(self, watch: Watch, done: int) -> bool:
         """Between two dispatches, whoever asked for this step; True if a callback wants to stop."""
         step, keeper = self.runner.step, self.keeper
         listeners = self._listeners_at(step)
         # The last step of an epoch has its checkpoint when the epoch is over.
-        keeps = keeper is not None and keeper.due_at_step(step) and step - watch.first != self.data.steps
+        keeps = keeper is not None and keeper.due_at_step(step) and done != self.data.steps
         if not (listeners or keeps):
             return False
         values = watch.read_all()
@@ -337,7 +321,7 @@ class _Fit:
     def _listeners_at(self, step: int) -> list[Callback]:
         return [c for c in self.callbacks if c.every and step % c.every == 0]
 
-    def _validate(self, state: TrainState, watch: _Watch) -> dict[str, float]:
+    def _validate(self, state: TrainState, watch: Watch) -> dict[str, float]:
         if self.validation is None:
             return {}
         step, calls = self.trainer.eval_step, self.runner.calls
@@ -347,268 +331,8 @@ class _Fit:
         if state.average is not None:
             weights["val_ema_"] = state.averaged()
         for prefix, one in weights.items():
-            logs = _evaluate(step, one, self.review, self.validation, together)
+            logs = evaluated(step, one, self.review, self.validation, together)
             values |= {f"{prefix}{key}": value for key, value in logs.items()}
         if not math.isfinite(values["val_loss"]):
-            raise watch.failed(f"the validation loss became {values['val_loss']}", watch.last, _LARGE)
+            raise watch.failed(f"the validation loss became {values['val_loss']}", watch.last, LARGE)
         return values
-
-
-class _Watch:
-    """Reads logs that the device has finished, and never makes it do anything."""
-
-    PERIOD = 0.1  # seconds between two looks
-    MARKS = 64  # dispatches whose logs are kept until the device has finished them
-
-    def __init__(self, fit: _Fit, epoch: int, done: int):
-        self.fit = fit
-        self.epoch = epoch
-        self.first = fit.runner.step - done
-        self.due = time.monotonic() + self.PERIOD
-        self.healthy = self.last = done  # steps of the epoch that are known to be good, and dispatched
-        self.pending: collections.deque[tuple[int, Mapping[str, Any]]] = collections.deque()
-        self.newest: tuple[int, Mapping[str, Any]] | None = None
-        self.count, self.stride = 0, 1
-        self.latest: dict[str, float] = {}
-
-    def add(self, step: int, logs: Mapping[str, Any]) -> None:
-        """`step` batches of the epoch are dispatched; these are the logs that they will have."""
-        self.last = step
-        self.newest = (step, logs)
-        self.count += 1
-        if self.count % self.stride == 0:
-            self.pending.append(self.newest)
-            if len(self.pending) > self.MARKS:  # small steps: mark fewer of them, and wait for the oldest
-                jax.block_until_ready(self.pending[0][1])
-                self.stride *= 2
-                self.pending = collections.deque(list(self.pending)[1::2])
-        if time.monotonic() >= self.due:
-            self._look()
-
-    def _look(self) -> None:
-        ready = None
-        while self.pending and all(value.is_ready() for value in self.pending[0][1].values()):
-            ready = self.pending.popleft()
-        if ready is not None:
-            self._read(*ready)
-        for callback in self.fit.callbacks:
-            callback.on_progress(self.epoch, self.healthy, self.latest)
-        self.due = time.monotonic() + self.PERIOD
-
-    def read_all(self) -> dict[str, float]:
-        """Waits for the device, and gives the newest logs."""
-        self.pending.clear()
-        if self.newest is not None:
-            newest, self.newest = self.newest, None
-            self._read(*newest)
-        return dict(self.latest)
-
-    def _read(self, step: int, logs: Mapping[str, Any]) -> None:
-        values = read(logs, self.fit.review)
-        if not math.isfinite(values["loss"]):
-            raise self.failed(f"the loss became {values['loss']}", step, _LARGE)
-        if values.pop("loss_scale", FLOOR) < FLOOR:
-            raise self.failed(f"gradients overflowed float16 even at a loss scale of {FLOOR:g}", step, _HALF)
-        self.healthy, self.latest = step, values
-
-    def check_health(self, state: TrainState, values: Mapping[str, float]) -> None:
-        """Under a dynamic loss scale a batch of infinite loss counts in no metric; not all may be such."""
-        if state.loss_scale is not None:
-            counts = [value_of(means)[:, 1].sum() for means in _means(state.metrics)]
-            if not any(float(count) > 0 for count in counts):
-                raise self.failed("the loss was not finite in any batch", self.last, _HALF)
-        if not bool(_finite((state.params, state.state))):
-            raise self.failed("parameters became NaN or infinite", self.last, _LARGE)
-
-    def failed(self, what: str, step: int, fix: str) -> FloatingPointError:
-        first = min(self.healthy + 1, step)
-        steps = f"in step {step}" if first == step else f"between its steps {first} and {step}"
-        return FloatingPointError(f"{what} in epoch {self.epoch + 1}, {steps}; {fix}")
-
-
-_finite = jax.jit(finite)
-
-
-def _means(metrics: Any) -> list[Any]:
-    return [metrics["means"]] if "means" in metrics else [own["means"] for own in metrics.values()]
-
-
-def evaluate(
-    trainer: Trainer,
-    state: Any,
-    x: Any,
-    y: Any = None,
-    *,
-    batch_size: int | None = None,
-    sample_weight: Any = None,
-    steps: int | None = None,
-    key: Any = None,
-) -> dict[str, float]:
-    """The loss and the metrics over all samples, in inference mode.
-
-    Args:
-        trainer: what `jl.compile` returns.
-        state: what `fit` returns, or a pair `(params, model_state)`.
-        x: as in `fit`.
-        y: as in `fit`.
-        batch_size: samples per step, 32 if not given; the result does not depend on it.
-        sample_weight: factors of the samples' losses.
-        steps: batches to take of an iterable; all if not given.
-        key: for layers that draw in inference mode, too; tasks are given one that is always the same.
-
-    Raises:
-        ValueError: as `fit` does.
-
-    >>> import numpy as np, jlayers as jl
-    >>> x = np.ones((5, 2), np.float32)
-    >>> trainer = jl.compile(jl.Dense(1, kernel_initializer="ones"), loss="mse", metrics=["mae"])
-    >>> state, _ = jl.fit(trainer, x, x[:, :1], epochs=0)
-    >>> jl.evaluate(trainer, state, x, x[:, :1], batch_size=2)
-    {'loss': 1.0, 'mae': 1.0}
-    """
-    _check_process()
-    if not isinstance(trainer, Trainer):
-        raise TypeError(f"evaluate: expected what jl.compile returns, received {trainer!r}")
-    data = source("x", x, arrays(x, y, sample_weight), batch_size, steps)
-    weights = _weights(state)
-    review, data = look_over(trainer.tasks, weights, data)
-    return _evaluate(trainer.eval_step, weights, review, data, 1, key)
-
-
-def _evaluate(
-    step: EvalStep, weights: Any, review: Review, data: Batches, together: int = 1, key: Any = None
-) -> dict[str, float]:
-    accumulators, logs = None, {}
-    params, state = weights.params, weights.state
-    if key is None and any(update.task.always_draws for update in step.tasks.updates):
-        key = jax.random.key(0)
-    if together > 1 and key is None:
-        for batches, count in data.blocks(together):
-            accumulators, logs = step.run(params, state, accumulators, batches, count)
-        return read(logs, review)
-    for number, batch in enumerate(data.epoch()):
-        own = None if key is None else jax.random.fold_in(key, number)
-        accumulators, logs = step(params, state, accumulators, batch, own)
-    return read(logs, review)
-
-
-class _Weights(NamedTuple):
-    params: Any
-    state: Any
-
-
-def _weights(state: Any) -> TrainState | _Weights:
-    """What a forward pass needs, from a state or from a pair."""
-    if isinstance(state, TrainState):
-        state.check_alive()
-        return state.to_evaluate()
-    if not isinstance(state, tuple) or len(state) != 2:
-        raise TypeError(
-            f"expected the state that jl.fit returns, or a pair (params, model_state), as the second "
-            f"argument, received {type(state).__name__}; the data come after it"
-        )
-    return _Weights(*state)
-
-
-def read(logs: Mapping[str, Any], review: Review) -> dict[str, float]:
-    """Logs on the host, in their order."""
-    values = jax.device_get(dict(logs))
-    return {key: float(values[key]) for key in [*review.directions, "loss_scale"] if key in values}
-
-
-def predict(
-    trainer: Trainer | Layer,
-    state: Any,
-    x: Any,
-    *,
-    batch_size: int | None = None,
-    key: Any = None,
-    train: bool = False,
-) -> Any:
-    """The model's outputs for all samples, in inference mode, as NumPy arrays.
-
-    Batches are filled up to a few sizes, so that few programs are compiled: rows must not depend on each
-    other, as they do not in inference mode.
-
-    Args:
-        trainer: what `jl.compile` returns, or a model.
-        state: what `fit` returns, or a pair `(params, model_state)`.
-        x: an array, or a tuple or dict of arrays; or an iterable of batches, whose targets are left out.
-        batch_size: samples per step, 32 if not given; the result does not depend on it.
-        key: for layers that draw in inference mode, too.
-        train: run the model as in training, with `key`: Monte-Carlo dropout. No state moves.
-
-    Returns:
-        NumPy arrays in the structure of the model's outputs.
-
-    Raises:
-        ValueError: data that are not finite, or numbers outside of an embedding's table.
-
-    >>> import jax, numpy as np, jlayers as jl
-    >>> model = jl.Dense(3)
-    >>> jl.predict(model, model.init(jax.random.key(0), (1, 2)), np.ones((5, 2), np.float32)).shape
-    (5, 3)
-    """
-    _check_process()
-    step = trainer.predict_step if isinstance(trainer, Trainer) else _predict_step(trainer)
-    weights = _weights(state)
-    stream = not isinstance(x, (dict, list, tuple)) and not hasattr(x, "__array__")
-    if stream:
-        data: Batches = source("x", x, None, batch_size)
-    else:
-        x = as_arrays("x", x)
-        check_width(x=x)
-        data = ArrayBatches(x, batch_size=BATCH_SIZE if batch_size is None else batch_size)
-        check_finite(x=x)
-        check_ids(step.lookups(weights.params, weights.state, data.first().x, key), x)
-    outputs: list[Any] = []
-    most = BATCH_SIZE if batch_size is None else batch_size
-    for number, batch in enumerate(data.epoch()):
-        if stream:
-            check_finite(x=batch.x)
-            check_ids(step.lookups(weights.params, weights.state, batch.x, key), batch.x)
-        rows = jax.tree.leaves(batch.x)[0].shape[0]
-        size = max(rows, most if number else min(most, 1 << (rows - 1).bit_length()))
-        own = None if key is None else jax.random.fold_in(key, number)
-        made = step(weights.params, weights.state, _filled(batch.x, rows, size), own, train)
-        outputs.append((made, rows))
-        if len(outputs) > 1:  # one step behind, so that the device has work while the host copies
-            outputs[-2] = _on_host(*outputs[-2])
-    outputs[-1] = _on_host(*outputs[-1])
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
-
-
-def _filled(x: Any, rows: int, size: int) -> Any:
-    """The input with `size` rows: its own again from the first."""
-    if rows == size:
-        return x
-    picked = np.resize(np.arange(rows), size)
-    return jax.tree.map(lambda a: a[picked], x)
-
-
-def _on_host(made: Any, rows: int) -> Any:
-    return jax.tree.map(lambda a: a[:rows], jax.device_get(made))
-
-
-def _predict_step(model: Any) -> PredictStep:
-    """The compiled forward pass of a model; the model itself holds it, so that both go together."""
-    if not isinstance(model, Layer):
-        raise TypeError(f"predict: expected what jl.compile returns, or a model, received {model!r}")
-    kept = vars(model)
-    if "_predict_step" not in kept:
-        kept["_predict_step"] = PredictStep(model)
-    return kept["_predict_step"]
-
-
-_process: list[int] = []  # in which JAX was first used from here
-
-
-def _check_process() -> None:
-    """Refuses to hang: JAX's threads are not in a process that was forked after JAX was used."""
-    if not _process:
-        _process.append(os.getpid())
-    elif _process[0] != os.getpid():
-        raise RuntimeError(
-            "expected the process in which JAX was first used, received a fork of it, in which JAX hangs; "
-            "start workers by multiprocessing.get_context('spawn')"
-        )

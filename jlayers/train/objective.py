@@ -6,7 +6,8 @@ are given in the same structure, or by output name, as in Keras.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ from jlayers.data.batches import Batch
 from jlayers.losses.base import Loss as Record
 from jlayers.losses.base import as_loss, match_axis, wide
 from jlayers.metrics.base import beside, ratio, spread
-from jlayers.train.endings import check_ending, check_shares
+from jlayers.train.endings import Call, check_ending, check_shares, observed_calls
 from jlayers.train.measures import (
     by_output,
     is_spec,
@@ -45,13 +46,20 @@ class Supervised(Task):
         model: any layer. Its parameters and state are those of the task.
         loss: by name or object; for several outputs a list or a dict by output name.
         loss_weights: factors of the outputs' losses.
+        named: further names of outputs, as metrics use them. The path of a layer inside the model makes its
+            output one more.
     """
 
-    def __init__(self, model: Layer, loss: Any, loss_weights: Any = None):
+    def __init__(self, model: Layer, loss: Any, loss_weights: Any = None, named: Iterable[str] = ()):
         super().__init__({"": model})
         self.model = model
         self.losses = _resolve(loss, losses.registry)
         self.loss_weights = loss_weights
+        names = [*(loss if isinstance(loss, Mapping) else ()), *named]
+        paths = {path for path, _ in model.walk() if path}
+        self.inner = [
+            path for path in dict.fromkeys(names) if path in paths and path not in self._own_names()
+        ]
         self._looked = False
         self._predicted = jax.jit(lambda params, state, x: model.apply(params, state, *inputs_of(x))[0])
 
@@ -67,10 +75,31 @@ class Supervised(Task):
         return False
 
     def loss(self, params: Any, state: Any, batch: Batch, key: Any, train: bool) -> tuple[Loss, Any]:
-        y_pred, moved = self.model.apply(
-            params, state, *inputs_of(batch.x), key=key if self.draws else None, train=train
-        )
+        with observed_calls() if self.inner else contextlib.nullcontext([]) as calls:
+            y_pred, moved = self.model.apply(
+                params, state, *inputs_of(batch.x), key=key if self.draws else None, train=train
+            )
+        if self.inner:
+            y_pred = self._with_inner(y_pred, calls)
         return self.with_extras(self.judge(y_pred, batch), params, moved, batch), moved
+
+    def _own_names(self) -> Sequence[str]:
+        """The names of the model's outputs, as far as they are known before it runs."""
+        return self.output_names or ()
+
+    def _with_inner(self, y_pred: Any, calls: Sequence[Call]) -> dict[str, Any]:
+        """The outputs by name, those of the inner layers among them."""
+        names = output_names(y_pred, self.output_names)
+        made = {name or "output": value for name, value in zip(names, values(y_pred), strict=True)}
+        for inner in self.inner:
+            found = [output for path, _, _, output in calls if path == inner]
+            if inner not in made and len(found) != 1:
+                raise ValueError(
+                    f"expected a layer that runs once for the loss or metric of {inner!r}, received one that "
+                    f"runs {len(found)} times"
+                )
+            made.setdefault(inner, *found[:1])
+        return made
 
     def judge(self, y_pred: Any, batch: Batch) -> Loss:
         """The losses of predictions, without what layers add."""
@@ -93,7 +122,8 @@ class Supervised(Task):
             share = mean if factor == 1.0 else factor * mean
             total = share if total is None else total.astype(_wider(total, share)) + share
         counts = [part.count for part in parts.values()]
-        return Loss(total, parts, y_pred, counts[0] if len(counts) == 1 else rows, targets)
+        named = dict(zip(names, targets, strict=True)) if isinstance(y_pred, Mapping) else targets
+        return Loss(total, parts, y_pred, counts[0] if len(counts) == 1 else rows, named)
 
     def targets(self, y_pred: Any, y: Any) -> list[Any]:
         """The targets as a list over the outputs; those without a loss may be left out."""
@@ -122,7 +152,7 @@ class Supervised(Task):
 
     def check_predictions(self, params: Any, state: Any, batch: Batch, endings: Sequence[Any]) -> None:
         """Look once at predictions that should be probabilities, where the ending does not tell."""
-        if self._looked or None not in endings:
+        if self._looked or self.inner or None not in endings:
             return
         _, judges, _ = self._judges(jax.eval_shape(self._predicted, params, state, batch.x))
         told = [ending is not None or judge is None or judge.from_logits is not False

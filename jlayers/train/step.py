@@ -16,11 +16,12 @@ from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec
 from jlayers.data.batches import Batch
 from jlayers.train.augment import augmented
+from jlayers.train.endings import observed_calls
 from jlayers.train.gradients import gradients_of
 from jlayers.train.ids import Lookup, lookups_of
 from jlayers.train.scaling import LossScale, finite, kept, loss_scaling, scale_of
 from jlayers.train.state import DONATED, Live, TrainState, inputs_of, named, unnamed
-from jlayers.train.tasks import Review, Tasks, observed_calls
+from jlayers.train.tasks import Review, Tasks
 from jlayers.train.update import averaged
 
 __all__ = ["EvalStep", "PredictStep", "TrainStep"]

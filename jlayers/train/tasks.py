@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,30 +10,18 @@ import jax.numpy as jnp
 
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec
-from jlayers.core.wiring import child_key, observe
+from jlayers.core.wiring import child_key
 from jlayers.data.batches import Batch
-from jlayers.train.endings import Call, Ending, endings_of
+from jlayers.train.endings import Ending, endings_of, observed_calls
 from jlayers.train.ids import Lookup, lookups_of
 from jlayers.train.measures import Measures, Plan
 from jlayers.train.state import inputs_of, named, unnamed
 from jlayers.train.task import Loss
 from jlayers.train.update import Update
 
-__all__ = ["Review", "Tasks", "observed_calls"]
+__all__ = ["Review", "Tasks"]
 
 FORMS = 64  # of batches that are remembered
-
-
-@contextlib.contextmanager
-def observed_calls() -> Iterator[list[Call]]:
-    """The calls of layers that containers make within."""
-    calls: list[Call] = []
-
-    def note(path: str, layer: Layer, params: Any, state: Any, given: Any, output: Any) -> None:
-        calls.append((path, layer, given, output))
-
-    with observe(note):
-        yield calls
 
 
 class Review(NamedTuple):

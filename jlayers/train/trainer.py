@@ -44,9 +44,18 @@ class Trainer(Options):
     def updates(self) -> list[Update]:
         """The tasks with their optimizers, in the order of their turns in a step."""
         if isinstance(self.model, Layer):
-            return [Update("", Supervised(self.model, self.loss, self.loss_weights), self.optimizer)]
+            return [
+                Update(
+                    "", Supervised(self.model, self.loss, self.loss_weights, self._named()), self.optimizer
+                )
+            ]
         tasks = {"": self.model} if isinstance(self.model, Task) else dict(self.model)
         return [Update(name, task, _by_task(self.optimizer, name)) for name, task in tasks.items()]
+
+    def _named(self) -> list[str]:
+        """The names of outputs that metrics use."""
+        given = [m for m in (self.metrics, self.weighted_metrics) if isinstance(m, Mapping)]
+        return [name for names in given for name in names]
 
     @functools.cached_property
     def tasks(self) -> Tasks:
@@ -191,9 +200,11 @@ def compile(
             take turns in each step.
         optimizer: by name, as `{name: arguments}`, as an `optax.GradientTransformation`, or a list of such.
             For several tasks, one for all of them or a dict by their names.
-        loss: by name or object; for several outputs a list or a dict by output name.
+        loss: by name or object; for several outputs a list or a dict by output name. In a dict, the path of a
+            layer inside the model, such as `"encoder/dense"`, stands for its output; that of the model, if it
+            is one without a name, is then called "output".
         metrics: a list of names or objects; for several outputs a list with one entry (or list) per output,
-            or a dict by output name. Sample weights do not count in them.
+            or a dict by output name, or by path. Sample weights do not count in them.
         loss_weights: for several outputs: the factors of their losses, a list or a dict.
         weighted_metrics: like `metrics`, with sample weights.
         augment: a layer from `(x, y)` to `(x, y)`, without parameters, that changes each batch of training,
