@@ -45,6 +45,7 @@ DIFFERS = {
         "AdditiveAttention": ONE_HEAD,
         "AlphaDropout": "a rate of 1 gives zeros, where Keras divides by zero",
         "Attention": ONE_HEAD,
+        "AugMix": "each image has its own chains; in Keras a batch has the same",
         "Average": MERGED,
         "BatchNormalization": (
             "a batch of nothing but padding moves no running statistics, in Keras towards 0; they stay "
@@ -55,6 +56,9 @@ DIFFERS = {
             "a number out of range gives a vector of NaN, where Keras leaves it out; " + IN_A_MODEL
         ),
         "Concatenate": AND + "joined along the features, where any input is",
+        "ContrastLimitedAdaptiveHistogramEqualization": (
+            "whole numbers become float32, in Keras they stay and fractions are cut off"
+        ),
         "ConvLSTM1D": CONVOLVED,
         "ConvLSTM2D": CONVOLVED,
         "ConvLSTM3D": CONVOLVED,
@@ -80,6 +84,10 @@ DIFFERS = {
         "LSTM": UNROLLED,
         "Lambda": "a file names a registered function and never holds code; a mask is refused, in Keras kept",
         "Maximum": MERGED,
+        "MelSpectrogram": (
+            "`top_db` counts from the greatest value of each signal, in Keras from that of the batch; six "
+            "windows by name"
+        ),
         "Minimum": MERGED,
         "MixUp": PAIR,
         "MultiHeadAttention": HEADS,
@@ -88,6 +96,7 @@ DIFFERS = {
             "without statistics it raises, where Keras passes its input through; they are arguments, not "
             "weights"
         ),
+        "Pipeline": "another name of `Sequential`; it augments where a call says `train=True`",
         "RNN": TURNED + "; before the first real step the output is 0, in Keras the first state",
         "RandAugment": "each image has its own choice; in Keras a batch has one",
         "RandomColorDegeneration": DOCUMENTED + FROM_ZERO,
@@ -99,10 +108,19 @@ DIFFERS = {
             DOCUMENTED + "returns images unchanged in inference, in another shape than in training, and "
             "distorts those that are too small; each image has its own window, in Keras a batch has one"
         ),
+        "RandomElasticTransform": (
+            "pixels move down and across by independent fields; in Keras 3.15 both are the same; each image "
+            "has its own strength"
+        ),
         "RandomFlip": (
             "'horizontal_and_vertical' draws each way by itself; Keras flips both ways or not at all"
         ),
+        "RandomGaussianBlur": (
+            "repeats the border outwards, where Keras puts zeros; each image has its own window; sigmas "
+            "above 1 are taken, too"
+        ),
         "RandomInvert": "respects the low end of `value_range`; Keras inverts as if it were 0",
+        "RandomPerspective": "an image of one row or column stays, in Keras it becomes NaN",
         "RandomPosterization": "the upper number of bits is drawn, too; in Keras never",
         "RandomSaturation": DOCUMENTED + FROM_ZERO + ", and does not hold saturation to at most 1",
         "RandomSharpness": "repeats the border outwards; Keras puts zeros there, which draws a frame",
@@ -110,6 +128,7 @@ DIFFERS = {
             "the call has no `reverse=True`: vectors become logits, and whole numbers vectors; a negative "
             "number is out of range; logits of masked vectors are masked, in Keras not"
         ),
+        "STFTSpectrogram": "six windows by name, or the values of any other; Keras takes SciPy's names",
         "SimpleRNN": UNROLLED + "; `activity_regularizer` counts, in Keras it is left unused",
         "Solarization": "the low ends of its factors, too, are parts of the range; in Keras pixel values",
         "SpectralNormalization": (
@@ -155,23 +174,13 @@ DIFFERS = {
 
 NO_CLASS = "a base class to inherit from; here "
 OTHER_FRAMEWORK = "runs another framework inside; a program here is JAX alone"
-AUDIO = "audio is outside what jlayers exists for so far; "
-RARE = "rarely used; `jl.RandAugment` is here, and an augmentation of your own is a layer like any other"
 
 ABSENT = {
     "layer": {
-        "AugMix": RARE,
-        "ContrastLimitedAdaptiveHistogramEqualization": "rarely used; `jl.Equalization` levels whole images",
         "FlaxLayer": OTHER_FRAMEWORK + ", and a Flax module's `init` and `apply` make a pair for `@jl.layer`",
         "InputSpec": "layers check rank and sizes themselves; shapes come from a trace",
         "JaxLayer": "a pair of functions is what a layer is: write `@jl.layer`",
         "MaxNumBoundingBoxes": "boxes of detection are no kind of data here",
-        "MelSpectrogram": AUDIO + "write it as a layer around `jax.scipy.signal.stft`",
-        "Pipeline": "write `jl.Sequential`",
-        "RandomElasticTransform": RARE,
-        "RandomGaussianBlur": RARE,
-        "RandomPerspective": RARE,
-        "STFTSpectrogram": AUDIO + "the initialiser `stft` makes a `Conv1D` compute one side of it",
         "TFSMLayer": OTHER_FRAMEWORK,
         "TorchModuleWrapper": OTHER_FRAMEWORK,
         "Wrapper": NO_CLASS + "`jlayers.core.wiring.routed` makes a layer of other layers",

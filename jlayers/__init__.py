@@ -18,7 +18,7 @@ from jlayers import (
     train,
 )
 from jlayers.core.adapt import adapt
-from jlayers.core.compose import Inference, Remat, Repeat, Residual, Sequential
+from jlayers.core.compose import Inference, Pipeline, Remat, Repeat, Residual, Sequential
 from jlayers.core.graph import Graph, Input, Model, Node, graph
 from jlayers.core.habits import missing_name
 from jlayers.core.layer import Layer, MissingKeyError, Wiring, layer, need_key, no_params
@@ -57,6 +57,7 @@ __all__ = [
     "Model",
     "Node",
     "Pair",
+    "Pipeline",
     "Policy",
     "Remat",
     "Repeat",

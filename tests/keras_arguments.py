@@ -43,6 +43,9 @@ LEFT_OUT = {
         "output_shape": "read off a trace of the function",
         "mask": "a function that has to do with masks is written as a layer: `@jl.layer`",
     },
+    "Pipeline": {
+        "layers": "as in `Sequential`: one after the other, or one list",
+    },
     "TextVectorization": {
         "ragged": "JAX has no ragged arrays: texts are filled up to one length",
     },

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+from keras_parity import relaxed
 from keras_values import keras_values
 
 import jlayers as jl
 from jlayers.core.registry import snake_case
 from jlayers.layers.image._colors import contrast, hsv, rgb, smooth
-from jlayers.layers.image._sampling import affine
+from jlayers.layers.image._sampling import affine, blurred, gaussian, homography, sampled
 from jlayers.layers.image.rand_augment import augmentations
 from jlayers.testing.case import jitted
 from jlayers.train import Batch, TrainState, compile, fit, make_train_step
@@ -462,3 +463,111 @@ def test_an_augmentation_must_keep_x_and_y(augment, words):
     with pytest.raises((ValueError, TypeError), match=words) as caught:
         step(TrainState.create(jl.Dense(3), "sgd", KEY, x), Batch(x, x))
     assert any("augment" in note for note in caught.value.__notes__)
+
+
+# ------------------------------------------------------------------------- tiles, blurs, bends and slants
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"tile_grid_size": (2, 3)},
+        {"tile_grid_size": (3, 2), "clip_limit": 1.5},
+        {"tile_grid_size": (1, 4), "clip_limit": 0.0},
+        {"value_range": (0, 300)},
+    ],
+)
+def test_histograms_of_tiles_are_those_of_keras(arguments):
+    both("ContrastLimitedAdaptiveHistogramEqualization", PHOTO, train=False, **arguments)
+
+
+def test_a_blur_is_that_of_keras_inside_the_border():
+    sharp = RNG.uniform(0, 255, (1, 9, 8, 3)).astype(np.float32)
+    expected = keras_values(
+        lambda: keras.ops.image.gaussian_blur(
+            sharp, kernel_size=(3, 5), sigma=(0.7, 1.3), data_format="channels_last"
+        )
+    )
+    across, down = (gaussian(n, jnp.float32(s), jnp.float32) for n, s in ((3, 0.7), (5, 1.3)))
+    np.testing.assert_allclose(blurred(sharp[0], down, across), expected[0], rtol=1e-5, atol=1e-3)
+    repeated = blurred(sharp[0], down, across, mode="edge")
+    np.testing.assert_allclose(repeated[2:-2, 1:-1], expected[0, 2:-2, 1:-1], rtol=1e-5, atol=1e-3)
+    assert gaussian(5, jnp.float32(0), jnp.float32).tolist() == [0, 0, 1, 0, 0]
+
+
+def test_blurring_keeps_flat_images_and_the_mean_of_others():
+    flat = np.full((2, 6, 5, 3), 130, np.float32)
+    blur = jl.RandomGaussianBlur((1.0, 1.0), (3, 5), (0.5, 2.0))
+    np.testing.assert_allclose(ours(blur, flat), flat, rtol=1e-6)
+    soft = ours(blur, PHOTO)
+    assert np.all(soft.std((1, 2)) < PHOTO.std((1, 2)))
+    np.testing.assert_array_equal(ours(jl.RandomGaussianBlur(0.0), PHOTO), PHOTO)
+    np.testing.assert_allclose(ours(jl.RandomGaussianBlur((1.0, 1.0), sigma=0.0), PHOTO), PHOTO, rtol=1e-6)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_a_perspective_is_that_of_keras(interpolation):
+    start = np.array([[0, 0], [5, 0], [0, 6], [5, 6]], np.float32)
+    end = start * (1 + RNG.uniform(-0.4, 0.4, (4, 2)).astype(np.float32))
+    expected = keras_values(
+        lambda: keras.ops.image.perspective_transform(
+            PHOTO[:1], start[None], end[None], interpolation=interpolation, fill_value=3.0,
+            data_format="channels_last",
+        )
+    )  # fmt: skip
+    places = homography(jnp.asarray(end), jnp.asarray(start), 7, 6)
+    received = sampled(jnp.asarray(PHOTO[0]), places, "constant", interpolation, 3.0)
+    np.testing.assert_allclose(received, expected[0], rtol=1e-4, atol=0.05)
+
+
+def test_perspectives_are_drawn_for_each_image():
+    x = np.repeat(PHOTO[:1], 6, 0)
+    y = ours(jl.RandomPerspective((1.0, 1.0), 0.8), x)
+    assert len({image.tobytes() for image in y}) == 6
+    np.testing.assert_allclose(y[:, 0, 0], x[:, 0, 0], rtol=1e-4)  # the corner that stays
+    np.testing.assert_allclose(ours(jl.RandomPerspective(scale=0.0), x), x, rtol=1e-4, atol=1e-2)
+    line = x[:, :1]
+    np.testing.assert_array_equal(ours(jl.RandomPerspective((1.0, 1.0)), line), line)
+
+
+@pytest.mark.parametrize("fill_mode", ["reflect", "mirror", "nearest"])
+def test_elastic_images_bend_smoothly_and_both_ways(fill_mode):
+    rows, columns = np.meshgrid(np.arange(40.0), np.arange(40.0), indexing="ij")
+    x = np.stack([rows, columns], -1)[None].astype(np.float32)
+    bend = jl.RandomElasticTransform((1.0, 1.0), (1.0, 1.0), fill_mode=fill_mode)
+    moved = (ours(bend, x) - x)[0, 8:-8, 8:-8]  # what each pixel moved by, away from the border
+    assert np.abs(moved).max() > 0.2
+    assert np.abs(np.diff(moved, axis=0)).max() < np.abs(moved).max(), "neighbors move alike"
+    assert abs(np.corrcoef(moved[..., 0].ravel(), moved[..., 1].ravel())[0, 1]) < 0.9, "independent fields"
+    np.testing.assert_allclose(ours(jl.RandomElasticTransform(scale=0.0), x), x, rtol=1e-6)
+    np.testing.assert_array_equal(ours(jl.RandomElasticTransform(0.0), x), x)
+
+
+def test_aug_mix_stays_in_range_and_draws_for_each_image():
+    x = np.repeat(PHOTO[:1], 3, 0)
+    mix = jl.AugMix(num_chains=2, chain_depth=2, all_ops=False)
+    y = ours(mix, x)
+    assert y.min() >= 0
+    assert y.max() <= 255
+    assert len({image.tobytes() for image in y}) == 3
+    np.testing.assert_array_equal(ours(mix, x, train=False), x)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: jl.RandomGaussianBlur(kernel_size=4), "odd whole number.*kernel_size=4"),
+        (lambda: jl.RandomGaussianBlur(sigma=-1.0), "sigma"),
+        (lambda: jl.RandomElasticTransform(fill_mode="edge"), "fill_mode='edge'"),
+        (lambda: jl.RandomPerspective(scale=2.0), "scale=2.0"),
+        (lambda: jl.AugMix(alpha=0.0), "alpha=0.0"),
+        (lambda: jl.AugMix(num_chains=0), "num_chains=0"),
+        (
+            lambda: jl.ContrastLimitedAdaptiveHistogramEqualization(tile_grid_size=(0, 2)),
+            "tile_grid_size=0",
+        ),
+    ],
+)
+def test_distortions_refuse(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()

@@ -6,6 +6,7 @@ from jlayers.core.graph import Input as Input  # as in Keras
 from jlayers.core.habits import missing_name
 
 from .attention import *
+from .audio import *
 from .convolution import *
 from .core import *
 from .features import *
@@ -20,6 +21,7 @@ from .vision import *
 
 __all__: list[str] = []
 __all__ += attention.__all__
+__all__ += audio.__all__
 __all__ += convolution.__all__
 __all__ += core.__all__
 __all__ += features.__all__

@@ -10,6 +10,7 @@ from .function import *
 from .gated import *
 from .masking import *
 from .reversible import *
+from .ternary import *
 
 __all__: list[str] = []
 __all__ += activation.__all__
@@ -22,3 +23,4 @@ __all__ += function.__all__
 __all__ += gated.__all__
 __all__ += masking.__all__
 __all__ += reversible.__all__
+__all__ += ternary.__all__

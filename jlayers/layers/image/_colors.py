@@ -94,3 +94,47 @@ def equalize(image: Image, bins: int) -> Image:
         return jnp.where(rest > 0, jnp.clip(table, 0, 255)[places], plane)
 
     return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
+
+
+def equalize_tiles(image: Image, grid: tuple[int, int], clip_limit: float) -> Image:
+    """Each channel, in 0 to 255, by the distribution functions of the tiles around a pixel."""
+    height, width, _ = image.shape
+    sides = (-(-height // grid[0]), -(-width // grid[1]))
+    ends = [(0, tiles * side - size) for tiles, side, size in zip(grid, sides, (height, width), strict=True)]
+    whole = jnp.pad(image, [*ends, (0, 0)], mode="symmetric")
+    values = jnp.clip(whole, 0, 255).astype(jnp.int32)
+    area = sides[0] * sides[1]
+
+    def table(values: jax.Array) -> jax.Array:
+        histogram = jnp.zeros(256, image.dtype).at[values].add(1)
+        if clip_limit > 0:
+            kept = jnp.minimum(histogram, clip_limit * area / 256)
+            histogram = kept + jnp.sum(histogram - kept) / 256
+        below = jnp.cumsum(histogram)
+        rest = area - below[0]
+        return jnp.clip((below - below[0]) * 255 / jnp.where(rest == 0, 1, rest), 0, 255)
+
+    def channel(plane: jax.Array) -> jax.Array:
+        tiles = plane.reshape(grid[0], sides[0], grid[1], sides[1]).swapaxes(1, 2)
+        tables = jax.vmap(jax.vmap(table))(tiles.reshape(*grid, area))
+        (above, down), (before, across) = (
+            _between(n, side, image.dtype) for n, side in zip(grid, sides, strict=True)
+        )
+        down, across = down[:, None], across[None, :]
+
+        def at(row: jax.Array, column: jax.Array) -> jax.Array:
+            rows, columns = (jnp.clip(at, 0, n - 1) for at, n in zip((row, column), grid, strict=True))
+            return tables[rows[:, None], columns[None, :], plane]
+
+        upper = (1 - across) * at(above, before) + across * at(above, before + 1)
+        lower = (1 - across) * at(above + 1, before) + across * at(above + 1, before + 1)
+        return (1 - down) * upper + down * lower
+
+    return jax.vmap(channel, in_axes=-1, out_axes=-1)(values)[:height, :width]
+
+
+def _between(tiles: int, side: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """For each place along an axis the tile whose middle lies before it, and how far on it is to the next."""
+    places = (jnp.arange(tiles * side, dtype=dtype) - side / 2) / side
+    before = jnp.floor(places)
+    return before.astype(jnp.int32), places - before

@@ -17,12 +17,16 @@ __all__ = [
     "FillMode",
     "SampleMethod",
     "affine",
+    "blurred",
     "check_sampling",
     "crop_to_aspect",
     "cropped",
     "fit_to",
+    "gaussian",
+    "homography",
     "random_box",
     "resized",
+    "sampled",
 ]
 
 FillMode = Literal["reflect", "wrap", "constant", "nearest"]
@@ -51,6 +55,13 @@ def affine(
     places = [
         down * rows + across * columns + move for (down, across), move in zip(matrix, offset, strict=True)
     ]
+    return sampled(image, places, fill_mode, interpolation, fill_value)
+
+
+def sampled(
+    image: Image, places: Sequence[Any], fill_mode: str, interpolation: str, fill_value: float
+) -> Image:
+    """The image whose pixels are those at other rows and columns, between pixels by interpolation."""
     sample = functools.partial(
         map_coordinates,
         coordinates=places,
@@ -59,6 +70,39 @@ def affine(
         cval=fill_value,
     )
     return jax.vmap(sample, in_axes=-1, out_axes=-1)(image)
+
+
+def homography(source: jax.Array, target: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+    """Rows and columns of all pixels under the perspective that takes 4 points (column, row) to 4 others."""
+    x, y = source.T
+    one, none = jnp.ones_like(x), jnp.zeros_like(x)
+    across = jnp.stack([x, y, one, none, none, none, -target[:, 0] * x, -target[:, 0] * y], axis=1)
+    down = jnp.stack([none, none, none, x, y, one, -target[:, 1] * x, -target[:, 1] * y], axis=1)
+    a, b, c, d, e, f, g, h = jnp.linalg.solve(jnp.concatenate([across, down]), target.T.reshape(-1))
+    rows = jnp.arange(height, dtype=source.dtype)[:, None]
+    columns = jnp.arange(width, dtype=source.dtype)[None, :]
+    depth = g * columns + h * rows + 1
+    return (d * columns + e * rows + f) / depth, (a * columns + b * rows + c) / depth
+
+
+def gaussian(size: int, sigma: jax.Array, dtype: Any) -> jax.Array:
+    """The window of an odd number of weights that sum to 1; with a sigma of 0 the middle has all."""
+    steps = (jnp.arange(size, dtype=dtype) - size // 2) / jnp.where(sigma > 0, sigma, 1)
+    weights = jnp.exp(-(steps**2) / 2)
+    return jnp.where(sigma > 0, weights / jnp.sum(weights), (jnp.arange(size) == size // 2).astype(dtype))
+
+
+def blurred(image: Image, down: jax.Array, across: jax.Array, mode: str = "constant") -> Image:
+    """The image under two windows, which stands for their product. `mode` says what lies outside."""
+    for axis, window in enumerate((down, across)):
+        half, ends = window.size // 2, [(0, 0)] * 3
+        ends[axis] = (half, half)
+        wide = jnp.pad(image, ends, mode=mode)
+        shifted = [
+            jax.lax.slice_in_dim(wide, i, i + image.shape[axis], axis=axis) for i in range(window.size)
+        ]
+        image = sum((w * part for w, part in zip(window, shifted, strict=True)), jnp.zeros_like(image))
+    return image
 
 
 def cropped(x: Any, top: int, left: int, height: int, width: int) -> Any:

@@ -58,9 +58,6 @@ def RandAugment(
     choice("interpolation", interpolation, ("bilinear", "nearest"))
     members = augmentations(pair, value_range, interpolation)
 
-    def branch(member: Layer) -> Any:
-        return lambda key, image: member.apply({}, {}, image[None], key=key, train=True)[0][0]
-
     branches = [branch(member) for member in members]
 
     def augment(key: Any, image: Image) -> Image:
@@ -71,6 +68,11 @@ def RandAugment(
         return image
 
     return random_on_images(data_format, augment)
+
+
+def branch(member: Layer) -> Any:
+    """An augmentation as a function of a key and one image."""
+    return lambda key, image: member.apply({}, {}, image[None], key=key, train=True)[0][0]
 
 
 def augmentations(

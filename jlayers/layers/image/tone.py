@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
-from jlayers.layers._arguments import DataFormat, positive
-from jlayers.layers.image._colors import blend, equalize, smooth, stretch, to_range
+from jlayers.layers._arguments import DataFormat, not_negative, positive, refused_argument
+from jlayers.layers.image._colors import blend, equalize, equalize_tiles, smooth, stretch, to_range
 from jlayers.layers.image._images import (
     Image,
     factor_range,
@@ -22,6 +22,7 @@ from jlayers.layers.image._images import (
 
 __all__ = [
     "AutoContrast",
+    "ContrastLimitedAdaptiveHistogramEqualization",
     "Equalization",
     "RandomInvert",
     "RandomPosterization",
@@ -79,6 +80,50 @@ def Equalization(
 
     def one(image: Image) -> Image:
         return to_range(equalize(to_range(image, limits, _BYTE), bins), _BYTE, limits)
+
+    return fixed_on_images(data_format, jax.vmap(one))
+
+
+@layer
+def ContrastLimitedAdaptiveHistogramEqualization(
+    value_range: tuple[float, float] = (0, 255),
+    clip_limit: float = 4.0,
+    tile_grid_size: tuple[int, int] = (8, 8),
+    data_format: DataFormat | None = None,
+):
+    """Levels the histogram of each part of each image, in training and in inference. As in Keras.
+
+    The image is cut into tiles, mirrored at the lower and right borders until the tiles fit. Each tile has
+    its own table of new values, made from its histogram, whose high peaks are cut off and spread over all
+    values (CLAHE; Zuiderveld, 1994). A pixel takes its value from the tables of the four tiles around it.
+    Whole numbers become float32.
+
+    Shapes: `(batch, height, width, channels)`, kept.
+
+    Args:
+        clip_limit: how many times the mean of the histogram its peaks may be; 0 to cut none off.
+        tile_grid_size: how many tiles one below another and side by side.
+
+    Raises:
+        ValueError: a range that is none, a negative limit, a grid without tiles, or an input that is not a
+            batch of images.
+
+    >>> import jlayers as jl, jax.numpy as jnp
+    >>> x = jnp.linspace(100.0, 110.0, 64).reshape(1, 8, 8, 1)
+    >>> y, _ = jl.ContrastLimitedAdaptiveHistogramEqualization(tile_grid_size=(2, 2)).apply({}, {}, x)
+    >>> bool(y.max() - y.min() > 20)
+    True
+    """
+    limits = number_pair("value_range", value_range)
+    not_negative("clip_limit", clip_limit)
+    grid = tuple(tile_grid_size)
+    if len(grid) != 2:
+        raise refused_argument("tile_grid_size", tile_grid_size, "as two whole numbers (down, across)")
+    for number in grid:
+        positive("tile_grid_size", number)
+
+    def one(image: Image) -> Image:
+        return to_range(equalize_tiles(to_range(image, limits, _BYTE), grid, clip_limit), _BYTE, limits)
 
     return fixed_on_images(data_format, jax.vmap(one))
 
