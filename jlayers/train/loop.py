@@ -7,6 +7,7 @@ processes launch the same programs. Each dispatch gives the logs so far; the hos
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
