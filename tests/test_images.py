@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+from keras_parity import relaxed
 from keras_values import keras_values
 
 import jlayers as jl

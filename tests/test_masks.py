@@ -420,7 +420,7 @@ def test_masks_that_do_not_fit_are_refused():
         run(jl.AttachMask(), x, jnp.ones((4, 4)))
     with pytest.raises(ValueError, match=r"over the leading axes of float32\(4, 4, 3\)"):
         run(jl.AttachMask(), x, jnp.ones((4, 3), bool))
-    with pytest.raises(TypeError, match=r"takes a mask \(batch, time\) alone"):
+    with pytest.raises(TypeError, match=r"takes only a mask \(batch, time\)"):
         run(jl.LSTM(2), jl.Masked(x, jnp.ones((4, 4, 3), bool)))
     with pytest.raises(TypeError, match="with masks on its initial states"):
         run(jl.GRU(2), x, jl.Masked(jnp.ones((4, 2)), jnp.ones((4,), bool)))
