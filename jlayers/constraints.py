@@ -113,12 +113,15 @@ def min_max_norm(
         _bound("max_value", max_value),
     )
     if least > most:
-        raise ValueError(
-            f"min_max_norm: expected min_value <= max_value, received min_value={min_value!r}, "
-            f"max_value={max_value!r}"
+        raise refused(
+            ValueError,
+            "expected min_value <= max_value",
+            raised_by="min_max_norm",
+            min_value=min_value,
+            max_value=max_value,
         )
     if not 0 <= rate <= 1:
-        raise ValueError(f"min_max_norm: expected rate between 0 and 1, received rate={rate!r}")
+        raise refused(ValueError, "expected rate between 0 and 1", raised_by="min_max_norm", rate=rate)
 
     def scale(norm: jax.Array) -> jax.Array:
         desired = rate * jnp.clip(norm, least, most) + (1 - rate) * norm

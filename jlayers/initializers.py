@@ -180,8 +180,8 @@ def random_uniform(minval: float = -0.05, maxval: float = 0.05) -> Initializer:
     (True, True)
     """
     if minval > maxval:
-        raise ValueError(
-            f"random_uniform: expected minval <= maxval, received minval={minval!r}, maxval={maxval!r}"
+        raise refused(
+            ValueError, "expected minval <= maxval", raised_by="random_uniform", minval=minval, maxval=maxval
         )
     return _rounded(_uniform(minval, maxval))
 
@@ -242,13 +242,16 @@ def variance_scaling(
     True
     """
     if scale <= 0:
-        raise ValueError(f"variance_scaling: expected scale > 0, received scale={scale!r}")
+        raise refused(ValueError, "expected scale > 0", raised_by="variance_scaling", scale=scale)
     modes, kinds = ("fan_in", "fan_out", "fan_avg"), ("truncated_normal", "untruncated_normal", "uniform")
     if mode not in modes:
-        raise ValueError(f"variance_scaling: expected mode out of {modes}, received mode={mode!r}")
+        raise refused(ValueError, f"expected mode out of {modes}", raised_by="variance_scaling", mode=mode)
     if distribution not in (*kinds, "normal"):
-        raise ValueError(
-            f"variance_scaling: expected distribution out of {kinds}, received distribution={distribution!r}"
+        raise refused(
+            ValueError,
+            f"expected distribution out of {kinds}",
+            raised_by="variance_scaling",
+            distribution=distribution,
         )
 
     def draw(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -424,13 +427,15 @@ def stft(
     [[1, 1, 1], [1, 0, -1], [1, -1, 1], [1, 0, -1]]
     """
     if side not in ("real", "imag"):
-        raise ValueError(f"stft: expected side 'real' or 'imag', received side={side!r}")
+        raise refused(ValueError, "expected side 'real' or 'imag'", raised_by="stft", side=side)
     if scaling not in (None, "density", "spectrum"):
-        raise ValueError(
-            f"stft: expected scaling 'density', 'spectrum' or None, received scaling={scaling!r}"
+        raise refused(
+            ValueError, "expected scaling 'density', 'spectrum' or None", raised_by="stft", scaling=scaling
         )
     if isinstance(window, str) and window not in _WINDOWS:
-        raise ValueError(f"stft: expected window out of {tuple(_WINDOWS)}, received window={window!r}")
+        raise refused(
+            ValueError, f"expected window out of {tuple(_WINDOWS)}", raised_by="stft", window=window
+        )
 
     def init(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
         if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:

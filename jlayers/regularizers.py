@@ -9,6 +9,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.registry import Registry
 from jlayers.core.shapes import wide_dtype
 
@@ -36,7 +37,7 @@ register = registry.factory()
 def _factor(name: str, value: float) -> float:
     real = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not real or not math.isfinite(value) or value < 0:
-        raise ValueError(f"expected a finite factor of at least 0, received {name}={value!r}")
+        raise refused(ValueError, "expected a finite factor of at least 0", **{name: value})
     return float(value)
 
 
@@ -110,7 +111,7 @@ def orthogonal_regularizer(factor: float = 0.01, mode: Literal["rows", "columns"
     """
     factor = _factor("factor", factor)
     if mode not in ("rows", "columns"):
-        raise ValueError(f"expected mode 'rows' or 'columns', received mode={mode!r}")
+        raise refused(ValueError, "expected mode 'rows' or 'columns'", mode=mode)
 
     def penalty(w: jax.Array) -> jax.Array:
         if w.ndim != 2:

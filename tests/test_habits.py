@@ -146,6 +146,7 @@ def test_a_slip_is_told_what_to_write(act, text):
 
 def test_keras_has_input_among_its_layers():
     assert jl.layers.Input is jl.Input
+    assert jl.layers.Pipeline is jl.Sequential
 
 
 def test_a_batch_of_one_is_added_to_each_sample():

@@ -63,12 +63,12 @@ def test_zero_rows_have_a_finite_gradient():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: jl.l1(-1.0), "expected a finite factor of at least 0, received l1=-1.0"),
-        (lambda: jl.l2(float("inf")), "expected a finite factor of at least 0, received l2=inf"),
-        (lambda: jl.l1_l2(l2="a"), "expected a finite factor of at least 0, received l2='a'"),
+        (lambda: jl.l1(-1.0), "l1: expected a finite factor of at least 0, received l1=-1.0"),
+        (lambda: jl.l2(float("inf")), "l2: expected a finite factor of at least 0, received l2=inf"),
+        (lambda: jl.l1_l2(l2="a"), "l1_l2: expected a finite factor of at least 0, received l2='a'"),
         (
             lambda: regularizers.orthogonal_regularizer(mode="row"),
-            "expected mode 'rows' or 'columns', received mode='row'",
+            "orthogonal_regularizer: expected mode 'rows' or 'columns', received mode='row'",
         ),
         (
             lambda: regularizers.orthogonal_regularizer()(jnp.ones(3)),

@@ -311,7 +311,7 @@ WRONG = [
     ),
     (lambda: jl.IntegerLookup(vocabulary=[1])([0.5]), TypeError, r"expected whole numbers"),
     (lambda: jl.IntegerLookup(vocabulary=["a"]), TypeError, r"vocabulary: expected whole numbers"),
-    (lambda: jl.IntegerLookup(salt=3), ValueError, r"oov_method='floormod' and salt=3"),
+    (lambda: jl.IntegerLookup(salt=3), ValueError, r"oov_method='floormod', salt=3"),
     (lambda: jl.Hashing(0), ValueError, r"num_bins=0"),
     (lambda: jl.Hashing(2, salt=[1]), ValueError, r"salt=\[1\]"),
     (lambda: jl.Hashing(2)([0.5]), TypeError, r"Hashing: expected texts"),

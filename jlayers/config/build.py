@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -66,7 +65,7 @@ class Builder:
 
     @contextlib.contextmanager
     def located(self, path: Path, arguments: Collection[str] = ()) -> Iterator[None]:
-        """Errors of a call as `ConfigError`s at a path, or at the argument that the message names."""
+        """Errors of a call as `ConfigError`s at a path, or at the argument that was refused."""
         try:
             yield
         except ConfigError:
@@ -74,8 +73,6 @@ class Builder:
         except (ValueError, TypeError, KeyError, ImportError, OSError) as error:
             text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
             argument = details_of(error).argument
-            if argument is None and (named := re.search(r"received (\w+)=", text)):
-                argument = named[1]
             place = (*path, argument) if argument and argument in arguments else path
             raise ConfigError([self.document.problem(text, place)]) from error
 

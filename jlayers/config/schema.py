@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from jlayers.config.derive import Record
 from jlayers.config.signatures import precise
+from jlayers.core.errors import refused
 from jlayers.core.layer import LayerLike
 from jlayers.core.precision import PrecisionLike
 from jlayers.data.dataset import DatasetLike
@@ -24,8 +25,7 @@ __all__ = ["Settings", "Training"]
 
 def _require(condition: bool, expected: str, **received: Any) -> None:
     if not condition:
-        ((name, value),) = received.items()
-        raise ValueError(f"expected {expected}, received {name}={value!r}")
+        raise refused(ValueError, f"expected {expected}", **received)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import combine, values_of
 from jlayers.core.names import number_children
@@ -131,8 +132,11 @@ def Repeat(layer: LayerLike, times: int):
     (12, 4, 4)
     """
     if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= _MOST_TIMES:
-        raise ValueError(
-            f"Repeat: expected times to be a whole number from 1 to {_MOST_TIMES}, received times={times!r}"
+        raise refused(
+            ValueError,
+            f"expected times to be a whole number from 1 to {_MOST_TIMES}",
+            raised_by="Repeat",
+            times=times,
         )
 
     def wire(children: Mapping[str, Layer]) -> Pair:

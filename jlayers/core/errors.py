@@ -64,8 +64,8 @@ def refused(
     expected: str,
     /,
     *inputs: Any,
-    instead: str = "",
-    raised_by: str | None = None,
+    instead: Any = "",  # Any, so that pyright takes **{name: value}
+    raised_by: Any = None,
     **received: Any,
 ) -> Error:
     """An error to raise, with what was received and what to do about it.

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.masks import is_masked, leaves, values_of
 from jlayers.core.names import known_name, unique_names
@@ -92,15 +93,21 @@ def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None 
     (None, 784)
     """
     if isinstance(shape, int) or not all(d is None or (isinstance(d, int) and d >= 0) for d in shape):
-        raise ValueError(
-            f"Input: expected a shape without the batch dimension, such as (28, 28, 1), "
-            f"received shape={shape!r}"
+        raise refused(
+            ValueError,
+            "expected a shape without the batch dimension, such as (28, 28, 1)",
+            raised_by="Input",
+            shape=shape,
         )
     if dtype is str or (isinstance(dtype, str) and dtype in ("string", "str", "object")):
-        raise TypeError(
-            f"Input: expected a dtype of numbers, for text is no array in JAX, received dtype={dtype!r}; "
-            f"turn text into numbers on the host, before the model: "
-            f"jl.adapt(jl.TextVectorization(), texts)(texts), and write jl.Input(shape, dtype='int32')"
+        raise refused(
+            TypeError,
+            "expected a dtype of numbers, for text is no array in JAX",
+            instead="turn text into numbers on the host, before the model: "
+            "jl.adapt(jl.TextVectorization(), texts)(texts), and write jl.Input(shape, "
+            "dtype='int32')",
+            raised_by="Input",
+            dtype=dtype,
         )
     spec = jax.ShapeDtypeStruct(symbolic(shape), jax.dtypes.canonicalize_dtype(dtype))
     return Node(_Call(None, (), spec, name))

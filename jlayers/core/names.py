@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from jlayers.core.errors import refused
 from jlayers.core.registry import snake_case
 from jlayers.core.state import AUX_LOSS, CARRY
 
@@ -42,9 +43,12 @@ _first: weakref.WeakKeyDictionary[Layer, str] = weakref.WeakKeyDictionary()
 def check_name(where: str, name: Any) -> None:
     """An error if a layer may not bear this name."""
     if not (isinstance(name, str) and _NAME.fullmatch(name)):
-        raise ValueError(
-            f"{where}: expected a name of letters, digits, '_', '-' and '.' (it becomes part of paths "
-            f"such as 'encoder/dense'), received name={name!r}"
+        raise refused(
+            ValueError,
+            "expected a name of letters, digits, '_', '-' and '.' (it becomes part of paths "
+            "such as 'encoder/dense')",
+            raised_by=where,
+            name=name,
         )
     if name in _IN_STATE:
         raise ValueError(

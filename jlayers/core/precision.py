@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.pair import Pair
 from jlayers.core.registry import Kind, Registry, Spec
 from jlayers.core.shapes import as_spec
@@ -83,7 +84,9 @@ class Policy:
     def __post_init__(self) -> None:
         for name, dtype in dataclasses.asdict(self).items():
             if dtype not in DTYPES and (name != "output" or dtype is not None):
-                raise ValueError(f"Policy: expected one of {', '.join(DTYPES)}, received {name}={dtype!r}")
+                raise refused(
+                    ValueError, f"expected one of {', '.join(DTYPES)}", raised_by="Policy", **{name: dtype}
+                )
 
     @property
     def inside(self) -> Policy:
@@ -122,8 +125,8 @@ def get(value: Any) -> Policy | None:
         return value
     if isinstance(value, (str, Mapping)):
         return registry.get(value)
-    raise TypeError(
-        f"expected a policy by name, such as 'mixed_bfloat16', or a jl.Policy, received precision={value!r}"
+    raise refused(
+        TypeError, "expected a policy by name, such as 'mixed_bfloat16', or a jl.Policy", precision=value
     )
 
 

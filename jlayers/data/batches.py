@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.data.gate import check_width, convert, leaves
 
 __all__ = [
@@ -102,8 +103,8 @@ def order(rows: int, seed: int, epoch: int) -> np.ndarray:
 
 def _check_size(batch_size: Any) -> int:
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise ValueError(
-            f"expected a batch_size that is a whole number of at least 1, received batch_size={batch_size!r}"
+        raise refused(
+            ValueError, "expected a batch_size that is a whole number of at least 1", batch_size=batch_size
         )
     return int(batch_size)
 

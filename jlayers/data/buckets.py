@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
 from jlayers.data.batches import Batch, Batches, order, rows_of
 from jlayers.data.gate import as_dtype, convert
@@ -27,8 +28,11 @@ def bucket_lengths(sequences: Sequence[Any], count: int) -> tuple[int, ...]:
     (3, 4, 9)
     """
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise ValueError(
-            f"bucket_lengths: expected count to be a positive whole number, received count={count!r}"
+        raise refused(
+            ValueError,
+            "expected count to be a positive whole number",
+            raised_by="bucket_lengths",
+            count=count,
         )
     lengths = [len(sequence) for sequence in sequences]
     if not lengths:
@@ -145,7 +149,10 @@ class BucketBatches(Batches):
 
 def _positive(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(
-            f"BucketBatches: expected {name} of positive whole numbers, received {name}={value!r}"
+        raise refused(
+            ValueError,
+            f"expected {name} of positive whole numbers",
+            raised_by="BucketBatches",
+            **{name: value},
         )
     return int(value)

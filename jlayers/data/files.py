@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.data.dataset import Dataset, FilePath, register
 from jlayers.data.gate import as_dtype
 from jlayers.data.idx import read_idx
@@ -47,7 +48,9 @@ def npz(
         KeyError: no array of that name.
     """
     if (x_test is None) != (y_test is None):
-        raise ValueError(f"npz: expected x_test and y_test together, received {x_test=}, {y_test=}")
+        raise refused(
+            ValueError, "expected x_test and y_test together", raised_by="npz", x_test=x_test, y_test=y_test
+        )
 
     def names(value: str | list[str]) -> list[str]:
         return value if isinstance(value, list) else [value]
@@ -96,7 +99,9 @@ def npy(
         ValueError: a damaged or too large file, or arrays that hold Python objects (pickles are not read).
     """
     if (x_test is None) != (y_test is None):
-        raise ValueError(f"npy: expected x_test and y_test together, received {x_test=}, {y_test=}")
+        raise refused(
+            ValueError, "expected x_test and y_test together", raised_by="npy", x_test=x_test, y_test=y_test
+        )
 
     def load(path: FilePath) -> np.ndarray:
         return _plain(read_npy(path, max_bytes), str(path))

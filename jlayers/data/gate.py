@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe
 
@@ -214,15 +215,15 @@ def check_finite(**trees: Any) -> None:
 def check_at_least(name: str, value: Any, least: int) -> None:
     """Refuse what is no whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(
-            f"expected {name} to be a whole number of at least {least}, received {name}={value!r}"
+        raise refused(
+            ValueError, f"expected {name} to be a whole number of at least {least}", **{name: value}
         )
 
 
 def check_choice(name: str, value: Any, valid: Sequence[str]) -> None:
     """Refuse what is not in the list."""
     if value not in valid:
-        raise ValueError(f"expected {name} out of {', '.join(map(repr, valid))}, received {name}={value!r}")
+        raise refused(ValueError, f"expected {name} out of {', '.join(map(repr, valid))}", **{name: value})
 
 
 def check_resolution(where: str, low: float, high: float, error: float) -> None:
@@ -354,20 +355,21 @@ def _factors(weights: Any, present: np.ndarray, counts: np.ndarray) -> list[floa
     classes = [int(label) for label in present]
     if isinstance(weights, str):
         if weights != "balanced":
-            raise ValueError(
-                f"expected class_weight as a mapping, a list or 'balanced', received class_weight={weights!r}"
+            raise refused(
+                ValueError, "expected class_weight as a mapping, a list or 'balanced'", class_weight=weights
             )
         return [float(f) for f in counts.sum() / (len(classes) * counts)]
     if isinstance(weights, (list, tuple, np.ndarray)):
         if not 0 <= min(classes) <= max(classes) < len(weights):
-            raise ValueError(
-                f"expected one class weight for each of the classes {_range(classes)}, received "
-                f"class_weight={list(weights)!r}"
+            raise refused(
+                ValueError,
+                f"expected one class weight for each of the classes {_range(classes)}",
+                class_weight=list(weights),
             )
         weights = dict(enumerate(weights))
     elif not isinstance(weights, Mapping):
-        raise TypeError(
-            f"expected class_weight as a mapping, a list or 'balanced', received class_weight={weights!r}"
+        raise refused(
+            TypeError, "expected class_weight as a mapping, a list or 'balanced'", class_weight=weights
         )
     else:
         for label in weights:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from jlayers.core.errors import refused
+
 __all__ = ["MAX_BYTES", "open_file", "read_bytes", "records"]
 
 MAX_BYTES = 4 << 30
@@ -71,7 +73,9 @@ def records(
         FileNotFoundError: no such file.
     """
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"':
-        raise ValueError(f"csv: expected a delimiter of one character, received delimiter={delimiter!r}")
+        raise refused(
+            ValueError, "expected a delimiter of one character", raised_by="csv", delimiter=delimiter
+        )
     with open_file(path, max_bytes) as file:
         lines = _Lines(file, Path(path))
         reader = csv.reader(iter(lines), delimiter=delimiter, strict=True, skipinitialspace=True)

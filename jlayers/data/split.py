@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jlayers.core.errors import refused
+
 __all__ = ["hold_out", "last_share"]
 
 
@@ -75,7 +77,7 @@ def last_share(parts: Any, share: float, name: str = "validation_split") -> tupl
 def _check_share(share: Any, name: str) -> None:
     number = isinstance(share, (int, float, np.number)) and not isinstance(share, bool)
     if not number or not 0.0 <= share < 1.0:
-        raise ValueError(f"expected a share of the samples in [0, 1), received {name}={share!r}")
+        raise refused(ValueError, "expected a share of the samples in [0, 1)", **{name: share})
 
 
 def _check_parts(rows: int, held: int, share: float, name: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.registry import nearest
 from jlayers.data.dataset import Dataset, FilePath, Table, register
 from jlayers.data.gate import check_names, check_resolution
@@ -266,7 +267,7 @@ def csv(
     """
     targets = target if isinstance(target, list) else [target]
     if labels and len(targets) != 1:
-        raise ValueError(f"csv: expected one target column of labels, received target={target!r}")
+        raise refused(ValueError, "expected one target column of labels", raised_by="csv", target=target)
 
     def load(path: FilePath, like: Table | None = None) -> tuple[Table, Any, Any]:
         file = _File(path, header, delimiter, max_bytes)

@@ -10,9 +10,10 @@ broadcast. In training, targets of shape `(batch,)` are given the axis of predic
 [1.0, 1.0]
 """
 
-from jlayers.losses import classification, embeddings, overlap, regression, sequences
+from jlayers.losses import classification, decoding, embeddings, overlap, regression, sequences
 from jlayers.losses.base import Loss, LossLike, get, register, registry
 from jlayers.losses.classification import *
+from jlayers.losses.decoding import *
 from jlayers.losses.embeddings import *
 from jlayers.losses.overlap import *
 from jlayers.losses.regression import *
@@ -20,6 +21,7 @@ from jlayers.losses.sequences import *
 
 __all__ = ["Loss", "LossLike", "get", "register", "registry"]
 __all__ += classification.__all__
+__all__ += decoding.__all__
 __all__ += embeddings.__all__
 __all__ += overlap.__all__
 __all__ += regression.__all__

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jlayers.core.errors import refused
 from jlayers.losses.base import (
     EPSILON,
     Loss,
@@ -78,8 +79,11 @@ def _softmax_link(from_logits: bool, axis: int = -1) -> dict[str, Any]:
 
 def _check_smoothing(name: str, label_smoothing: float) -> None:
     if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(
-            f"{name}: expected label_smoothing between 0 and 1, received label_smoothing={label_smoothing!r}"
+        raise refused(
+            ValueError,
+            "expected label_smoothing between 0 and 1",
+            raised_by=name,
+            label_smoothing=label_smoothing,
         )
 
 
@@ -275,7 +279,9 @@ def CategoricalGeneralizedCrossEntropy(q: float = 0.5) -> Loss:
     [1.0]
     """
     if not 0 < q < 1:
-        raise ValueError(f"CategoricalGeneralizedCrossEntropy: expected q between 0 and 1, received q={q!r}")
+        raise refused(
+            ValueError, "expected q between 0 and 1", raised_by="CategoricalGeneralizedCrossEntropy", q=q
+        )
 
     def values(y_true: Any, y_pred: Any) -> Values:
         labels = class_numbers(y_true, y_pred)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jlayers.core.errors import refused
 from jlayers.losses.base import EPSILON, Loss, along_last, elementwise, registry
 
 __all__ = [
@@ -79,7 +80,7 @@ def Huber(delta: float = 1.0) -> Loss:
     [1.0]
     """
     if not delta > 0:
-        raise ValueError(f"Huber: expected delta above 0, received delta={delta!r}")
+        raise refused(ValueError, "expected delta above 0", raised_by="Huber", delta=delta)
     return elementwise(lambda t, p: optax.losses.huber_loss(p, t, delta=delta))
 
 

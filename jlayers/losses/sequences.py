@@ -19,7 +19,7 @@ def CTC() -> Loss:
 
     As in Keras. `y_true`: `(batch, length)` of labels from 1, filled up with 0 at the end; `y_pred`: logits
     `(batch, frames, classes)`, in which class 0 is the blank. A sequence that does not fit into the frames
-    has a loss of about 1e5.
+    has a loss of about 1e5. `jl.losses.ctc_decode` turns logits into labels.
 
     Raises:
         TypeError: labels of a floating dtype.

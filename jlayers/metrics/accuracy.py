@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.losses.base import Loss, aligned, class_numbers, elementwise, unchanged
 from jlayers.metrics.base import Link, Metric, mean_of, of_probabilities, registry
 
@@ -108,9 +109,11 @@ def BinaryAccuracy(threshold: float = 0.5, name: str | None = None, from_logits:
 def check_threshold(threshold: float, from_logits: bool) -> None:
     """Refuse a threshold of logits for predictions that become probabilities first."""
     if from_logits and not 0 < threshold < 1:
-        raise ValueError(
-            f"expected a threshold between 0 and 1 with from_logits=True, received threshold={threshold!r}; "
-            f"leave from_logits out to compare the logits themselves with it"
+        raise refused(
+            ValueError,
+            "expected a threshold between 0 and 1 with from_logits=True",
+            instead="leave from_logits out to compare the logits themselves with it",
+            threshold=threshold,
         )
 
 
@@ -138,7 +141,7 @@ def SparseCategoricalAccuracy(name: str | None = None) -> Metric:
 
 def _check_k(k: int) -> None:
     if not isinstance(k, int) or k < 1:
-        raise ValueError(f"expected a whole number k of at least 1, received k={k!r}")
+        raise refused(ValueError, "expected a whole number k of at least 1", k=k)
 
 
 @registry.factory()

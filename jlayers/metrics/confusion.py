@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
 from jlayers.losses.base import aligned
 from jlayers.metrics.base import Link, Metric, of_probabilities, ratio, registry, spread
@@ -46,7 +47,7 @@ def _confusion(
     """The metric that is `result` of counts of `cells`: a number per threshold, a scalar if there is one."""
     given = (0.5,) if thresholds is None else np.atleast_1d(np.asarray(thresholds, np.float64)).tolist()
     if not given or not all(0.0 <= t <= 1.0 for t in given):
-        raise ValueError(f"expected a threshold between 0 and 1, received thresholds={thresholds!r}")
+        raise refused(ValueError, "expected a threshold between 0 and 1", thresholds=thresholds)
     if top_k is not None and thresholds is None:
         given = (-np.inf,)
 

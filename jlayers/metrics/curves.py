@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
 from jlayers.losses.base import EPSILON, aligned, wide
 from jlayers.metrics.base import Link, Metric, of_probabilities, ratio, registry, spread
@@ -45,7 +46,7 @@ class Counts(NamedTuple):
 def evenly(count: int) -> list[float]:
     """The thresholds inside (0, 1) that go with 0 and 1 to make `count`."""
     if not isinstance(count, int) or isinstance(count, bool) or count < 2:
-        raise ValueError(f"expected at least 2 thresholds, received num_thresholds={count!r}")
+        raise refused(ValueError, "expected at least 2 thresholds", num_thresholds=count)
     return [(i + 1) / (count - 1) for i in range(count - 2)]
 
 
@@ -153,13 +154,17 @@ def AUC(
         ("summation_method", summation_method, ("interpolation", "minoring", "majoring")),
     ):
         if value not in valid:
-            raise ValueError(f"AUC: expected {argument} out of {valid}, received {argument}={value!r}")
+            raise refused(
+                ValueError, f"expected {argument} out of {valid}", raised_by="AUC", **{argument: value}
+            )
     if num_labels is not None and not multi_label:
-        raise ValueError(
-            f"AUC: expected multi_label=True with num_labels, received num_labels={num_labels!r}"
+        raise refused(
+            ValueError, "expected multi_label=True with num_labels", raised_by="AUC", num_labels=num_labels
         )
     if thresholds is not None and not all(0 <= t <= 1 for t in thresholds):
-        raise ValueError(f"AUC: expected thresholds between 0 and 1, received thresholds={thresholds!r}")
+        raise refused(
+            ValueError, "expected thresholds between 0 and 1", raised_by="AUC", thresholds=thresholds
+        )
     inner = evenly(num_thresholds) if thresholds is None else sorted(thresholds)
     weights = None if label_weights is None else jnp.asarray(label_weights, jnp.float32)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
 from jlayers.losses.base import EPSILON, aligned, unchanged
 from jlayers.metrics.base import Link, Metric, of_probabilities, registry, spread
@@ -76,15 +77,17 @@ def F1Score(
 
 def _score(type_name: str, average: Any, beta: float, threshold: float | None, from_logits: bool) -> Metric:
     if average not in (None, "micro", "macro", "weighted"):
-        raise ValueError(
-            f"{type_name}: expected average None, 'micro', 'macro' or 'weighted', received "
-            f"average={average!r}"
+        raise refused(
+            ValueError,
+            "expected average None, 'micro', 'macro' or 'weighted'",
+            raised_by=type_name,
+            average=average,
         )
     if not beta > 0:
-        raise ValueError(f"{type_name}: expected beta above 0, received beta={beta!r}")
+        raise refused(ValueError, "expected beta above 0", raised_by=type_name, beta=beta)
     if threshold is not None and not 0 < threshold <= 1:
-        raise ValueError(
-            f"{type_name}: expected a threshold above 0 and up to 1, received threshold={threshold!r}"
+        raise refused(
+            ValueError, "expected a threshold above 0 and up to 1", raised_by=type_name, threshold=threshold
         )
 
     def init(y_pred: Any) -> dict[str, jax.Array]:

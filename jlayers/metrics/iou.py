@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
 from jlayers.losses.base import needed, unchanged
 from jlayers.metrics.accuracy import check_threshold
@@ -177,9 +178,12 @@ def _iou(
 ) -> Metric:
     targets = tuple(target_class_ids)
     if not targets or not all(isinstance(i, int) and 0 <= i < num_classes for i in targets):
-        raise ValueError(
-            f"{type_name}: expected classes from 0 to {num_classes - 1}, received target_class_ids="
-            f"{target_class_ids!r}, num_classes={num_classes!r}"
+        raise refused(
+            ValueError,
+            f"expected classes from 0 to {num_classes - 1}",
+            raised_by=type_name,
+            target_class_ids=target_class_ids,
+            num_classes=num_classes,
         )
 
     def init() -> jax.Array:

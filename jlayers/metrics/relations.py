@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers import losses
+from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
 from jlayers.losses.base import EPSILON, aligned
 from jlayers.metrics.base import Metric, mean_of, ratio, registry, spread
@@ -42,12 +43,16 @@ def R2Score(
     0.5
     """
     if class_aggregation not in (None, "uniform_average", "variance_weighted_average"):
-        raise ValueError(
-            f"R2Score: expected class_aggregation None, 'uniform_average' or 'variance_weighted_average', "
-            f"received class_aggregation={class_aggregation!r}"
+        raise refused(
+            ValueError,
+            "expected class_aggregation None, 'uniform_average' or 'variance_weighted_average'",
+            raised_by="R2Score",
+            class_aggregation=class_aggregation,
         )
     if num_regressors < 0:
-        raise ValueError(f"R2Score: expected num_regressors >= 0, received num_regressors={num_regressors!r}")
+        raise refused(
+            ValueError, "expected num_regressors >= 0", raised_by="R2Score", num_regressors=num_regressors
+        )
 
     def init(y_pred: Any) -> dict[str, jax.Array]:
         if len(y_pred.shape) != 2:

@@ -44,6 +44,7 @@ import jax
 import numpy as np
 import optax
 
+from jlayers.core.errors import refused
 from jlayers.core.registry import UNQUOTED, Configured, Kind, Registry, Spec, is_number, nearest
 from jlayers.core.tree import match
 from jlayers.optimizers import _keras
@@ -102,9 +103,12 @@ class _Optimizers(Registry):
         """
         made = self.member(value)
         if not _descends(made):
-            raise ValueError(
-                f"expected an optimizer, such as adam, received optimizer={made!r}, which changes gradients "
-                f"and would go up along them; write a list that ends with an optimizer: [{_last(made)}, adam]"
+            raise refused(
+                ValueError,
+                "expected an optimizer, such as adam",
+                instead="this one changes gradients and would go up along them: write a list that ends with "
+                f"an optimizer: [{_last(made)}, adam]",
+                optimizer=made,
             )
         return made
 
@@ -163,12 +167,10 @@ def get_schedule(value: Any) -> Any:
     0.75
     """
     if isinstance(value, str) and is_number(value):
-        raise ValueError(f"expected a number or a schedule, received learning_rate={value!r}; {UNQUOTED}")
+        raise refused(ValueError, "expected a number or a schedule", instead=UNQUOTED, learning_rate=value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not 0.0 <= value < float("inf"):
-            raise ValueError(
-                f"expected a finite learning rate of at least 0, received learning_rate={value!r}"
-            )
+            raise refused(ValueError, "expected a finite learning rate of at least 0", learning_rate=value)
         return float(value)
     if hasattr(value, "shape"):  # a scalar array
         return value
@@ -503,9 +505,11 @@ def multi_optimizer(optimizers: dict[str, OptimizerLike], default: OptimizerLike
     multi_optimizer({'encoder/**': adam(learning_rate=1e-05)}, default=adam())
     """
     if not isinstance(optimizers, Mapping) or not optimizers:
-        raise TypeError(
-            "multi_optimizer: expected optimizers by patterns of paths, such as {'encoder/**': 'adam'}, "
-            f"received optimizers={optimizers!r}"
+        raise refused(
+            TypeError,
+            "expected optimizers by patterns of paths, such as {'encoder/**': 'adam'}",
+            raised_by="multi_optimizer",
+            optimizers=optimizers,
         )
     members: dict[str, Any] = {pattern: registry.get(member) for pattern, member in optimizers.items()}
     rest = None if default is None else registry.get(default)

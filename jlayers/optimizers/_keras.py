@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from jlayers.core.errors import refused
 from jlayers.core.tree import flatten, unflatten
 
 __all__ = ["adam", "adamw", "averaged", "clip_by_norm", "ftrl", "muon", "restarted"]
@@ -38,7 +39,12 @@ def ftrl(
     not met a gradient yet and stays as it is; in Keras it becomes NaN. A learning rate of 0 moves nothing.
     """
     if learning_rate_power > 0:
-        raise ValueError(f"ftrl: expected a power of at most 0, received {learning_rate_power=}")
+        raise refused(
+            ValueError,
+            "expected a power of at most 0",
+            raised_by="ftrl",
+            learning_rate_power=learning_rate_power,
+        )
     strengths = {
         "initial_accumulator_value": initial_accumulator_value,
         "l1_regularization_strength": l1_regularization_strength,
@@ -48,7 +54,7 @@ def ftrl(
     }
     for name, value in strengths.items():
         if value < 0:
-            raise ValueError(f"ftrl: expected a number of at least 0, received {name}={value!r}")
+            raise refused(ValueError, "expected a number of at least 0", raised_by="ftrl", **{name: value})
 
     def init(params: Any) -> FtrlState:
         accumulator = jax.tree.map(lambda w: jnp.full_like(w, initial_accumulator_value), params)

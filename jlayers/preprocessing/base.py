@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.registry import Kind, Registry
 from jlayers.core.shapes import describe
 
@@ -105,9 +106,11 @@ def as_integers(name: str, value: Any) -> np.ndarray:
 
 def check_mode(name: str, mode: Any, valid: tuple[str, ...] = MODES) -> None:
     if mode not in valid:
-        raise ValueError(
-            f"{name}: expected output_mode out of {', '.join(map(repr, valid))}, received "
-            f"output_mode={mode!r}"
+        raise refused(
+            ValueError,
+            f"expected output_mode out of {', '.join(map(repr, valid))}",
+            raised_by=name,
+            output_mode=mode,
         )
 
 

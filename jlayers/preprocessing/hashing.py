@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
 from jlayers.preprocessing.base import as_integers, as_texts, check_mode, encoded, register
 from jlayers.preprocessing.fingerprint import combined, farmhash, siphash
@@ -128,10 +129,10 @@ def salt_key(name: str, salt: Any) -> tuple[int, int]:
     pair = (salt, salt) if isinstance(salt, int) else salt
     valid = isinstance(pair, (list, tuple)) and len(pair) == 2
     if not valid or not all(isinstance(s, int) and not isinstance(s, bool) for s in pair):
-        raise ValueError(f"{name}: expected salt as one or two whole numbers, received salt={salt!r}")
+        raise refused(ValueError, "expected salt as one or two whole numbers", raised_by=name, salt=salt)
     return pair[0], pair[1]
 
 
 def _check_bins(name: str, num_bins: Any) -> None:
     if isinstance(num_bins, bool) or not isinstance(num_bins, int) or num_bins < 1:
-        raise ValueError(f"{name}: expected num_bins of at least 1, received num_bins={num_bins!r}")
+        raise refused(ValueError, "expected num_bins of at least 1", raised_by=name, num_bins=num_bins)

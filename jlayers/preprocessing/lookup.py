@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jlayers.core.adapt import batches, learns
+from jlayers.core.errors import refused
 from jlayers.preprocessing.base import as_integers, as_texts, register, registry
 from jlayers.preprocessing.fingerprint import farmhash, siphash
 from jlayers.preprocessing.hashing import Salt, salt_key
@@ -129,9 +130,12 @@ def IntegerLookup(
     [[1, 3], [0, 0]]
     """
     if oov_method not in ("floormod", "farmhash") or (salt is not None and oov_method != "farmhash"):
-        raise ValueError(
-            f"IntegerLookup: expected oov_method 'floormod', or 'farmhash' with or without a salt, received "
-            f"{oov_method=} and {salt=}"
+        raise refused(
+            ValueError,
+            "expected oov_method 'floormod', or 'farmhash' with or without a salt",
+            raised_by="IntegerLookup",
+            oov_method=oov_method,
+            salt=salt,
         )
     if vocabulary is not None:
         as_integers("IntegerLookup: vocabulary", vocabulary)

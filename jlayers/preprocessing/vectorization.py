@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jlayers.core.adapt import batches, learns
+from jlayers.core.errors import refused
 from jlayers.preprocessing.base import as_texts, check_mode, register
 from jlayers.preprocessing.lookup import StringLookup, unlearned
 from jlayers.preprocessing.vocabulary import Lookup, learned
@@ -85,9 +86,12 @@ def TextVectorization(
     splitter = split if callable(split) else _option("split", split, _SPLIT)
     length = output_sequence_length
     if length is not None and (output_mode != "int" or not _is_size(length)):
-        raise ValueError(
-            f"{name}: expected output_sequence_length of at least 1, only with output_mode='int', received "
-            f"{output_sequence_length=} and {output_mode=}"
+        raise refused(
+            ValueError,
+            "expected output_sequence_length of at least 1, only with output_mode='int'",
+            raised_by=name,
+            output_sequence_length=length,
+            output_mode=output_mode,
         )
     lookup = StringLookup(
         max_tokens,
@@ -103,9 +107,12 @@ def TextVectorization(
 
 def _option(argument: str, value: Any, valid: dict[Any, Any]) -> Any:
     if value not in valid:
-        raise ValueError(
-            f"TextVectorization: expected {argument} out of {', '.join(map(repr, valid))} or a function, "
-            f"received {argument}={value!r}"
+        names = ", ".join(map(repr, valid))
+        raise refused(
+            ValueError,
+            f"expected {argument} out of {names} or a function",
+            raised_by="TextVectorization",
+            **{argument: value},
         )
     return valid[value]
 
@@ -119,13 +126,19 @@ def _widths(ngrams: Any) -> tuple[int, ...]:
     if isinstance(ngrams, (list, tuple)):
         most = max((width for width in ngrams if _is_size(width)), default=0)
     if most is not None and most > _MOST_NGRAMS:
-        raise ValueError(
-            f"TextVectorization: expected ngrams of at most {_MOST_NGRAMS} tokens, received ngrams={ngrams!r}"
+        raise refused(
+            ValueError,
+            f"expected ngrams of at most {_MOST_NGRAMS} tokens",
+            raised_by="TextVectorization",
+            ngrams=ngrams,
         )
     widths = ngrams if isinstance(ngrams, (list, tuple)) else range(1, (most or 0) + 1)
     if not widths or not all(map(_is_size, widths)):
-        raise ValueError(
-            f"TextVectorization: expected ngrams as a number of tokens or several, received ngrams={ngrams!r}"
+        raise refused(
+            ValueError,
+            "expected ngrams as a number of tokens or several",
+            raised_by="TextVectorization",
+            ngrams=ngrams,
         )
     return tuple(widths)
 

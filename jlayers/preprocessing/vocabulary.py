@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.preprocessing.base import as_integers, check_mode, encoded, summed
 
 __all__ = ["Lookup", "learned"]
@@ -123,28 +124,34 @@ def _check(lookup: Lookup) -> None:
     name, most = lookup.name, lookup.max_tokens
     check_mode(name, lookup.output_mode, _MODES)
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most <= 1):
-        raise ValueError(f"{name}: expected max_tokens of at least 2, received max_tokens={most!r}")
+        raise refused(ValueError, "expected max_tokens of at least 2", raised_by=name, max_tokens=most)
     if lookup.num_oov_indices < 0:
-        raise ValueError(
-            f"{name}: expected num_oov_indices of at least 0, received "
-            f"num_oov_indices={lookup.num_oov_indices}"
+        count = lookup.num_oov_indices
+        raise refused(
+            ValueError, "expected num_oov_indices of at least 0", raised_by=name, num_oov_indices=count
         )
     if most is not None and most <= lookup.start:
-        raise ValueError(
-            f"{name}: expected max_tokens above {lookup.start}, the numbers of the mask and the unknown, "
-            f"received max_tokens={most}"
-        )
+        numbers = f"{lookup.start}, the numbers of the mask and the unknown"
+        raise refused(ValueError, f"expected max_tokens above {numbers}", raised_by=name, max_tokens=most)
     if lookup.pad_to_max_tokens and most is None:
-        raise ValueError(f"{name}: expected max_tokens with pad_to_max_tokens, received max_tokens=None")
+        raise refused(
+            ValueError, "expected max_tokens with pad_to_max_tokens", raised_by=name, max_tokens=None
+        )
     if lookup.invert and lookup.output_mode != "int":
-        raise ValueError(
-            f"{name}: expected output_mode='int' with invert, received output_mode={lookup.output_mode!r}"
+        raise refused(
+            ValueError,
+            "expected output_mode='int' with invert",
+            raised_by=name,
+            output_mode=lookup.output_mode,
         )
     weighed = lookup.output_mode == "tf_idf" and lookup.vocabulary is not None
     if (lookup.idf_weights is not None) != weighed:
-        raise ValueError(
-            f"{name}: expected idf_weights beside a vocabulary with output_mode='tf_idf', and else none, "
-            f"received output_mode={lookup.output_mode!r} and idf_weights={'None' if weighed else 'some'}"
+        raise refused(
+            ValueError,
+            "expected idf_weights beside a vocabulary with output_mode='tf_idf', and else none",
+            raised_by=name,
+            output_mode=lookup.output_mode,
+            idf_weights=None if weighed else "some",
         )
 
 

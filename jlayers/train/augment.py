@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec, describe
 from jlayers.core.wiring import child_key, note_errors
@@ -16,9 +17,10 @@ __all__ = ["augmented", "check_augment"]
 
 def check_augment(augment: Any) -> None:
     if augment is not None and not isinstance(augment, Layer):
-        raise TypeError(
-            f"expected augment to be a layer from (x, y) to (x, y), such as jl.MixUp(), "
-            f"received augment={augment!r}"
+        raise refused(
+            TypeError,
+            "expected augment to be a layer from (x, y) to (x, y), such as jl.MixUp()",
+            augment=augment,
         )
 
 
@@ -33,9 +35,11 @@ def augmented(augment: Layer, batch: Batch, key: Any) -> Batch:
     with note_errors("augment", augment, given):
         params, state = jax.eval_shape(lambda: augment.init(jax.random.key(0), *map(as_spec, given)))
         if params or state:
-            raise ValueError(
-                f"expected a layer without parameters and state as augment, received augment={augment!r}; "
-                f"put layers that learn into the model"
+            raise refused(
+                ValueError,
+                "expected a layer without parameters and state as augment",
+                instead="put layers that learn into the model",
+                augment=augment,
             )
         made, _ = augment.apply(
             {}, {}, *given, key=child_key(key, "augment") if augment.draws else None, train=True

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from jlayers import optimizers
+from jlayers.core.errors import refused
 from jlayers.core.registry import nearest
 from jlayers.train.state import HostCopy, TrainState, copied
 
@@ -163,17 +164,24 @@ class EarlyStopping(Callback):
         weights_on: Literal["host", "device"] = "host",
     ):
         if mode not in ("auto", "min", "max"):
-            raise ValueError(f"EarlyStopping: expected mode 'auto', 'min' or 'max', received mode={mode!r}")
+            raise refused(
+                ValueError, "expected mode 'auto', 'min' or 'max'", raised_by="EarlyStopping", mode=mode
+            )
         if weights_on not in ("host", "device"):
-            raise ValueError(
-                f"EarlyStopping: expected weights_on 'host' or 'device', received weights_on={weights_on!r}"
+            raise refused(
+                ValueError,
+                "expected weights_on 'host' or 'device'",
+                raised_by="EarlyStopping",
+                weights_on=weights_on,
             )
         if patience < 0:
-            raise ValueError(
-                f"EarlyStopping: expected patience of at least 0, received patience={patience!r}"
+            raise refused(
+                ValueError, "expected patience of at least 0", raised_by="EarlyStopping", patience=patience
             )
         if not math.isfinite(min_delta):
-            raise ValueError(f"EarlyStopping: expected a finite number, received min_delta={min_delta!r}")
+            raise refused(
+                ValueError, "expected a finite number", raised_by="EarlyStopping", min_delta=min_delta
+            )
         self.monitor = monitor
         self.min_delta = abs(min_delta)
         self.patience = patience
@@ -234,12 +242,14 @@ class EarlyStopping(Callback):
         return state.replace(params=params, state=model_state, opt_state=opt_state)
 
     def state(self) -> dict[str, Any]:
-        kept = {"wait": self.wait, "best": self.best, "best_epoch": self.best_epoch}
+        names = ("wait", "best", "best_epoch", "stopped_epoch")
+        kept = {name: getattr(self, name) for name in names}
         weights = self._weights.back() if isinstance(self._weights, HostCopy) else self._weights
         return kept if weights is None else kept | {"weights": weights}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.wait, self.best, self.best_epoch = state["wait"], state["best"], state["best_epoch"]
+        self.stopped_epoch = state["stopped_epoch"]
         if "weights" in state:
             self._hold(tuple(state["weights"]))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches, Batches, as_data, map_arrays
 from jlayers.data.gate import convert
@@ -17,15 +18,17 @@ __all__ = ["as_arrays", "check_carried", "check_process", "seed_number", "whole_
 def seed_number(seed: Any) -> int:
     """The seed, if a key holds all of it: JAX takes 2**32 for 0."""
     if whole_number("seed", seed, 0) >= 2**32:
-        raise ValueError(f"expected a seed in [0, 2**32), received seed={seed!r}")
+        raise refused(ValueError, "expected a seed in [0, 2**32)", seed=seed)
     return int(seed)
 
 
 def whole_number(name: str, value: Any, least: int, otherwise: str = "") -> int:
     """`value`, if it is a whole number of at least `least`; the message adds what else may be given."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(
-            f"expected {name} to be a whole number of at least {least}{otherwise}, received {name}={value!r}"
+        raise refused(
+            ValueError,
+            f"expected {name} to be a whole number of at least {least}{otherwise}",
+            **{name: value},
         )
     return int(value)
 

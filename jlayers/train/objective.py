@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers import losses
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.masks import Masked, mask_of, values_of
 from jlayers.core.registry import Registry
@@ -179,7 +180,7 @@ class Supervised(Task):
         single = self.losses is None or callable(self.losses)
         chosen = [self.losses] * len(names) if single else by_output(names, self.losses, "loss")
         if not any(chosen):
-            raise ValueError(f"expected a loss for at least one output, received loss={self.losses!r}")
+            raise refused(ValueError, "expected a loss for at least one output", loss=self.losses)
         weights = self.loss_weights
         if weights is not None and np.ndim(weights) == 0 and not isinstance(weights, Mapping):
             weights = [weights]

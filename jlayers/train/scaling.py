@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.precision import computes_in
 from jlayers.core.shapes import wide_dtype
@@ -73,8 +74,8 @@ def loss_scaling(models: Iterable[Layer], loss_scale: LossScaleLike) -> float | 
         return loss_scale
     number = isinstance(loss_scale, (int, float)) and not isinstance(loss_scale, bool)
     if not number or not 0 < loss_scale < math.inf:
-        raise ValueError(
-            f"expected 'auto', 'dynamic', None or a number above 0, received loss_scale={loss_scale!r}"
+        raise refused(
+            ValueError, "expected 'auto', 'dynamic', None or a number above 0", loss_scale=loss_scale
         )
     return float(loss_scale)
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from jlayers.core.errors import refused
 from jlayers.data.batches import ArrayBatches, Batch, Batches, StreamBatches, rows_of
 from jlayers.data.gate import check_finite, check_width, class_weights
 from jlayers.data.split import last_share
@@ -71,9 +72,10 @@ def source(
         data = ArrayBatches(*parts, batch_size=BATCH_SIZE if batch_size is None else batch_size, **options)
         return data if steps is None else _Limited(data, steps)
     if batch_size is not None:
-        raise ValueError(
-            f"expected no batch_size beside an iterable of batches as {name}, which sets its own, received "
-            f"batch_size={batch_size!r}"
+        raise refused(
+            ValueError,
+            f"expected no batch_size beside an iterable of batches as {name}, which sets its own",
+            batch_size=batch_size,
         )
     if isinstance(x, Batches):
         return x if steps is None else _Limited(x, steps)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec
 from jlayers.data.batches import Batch
@@ -45,7 +46,7 @@ def _counted(batches: Batch, count: int | None) -> np.int32:
     steps: int = jax.tree.leaves(batches)[0].shape[0]
     count = steps if count is None else count
     if not 1 <= count <= steps:
-        raise ValueError(f"expected a count of 1 to {steps} stacked batches, received count={count!r}")
+        raise refused(ValueError, f"expected a count of 1 to {steps} stacked batches", count=count)
     return np.int32(count)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.registry import nearest
 from jlayers.core.shapes import as_spec, describe
@@ -95,7 +96,9 @@ class Task:
         trains: str | Sequence[str] = (),
     ):
         if loss is not None and not callable(loss):
-            raise TypeError(f"Task: expected a function loss(call, batch, key), received loss={loss!r}")
+            raise refused(
+                TypeError, "expected a function loss(call, batch, key)", raised_by="Task", loss=loss
+            )
         self.models = {name: as_layer(model, f"Task: {name}") for name, model in (models or {}).items()}
         self.function = loss
         self.trains = (trains,) if isinstance(trains, str) else tuple(trains)
@@ -240,7 +243,7 @@ def row_count(batch: Batch) -> jax.Array:
 
 def _penalized(model: Layer) -> bool:
     """Whether a layer has an argument that names a regularizer."""
-    specs = (spec for _, layer in model.walk() for spec in (layer.spec, *layer.adopted))
+    specs = (spec for _, layer in model.walk() for spec in layer.specs)
     return any(
         value is not None and argument.endswith("_regularizer")
         for spec in specs

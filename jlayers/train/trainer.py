@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from jlayers import optimizers
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec
 from jlayers.data.batches import Batch
@@ -236,13 +237,13 @@ def compile(
     elif not tasks or not all(isinstance(task, Task) for task in tasks):
         raise TypeError(f"compile: expected a layer as the model, or tasks, received {model!r}")
     elif loss is not None or loss_weights is not None:
-        raise ValueError(f"compile: a task says itself what its loss is, received loss={loss!r}")
+        raise refused(ValueError, "a task says itself what its loss is", raised_by="compile", loss=loss)
     if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-        raise ValueError(
-            f"compile: expected a whole number of at least 1, received accumulate={accumulate!r}"
+        raise refused(
+            ValueError, "expected a whole number of at least 1", raised_by="compile", accumulate=accumulate
         )
     if ema is not None and not 0 <= ema < 1:
-        raise ValueError(f"compile: expected a decay of at least 0 and below 1, received ema={ema!r}")
+        raise refused(ValueError, "expected a decay of at least 0 and below 1", raised_by="compile", ema=ema)
     check_augment(augment)
     names: Any = model if isinstance(model, Mapping) else ()
     by_name = bool(names) and isinstance(given, Mapping) and set(given) <= set(names)

@@ -11,6 +11,7 @@ import jax
 from jaxtyping import Array, Float
 
 from jlayers import initializers
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, layer
 from jlayers.core.pair import Pair
 from jlayers.core.registry import InitializerLike, nearest
@@ -80,9 +81,12 @@ def LoRA(
     positive("rank", rank)
     base = as_layer(layer, "LoRA")
     if _is_adapted(base):
-        raise ValueError(
-            f"LoRA: expected a layer without LoRA inside, received layer={base!r}; merge it first: see "
-            f"jl.merge_lora"
+        raise refused(
+            ValueError,
+            "expected a layer without LoRA inside",
+            instead="merge it first: see jl.merge_lora",
+            raised_by="LoRA",
+            layer=base,
         )
     plain = around(base.with_frozen(path for path, _ in base.walk()), autocast=False)
     make = {"lora_a": initializers.get(a_initializer), "lora_b": initializers.get(b_initializer)}

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.inspect.draw.diagram import diagram
 from jlayers.inspect.draw.text import text
@@ -66,7 +67,9 @@ def draw(
 
         path.write_bytes(png(drawn))
     else:
-        raise ValueError(f"draw: expected a file name ending with .svg, .png or .txt, received file={file!r}")
+        raise refused(
+            ValueError, "expected a file name ending with .svg, .png or .txt", raised_by="draw", file=file
+        )
     return lines
 
 
