@@ -20,6 +20,7 @@ __all__ = [
     "FilePath",
     "Table",
     "check_rows",
+    "fingerprint",
     "get",
     "register",
     "registry",
@@ -130,12 +131,7 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """A SHA-256 over names, shapes, dtypes and bytes of all arrays: equal data, equal fingerprint."""
-        digest = hashlib.sha256()
-        for path, leaf in jax.tree.leaves_with_path((self.train, self.test)):
-            leaf = _as_bytes(np.ascontiguousarray(leaf))
-            digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype.str} {leaf.shape}".encode())
-            digest.update(leaf.data.cast("B") if leaf.size else b"")
-        return digest.hexdigest()
+        return fingerprint((self.train, self.test))
 
     def __str__(self) -> str:
         train, test = self.sizes
@@ -143,6 +139,16 @@ class Dataset:
         classes = f", {self.classes} classes" if self.classes is not None else ""
         held_out = f"{test} held out" if test else "none held out"
         return f"{self.name}: {train} for training, {held_out}; x {describe(x)}, y {describe(y)}{classes}"
+
+
+def fingerprint(tree: Any) -> str:
+    """A SHA-256 over names, shapes, dtypes and bytes of all arrays of a pytree."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        leaf = _as_bytes(np.ascontiguousarray(leaf))
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype.str} {leaf.shape}".encode())
+        digest.update(leaf.data.cast("B") if leaf.size else b"")
+    return digest.hexdigest()
 
 
 def _as_bytes(array: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from jlayers.saving.files import write_atomically
 __all__ = [
     "WeightsReport",
     "arrays_by_path",
+    "differences",
     "load_weights",
     "not_finite",
     "read_arrays",
@@ -154,21 +155,12 @@ def load_weights(
     found = read_arrays(path)
     tree = {"params": params, "state": state or {}}
     expected = arrays_by_path(tree)
-    extra = sorted(name for name in found if name not in expected)
-    missing, misshapen = [], []
-    for name, leaf in expected.items():
-        if name not in found:
-            missing.append(name)
-        elif found[name].shape != leaf.shape or found[name].dtype != leaf.dtype:
-            text = f"expected {name} as {describe(leaf)}, the file has {describe(found[name])}"
-            misshapen.append((name, text))
-    lost = {*missing, *(name for name, _ in misshapen)}
-    texts = tuple(text for _, text in misshapen)
-    if (lost or extra) and not partial:
-        hints = {name: f"; {nearest(name, extra)}" if extra else "" for name in missing}
-        problems = [f"missing {name}, {describe(expected[name])}{hints[name]}" for name in missing]
-        problems += [*texts, *(f"unknown {name}, {describe(found[name])}" for name in extra)]
+    if not partial and (problems := differences(found, expected)):
         raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
+    extra = tuple(sorted(set(found) - set(expected)))
+    missing = tuple(name for name in expected if name not in found)
+    misshapen = _misshapen(found, expected)
+    lost = {*missing, *misshapen}
     if expected and len(lost) == len(expected):
         first = next(iter(expected))
         raise ValueError(
@@ -184,7 +176,33 @@ def load_weights(
     if not partial:
         return loaded["params"], loaded["state"]
     taken = tuple(name for name in expected if name not in lost)
-    return loaded["params"], loaded["state"], WeightsReport(taken, tuple(missing), texts, tuple(extra))
+    return loaded["params"], loaded["state"], WeightsReport(taken, missing, tuple(misshapen.values()), extra)
+
+
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """In what arrays differ from those that are expected, a sentence for each path.
+
+    >>> differences({"kernl": np.zeros(2)}, {"kernel": np.zeros(2)})[0]
+    "missing kernel, float64(2,); did you mean 'kernl'?"
+    """
+    extra = sorted(set(found) - set(expected))
+    return [
+        *(
+            f"missing {path}, {describe(leaf)}" + (f"; {nearest(path, extra)}" if extra else "")
+            for path, leaf in expected.items()
+            if path not in found
+        ),
+        *_misshapen(found, expected).values(),
+        *(f"unknown {path}, {describe(found[path])}" for path in extra),
+    ]
+
+
+def _misshapen(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        path: f"expected {path} as {describe(leaf)}, the file has {describe(found[path])}"
+        for path, leaf in expected.items()
+        if path in found and (found[path].shape, found[path].dtype) != (leaf.shape, leaf.dtype)
+    }
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:

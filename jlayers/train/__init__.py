@@ -2,6 +2,7 @@
 
 from jlayers.data.batches import Batch
 from jlayers.train.callbacks import Callback, EarlyStopping, Run
+from jlayers.train.checkpoint import Checkpoint
 from jlayers.train.inference import evaluate, predict
 from jlayers.train.loop import fit
 from jlayers.train.progress import ProgressBar
@@ -12,6 +13,7 @@ from jlayers.train.trainer import Trainer, compile, make_eval_step, make_predict
 __all__ = [
     "Batch",
     "Callback",
+    "Checkpoint",
     "EarlyStopping",
     "Loss",
     "ProgressBar",

@@ -242,12 +242,14 @@ class EarlyStopping(Callback):
         return state.replace(params=params, state=model_state, opt_state=opt_state)
 
     def state(self) -> dict[str, Any]:
-        kept = {"wait": self.wait, "best": self.best, "best_epoch": self.best_epoch}
+        names = ("wait", "best", "best_epoch", "stopped_epoch")
+        kept = {name: getattr(self, name) for name in names}
         weights = self._weights.back() if isinstance(self._weights, HostCopy) else self._weights
         return kept if weights is None else kept | {"weights": weights}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.wait, self.best, self.best_epoch = state["wait"], state["best"], state["best_epoch"]
+        self.stopped_epoch = state["stopped_epoch"]
         if "weights" in state:
             self._hold(tuple(state["weights"]))
 

@@ -7,6 +7,7 @@ processes launch the same programs. Each dispatch gives the logs so far; the hos
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from jlayers.data.batches import Batches
 from jlayers.train.callbacks import Callback, Run, as_callback
+from jlayers.train.checkpoint import Checkpoint, Keeper, Resumed, as_checkpoint, identity
 from jlayers.train.checks import check_carried, check_process, seed_number, whole_number
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
 from jlayers.train.inference import evaluated
@@ -46,6 +48,7 @@ def fit(
     callbacks: Sequence[Any] = (),
     state: TrainState | None = None,
     steps_per_call: StepsPerCall = "auto",
+    checkpoints: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> tuple[TrainState, History]:
     """Train for some epochs. Silent; add `jl.ProgressBar()` to the callbacks to watch.
 
@@ -77,7 +80,11 @@ def fit(
         steps_per_call: steps in one dispatch (Keras: `steps_per_execution`), which small models gain from:
             what they learn is the same, bit for bit, and progress and bad losses are seen once per call.
             "auto" is 1 for batches from an iterable, for large steps, and on a CPU for steps with a
-            convolution; else as many as pay. See `jlayers.train.calls`.
+            convolution; else as many as pay. See `jlayers.train.feed`.
+        checkpoints: a folder, or a `jl.Checkpoint`. The first call makes checkpoints there. A call with the
+            same arguments goes on from the last one, in the middle of an epoch, too, and ends with the same
+            bits as one that was never interrupted; `epochs` are then those of all calls together, and
+            `state` is not looked at. Needs `pip install 'jlayers[checkpoint]'`.
 
     Returns:
         The state, and the history: by name (`loss`, `accuracy`, `val_loss`, ...) one number per epoch.
@@ -85,7 +92,8 @@ def fit(
     Raises:
         ValueError: data that do not go together or with the model, empty or not finite; labels, or
             numbers that go into an `Embedding`, out of range; samples that are shuffled, or do not fill
-            the last batch, where a layer is `stateful`.
+            the last batch, where a layer is `stateful`. Or checkpoints of other data or another
+            configuration.
         FloatingPointError: the loss, the validation loss or a parameter became NaN or infinite. Its `state`
             and `history` are those of the last healthy epoch.
 
@@ -112,6 +120,7 @@ def fit(
         if steps is not None:
             whole_number(name, steps, 1)
     listeners = [as_callback(value) for value in callbacks or ()]
+    checkpoint = None if checkpoints is None else as_checkpoint(checkpoints)
     parts, validation_data = hold_out(arrays(x, y, sample_weight), validation_data, validation_split)
     parts = weighed(parts, class_weight)  # not before: no factor enters the validation loss
     data = source("x", x, parts, batch_size, steps_per_epoch, epochs, shuffle=shuffle, seed=seed)
@@ -127,7 +136,24 @@ def fit(
         fresh, live = state.copy, state.copy()
     fit = _Fit(trainer, live, data, validation, listeners, steps_per_call)
     note = "begins anew: pass state= to go on with the weights of the last fit" if again else None
-    return fit.run(live, epochs, fresh, note)
+    if checkpoint is None:
+        return fit.run(live, epochs, fresh, note)
+    facts = identity(
+        trainer,
+        data,
+        validation,
+        listeners,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        steps_per_epoch=steps_per_epoch,
+        validation_steps=validation_steps,
+        class_weight=class_weight,
+    )
+    with Keeper(checkpoint, facts, fit.directions, data, listeners) as keeper:
+        resumed = keeper.resume(trainer.train_step.prepare(live, data.first()))
+        live = live if resumed is None else resumed.state
+        return fit.run(live, epochs, fresh, None, keeper, resumed)
 
 
 class _Fit:
@@ -164,14 +190,29 @@ class _Fit:
         return own | {f"{prefix}{key}": way for prefix in prefixes for key, way in own.items()}
 
     def run(
-        self, state: TrainState, epochs: int, fresh: Callable[[], TrainState], note: str | None
+        self,
+        state: TrainState,
+        epochs: int,
+        fresh: Callable[[], TrainState],
+        note: str | None,
+        keeper: Keeper | None = None,
+        resumed: Resumed | None = None,
     ) -> tuple[TrainState, History]:
+        self.keeper = keeper
         start = int(state.epoch)
         self.end = start + epochs
+        if resumed is not None:
+            self.history = resumed.history
+            fresh = HostCopy(state).back
+            start, self.end = int(state.epoch), resumed.first_epoch + epochs
+            if resumed.stopped:
+                self.end = start
+            epochs = max(0, self.end - start)
         step = self.trainer.train_step
         if epochs:
             calls = calls_for(self.steps_per_call, step, state, self.data)
             every = [callback.every for callback in self.callbacks if callback.every]
+            every += [] if keeper is None else keeper.every
             self.runner = Runner(step, state, calls, every)
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
@@ -179,6 +220,8 @@ class _Fit:
         del state  # the one live state is that of the runner
         for callback in self.callbacks:
             callback.on_fit_begin(run)
+        if keeper is not None and resumed is not None:
+            keeper.restore_callbacks(resumed.callbacks)
         try:
             for epoch in range(start, start + epochs):
                 with self.runner.interrupts.watched():
@@ -233,13 +276,8 @@ class _Fit:
         logs = None
         for logs in runner.epoch(self.data, epoch, done):
             watch.add(runner.step - first, logs)
-            if runner.every and self._listeners_at(runner.step):
-                values = watch.read_all()
-                state = self._current()
-                stops = [c.on_step(runner.step, values, state) for c in self._listeners_at(runner.step)]
-                if any(stops):
-                    self.state = state
-                    return True
+            if runner.every and self._looked_at(watch, runner.step - first):
+                return True
         if logs is None:  # the state stands at the end of an epoch, or behind it
             if done == 0 or (self.data.steps is not None and done != self.data.steps):
                 raise ValueError(f"the data have no batches after the first {done}, where the state stands")
@@ -259,6 +297,26 @@ class _Fit:
         for key, value in values.items():
             self.history.setdefault(key, []).append(value)
         stops = [callback.on_epoch_end(epoch, values, self.state) for callback in self.callbacks]
+        keeper, last = self.keeper, any(stops) or epoch + 1 == self.end
+        if keeper is not None and (last or keeper.due_at_epoch(epoch + 1, runner.step)):
+            keeper.save(self.state, self.history, logs=values, stopped=any(stops))
+        return any(stops)
+
+    def _looked_at(self, watch: Watch, done: int) -> bool:
+        """Between two dispatches, whoever asked for this step; True if a callback wants to stop."""
+        step, keeper = self.runner.step, self.keeper
+        listeners = self._listeners_at(step)
+        # The last step of an epoch has its checkpoint when the epoch is over.
+        keeps = keeper is not None and keeper.due_at_step(step) and done != self.data.steps
+        if not (listeners or keeps):
+            return False
+        values = watch.read_all()
+        state = self._current()
+        stops = [callback.on_step(step, values, state) for callback in listeners]
+        if any(stops):
+            self.state = state
+        if keeper is not None and (keeps or any(stops)):
+            keeper.save(state, self.history, stopped=any(stops))
         return any(stops)
 
     def _listeners_at(self, step: int) -> list[Callback]:

@@ -1,0 +1,261 @@
+"""A folder of checkpoints, kept by Orbax: arrays by path, and facts as JSON, by the number of the step.
+
+Each checkpoint holds hashes of what was written, so that damage is found when it is read, whatever it hit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["CheckpointWarning", "Found", "Store", "require_orbax"]
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint is damaged, and the one before it is used."""
+
+
+class Found(NamedTuple):
+    """A checkpoint: its step, its arrays by path, and its facts."""
+
+    step: int
+    arrays: dict[str, np.ndarray]
+    facts: dict[str, Any]
+
+
+def require_orbax() -> None:
+    """Raises an ImportError that says what to install, if Orbax is not there."""
+    if importlib.util.find_spec("orbax") is None or importlib.util.find_spec("orbax.checkpoint") is None:
+        raise ImportError("checkpoints are kept by Orbax: pip install 'jlayers[checkpoint]'")
+
+
+class Store:
+    """The checkpoints in a folder.
+
+    Args:
+        path: of the folder.
+        keep: how many of the last ones stay.
+        best: the name of a result; the checkpoint in which it is best stays, too.
+        direction: "min" or "max", whichever is better.
+
+    >>> import tempfile
+    >>> store = Store(tempfile.mkdtemp(), keep=1, best="accuracy", direction="max")
+    >>> store.open()
+    >>> for step, accuracy in ((10, 0.5), (20, 0.9), (30, 0.7), (40, 0.8)):
+    ...     store.save(step, {"w": np.full(2, step)}, {"epoch": step // 10}, {"accuracy": accuracy})
+    >>> store.close()
+    >>> store.steps(), store.best_step(), store.newest().arrays["w"].tolist()
+    ([20, 40], 20, [40, 40])
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        keep: int = 3,
+        best: str | None = None,
+        direction: str = "min",
+    ):
+        self.path = pathlib.Path(path).absolute()
+        self.keep, self.best, self.direction = keep, best, direction
+        self._manager: Any = None
+        self._lock: Any = None
+
+    def open(self) -> None:
+        """Begin to write. One process at a time may.
+
+        Raises:
+            BlockingIOError: another process writes into the folder.
+            OSError: the folder cannot be made or written.
+        """
+        require_orbax()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.path)
+
+    def newest(self) -> Found | None:
+        """The last checkpoint that is whole; None in a folder without any.
+
+        A damaged one is told by a `CheckpointWarning`, and set aside if the folder is open for writing.
+
+        Raises:
+            ValueError: all are damaged.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return self.read(step)
+            except Exception as error:  # of many kinds, by what is damaged
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                warnings.warn(
+                    f"the checkpoint {self.path / str(step)} is damaged ({reason}): the one before it is "
+                    f"used",
+                    CheckpointWarning,
+                    stacklevel=2,
+                )
+                if self._lock is not None:
+                    self._set_aside(step)
+        if steps:
+            raise ValueError(
+                f"all checkpoints in {self.path} are damaged: restore one from a copy, or remove the "
+                f"folder to begin anew"
+            )
+        return None
+
+    def _set_aside(self, step: int) -> None:
+        number = 1
+        while (target := self.path / f"damaged-{step}-{number}").exists():
+            number += 1
+        (self.path / str(step)).rename(target)
+
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints, in their order."""
+        if not self.path.is_dir():
+            return []
+        with self._reader() as manager:
+            return sorted(manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """The step at which `best` was best, of the checkpoints that are there; the first of equal ones."""
+        values: dict[int, float] = {}
+        with self._reader() as manager:
+            for step in sorted(manager.all_steps()):
+                value = _inner(manager, step)["metrics"].get(self.best)
+                if value is not None:
+                    values[step] = value
+        choose = max if self.direction == "max" else min
+        return choose(values, key=values.__getitem__) if values else None
+
+    def read(self, step: int) -> Found:
+        """The checkpoint of a step.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        from orbax import checkpoint as ocp
+
+        with self._reader() as manager:
+            inner = _inner(manager, step)
+            kinds = ocp.args.Composite(arrays=ocp.args.PyTreeRestore())
+            found = manager.restore(step, args=kinds)
+        arrays = {path: np.asarray(array) for path, array in (found["arrays"] or {}).items()}
+        arrays.pop(_NOTHING, None)
+        for path, (dtype, shape) in inner["empty"].items():
+            arrays[path] = np.zeros(shape, jnp.dtype(dtype))
+        if {path: _hash_of(array) for path, array in arrays.items()} != inner["hashes"]:
+            raise ValueError("its arrays are not those that were written")
+        return Found(step, arrays, inner["facts"])
+
+    def save(
+        self,
+        step: int,
+        arrays: Mapping[str, np.ndarray],
+        facts: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Begin to write a checkpoint; the arrays must not change afterwards.
+
+        Raises:
+            OSError: this one, or the one before it, could not be written.
+        """
+        from orbax import checkpoint as ocp
+
+        if self._manager is None:
+            self._manager = ocp.CheckpointManager(self.path, options=self._options())
+        inner = {
+            "facts": facts,
+            "metrics": dict(metrics or {}),
+            "hashes": {path: _hash_of(array) for path, array in arrays.items()},
+            "empty": {p: [str(a.dtype), a.shape] for p, a in arrays.items() if not a.size},
+        }
+        text = json.dumps(inner)
+        envelope = {"text": text, "hash": _hash(text.encode())}
+        whole = {path: array for path, array in arrays.items() if array.size}  # Orbax refuses empty arrays
+        kinds = ocp.args.Composite(
+            arrays=ocp.args.PyTreeSave(whole or {_NOTHING: np.zeros(1)}), facts=ocp.args.JsonSave(envelope)
+        )
+        self._manager.save(step, args=kinds, metrics=dict(metrics) if metrics else None, force=True)
+
+    def close(self) -> None:
+        """Wait until all is written, and let others write."""
+        manager, self._manager = self._manager, None
+        lock, self._lock = self._lock, None
+        try:
+            if manager is not None:
+                manager.wait_until_finished()
+                manager.close()
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def _options(self) -> Any:
+        from orbax import checkpoint as ocp
+        from orbax.checkpoint import checkpoint_managers as policies
+
+        kept: list[Any] = [policies.LatestN(self.keep)]
+        if (name := self.best) is not None:
+            kept.append(
+                policies.BestN(
+                    get_metric_fn=lambda metrics: metrics[name],
+                    reverse=self.direction == "min",
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        return ocp.CheckpointManagerOptions(
+            create=True,
+            cleanup_tmp_directories=True,
+            preservation_policy=policies.AnyPreservationPolicy(kept),
+        )
+
+    def _reader(self) -> Any:
+        from orbax import checkpoint as ocp
+
+        if self._manager is not None:
+            self._manager.wait_until_finished()
+        return ocp.CheckpointManager(self.path, options=ocp.CheckpointManagerOptions(create=False))
+
+
+def _inner(manager: Any, step: int) -> dict[str, Any]:
+    """The facts of a checkpoint, with the hashes of its arrays."""
+    from orbax import checkpoint as ocp
+
+    envelope = manager.restore(step, args=ocp.args.Composite(facts=ocp.args.JsonRestore()))["facts"]
+    if _hash(envelope["text"].encode()) != envelope["hash"]:
+        raise ValueError("its facts are not those that were written")
+    return json.loads(envelope["text"])
+
+
+_NOTHING = "nothing"  # stands for no arrays at all
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _hash_of(array: np.ndarray) -> str:
+    return _hash(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
+
+
+def _locked(folder: pathlib.Path) -> int | None:
+    """A lock that goes with the process, however it ends; None where there are no such locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise BlockingIOError(
+            f"another process writes checkpoints into {folder}: wait, or choose another folder"
+        ) from None
+    return handle

@@ -1,0 +1,399 @@
+"""Checkpoints of a run of `fit`: what is kept, when, and how a run goes on from one, bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jlayers.core.registry import nearest, to_data
+from jlayers.data.batches import ArrayBatches, Batches
+from jlayers.data.dataset import fingerprint
+from jlayers.saving.checkpoints import Store, require_orbax
+from jlayers.saving.model import rebuilt, structure_of
+from jlayers.saving.weights import differences
+from jlayers.train.callbacks import Callback
+from jlayers.train.options import Options
+from jlayers.train.state import TrainState, copied
+
+__all__ = ["Checkpoint", "Keeper", "Plan", "Resumed", "as_checkpoint", "identity"]
+
+_ARRAY = "$array"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """When checkpoints are made, and which stay.
+
+    Whether one is made follows from the step's number. The end of the run always makes one.
+
+    Attributes:
+        every_steps: make one at each multiple of this number of steps, counted over the whole run.
+        every_epochs: make one at the end of each multiple of this number of epochs.
+        keep: how many of the last ones stay.
+        best: a name in the logs, such as `val_accuracy`; the checkpoint at the end of the epoch in which it
+            was best stays, too.
+    """
+
+    every_steps: int | None = None
+    every_epochs: int | None = 1
+    keep: int = 3
+    best: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("every_steps", "every_epochs", "keep"):
+            value = getattr(self, name)
+            least = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            if not least and (value is not None or name == "keep"):
+                raise ValueError(
+                    f"Checkpoint: expected a whole number of at least 1, received {name}={value!r}"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint(Plan):
+    """Checkpoints of `fit`, in a folder, kept by Orbax (`pip install 'jlayers[checkpoint]'`).
+
+    A `fit` that is called again with the same arguments goes on from the last one, in the middle of an epoch,
+    too, and ends with the same bits as one that was never interrupted.
+
+    Args:
+        path: of the folder.
+        every_steps: make one at each multiple of this number of steps, counted over the whole run.
+        every_epochs: make one at the end of each multiple of this number of epochs.
+        keep: how many of the last ones stay.
+        best: a name in the logs, such as `val_accuracy`; the checkpoint at the end of the epoch in which it
+            was best stays, too.
+
+    Raises:
+        ValueError: a number below 1.
+
+    >>> import numpy as np, tempfile, jlayers as jl
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+    >>> trainer = jl.compile(jl.Dense(1), "sgd", loss="mse")
+    >>> checkpoint = jl.Checkpoint(tempfile.mkdtemp(), every_steps=3, keep=2, best="loss")
+    >>> state, history = jl.fit(trainer, x, x, epochs=2, checkpoints=checkpoint)
+    >>> state, history = jl.fit(trainer, x, x, epochs=4, checkpoints=checkpoint)  # two more
+    >>> checkpoint.steps(), len(history["loss"])
+    ([6, 8], 4)
+    >>> params, state = checkpoint.weights("best")
+    """
+
+    path: str | os.PathLike[str] = dataclasses.field(kw_only=False)
+
+    def store(self, direction: str = "min") -> Store:
+        return Store(self.path, self.keep, self.best, direction)
+
+    def steps(self) -> list[int]:
+        """The steps at which there are checkpoints."""
+        return self.store().steps()
+
+    def weights(self, step: int | Literal["last", "best"] = "last") -> tuple[dict[str, Any], dict[str, Any]]:
+        """Parameters and state of a checkpoint, for `jl.predict` and `jl.evaluate`.
+
+        Args:
+            step: of the checkpoint; the last one, or the one in which `best` was best.
+
+        Raises:
+            FileNotFoundError: there is no such checkpoint.
+            ValueError: it is damaged.
+        """
+        found = None
+        store = self.store()
+        if step == "last":
+            found = store.newest()
+        else:
+            number = self._best(store) if step == "best" else step
+            if number in store.steps():
+                found = store.read(number)
+        if found is None:
+            raise FileNotFoundError(
+                f"{self.path} holds no checkpoint for step={step!r}; it holds those of {store.steps()}"
+            )
+        trees = found.facts["trees"]
+        kept = {path: a for path, a in found.arrays.items() if path.split("/")[0] in trees}
+        tree = rebuilt(trees, kept)
+        return tree["params"], tree["state"]
+
+    def _best(self, store: Store) -> int | None:
+        if self.best is None:
+            raise ValueError("expected best='...', the name of a result, to find the best checkpoint by")
+        newest = store.newest()
+        direction = {} if newest is None else newest.facts["directions"]
+        return self.store(direction.get(self.best, "min")).best_step()
+
+
+def as_checkpoint(given: Any) -> Checkpoint:
+    """A `Checkpoint` from itself or from the path of its folder."""
+    if isinstance(given, (str, os.PathLike)):
+        given = Checkpoint(given)
+    if not isinstance(given, Checkpoint):
+        raise TypeError(f"expected checkpoints to be a folder or a jl.Checkpoint, received {given!r}")
+    require_orbax()
+    return given
+
+
+class Resumed(NamedTuple):
+    """A run as a checkpoint has it.
+
+    Attributes:
+        state: to go on from.
+        history: of the epochs that are over.
+        first_epoch: at which the run began.
+        stopped: a callback has ended the run.
+        callbacks: the states of those that have one.
+    """
+
+    state: TrainState
+    history: dict[str, list[float]]
+    first_epoch: int
+    stopped: bool
+    callbacks: list[Any]
+
+
+class Keeper:
+    """Makes the checkpoints of one `fit`, and finds the one to go on from.
+
+    Args:
+        checkpoint: where and when.
+        facts: what must be equal in a run that goes on; see `identity`.
+        directions: by name in the logs, whichever is better.
+        data: the source of batches.
+        callbacks: of the fit.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        facts: Mapping[str, str],
+        directions: Mapping[str, str],
+        data: Batches,
+        callbacks: Sequence[Callback],
+    ):
+        if checkpoint.best is not None and checkpoint.best not in directions:
+            raise KeyError(
+                f"the best checkpoint is asked for by {checkpoint.best!r}, which is not in the logs: "
+                f"{nearest(checkpoint.best, directions)}"
+                + (" (give fit validation data)" if checkpoint.best.startswith("val_") else "")
+            )
+        self.plan = checkpoint
+        self.facts, self.directions, self.data = dict(facts), dict(directions), data
+        self.callbacks = _with_state(callbacks)
+        self.store = checkpoint.store(directions.get(checkpoint.best or "", "min"))
+        self.first_epoch = 0
+        self.last: int | None = None  # the step of the newest checkpoint
+
+    def __enter__(self) -> Keeper:
+        self.store.open()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            self.store.close()
+        except Exception as second:
+            if error is None:
+                raise
+            error.add_note(f"the last checkpoint could not be written: {second}")
+
+    def resume(self, state: TrainState) -> Resumed | None:
+        """The run as the last whole checkpoint has it; None if there is none.
+
+        Args:
+            state: of a new run, for the form of its arrays, accumulators included.
+
+        Raises:
+            ValueError: the checkpoints are of a run with other data or another configuration; or all are
+                damaged.
+        """
+        self.first_epoch = int(state.epoch)
+        found = self.store.newest()
+        if found is None:
+            return None
+        facts = found.facts
+        if changes := _changes(facts["identity"], self.facts):
+            raise ValueError(
+                f"the checkpoints in {self.plan.path} are of another run: {'; '.join(changes)}. Call fit as "
+                f"it was called then, or choose another folder"
+            )
+        callbacks = {path: a for path, a in found.arrays.items() if path.split("/")[0] == "callbacks"}
+        expected = _by_path(state)
+        given = {path: a for path, a in found.arrays.items() if path not in callbacks}
+        if problems := differences(given, expected):
+            raise ValueError(
+                f"the checkpoint of step {found.step} in {self.plan.path} does not fit:\n  "
+                + "\n  ".join(problems)
+            )
+        leaves = [jax.device_put(given[path], leaf.sharding) for path, leaf in expected.items()]
+        whole = copied(jax.tree.unflatten(jax.tree.structure(state), leaves))
+        self.data.restore(facts["data"])
+        self.first_epoch, self.last = facts["first_epoch"], found.step
+        kept = _unpacked(facts["callbacks"], callbacks)
+        return Resumed(whole, facts["history"], self.first_epoch, facts["stopped"], kept)
+
+    def restore_callbacks(self, kept: Sequence[Any]) -> None:
+        """Gives each callback back what its `state` gave."""
+        for callback, state in zip(self.callbacks, kept, strict=True):
+            callback.restore(state)
+
+    @property
+    def every(self) -> list[int]:
+        """Steps at whose multiples a dispatch must end."""
+        return [] if self.plan.every_steps is None else [self.plan.every_steps]
+
+    def due_at_step(self, step: int) -> bool:
+        return self.plan.every_steps is not None and step % self.plan.every_steps == 0
+
+    def due_at_epoch(self, epochs: int, step: int) -> bool:
+        by_epoch = self.plan.every_epochs is not None and epochs % self.plan.every_epochs == 0
+        return by_epoch or self.due_at_step(step)
+
+    def save(
+        self,
+        state: TrainState,
+        history: Mapping[str, Sequence[float]],
+        *,
+        logs: Mapping[str, float] | None = None,
+        stopped: bool = False,
+    ) -> bool:
+        """Begin to write a checkpoint; False, and nothing is written, if the state is not
+        healthy, or is that of the last checkpoint.
+
+        Args:
+            state: the live one, which may move on when this returns.
+            history: of the epochs that are over.
+            logs: of the epoch that has just ended.
+            stopped: a callback has ended the run.
+        """
+        by_path = _by_path(state)
+        arrays = {
+            p: np.array(a) for p, a in zip(by_path, jax.device_get(list(by_path.values())), strict=True)
+        }
+        if not _healthy(arrays):
+            return False
+        facts = {
+            "identity": self.facts,
+            "directions": self.directions,
+            "history": {name: list(values) for name, values in history.items()},
+            "first_epoch": self.first_epoch,
+            "stopped": stopped,
+            "callbacks": _packed([c.state() for c in self.callbacks], "callbacks", arrays),
+            "data": dict(self.data.state()),
+            "trees": structure_of({"params": state.params, "state": state.state}),
+        }
+        self.last = int(arrays["step"])
+        self.store.save(self.last, arrays, facts, logs)
+        return True
+
+
+def _by_path(state: TrainState) -> dict[str, Any]:
+    """The arrays of a state: `params/dense/kernel`, `opt_state/0/mu/dense/kernel`, `epoch`."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    found = {
+        jax.tree_util.keystr(path, simple=True, separator="/").removeprefix("live/"): leaf
+        for path, leaf in leaves
+    }
+    if len(found) != len(leaves):
+        raise ValueError("two arrays of the state have the same path: name layers and parameters without '/'")
+    return found
+
+
+def _healthy(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Weights and statistics are finite; an optimizer may keep an infinity, such as a best value so far."""
+    for path, array in arrays.items():
+        if jnp.issubdtype(array.dtype, jnp.inexact):
+            part = path.split("/")[0]
+            if part in ("params", "state", "average") and not np.isfinite(array).all():
+                return False
+            if part == "opt_state" and np.isnan(array).any():
+                return False
+    return True
+
+
+def _packed(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
+    """Plain data with the arrays taken out of them, each put into `arrays` under its path."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _packed(part, f"{path}/{name}", arrays) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_packed(part, f"{path}/{place}", arrays) for place, part in enumerate(value)]
+    if not hasattr(value, "dtype"):
+        raise TypeError(
+            f"{path}: expected plain data and arrays as the state of a callback, received {value!r}"
+        )
+    arrays[path] = np.array(value)
+    return {_ARRAY: path}
+
+
+def _unpacked(data: Any, arrays: Mapping[str, Any]) -> Any:
+    """The inverse of `_packed`; tuples come back as lists."""
+    if isinstance(data, dict):
+        if _ARRAY in data:
+            return jnp.asarray(arrays[data[_ARRAY]])
+        return {name: _unpacked(part, arrays) for name, part in data.items()}
+    return [_unpacked(part, arrays) for part in data] if isinstance(data, list) else data
+
+
+def _with_state(callbacks: Sequence[Callback]) -> list[Callback]:
+    """Callbacks whose state belongs to the run; what only shows or writes has none."""
+    return [callback for callback in callbacks if type(callback).state is not Callback.state]
+
+
+def identity(
+    trainer: Options, data: Batches, validation: Batches | None, callbacks: Sequence[Callback], **options: Any
+) -> dict[str, str]:
+    """What decides the bits of a run, each as a text.
+
+    Args:
+        trainer: the options of `jl.compile`, and the model.
+        data: to train on.
+        validation: to validate on.
+        callbacks: those that have a state.
+        **options: further arguments of `fit`.
+    """
+    fields = ["model", *(field.name for field in dataclasses.fields(Options))]
+    known = {name: _written(getattr(trainer, name)) for name in fields}
+    known |= {name: _written(value) for name, value in options.items()}
+    known |= {"the data": _data(data), "the validation data": _data(validation)}
+    for place, callback in enumerate(_with_state(callbacks)):
+        given = {n: getattr(callback, n, None) for n in inspect.signature(type(callback)).parameters}
+        known[f"callback {place}"] = f"{type(callback).__name__} {_written(given)}"
+    return known
+
+
+def _written(value: Any) -> str:
+    """A value as a text that is the same in every process."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_written(part)}" for name, part in value.items()) + "}"
+    try:
+        return json.dumps(to_data(value), sort_keys=True)
+    except TypeError:
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def _data(data: Batches | None) -> str:
+    inner = data
+    while inner is not None and not isinstance(inner, ArrayBatches):
+        inner = getattr(inner, "data", None)
+    if isinstance(inner, ArrayBatches):
+        return fingerprint((inner.data.x, inner.data.y, inner.data.weight))
+    return "none" if data is None else f"batches, {data.steps}"
+
+
+def _changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What is no longer as it was, in words."""
+
+    def told(name: str) -> str:
+        old, new = then.get(name, "none"), now.get(name, "none")
+        short = len(old) + len(new) < 80 and "data" not in name
+        return f"{name} was {old}, now {new}" if short else f"{name} differs"
+
+    return [told(name) for name in {**then, **now} if then.get(name) != now.get(name)]
