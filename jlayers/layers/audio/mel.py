@@ -77,7 +77,6 @@ def MelSpectrogram(
     Raises:
         ValueError: sizes below 1, a window longer than the transform, frequencies out of order, or an input
             of another rank or of one step only.
-        TypeError: whole numbers as input.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> mel = jl.MelSpectrogram(fft_length=64, sequence_stride=16, num_mel_bins=8)
