@@ -46,7 +46,8 @@ CASES = {
 
 
 def test_every_layer_with_the_argument_is_here():
-    assert CASES.keys() == {name for name in layers if is_penalized(name)}
+    """Of those that Keras has; `TernaryDense`, which it lacks so far, has its own test."""
+    assert CASES.keys() == {name for name in layers if is_penalized(name)} - {"TernaryDense"}
 
 
 def is_penalized(name):

@@ -44,3 +44,9 @@ def test_refused():
         jl.TernaryDense(2, -1)
     with pytest.raises(ValueError, match="units=0"):
         jl.TernaryDense(0)
+
+
+def test_activity_regularizer():
+    layer = jl.TernaryDense(4, activity_regularizer=jl.l2(0.5))
+    y, state = layer.apply({"kernel": KERNEL, "bias": BIAS}, {"aux_loss": jnp.float32(0)}, X)
+    np.testing.assert_allclose(state["aux_loss"], 0.5 * np.sum(np.square(y)) / 3, rtol=1e-5)

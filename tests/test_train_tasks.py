@@ -348,3 +348,20 @@ def test_optax_multi_steps_is_an_optimizer():
 def test_errors_teach(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+def test_validation_of_a_model_that_samples_in_inference():
+    @jl.layer
+    def Jitter():
+        """Adds noise in training and in inference."""
+
+        def apply(params, x, *, key):
+            return x + jax.random.normal(jl.need_key(key), x.shape, x.dtype)
+
+        return jl.no_params, apply
+
+    x = np.ones((8, 2), np.float32)
+    trainer = jl.compile(jl.Sequential(Jitter(), jl.Dense(1)), "sgd", "mse")
+    runs = [jl.fit(trainer, x, x[:, :1], epochs=2, validation_data=(x, x[:, :1]))[1] for _ in range(2)]
+    assert runs[0] == runs[1]
+    assert np.isfinite(runs[0]["val_loss"]).all()

@@ -232,7 +232,7 @@ def Dot(axes: int | tuple[int, int], normalize: bool = False):
 
     Raises:
         ValueError: not two inputs, the batch as axis, or sizes that differ.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.Dot(1).apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0]]))[0].tolist()

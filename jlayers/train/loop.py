@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches
 from jlayers.train.callbacks import Callback, Run, as_callback
 from jlayers.train.checkpoint import Checkpoint, Keeper, Resumed, as_checkpoint, identity
@@ -214,6 +215,7 @@ class _Fit:
             every = [callback.every for callback in self.callbacks if callback.every]
             every += [] if keeper is None else keeper.every
             self.runner = Runner(step, state, calls, every)
+        self.validation_key: Any = None  # of a model that samples in inference, too
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
         run = Run(start, epochs, self.data.steps, self.directions, note)
@@ -325,15 +327,23 @@ class _Fit:
     def _validate(self, state: TrainState, watch: Watch) -> dict[str, float]:
         if self.validation is None:
             return {}
-        step, calls = self.trainer.eval_step, self.runner.calls
-        together = calls.steps if calls.looped else 1
         values: dict[str, float] = {}
         weights = {"val_": state.to_evaluate()}
         if state.average is not None:
             weights["val_ema_"] = state.averaged()
         for prefix, one in weights.items():
-            logs = evaluated(step, one, self.review, self.validation, together)
-            values |= {f"{prefix}{key}": value for key, value in logs.items()}
+            values |= {f"{prefix}{key}": value for key, value in self._evaluated(one).items()}
         if not math.isfinite(values["val_loss"]):
             raise watch.failed(f"the validation loss became {values['val_loss']}", watch.last, LARGE)
         return values
+
+    def _evaluated(self, weights: Any) -> dict[str, float]:
+        """The logs over the validation data. A key is given only if a layer samples in inference, too."""
+        step, calls, data = self.trainer.eval_step, self.runner.calls, self.validation
+        assert data is not None
+        if self.validation_key is None:
+            try:
+                return evaluated(step, weights, self.review, data, calls.steps if calls.looped else 1)
+            except MissingKeyError:
+                self.validation_key = jax.random.wrap_key_data(self.state.key_data, impl=self.state.impl)
+        return evaluated(step, weights, self.review, data, 1, self.validation_key)

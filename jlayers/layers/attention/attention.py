@@ -51,7 +51,7 @@ def Attention(
 
     Raises:
         ValueError: another mode, a rate outside [0, 1], inputs or a mask that do not fit each other.
-        TypeError: whole numbers as input, or a mask that is not boolean.
+        TypeError: complex numbers as input, or a mask that is not boolean.
         MissingKeyError: dropout in training without a key.
 
     >>> import jax, jlayers as jl
@@ -99,7 +99,7 @@ def AdditiveAttention(
 
     Raises:
         ValueError: a rate outside [0, 1], inputs or a mask that do not fit each other.
-        TypeError: whole numbers as input, or a mask that is not boolean.
+        TypeError: complex numbers as input, or a mask that is not boolean.
         MissingKeyError: dropout in training without a key.
 
     >>> import jax, jlayers as jl

@@ -81,7 +81,7 @@ def MultiHeadAttention(
 
     Raises:
         ValueError: numbers below 1, a rate outside [0, 1], inputs or a mask that do not fit each other.
-        TypeError: whole numbers as input, or a mask that is not boolean.
+        TypeError: complex numbers as input, or a mask that is not boolean.
         MissingKeyError: dropout in training without a key.
 
     >>> import jax, jlayers as jl
@@ -138,7 +138,7 @@ def GroupQueryAttention(
     Raises:
         ValueError: numbers below 1, heads that do not divide, a rate outside [0, 1], inputs or a mask that do
             not fit each other.
-        TypeError: whole numbers as input, or a mask that is not boolean.
+        TypeError: complex numbers as input, or a mask that is not boolean.
         MissingKeyError: dropout in training without a key.
 
     >>> import jax, jlayers as jl

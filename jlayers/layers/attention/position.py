@@ -47,7 +47,7 @@ def RotaryEmbedding(
 
     Raises:
         ValueError: an odd number of features, axes that the input lacks, positions that do not fit.
-        TypeError: whole numbers as input, or positions that are not.
+        TypeError: complex numbers as input, or positions that are not.
 
     >>> import jax, jlayers as jl
     >>> x = jax.numpy.ones((1, 3, 2))
@@ -116,7 +116,7 @@ def SinusoidalPositionEmbedding(max_wavelength: float = 10000.0, cached: bool = 
 
     Raises:
         ValueError: a wavelength of 0 or less, an input of another rank, positions that do not fit.
-        TypeError: whole numbers as input, or positions that are not.
+        TypeError: complex numbers as input, or positions that are not.
 
     >>> import jax, jlayers as jl
     >>> y, _ = jl.SinusoidalPositionEmbedding().apply({}, {}, jax.numpy.zeros((1, 2, 4)))
@@ -164,7 +164,7 @@ def PositionEmbedding(
 
     Raises:
         ValueError: a length below 1, a longer sequence, positions that do not fit.
-        TypeError: whole numbers as input, or positions that are not.
+        TypeError: complex numbers as input, or positions that are not.
 
     >>> import jax, jlayers as jl
     >>> embed = jl.Sequential(jl.Embedding(1000, 8), jl.Residual(jl.PositionEmbedding(64)))

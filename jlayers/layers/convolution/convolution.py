@@ -221,7 +221,7 @@ def Conv2D(
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, groups that do not divide the
             channels, a window larger than the input, or an input of another rank.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> conv = jl.Conv2D(32, (3, 3), activation="relu")

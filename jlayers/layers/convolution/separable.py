@@ -110,7 +110,7 @@ def SeparableConv2D(
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a window larger than the input, or
             an input of another rank.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> conv = jl.SeparableConv2D(3, 3, padding="same")

@@ -149,7 +149,7 @@ def Conv2DTranspose(
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, output padding of the strides or
             more, or an input of another rank.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> conv = jl.Conv2DTranspose(8, 3, strides=2, padding="same")

@@ -102,7 +102,7 @@ def PReLU(
 
     Raises:
         ValueError: an axis that the input lacks, or an axis of no fixed size that is not shared.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> act = jl.PReLU(shared_axes=(1, 2))
@@ -155,7 +155,7 @@ def Softmax(axis: int | tuple[int, ...] = -1):
 
     Raises:
         ValueError: an axis that the input lacks.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.Softmax().apply({}, {}, jnp.array([[0.0, 0.0]]))[0].tolist()

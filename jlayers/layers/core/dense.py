@@ -42,7 +42,7 @@ def Dense(
 
     Raises:
         ValueError: `units` below 1, or data without a features axis.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> dense = jl.Dense(3, activation="relu", kernel_regularizer=jl.l2(0.01))

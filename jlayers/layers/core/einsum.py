@@ -58,7 +58,7 @@ def EinsumDense(
 
     Raises:
         ValueError: an equation of another form, sizes that do not fit it, or an input that fits neither.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> heads = jl.EinsumDense("abc,cde->abde", output_shape=(None, 2, 4), bias_axes="de")

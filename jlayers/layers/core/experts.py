@@ -67,7 +67,7 @@ def MoE(
     Raises:
         ValueError: numbers below 1, `top_k` above `num_experts`, a capacity factor of 0 or less, a negative
             weight, or an expert that changes the number of places.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> network = jl.Sequential(jl.Dense(32, activation="gelu"), jl.Dense(8))

@@ -46,7 +46,7 @@ def GatedDense(
 
     Raises:
         ValueError: `units` below 1, an input without features, or of another number of them.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> network = jl.Sequential(jl.GatedDense(32), jl.Dense(8, use_bias=False))

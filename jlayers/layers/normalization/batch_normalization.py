@@ -73,7 +73,7 @@ def BatchNormalization(
 
     Raises:
         ValueError: a momentum outside [0, 1], an epsilon of 0 or less, or an axis that the input lacks.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> norm = jl.BatchNormalization(momentum=0.9)

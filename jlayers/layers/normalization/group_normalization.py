@@ -49,7 +49,7 @@ def GroupNormalization(
 
     Raises:
         ValueError: groups that do not divide the channels, an epsilon of 0 or less, or an unknown axis.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> norm = jl.GroupNormalization(groups=2)

@@ -46,7 +46,7 @@ def LayerNormalization(
 
     Raises:
         ValueError: an epsilon of 0 or less, or an axis that the input lacks.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> norm = jl.LayerNormalization()
@@ -86,7 +86,7 @@ def RMSNormalization(axis: int | tuple[int, ...] = -1, epsilon: float = 1e-6):
 
     Raises:
         ValueError: an epsilon of 0 or less, or an axis that the input lacks.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> norm = jl.RMSNormalization()

@@ -32,7 +32,7 @@ def UnitNormalization(axis: int | tuple[int, ...] = -1):
 
     Raises:
         ValueError: no axis, one twice, or one that the input lacks.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> y, _ = jl.UnitNormalization().apply({}, {}, jnp.array([[3.0, 4.0], [0.0, 0.0]]))

@@ -176,7 +176,7 @@ def SimpleRNNCell(
     Raises:
         ValueError: an input of another rank, a rate outside [0, 1], `units` below 1, or a state that does not
             fit.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
         MissingKeyError: dropout in training without a key.
 
     >>> import jax, jlayers as jl
@@ -224,7 +224,7 @@ def LSTMCell(
     Raises:
         ValueError: an input of another rank, a rate outside [0, 1], `units` below 1, or a state that does not
             fit.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
         MissingKeyError: dropout in training without a key.
 
     >>> import jax, jlayers as jl
@@ -273,7 +273,7 @@ def GRUCell(
     Raises:
         ValueError: an input of another rank, a rate outside [0, 1], `units` below 1, or a state that does not
             fit.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
         MissingKeyError: dropout in training without a key.
 
     >>> import jax, jlayers as jl

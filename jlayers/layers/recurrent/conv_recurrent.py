@@ -64,7 +64,7 @@ def ConvLSTM2D(
     Raises:
         ValueError: sizes below 1, unknown padding, strides with dilation, a rate outside [0, 1], a window
             larger than the input, an input of another rank, or an initial state that does not fit.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
         MissingKeyError: dropout in training without a key.
 
     >>> import jax, jlayers as jl

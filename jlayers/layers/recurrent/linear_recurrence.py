@@ -61,7 +61,7 @@ def MinGRU(
     Raises:
         ValueError: an input that is not a sequence of at least one step, `units` below 1, an initial state
             that does not fit.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> rnn = jl.MinGRU(16, return_sequences=True)
@@ -136,7 +136,7 @@ def LRU(
     Raises:
         ValueError: an input that is not a sequence of at least one step, sizes below 1, radii that are not
             `0 <= r_min < r_max <= 1`, an initial state that does not fit.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> block = jl.Residual(jl.Sequential(jl.LRU(8, r_min=0.9, return_sequences=True), jl.Dense(8, "gelu")))

@@ -52,7 +52,7 @@ def SimpleRNN(
     Raises:
         ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, or an initial
             state that does not fit.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
         MissingKeyError: dropout in training without a key.
 
     >>> import jax, jlayers as jl
@@ -113,7 +113,7 @@ def LSTM(
     Raises:
         ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, or an initial
             state that does not fit.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
         MissingKeyError: dropout in training without a key.
 
     >>> import jax, jlayers as jl
@@ -178,7 +178,7 @@ def GRU(
     Raises:
         ValueError: an input that is not a sequence, a rate outside [0, 1], `units` below 1, or an initial
             state that does not fit.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
         MissingKeyError: dropout in training without a key.
 
     >>> import jax, jlayers as jl

@@ -54,7 +54,7 @@ def PatchEmbedding(
 
     Raises:
         ValueError: sizes below 1, an image that patches do not fill, or an input of another rank.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> embed = jl.PatchEmbedding(8, 64)

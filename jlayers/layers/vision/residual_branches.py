@@ -80,7 +80,7 @@ def LayerScale(
 
     Raises:
         ValueError: other channels than those that the factors were made for.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> params, state = jl.LayerScale(0.1).init(jax.random.key(0), (2, 3))

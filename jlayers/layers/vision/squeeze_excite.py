@@ -55,7 +55,7 @@ def SqueezeExcite(
 
     Raises:
         ValueError: a reduction below 1, or an input of another rank.
-        TypeError: whole numbers as input.
+        TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
     >>> params, state = jl.SqueezeExcite(4).init(jax.random.key(0), (2, 8, 8, 32))
