@@ -185,6 +185,10 @@ class Layer:
         """True if the layer, or one inside it, may draw random numbers: only such layers are given keys."""
         return bool(self.pair.draws)
 
+    def keyed(self, params: Any, state: Any, *inputs: Any) -> Any:
+        """`apply` in inference with some key, for traces: a layer that samples in inference needs one."""
+        return self.apply(params, state, *inputs, key=jax.random.key(0) if self.draws else None)
+
     @property
     def structure(self) -> Any:
         """How the layers inside are connected; None if that is not known. See `Wiring`."""
