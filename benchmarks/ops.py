@@ -212,7 +212,7 @@ CASES = (
     case("linear recurrence", *LINEAR_RECURRENCE, *[(8, 512, 64)] * 2),
     case("product, 3 axes", *PRODUCT, (16, 128, 128), (128, 512)),
     case("product, 3 axes", *PRODUCT, (16, 128, 512), (512, 128)),
-    case("layer normalisation", *NORMALIZED, (16, 128, 128), axes=(2,), epsilon=1e-3),
+    case("layer normalization", *NORMALIZED, (16, 128, 128), axes=(2,), epsilon=1e-3),
     case("cross-entropy", *CROSS_ENTROPY, (128, 10)),
     case("cross-entropy", *CROSS_ENTROPY, (2048, 1000)),
     *(

@@ -173,7 +173,7 @@ def scaling(found: Mapping[str, Any]) -> list[str]:
 
 # ------------------------------------------------------------------------------------------- the picture
 
-INK, OTHERS, GREY = "#c44e1c", "#9fb0c3", "#444444"
+INK, OTHERS, GRAY = "#c44e1c", "#9fb0c3", "#444444"
 
 
 def draw(results: Results, path: pathlib.Path) -> None:
@@ -203,15 +203,15 @@ def bars(panel: Any, name: str, measured: Mapping[str, Any]) -> None:
     times = [median(measured[library]["train"]) for library in libraries]
     unit = times[libraries.index(OURS)] if OURS in libraries else min(times)
     lengths = [time / unit for time in times]
-    colours = [INK if library == OURS else OTHERS for library in libraries]
-    panel.barh([LIBRARIES[library] for library in libraries], lengths, color=colours)
+    colors = [INK if library == OURS else OTHERS for library in libraries]
+    panel.barh([LIBRARIES[library] for library in libraries], lengths, color=colors)
     panel.invert_yaxis()
     panel.axvline(1, color=INK, linewidth=0.8, linestyle=":", zorder=0)
     for place, (length, time) in enumerate(zip(lengths, times, strict=True)):
         label = f"{length:.2f}  {seconds(time)}"
         plain = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # over the dotted line
         offset = {"xytext": (4, 0), "textcoords": "offset points"}
-        panel.annotate(label, (length, place), **offset, va="center", fontsize=7, color=GREY, bbox=plain)
+        panel.annotate(label, (length, place), **offset, va="center", fontsize=7, color=GRAY, bbox=plain)
     panel.set_xlim(0, max(lengths) * 1.5)
     panel.set_title(name, fontsize=10)
     panel.tick_params(labelsize=8, length=0)

@@ -2,7 +2,7 @@
 
 For an MLP, a CNN and an LSTM, both steps do the same: forward pass, cross-entropy, gradient, Adam, and
 running loss and accuracy on the device, over the same donated state. Each pair starts from the same weights
-and is shown to compute the same numbers. The optimised programs are compared by the compiler's own count of
+and is shown to compute the same numbers. The optimized programs are compared by the compiler's own count of
 FLOPs and by their instructions, counted in all computations (inside fusions, too). Both CNNs convolve and
 pool with `jlayers.ops`, and both LSTMs carry their state with it: its gradients are faster on CPUs than those
 of the `lax` functions one would write.
@@ -188,7 +188,7 @@ class Cost(NamedTuple):
 
 
 def cost(lowered: Any) -> Cost:
-    """FLOPs, and instructions by kind, of the optimised program. Parameters are no work and are left out."""
+    """FLOPs, and instructions by kind, of the optimized program. Parameters are no work and are left out."""
     compiled = lowered.compile()
     found = Counter(INSTRUCTION.findall(compiled.as_text()))
     del found["parameter"]

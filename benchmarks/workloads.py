@@ -2,7 +2,7 @@
 
 A workload says nothing about how a model is built: each file of `benchmarks/peers/` does that in its
 library's own way. All models end in `CLASSES` logits and are trained by the mean cross-entropy with integer
-labels and `ADAM`. Batch normalisation has `MOMENTUM` and `EPSILON` everywhere.
+labels and `ADAM`. Batch normalization has `MOMENTUM` and `EPSILON` everywhere.
 
 The data are made to be learnt: a pattern per class under noise, or tokens that come more often in one class.
 A model that is set up badly shows in a loss that does not fall.
@@ -78,7 +78,7 @@ class CNN(Workload):
 class ResNet(Workload):
     """He et al. (2016) for small images: three stages of basic blocks, `6 * blocks + 2` layers.
 
-    Where a stage halves the image, the skip connection is a 1x1 convolution and a batch normalisation.
+    Where a stage halves the image, the skip connection is a 1x1 convolution and a batch normalization.
     """
 
     kind: ClassVar[str] = "resnet"
@@ -139,9 +139,9 @@ class GRU(LSTM):
 
 @dataclass(frozen=True)
 class Transformer(Tokens):
-    """Embeddings of tokens and positions, encoder blocks that normalise first, a mean over positions.
+    """Embeddings of tokens and positions, encoder blocks that normalize first, a mean over positions.
 
-    Layer normalisation has `EPSILON`, the network inside a block a ReLU; nothing is dropped.
+    Layer normalization has `EPSILON`, the network inside a block a ReLU; nothing is dropped.
     """
 
     kind: ClassVar[str] = "transformer"

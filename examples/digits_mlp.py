@@ -16,7 +16,7 @@ import jlayers as jl
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(description="Train a regularised dense network on handwritten digits.")
+    parser = argparse.ArgumentParser(description="Train a regularized dense network on handwritten digits.")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--dropout", type=float, default=0.4)
     parser.add_argument("--l2", type=float, default=1e-4)

@@ -57,7 +57,7 @@ OTHER_DEFAULT = {
         "shape": "an input without a shape would have to be given one of Keras's other arguments",
         "dtype": "Keras's None means its global `floatx`; there is no global state here",
     },
-    "PReLU": {"alpha_initializer": "the same initialiser, spelled as everywhere else"},
+    "PReLU": {"alpha_initializer": "the same initializer, spelled as everywhere else"},
     "ZeroPadding3D": {"padding": "the same padding, one number per axis"},
 }
 

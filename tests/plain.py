@@ -77,7 +77,7 @@ def pooling(x, window, strides, padding, kind):
     return gathered((position, reduce(cells, axis=over)) for position, cells in seen)
 
 
-def standardised(x, axes, epsilon):
+def standardized(x, axes, epsilon):
     mean, variance = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
     return (x - mean) / np.sqrt(variance + epsilon)
 

@@ -18,7 +18,7 @@ from jlayers.core.tree import flatten, unflatten
 
 CHEAP = {"recurrent_initializer": "glorot_uniform"}  # the QR factorisation takes seconds to compile
 PENALTY = {"L1L2": {"l1": 0.2, "l2": 0.3}}
-PENALISE = jl.regularizers.get(PENALTY)
+PENALIZE = jl.regularizers.get(PENALTY)
 
 CASES = {
     "Dense": ({"units": 3, "activation": "relu"}, (4, 3, 2)),
@@ -46,10 +46,10 @@ CASES = {
 
 
 def test_every_layer_with_the_argument_is_here():
-    assert CASES.keys() == {name for name in layers if is_penalised(name)}
+    assert CASES.keys() == {name for name in layers if is_penalized(name)}
 
 
-def is_penalised(name):
+def is_penalized(name):
     own = layers[name].__module__.startswith("jlayers.")
     return own and "activity_regularizer" in inspect.signature(layers[name]).parameters
 
@@ -87,7 +87,7 @@ def test_penalty_is_that_of_keras(name):
     if name == "GroupQueryAttention":  # in Keras the last projection counts twice: as the output, too
         losses.pop()
     if name == "SimpleRNN":  # Keras leaves the argument of this one layer unused
-        losses = [sum(float(PENALISE(jnp.asarray(leaf))) / len(x) for leaf in expected)]
+        losses = [sum(float(PENALIZE(jnp.asarray(leaf))) / len(x) for leaf in expected)]
     quick = {"xla_backend_optimization_level": "0"}  # compiling is what takes the time here
     y, moved = jax.jit(ours.apply, compiler_options=quick)(unflatten(values), state, x)
     for got, want in zip(jax.tree.leaves(y), jax.tree.leaves(expected), strict=True):
@@ -102,7 +102,7 @@ def test_penalty_is_that_of_keras(name):
 
 
 @jl.layer
-def PenalisedScale(activity_regularizer: jl.regularizers.Regularizer | None = None, own: bool = False):
+def PenalizedScale(activity_regularizer: jl.regularizers.Regularizer | None = None, own: bool = False):
     """A user's layer: it has the argument, and that is all."""
 
     def init(key, x):
@@ -121,13 +121,13 @@ def PenalisedScale(activity_regularizer: jl.regularizers.Regularizer | None = No
 def test_a_layer_of_ones_own_has_it_by_its_argument(key):
     x = jnp.full((2, 3), 2.0)
     for own, expected in ((False, 12.0), (True, 17.0)):
-        layer = PenalisedScale("l2", own).replace(activity_regularizer=jl.l2(1.0))
+        layer = PenalizedScale("l2", own).replace(activity_regularizer=jl.l2(1.0))
         params, state = layer.init(key, x)
         for _ in range(2):  # a value of the call: it does not add up
             _, state = layer.apply(params, state, x)
         assert float(state["aux_loss"]) == expected
     with pytest.raises(KeyError, match="did you mean 'l2'"):
-        PenalisedScale("l22")
+        PenalizedScale("l22")
 
 
 def test_it_enters_the_loss_and_the_gradient(key):

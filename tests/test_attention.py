@@ -405,7 +405,7 @@ def test_value_and_key_may_be_left_out(make):
     np.testing.assert_array_equal(masked, layer.apply(params, state, QUERY, QUERY, QUERY, mask)[0])
 
 
-def test_the_projections_are_layers_that_freeze_and_are_penalised():
+def test_the_projections_are_layers_that_freeze_and_are_penalized():
     layer = jl.MultiHeadAttention(2, 3, kernel_regularizer=jl.l2(1.0), dropout=0.1)
     params, state = layer.init(jax.random.key(0), QUERY)
     assert list(params) == ["query", "key", "value", "attention_output"]

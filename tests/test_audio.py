@@ -86,18 +86,17 @@ def test_silence_has_a_value_and_a_gradient():
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "text"),
+    ("make", "text"),
     [
-        (lambda: jl.STFTSpectrogram(frame_length=8, frame_step=9), ValueError, "frame_step=9"),
-        (lambda: jl.STFTSpectrogram(frame_length=8, fft_length=4), ValueError, "fft_length=4"),
-        (lambda: jl.STFTSpectrogram("power"), ValueError, "mode='power'"),
-        (lambda: jl.STFTSpectrogram().init(jax.random.key(0), (1, 100, 1)), ValueError, "at least 256 steps"),
-        (lambda: jl.MelSpectrogram(8, sequence_length=9), ValueError, "sequence_length=9"),
-        (lambda: jl.MelSpectrogram(min_freq=9000.0), ValueError, "min_freq=9000"),
-        (lambda: jl.MelSpectrogram(8).apply({}, {}, jnp.ones((2, 1))), ValueError, "at least 2 steps"),
-        (lambda: jl.MelSpectrogram(8).apply({}, {}, jnp.ones((2, 9), int)), TypeError, "floating"),
+        (lambda: jl.STFTSpectrogram(frame_length=8, frame_step=9), "frame_step=9"),
+        (lambda: jl.STFTSpectrogram(frame_length=8, fft_length=4), "fft_length=4"),
+        (lambda: jl.STFTSpectrogram("power"), "mode='power'"),
+        (lambda: jl.STFTSpectrogram().init(jax.random.key(0), (1, 100, 1)), "at least 256 steps"),
+        (lambda: jl.MelSpectrogram(8, sequence_length=9), "sequence_length=9"),
+        (lambda: jl.MelSpectrogram(min_freq=9000.0), "min_freq=9000"),
+        (lambda: jl.MelSpectrogram(8).apply({}, {}, jnp.ones((2, 1))), "at least 2 steps"),
     ],
 )
-def test_refused(make, error, text):
-    with pytest.raises(error, match=text):
+def test_refused(make, text):
+    with pytest.raises(ValueError, match=text):
         make()

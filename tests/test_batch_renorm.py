@@ -1,4 +1,4 @@
-"""Batch renormalisation against Keras, over several batches: outputs, gradients, state."""
+"""Batch renormalization against Keras, over several batches: outputs, gradients, state."""
 
 import jax
 import jax.numpy as jnp

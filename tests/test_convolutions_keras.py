@@ -64,7 +64,7 @@ def test_output_padding_is_refused_from_the_strides_on():
         jl.Conv2DTranspose(4, 3, strides=2, output_padding=2)
 
 
-def test_transposed_kernels_exchange_inputs_and_outputs_for_initialisers():
+def test_transposed_kernels_exchange_inputs_and_outputs_for_initializers():
     layer = jl.Conv1DTranspose(3, 2, kernel_initializer="he_uniform")
     kernel = layer.init(jax.random.key(0), (1, 4, 500))[0]["kernel"]
     limit = (6 / (2 * 3)) ** 0.5  # the fan "in" is 2 * filters

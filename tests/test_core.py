@@ -284,7 +284,7 @@ def test_a_constructor_may_return_a_layer(key):
 
 
 def test_deep_nests_are_traced_once_per_level(key):
-    """Initialising a nest costs little more than its layers: no doubling at each level."""
+    """Initializing a nest costs little more than its layers: no doubling at each level."""
     traced = []
 
     @jl.layer

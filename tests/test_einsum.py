@@ -1,4 +1,4 @@
-"""EinsumDense: against Keras, its initialisers' fans, axes of unknown length, errors."""
+"""EinsumDense: against Keras, its initializers' fans, axes of unknown length, errors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def noting_axes(input_axes: tuple[int, ...] | None = None, output_axes: tuple[in
 
 
 @EACH_CASE
-def test_the_axes_that_initialisers_count_along_are_those_of_keras(shape, arguments, key):
+def test_the_axes_that_initializers_count_along_are_those_of_keras(shape, arguments, key):
     jl.EinsumDense(**arguments, kernel_initializer="noting_axes").init(key, shape)
     keras.layers.EinsumDense(**arguments, kernel_initializer=TheirAxes()).build(shape)
     assert our_axes["axes"] == TheirAxes.seen["axes"]

@@ -110,7 +110,7 @@ def test_a_wholly_frozen_model_still_steps():
     assert jnp.isfinite(logs["loss"])
 
 
-def test_frozen_regularisers_are_not_in_the_loss():
+def test_frozen_regularizers_are_not_in_the_loss():
     model = network()
     params, _ = model.init(jax.random.key(0), X)
     assert float(model.penalty(params)) > 0

@@ -340,3 +340,26 @@ def test_operators_keep_masks():
 def test_what_no_node_can_do_is_told(act, error, text):
     with pytest.raises(error, match=text):
         act()
+
+
+def test_a_layer_that_samples_in_inference_needs_no_key_while_a_graph_is_made():
+    @jl.layer
+    def Sampled():
+        def apply(params, x, *, key):
+            return x + jax.random.normal(jl.need_key(key), x.shape, x.dtype)
+
+        return jl.no_params, apply
+
+    x = np.ones((4, 3), np.float32)
+    start = jl.Input((3,))
+    model = jl.Model(start, jl.Sequential(Sampled(), jl.Dense(2))(start))
+    state = model.init(jax.random.key(0), x)
+    assert "Sampled" in str(jl.summary(model))
+    with pytest.raises(jl.MissingKeyError):
+        jl.predict(model, state, x)
+    drawn = [jl.predict(model, state, x, key=jax.random.key(seed)) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert np.abs(drawn[0] - drawn[2]).max() > 0
+    trainer = jl.compile(model, "sgd", "mse")
+    trained, _ = jl.fit(trainer, x, x[:, :2])
+    assert np.isfinite(jl.evaluate(trainer, trained, x, x[:, :2], key=jax.random.key(0))["loss"])

@@ -178,7 +178,7 @@ def test_shear_is_one_of_two_fixed_ones():
     assert found == {0, 1}
 
 
-def test_colours_of_fixed_strength():
+def test_colors_of_fixed_strength():
     both("RandomBrightness", PHOTO, factor=(-0.3, -0.3))
     both("RandomBrightness", PHOTO / 255, factor=(0.2, 0.2), value_range=(0, 1))
     both("RandomColorDegeneration", PHOTO, factor=(0.6, 0.6))

@@ -1,4 +1,4 @@
-"""Initialisers: distributions against SciPy, fans against Keras, determinism, dtypes, errors."""
+"""Initializers: distributions against SciPy, fans against Keras, determinism, dtypes, errors."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_draws_by_common_sizes_are_the_direct_ones(shape):
     np.testing.assert_array_equal(initializers._draw(jax.random.normal, key, shape, "float32"), direct)
 
 
-def test_against_the_initialisers_of_jax():
+def test_against_the_initializers_of_jax():
     for name in SCALED:
         theirs = getattr(jax.nn.initializers, name)()
         np.testing.assert_allclose(

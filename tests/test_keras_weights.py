@@ -1,4 +1,4 @@
-"""Initialisers, regularisers and constraints are for the variables that they are for in Keras."""
+"""Initializers, regularizers and constraints are for the variables that they are for in Keras."""
 
 import inspect
 
@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras_parity import relaxed
-from test_activity import CASES as PENALISED
+from test_activity import CASES as PENALIZED
 
 import jlayers as jl
 from jlayers.core.layer import layers
@@ -15,7 +15,7 @@ from jlayers.core.tree import flatten
 
 CELLS = ("SimpleRNNCell", "LSTMCell", "GRUCell")
 CASES = {
-    **PENALISED,
+    **PENALIZED,
     **{name: ({"units": 2}, (2, 3)) for name in CELLS},
     "BatchNormalization": ({}, (2, 3)),
     "GroupNormalization": ({"groups": 1}, (2, 3)),
@@ -86,7 +86,7 @@ def of_ours(argument, value):
 
 
 def by_path(layer, params, role):
-    """The number of the regulariser or constraint of each parameter that has one."""
+    """The number of the regularizer or constraint of each parameter that has one."""
     found, flat = {}, flatten(params)
     for path, inner in layer.walk():
         above = f"{path}/" if path else ""

@@ -32,7 +32,7 @@ FAST = {"recurrent_initializer": "glorot_uniform"}  # to compile, too
 
 
 def run(layer, *inputs):
-    """The output of the layer as it is first initialised."""
+    """The output of the layer as it is first initialized."""
     return jax.jit(functools.partial(first, layer), compiler_options=QUICK)(*inputs)
 
 

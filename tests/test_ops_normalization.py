@@ -1,4 +1,4 @@
-"""Normalisation against textbook and plain forms: values, all kinds of derivatives, what a step keeps."""
+"""Normalization against textbook and plain forms: values, all kinds of derivatives, what a step keeps."""
 
 import functools
 
@@ -21,9 +21,9 @@ def layer(x, gamma, beta):
 
 def textbook(x, gamma, beta):
     wide = x.astype(jnp.float32)
-    centred = wide - wide.mean((0, 1), keepdims=True)
-    variance = jnp.square(centred).mean((0, 1), keepdims=True)
-    y = centred / jnp.sqrt(variance + 1e-3) * gamma.reshape(1, 1, 3) + beta.reshape(1, 1, 3)
+    centered = wide - wide.mean((0, 1), keepdims=True)
+    variance = jnp.square(centered).mean((0, 1), keepdims=True)
+    y = centered / jnp.sqrt(variance + 1e-3) * gamma.reshape(1, 1, 3) + beta.reshape(1, 1, 3)
     return y.astype(x.dtype), 0.01 * wide.mean((0, 1)), 0.99 + 0.01 * variance.reshape(3)
 
 
@@ -76,7 +76,7 @@ def test_a_large_mean_costs_no_more_than_the_rounding_of_the_data():
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="what XLA keeps on CPUs")
-def test_a_training_step_keeps_two_arrays_for_each_normalisation():
+def test_a_training_step_keeps_two_arrays_for_each_normalization():
     x = jnp.ones((512, 64, 8))
 
     def memory(depth):
@@ -94,7 +94,7 @@ def test_a_training_step_keeps_two_arrays_for_each_normalisation():
 
 
 @pytest.mark.parametrize("axes", [(2,), (1, 2)])
-def test_layer_normalisation_has_the_derivatives_of_its_plain_form(axes):
+def test_layer_normalization_has_the_derivatives_of_its_plain_form(axes):
     @functools.partial(jax.jit, static_argnums=0)
     def all_of(form, x):
         def loss(x):
@@ -108,7 +108,7 @@ def test_layer_normalisation_has_the_derivatives_of_its_plain_form(axes):
     close(all_of(normalized, x), all_of(normalized_plain, x), 1e-4)
 
 
-def test_layer_normalisation_keeps_its_precision_far_from_zero():
+def test_layer_normalization_keeps_its_precision_far_from_zero():
     x = np.random.default_rng(0).normal(1e4, 1, (4, 64)).astype(np.float32)
     dy = np.cos(np.arange(256, dtype=np.float32)).reshape(4, 64)
     y, back = jax.vjp(lambda x: normalized(x, (1,), 1e-5), jnp.asarray(x))

@@ -176,7 +176,7 @@ def test_pools_agree_where_they_mean_the_same(kind, window, count, seed):
     close(run(getattr(jl, f"Global{kind}Pooling2D")(), {}, pooled), whole[:, 0, 0], tol=1e-6)
 
 
-# ---------------------------------------------------------------------------------- normalisation
+# ---------------------------------------------------------------------------------- normalization
 
 SHAPES = st.lists(st.integers(2, 4), min_size=2, max_size=4).map(tuple)
 EPSILONS = st.sampled_from([1e-3, 1e-5])
@@ -184,7 +184,7 @@ EPSILONS = st.sampled_from([1e-3, 1e-5])
 
 @st.composite
 def norms(draw):
-    """A normalisation, the shape of its input, the axes it normalises over and those of its parameters."""
+    """A normalization, the shape of its input, the axes it normalizes over and those of its parameters."""
     kind = draw(st.sampled_from(["Batch", "Layer", "Group"]))
     shape, epsilon = draw(SHAPES), draw(EPSILONS)
     own = draw(st.sets(st.integers(1, len(shape) - 1), min_size=1, max_size=2 if kind == "Layer" else 1))
@@ -200,18 +200,18 @@ def norms(draw):
 
 @lawful
 @given(norms(), st.floats(0.1, 8), st.floats(-20, 20), SEEDS)
-def test_a_normalisation_standardises_and_then_scales(case, scale, offset, seed):
+def test_a_normalization_standardizes_and_then_scales(case, scale, offset, seed):
     layer, shape, over, own = case
     x = numbers(seed, *shape) * np.float32(scale) + np.float32(offset)
     params = weights(layer, x)
-    exact = plain.standardised(x.astype(float), over, layer.spec.arguments["epsilon"])
+    exact = plain.standardized(x.astype(float), over, layer.spec.arguments["epsilon"])
     gamma, beta = (plain.along(params[name], x.ndim, own) for name in ("gamma", "beta"))
     close(run(layer, params, x, train=True), exact * gamma + beta, tol=1e-4)
 
 
 @lawful
 @given(norms(), st.floats(0.5, 4), st.floats(-4, 4), SEEDS)
-def test_a_normalisation_knows_no_scale_or_offset(case, scale, offset, seed):
+def test_a_normalization_knows_no_scale_or_offset(case, scale, offset, seed):
     layer, shape, over, _ = case
     layer = layer.replace(epsilon=1e-9, center=False, scale=False)
     x = numbers(seed, *shape)
@@ -230,7 +230,7 @@ def test_groups_and_root_mean_squares(shape, groups, size, epsilon, seed):
     layer = jl.GroupNormalization(groups, epsilon=epsilon)
     params = weights(layer, x)
     split = x.reshape(*x.shape[:-1], groups, size)
-    exact = plain.standardised(split, (*range(1, x.ndim - 1), x.ndim), epsilon).reshape(x.shape)
+    exact = plain.standardized(split, (*range(1, x.ndim - 1), x.ndim), epsilon).reshape(x.shape)
     close(run(layer, params, x), exact * params["gamma"] + params["beta"], tol=1e-4)
     root = np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + epsilon)
     layer = jl.RMSNormalization(epsilon=epsilon)

@@ -1,4 +1,4 @@
-"""Weight and instance normalisation by their formulas; the reversible embedding against Keras."""
+"""Weight and instance normalization by their formulas; the reversible embedding against Keras."""
 
 import pickle
 

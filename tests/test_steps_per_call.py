@@ -17,7 +17,7 @@ STEPS = 10  # of 8 samples, the last one of 3
 
 
 def network(**options):
-    """Dropout, running statistics, a regulariser, metrics, a schedule: all that a step carries."""
+    """Dropout, running statistics, a regularizer, metrics, a schedule: all that a step carries."""
     model = jl.Sequential(
         jl.Dense(8, activation="relu", kernel_regularizer=jl.l2(1e-3)),
         jl.BatchNormalization(),

@@ -44,5 +44,3 @@ def test_refused():
         jl.TernaryDense(2, -1)
     with pytest.raises(ValueError, match="units=0"):
         jl.TernaryDense(0)
-    with pytest.raises(TypeError, match="floating"):
-        jl.TernaryDense(2).apply({"kernel": KERNEL, "bias": BIAS}, {}, jnp.ones((2, 5), int))

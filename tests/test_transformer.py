@@ -15,7 +15,7 @@ X = data((2, 5, 4))
 MASK = np.array([5, 3])[:, None, None] > np.arange(5)[None, None, :]
 
 
-def normalised(p, x, epsilon=1e-5):
+def normalized(p, x, epsilon=1e-5):
     mean, var = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
     return (x - mean) / np.sqrt(var + epsilon) * np.asarray(p["gamma"]) + np.asarray(p["beta"])
 
@@ -41,9 +41,9 @@ def test_is_its_parts(normalize_first):
     with jax.numpy_rank_promotion("allow"):
         for norm, inside in (("attention_norm", attend), ("output_norm", network)):
             if normalize_first:
-                expected = expected + inside(normalised(params[norm], expected))
+                expected = expected + inside(normalized(params[norm], expected))
             else:
-                expected = normalised(params[norm], expected + inside(expected))
+                expected = normalized(params[norm], expected + inside(expected))
     received, _ = block.apply(params, state, X, MASK)
     np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-4)
 

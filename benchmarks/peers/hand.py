@@ -119,7 +119,7 @@ def cnn(sizes: w.CNN) -> Model:
 
 
 class Convolutions:
-    """Convolutions and normalisations by name: their kernels' shapes, for networks that have many."""
+    """Convolutions and normalizations by name: their kernels' shapes, for networks that have many."""
 
     def __init__(self) -> None:
         self.kernels: dict[str, tuple[int, int, int, int]] = {}
@@ -147,7 +147,7 @@ def conv_norm(
     stride: int = 1,
     groups: int = 1,
 ) -> jax.Array:
-    """Convolution and normalisation by name; the new statistics go into `moved`."""
+    """Convolution and normalization by name; the new statistics go into `moved`."""
     x = conv(params[name]["w"], x, stride, groups=groups)
     x, moved[name] = batch_norm(params[name], state[name], x, train)
     return x

@@ -133,7 +133,7 @@ def _connect(layer: Layer, inputs: tuple[Any, ...], name: str | None) -> Any:
 def _output(layer: Layer, *specs: Any) -> Any:
     """Specs of the parameters, and of the output in inference."""
     params, state = jax.eval_shape(lambda key: layer.init(key, *specs), jax.random.key(0))
-    return params, jax.eval_shape(layer.apply, params, state, *specs)[0]
+    return params, jax.eval_shape(layer.keyed, params, state, *specs)[0]
 
 
 def Model(

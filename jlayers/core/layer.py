@@ -176,9 +176,18 @@ class Layer:
         return _rebuild, (self.spec.name, {**self.spec.arguments, **kept}, dict(self.substituted))
 
     @property
+    def specs(self) -> tuple[Spec, ...]:
+        """The call that made the layer, and those of the layers whose pair it took over, outermost first."""
+        return (self.spec, *self.adopted)
+
+    @property
     def draws(self) -> bool:
         """True if the layer, or one inside it, may draw random numbers: only such layers are given keys."""
         return bool(self.pair.draws)
+
+    def keyed(self, params: Any, state: Any, *inputs: Any) -> Any:
+        """`apply` in inference with some key, for traces: a layer that samples in inference needs one."""
+        return self.apply(params, state, *inputs, key=jax.random.key(0) if self.draws else None)
 
     @property
     def structure(self) -> Any:
@@ -409,7 +418,7 @@ class Layer:
         An argument of an adopted layer counts where this layer has none of its own for the parameter.
         """
         found: dict[str, Any] = {}
-        for spec in (self.spec, *self.adopted):
+        for spec in self.specs:
             own: dict[str, Any] = {}
             for argument, value in spec.arguments.items():
                 if value is not None and argument.endswith("_" + role):

@@ -91,7 +91,7 @@ def trace_runs(model: Layer, specs: tuple[Any, ...]) -> dict[str, list[LayerRun]
         seen.setdefault(path, []).append(LayerRun(layer, *jax.tree.map(_spec_of, values)))
 
     def forward(params: Any, state: Any, *inputs: Any) -> Any:
-        return model.apply(params, state, *inputs)[0]
+        return model.keyed(params, state, *inputs)[0]
 
     params, state = jax.eval_shape(lambda key: model.init(key, *specs), jax.random.key(0))
     with observe(observer):

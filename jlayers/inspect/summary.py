@@ -159,7 +159,7 @@ def summary(model: Layer, *inputs: Any, depth: int | None = None) -> Summary:
 
 def _count_runs(runs: dict[str, list[LayerRun]]) -> dict[str, list[FlopCount]]:
     return {
-        path: [flop_count(run.layer.apply, run.params, run.state, *run.inputs) for run in of_path]
+        path: [flop_count(run.layer.keyed, run.params, run.state, *run.inputs) for run in of_path]
         for path, of_path in runs.items()
     }
 

@@ -67,14 +67,14 @@ def check_layer(
     >>> from jlayers.testing import check_layer
     >>> check_layer(jl.Dense(3), (2, 4))
     >>> @jl.layer
-    ... def Centre():
+    ... def Center():
     ...     def apply(params, x):
     ...         return x - jnp.mean(x, axis=0, keepdims=True)
     ...     return no_params, apply
-    >>> check_layer(Centre(), (2, 4), skip={"rows": "subtracts the batch's mean"})
-    >>> check_layer(Centre(), (2, 4))
+    >>> check_layer(Center(), (2, 4), skip={"rows": "subtracts the batch's mean"})
+    >>> check_layer(Center(), (2, 4))
     Traceback (most recent call last):
-    AssertionError: Centre() fails 'rows' ...
+    AssertionError: Center() fails 'rows' ...
     """
     for name, reason in skip.items():
         if name not in PROPERTIES:

@@ -65,7 +65,7 @@ def _ending(output: Any, calls: Sequence[Call]) -> Ending | None:
         if any(leaf is output for leaf in jax.tree.leaves(made)) and not any(
             leaf is output for leaf in jax.tree.leaves(given)
         ):
-            found = [name for spec in (layer.spec, *layer.adopted) if (name := _activation(spec))]
+            found = [name for spec in layer.specs if (name := _activation(spec))]
             return Ending(path or layer.spec.name, found[0]) if found else None
     return None
 

@@ -62,7 +62,7 @@ class Supervised(Task):
             path for path in dict.fromkeys(names) if path in paths and path not in self._own_names()
         ]
         self._looked = False
-        self._predicted = jax.jit(lambda params, state, x: model.apply(params, state, *inputs_of(x))[0])
+        self._predicted = jax.jit(lambda params, state, x: model.keyed(params, state, *inputs_of(x))[0])
 
     def init(self, key: Any, batch: Batch) -> tuple[Any, Any]:
         return self.model.init(key, *map(as_spec, inputs_of(batch.x)))

@@ -243,7 +243,7 @@ def row_count(batch: Batch) -> jax.Array:
 
 def _penalized(model: Layer) -> bool:
     """Whether a layer has an argument that names a regularizer."""
-    specs = (spec for _, layer in model.walk() for spec in (layer.spec, *layer.adopted))
+    specs = (spec for _, layer in model.walk() for spec in layer.specs)
     return any(
         value is not None and argument.endswith("_regularizer")
         for spec in specs

@@ -19,7 +19,7 @@ _EDGE = "#6b7280"
 _ARROW = 7.0
 
 # kind -> fill, border, text
-_COLOURS = {
+_COLORS = {
     "input": ("#e7f5ec", "#2f855a", "#1c4532"),
     "layer": ("#eef4ff", "#4c6fb1", "#1a2b4b"),
     "container": ("#f4efff", "#7a5cc0", "#2f1f5c"),
@@ -45,8 +45,8 @@ def _size(box: Box) -> tuple[float, float]:
     return math.ceil(max(width, 60.0) + 2 * _PAD), len(lines) * _LINE + _PAD
 
 
-def _colours(box: Box) -> tuple[str, str, str]:
-    return _FROZEN if box.frozen else _COLOURS[box.kind]
+def _colors(box: Box) -> tuple[str, str, str]:
+    return _FROZEN if box.frozen else _COLORS[box.kind]
 
 
 def _radius(box: Box, height: float) -> float:
@@ -79,7 +79,7 @@ def svg(drawn: Diagram) -> str:
         parts.append(f'<polygon points="{corners}"/>')
     parts.append("</g>")
     for box, (w, h), (left, top) in zip(drawn.boxes, sizes, places.corners, strict=True):
-        fill, border, ink = _colours(box)
+        fill, border, ink = _colors(box)
         dashed = ' stroke-dasharray="5 3"' if box.frozen else ""
         parts.append(f"<g><title>{escape(box.full or box.name)}</title>")
         if box.kind == "container":
@@ -147,7 +147,7 @@ def png(drawn: Diagram, scale: float = 2.0) -> bytes:
         axes.add_patch(PathPatch(Curve(points, codes), fill=False, edgecolor=_EDGE, linewidth=1.5))
         axes.add_patch(Polygon(_arrow(path), facecolor=_EDGE, edgecolor="none"))
     for box, (w, h), (left, top) in zip(drawn.boxes, sizes, places.corners, strict=True):
-        fill, border, ink = _colours(box)
+        fill, border, ink = _colors(box)
         for shift in (4, 0) if box.kind == "container" else (0,):
             axes.add_patch(
                 FancyBboxPatch(

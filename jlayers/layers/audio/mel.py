@@ -26,8 +26,8 @@ def mel_matrix(bins: int, frequencies: int, sampling_rate: float, low: float, hi
     """`(frequencies, bins)`: triangles of height 1, evenly spaced on the mel scale, as in HTK."""
     places = _mel(np.linspace(0, sampling_rate / 2, frequencies))[:, None]
     edges = np.linspace(_mel(low), _mel(high), bins + 2)
-    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    rise, fall = (places - lower) / (centre - lower), (upper - places) / (upper - centre)
+    lower, center, upper = edges[:-2], edges[1:-1], edges[2:]
+    rise, fall = (places - lower) / (center - lower), (upper - places) / (upper - center)
     matrix = np.maximum(0, np.minimum(rise, fall))
     matrix[0] = 0  # the constant part belongs to no tone
     return matrix
@@ -77,7 +77,6 @@ def MelSpectrogram(
     Raises:
         ValueError: sizes below 1, a window longer than the transform, frequencies out of order, or an input
             of another rank or of one step only.
-        TypeError: whole numbers as input.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> mel = jl.MelSpectrogram(fft_length=64, sequence_stride=16, num_mel_bins=8)

@@ -68,7 +68,6 @@ def STFTSpectrogram(
     Raises:
         ValueError: a step greater than the frame, a transform shorter than the frame, an unknown word, or an
             input of another rank or shorter than a frame.
-        TypeError: whole numbers as input.
 
     >>> import jax, jlayers as jl, jax.numpy as jnp
     >>> spectrogram = jl.STFTSpectrogram("magnitude", frame_length=8, scaling="spectrum")

@@ -49,7 +49,6 @@ def TernaryDense(
 
     Raises:
         ValueError: `units` below 1, a negative threshold, or data of other features.
-        TypeError: whole numbers as input.
 
     >>> import jax, jlayers as jl
     >>> params = {"kernel": jax.numpy.array([[0.9], [-0.2], [-0.7]])}

@@ -81,10 +81,8 @@ def _adaptive(
 
     def check(x: Any) -> None:
         need_rank(x, rank + 2, spatial_shape(rank, data_format))
-        if not all(isinstance(size, int) and size > 0 for size in spatial_sizes(x, data_format)):
-            raise refused(
-                ValueError, "expected known sizes of at least 1, from which the windows are computed", x
-            )
+        if 0 in spatial_sizes(x, data_format):
+            raise refused(ValueError, "expected sizes of at least 1, from which the windows are computed", x)
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         check(x)
@@ -113,7 +111,7 @@ def AdaptiveAveragePooling2D(output_size: int | tuple[int, int], data_format: Da
         output_size: height and width of the output, or one number for both.
 
     Raises:
-        ValueError: sizes below 1, an input of unknown size, or an input of another rank.
+        ValueError: sizes below 1, or an input of another rank.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.AdaptiveAveragePooling2D((3, 2)).apply({}, {}, jnp.ones((2, 7, 5, 3)))[0].shape
@@ -165,7 +163,7 @@ def AdaptiveMaxPooling2D(output_size: int | tuple[int, int], data_format: DataFo
         output_size: height and width of the output, or one number for both.
 
     Raises:
-        ValueError: sizes below 1, an input of unknown size, or an input of another rank.
+        ValueError: sizes below 1, or an input of another rank.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.AdaptiveMaxPooling2D((3, 2)).apply({}, {}, jnp.ones((2, 7, 5, 3)))[0].shape
