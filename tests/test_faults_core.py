@@ -99,6 +99,20 @@ def test_repeat_is_of_a_number_that_ends(times):
         jl.Repeat(jl.Dense(2), times)
 
 
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("SpectralNormalization", {"layer": "Identity", "power_iterations": 10**9}),
+        ("RandAugment", {"num_ops": 10**9}),
+        ("AugMix", {"num_chains": 10**9}),
+        ("AugMix", {"chain_depth": 10**9}),
+    ],
+)
+def test_steps_that_are_written_into_the_program_are_of_a_number_that_ends(name, argument):
+    with pytest.raises(ValueError, match=r"to be at most \d+, received .*=1000000000"):
+        layers.build(name, argument)
+
+
 def test_layers_inside_layers_end_before_pythons_stack_does():
     with pytest.raises(ValueError, match="expected at most 40 levels of layers inside layers, received 41"):
         nested(500)

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from jlayers.cli import commands
 from jlayers.cli.errors import explained
@@ -86,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(command=command)
         return made
 
-    def add_file(made: argparse.ArgumentParser) -> None:
-        made.add_argument("file", metavar="FILE", help="the YAML file")
+    def add_file(made: argparse.ArgumentParser, **options: Any) -> None:
+        made.add_argument("file", metavar="FILE", help="the YAML file", **options)
         made.add_argument(
             "--set",
             action="append",
@@ -105,10 +106,20 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     train = add("train", commands.train, "Train the model of a file; the run is kept in a folder of its own.")
-    add_file(train)
+    add_file(train, nargs="?")
     train.add_argument("--epochs", type=int, metavar="N", help="short for --set training.epochs=N")
     train.add_argument(
         "--run", metavar="DIR", help="the run's folder (default: runs/<name of the file>-<number>)"
+    )
+    train.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="instead of FILE: go on with a run that was interrupted or killed, from its last checkpoint",
+    )
+    train.add_argument(
+        "--accept-changed-code",
+        action="store_true",
+        help="with --resume: accept files for --use that differ from those that the run was trained with",
     )
 
     evaluate = add("evaluate", commands.evaluate, "Evaluate a run's weights on the data held out.")

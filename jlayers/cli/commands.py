@@ -46,13 +46,16 @@ def _remark(text: str) -> None:
 def _remarks() -> Iterator[None]:
     """A block in which what is said of a run is printed for people."""
     from jlayers.runs import RunWarning
+    from jlayers.saving.checkpoints import CheckpointWarning
 
+    shown = (RunWarning, CheckpointWarning)
     with warnings.catch_warnings():
-        warnings.simplefilter("always", RunWarning)
+        for kind in shown:
+            warnings.simplefilter("always", kind)
         usual = warnings.showwarning
 
         def show(message: Any, category: type[Warning], *rest: Any, **options: Any) -> None:
-            if issubclass(category, RunWarning):
+            if issubclass(category, shown):
                 _remark(str(message))
             else:
                 usual(message, category, *rest, **options)
@@ -73,23 +76,35 @@ def train(given: argparse.Namespace) -> None:
     from jlayers.runs.training import ending_noted
     from jlayers.train.progress import ProgressBar
 
-    code = _use(given)
-    first_device()
-    overrides = [*given.set, *([f"training.epochs={given.epochs}"] if given.epochs is not None else [])]
-    experiment = load(given.file, overrides)
-    experiment.check()  # what is wrong is told before there is a folder
-    with experiment.located_layer():
-        report = summary(experiment.model, experiment.data.features)
-    config = experiment.to_data()
-    if given.run is not None:
-        run = Run.create(given.run, config, str(report), code)
+    if given.resume is not None:
+        found = _to_resume(given)
+        if found is None:
+            return
+        experiment, run = found
+        with experiment.located_layer():
+            report = summary(experiment.model, experiment.data.features)
+        run.begin_again()
     else:
-        run = Run.create_next("runs", pathlib.Path(given.file).stem, config, str(report), code)
+        if given.file is None:
+            raise ValueError("expected a FILE to train, or --resume RUN to go on with a run")
+        code = _use(given)
+        first_device()
+        overrides = [*given.set, *([f"training.epochs={given.epochs}"] if given.epochs is not None else [])]
+        experiment = load(given.file, overrides)
+        experiment.check()  # what is wrong is told before there is a folder
+        with experiment.located_layer():
+            report = summary(experiment.model, experiment.data.features)
+        config = experiment.to_data()
+        if given.run is not None:
+            run = Run.create(given.run, config, str(report), code)
+        else:
+            run = Run.create_next("runs", pathlib.Path(given.file).stem, config, str(report), code)
     given.begun = run
     out = console()
     with ending_noted(run):
         _print_header(out, given, experiment, report, run)
-    results = train_run(experiment, run, [ProgressBar()])
+    with _remarks():
+        results = train_run(experiment, run, [ProgressBar()])
     out.print()
     if results["epochs"] < experiment.settings.training.epochs:
         out.print(f"stopped early, after epoch {results['epochs']}")
@@ -98,6 +113,26 @@ def train(given: argparse.Namespace) -> None:
     _print_results(out, experiment.data, results)
     use = "".join(f" --use {shlex.quote(path)}" for path in given.use)
     out.print(f"evaluate again with: jlayers evaluate {shlex.quote(str(run.path))}{use}", style="dim")
+
+
+def _to_resume(given: argparse.Namespace) -> tuple[Any, Run] | None:
+    """The experiment and the folder of a run to go on with; None if it is completed."""
+    from jlayers.runs import Run, resumed
+    from jlayers.runs.environment import first_device
+
+    for name in ("file", "run", "epochs", "set"):
+        if getattr(given, name):
+            what = "FILE" if name == "file" else f"--{name}"
+            raise ValueError(f"expected no {what} with --resume: a run goes on with its own configuration")
+    run = Run.reopen(given.resume)
+    if run.status == "completed":
+        console().print(f"{run.path} is completed: nothing is left to do")
+        return None
+    _use_for_run(given, run)
+    first_device()
+    given.file = str(run.config)
+    with _remarks():
+        return resumed(run), run
 
 
 def tell_what_is_kept(run: Run) -> None:

@@ -22,6 +22,7 @@ from jlayers.core.precision import with_precision
 from jlayers.data import Dataset, hold_out, learn, transform
 from jlayers.data.gate import by_number, class_weights
 from jlayers.optimizers import has_patterns, lenient
+from jlayers.saving.checkpoints import require_orbax
 from jlayers.transform.freeze import freeze
 
 __all__ = ["Experiment", "load", "loads"]
@@ -144,6 +145,9 @@ class Experiment:
     def check(self) -> None:
         """Look over what can be wrong before any work starts: data, parts, class weights, names."""
         self.class_weight  # noqa: B018  reads the data and splits them on the way
+        if self.settings.training.checkpoint is not None:
+            with self.builder.located(("training", "checkpoint")):
+                require_orbax()
         optimizer = self.compile().optimizer
         if has_patterns(optimizer):
             with self.located_layer():

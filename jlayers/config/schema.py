@@ -17,6 +17,7 @@ from jlayers.metrics import MetricLike
 from jlayers.optimizers import OptimizerLike
 from jlayers.preprocessing import PreprocessorLike
 from jlayers.train.callbacks import EarlyStopping
+from jlayers.train.checkpoint import Plan
 from jlayers.train.feed import StepsPerCall
 from jlayers.train.scaling import LossScaleLike
 
@@ -42,6 +43,8 @@ class Training:
             without a factor has 1.
         early_stopping: when to stop before the last epoch.
         steps_per_call: steps in one dispatch; `auto` takes many where a step is so small that this pays.
+        checkpoint: when to keep a checkpoint that `jlayers train --resume RUN` can go on from; without this
+            section there are none.
     """
 
     epochs: int = 10
@@ -51,6 +54,7 @@ class Training:
     class_weight: dict[str, float] | list[float] | Literal["balanced"] | None = None
     early_stopping: Annotated[EarlyStopping, Record(EarlyStopping)] | None = None
     steps_per_call: StepsPerCall = "auto"
+    checkpoint: Annotated[Plan, Record(Plan)] | None = None
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "1 epoch or more", epochs=self.epochs)
@@ -62,6 +66,12 @@ class Training:
         if stop is not None and stop.monitor.startswith("val_") and not self.validation:
             raise ValueError(
                 f"early stopping watches {stop.monitor!r}, which needs data to validate on: set "
+                f"training.validation to a fraction such as 0.1"
+            )
+        best = None if self.checkpoint is None else self.checkpoint.best
+        if best is not None and best.startswith("val_") and not self.validation:
+            raise ValueError(
+                f"the best checkpoint is asked for by {best!r}, which needs data to validate on: set "
                 f"training.validation to a fraction such as 0.1"
             )
 

@@ -46,9 +46,12 @@ def refused_argument(name: str, value: Any, expected: str, instead: str = "") ->
     return refused(ValueError, f"expected {name} {expected}", instead=instead, **received)
 
 
-def positive(name: str, value: int) -> int:
+def positive(name: str, value: int, most: int | None = None) -> int:
+    """A whole number of at least 1, and at most `most` where each one is written into the program."""
     if not _is_int(value) or value < 1:
         raise refused_argument(name, value, "to be a positive whole number")
+    if most is not None and value > most:
+        raise refused_argument(name, value, f"to be at most {most}")
     return value
 
 

@@ -4,7 +4,7 @@ from jlayers.runs.environment import environment
 from jlayers.runs.folder import Run
 from jlayers.runs.interruptions import Interrupted
 from jlayers.runs.own_code import OwnCode, OwnCodeError, read_own_code
-from jlayers.runs.restored import RunWarning, evaluate_run, predict_run
+from jlayers.runs.restored import RunWarning, evaluate_run, predict_run, resumed
 from jlayers.runs.training import train_run
 from jlayers.saving.weights import load_weights, save_weights
 
@@ -19,6 +19,7 @@ __all__ = [
     "load_weights",
     "predict_run",
     "read_own_code",
+    "resumed",
     "save_weights",
     "train_run",
 ]

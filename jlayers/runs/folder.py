@@ -38,6 +38,7 @@ METRICS = "metrics.jsonl"
 WEIGHTS = "weights.safetensors"
 SUMMARY = "summary.txt"
 CURVES = "curves.png"
+CHECKPOINTS = "checkpoints"
 RESULTS = "results.json"
 HASHED = (CONFIG, DATA, PREPROCESS)  # with the weights, what an evaluation reads
 
@@ -52,6 +53,7 @@ class Run:
     - `code/`: copies of the files that `--use` named, for people to read; they never run from here
     - `metrics.jsonl`: one line per epoch, written as the epoch ends
     - `weights.safetensors`: the weights that the run would keep if it ended now, and their epoch
+    - `checkpoints/`: what `jlayers train --resume` goes on from, if the configuration asks for them
     - `summary.txt`, `curves.png`: for people
     - `results.json`: the status, the final results, the process that trains, hashes of the files
 
@@ -146,6 +148,40 @@ class Run:
             raise FileNotFoundError(f"{path} holds no {WEIGHTS}: the run's status is {run.status!r}{because}")
         return run
 
+    @classmethod
+    def reopen(cls, path: str | os.PathLike[str]) -> Run:
+        """A run to go on with, whatever ended it. Nothing is changed yet; see `begin_again`.
+
+        Raises:
+            FileNotFoundError: no run there, or one that ended before its configuration was written.
+            ValueError: it is still being trained, or one of its files is damaged.
+        """
+        run = cls(path)
+        if not (run.path / CONFIG).is_file():
+            what = f"ended before its {CONFIG} was written" if (run.path / RESULTS).is_file() else "is no run"
+            raise FileNotFoundError(f"{path} {what}: there is nothing to go on from; train into a new folder")
+        if run.status == "running":
+            raise ValueError(f"{path} is still being trained by another process: wait until it has ended")
+        if CONFIG in run.changes():
+            raise ValueError(
+                f"{run.config} has changed since the training began, which would be another run: restore it, "
+                f"or train into a new folder"
+            )
+        return run
+
+    def begin_again(self) -> None:
+        """Note that this process trains now, and sweep what the one before has left half written."""
+        sweep(self.path)
+        known = {name: value for name, value in self.results().items() if name not in ("reason", "files")}
+        hashes = {name: digest for name in HASHED if (digest := self._hash(name))}
+        known |= {"status": "running", "process": this_process(), "files": hashes}
+        self.write_json(RESULTS, known)
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        """The path of the folder of checkpoints."""
+        return self.path / CHECKPOINTS
+
     @property
     def status(self) -> str:
         """`running`, `completed`, `failed`, `interrupted` or `killed`; `unknown` for a run without one."""
@@ -192,6 +228,13 @@ class Run:
             file.write(json.dumps({"epoch": epoch, **_finite(logs)}) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def cut(self, epochs: int) -> None:
+        """Leave the results of the first epochs only: a run that goes on writes the others anew."""
+        path = self.path / METRICS
+        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+        if len(lines) > epochs:
+            write_atomically(path, b"".join(lines[:epochs]))
 
     def history(self) -> dict[str, list[float]]:
         """The results of all epochs, a list for each.

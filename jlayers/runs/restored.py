@@ -20,7 +20,7 @@ from jlayers.preprocessing.base import as_texts
 from jlayers.runs.folder import Run
 from jlayers.saving.weights import not_finite
 
-__all__ = ["RunWarning", "evaluate_run", "predict_run", "with_fresh_carries"]
+__all__ = ["RunWarning", "evaluate_run", "predict_run", "resumed", "with_fresh_carries"]
 
 
 class RunWarning(UserWarning):
@@ -91,6 +91,34 @@ def predict_run(run: Run, x: Any, batch_size: int | None = None) -> Any:
     weights = _weights(run, experiment.model, x, batch_size)
     with experiment.located_layer():
         return train.predict(experiment.model, weights, x, batch_size=batch_size)
+
+
+def resumed(run: Run) -> Experiment:
+    """The experiment of a run that is to go on, as its folder holds it.
+
+    Other versions are told by a `RunWarning`.
+
+    Raises:
+        ValueError: the run keeps no checkpoints, or its data have changed.
+    """
+    if versions := run.other_versions():
+        _warn(f"this run was begun with other versions, and numbers can differ: {'; '.join(versions)}")
+    experiment = load(run.config)
+    if experiment.settings.training.checkpoint is None:
+        raise ValueError(
+            f"{run.path} keeps no checkpoints to go on from: train anew, with a section such as "
+            f"training.checkpoint: {{every_steps: 100}}"
+        )
+    experiment.check()
+    try:
+        known = run.data().get("fingerprint")
+    except FileNotFoundError:  # it ended before it had noted its data, and before its first step
+        return experiment
+    if experiment.data.fingerprint() != known:
+        raise ValueError(
+            f"the data of {run.path} have changed since its training began: restore them, or train anew"
+        )
+    return experiment
 
 
 def with_fresh_carries(model: Layer, weights: tuple[Any, Any], x: Any, batch_size: int) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,9 @@ class Recorder(Callback):
         self.run = run
         self.stopping = stopping if stopping is not None and stopping.restore_best_weights else None
         self.interruptions = interruptions
+
+    def on_fit_begin(self, run: train.Run) -> None:
+        self.run.cut(run.first_epoch)
 
     def on_progress(self, epoch: int, step: int, logs: Any) -> None:
         self.interruptions.check()
@@ -65,6 +69,8 @@ def _save(run: Run, state: Any, epoch: int) -> None:
 
 def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -> dict[str, Any]:
     """Train as the experiment says, into the folder of `run`.
+
+    A run that has checkpoints goes on from the last one.
 
     Args:
         experiment: a configuration made into objects.
@@ -118,6 +124,8 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         "shuffle": settings.shuffle,
         "seed": experiment.settings.seed,
     }
+    plan = settings.checkpoint
+    checkpoints = None if plan is None else train.Checkpoint(run.checkpoints, **dataclasses.asdict(plan))
     started = time.perf_counter()
     with experiment.located_layer():
         if data.test is not None:
@@ -131,6 +139,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
             class_weight=experiment.class_weight,
             callbacks=listeners,
             steps_per_call=settings.steps_per_call,
+            checkpoints=checkpoints,
             **options,
         )
     epochs = kept = len(history["loss"])

@@ -56,8 +56,8 @@ def AugMix(
     """
     pair = factor_range("factor", factor, 0, 1)
     limits = number_pair("value_range", value_range)
-    positive("num_chains", num_chains)
-    positive("chain_depth", chain_depth)
+    positive("num_chains", num_chains, most=100)
+    positive("chain_depth", chain_depth, most=100)
     above_zero("alpha", alpha)
     choice("interpolation", interpolation, ("bilinear", "nearest"))
     members = [

@@ -54,7 +54,7 @@ def RandAugment(
     (2, 4, 4, 3)
     """
     pair = factor_range("factor", factor, 0, 1)
-    positive("num_ops", num_ops)
+    positive("num_ops", num_ops, most=100)
     choice("interpolation", interpolation, ("bilinear", "nearest"))
     members = augmentations(pair, value_range, interpolation)
 

@@ -73,7 +73,7 @@ def SpectralNormalization(layer: LayerLike, power_iterations: int = 1):
     >>> [round(v, 3) for v in y[0].tolist()]
     [1.0, 0.5]
     """
-    positive("power_iterations", power_iterations)
+    positive("power_iterations", power_iterations, most=1000)
     inner = as_layer(layer, "SpectralNormalization")
     plain = around(inner)
 

@@ -1,0 +1,139 @@
+"""Trainings that are killed at random moments and resumed end with the bits of one that was left alone."""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import jlayers as jl
+from jlayers.cli import main
+from jlayers.runs import Run
+from jlayers.saving.checkpoints import Store
+
+NET = """\
+data: {npz: {path: data.npz, test_fraction: 0.25}}
+model: {Sequential: [{Dense: 6}, relu, BatchNormalization, {Dropout: 0.3}, {Dense: 1}]}
+loss: mse
+metrics: [mae]
+training:
+  epochs: 6
+  batch_size: 8
+  validation: 0.2
+  early_stopping: {patience: 3, restore_best_weights: true}
+  checkpoint: {every_steps: 2, keep: 2, best: val_mae}
+"""
+
+
+def prepare(path: pathlib.Path) -> pathlib.Path:
+    x = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    np.savez(path / "data.npz", x=x, y=x[:, :1])
+    (path / "net.yaml").write_text(NET.replace("relu", "{Activation: relu}"))
+    return path
+
+
+def start(path, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(jl.__file__).parents[1])}
+    command = [sys.executable, "-m", "jlayers.cli", "train", *arguments]
+    return subprocess.Popen(
+        command, cwd=path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def check_ends_well(process):
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
+def begin_or_resume(path):
+    """A process that trains into `path / "r"`, and whether it had begun when this returns."""
+    run = path / "r"
+    if run.exists() and not (run / "config.yaml").exists():  # killed before there was anything to keep
+        shutil.rmtree(run)
+    process = start(path, "--resume", "r") if run.exists() else start(path, "net.yaml", "--run", "r")
+    while process.poll() is None:
+        if (run / "results.json").exists():
+            trained_by = json.loads((run / "results.json").read_text())["process"]["pid"]
+            if trained_by == process.pid:
+                break
+        time.sleep(0.02)
+    return process
+
+
+def check_equal(run, whole):
+    assert run.status == "completed"
+    for name in ("weights.safetensors", "metrics.jsonl"):
+        assert (run.path / name).read_bytes() == (whole.path / name).read_bytes(), name
+    parts = ("epochs", "kept_epoch", "train", "validation", "test")
+    assert [run.results()[p] for p in parts] == [whole.results()[p] for p in parts]
+    mine, theirs = (Store(r.checkpoints).newest() for r in (run, whole))
+    assert (mine.step, mine.arrays.keys()) == (theirs.step, theirs.arrays.keys())
+    for name in mine.arrays:
+        np.testing.assert_array_equal(mine.arrays[name], theirs.arrays[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = prepare(tmp_path_factory.mktemp("resume"))
+    process = start(path, "net.yaml", "--run", "whole")
+    check_ends_well(process)
+    return Run(path / "whole")
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole, pytestconfig):
+    path = whole.path.parent
+    seed = random.SystemRandom().randrange(2**32)
+    print("seed", seed)
+    draw = random.Random(seed)
+    wanted, kills = 200 if pytestconfig.getoption("--full") else 3, 0
+    while kills < wanted:
+        process = begin_or_resume(path)
+        time.sleep(draw.uniform(0, 1.2 * whole.results()["seconds"]))
+        process.send_signal(signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+        if process.returncode == -signal.SIGKILL:
+            kills += 1
+        else:
+            assert process.returncode == 0, errors
+            check_equal(Run(path / "r"), whole)
+            shutil.rmtree(path / "r")
+    process = begin_or_resume(path)
+    check_ends_well(process)
+    check_equal(Run(path / "r"), whole)
+
+
+def test_what_cannot_be_resumed_is_told(whole, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(prepare(tmp_path))
+    shutil.copytree(whole.path, "r")
+    assert main(["train", "--resume", "r"]) == 0
+    assert "nothing is left to do" in capsys.readouterr().out
+    results = json.loads(pathlib.Path("r/results.json").read_text())
+    pathlib.Path("r/results.json").write_text(json.dumps({**results, "status": "interrupted"}))
+
+    def refused(*arguments):
+        assert main(["train", *arguments]) == 2
+        return capsys.readouterr().err
+
+    assert "expected no --epochs with --resume" in refused("--resume", "r", "--epochs", "9")
+    assert "is no run" in refused("--resume", ".")
+    assert "expected a FILE to train" in refused()
+    text = pathlib.Path("r/config.yaml").read_text()
+    pathlib.Path("r/config.yaml").write_text(text.replace("batch_size: 8", "batch_size: 4"))
+    assert "would be another run" in refused("--resume", "r")
+    data = str(whole.path.parent / "data.npz")
+    results["files"].pop("config.yaml")
+    pathlib.Path("r/results.json").write_text(json.dumps({**results, "status": "interrupted"}))
+    x = np.random.default_rng(1).normal(size=(100, 4)).astype(np.float32)
+    np.savez("data.npz", x=x, y=x[:, :1])
+    pathlib.Path("r/config.yaml").write_text(text.replace(data, str(tmp_path / "data.npz")))
+    assert "have changed since its training began" in refused("--resume", "r")
+    assert "needs data to validate on" in refused(
+        "net.yaml", "--set", "training.validation=0.0", "--set", "training.early_stopping=null"
+    )
