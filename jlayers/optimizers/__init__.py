@@ -73,9 +73,19 @@ OptimizerLike = Annotated[
 
 
 class Optimizer(optax.GradientTransformationExtraArgs):
-    """An `optax.GradientTransformation` that remembers the call that made it."""
+    """An `optax.GradientTransformation` that remembers the call that made it.
+
+    Attributes:
+        spec: the call.
+        descends: False for a transformation that leaves gradients pointing uphill.
+        by_paths: what it does depends on the paths of the parameters.
+        members: the transformations of a chain, in order.
+    """
 
     spec: Spec
+    descends: bool = True
+    by_paths: bool = False
+    members: tuple[Any, ...] = ()
 
     def __repr__(self) -> str:
         return repr(self.spec)
@@ -88,9 +98,16 @@ def _rebuild(name: str, arguments: dict[str, Any]) -> Any:
     return registry.build(name, arguments)
 
 
-def _optimizer(transformation: optax.GradientTransformation, spec: Spec) -> Optimizer:
+def _optimizer(
+    transformation: optax.GradientTransformation,
+    spec: Spec,
+    *,
+    descends: bool = True,
+    by_paths: bool = False,
+    members: Sequence[Any] = (),
+) -> Optimizer:
     made = Optimizer(*optax.with_extra_args_support(transformation))
-    made.spec = spec
+    made.spec, made.descends, made.by_paths, made.members = spec, descends, by_paths, tuple(members)
     return made
 
 
@@ -102,7 +119,7 @@ class _Optimizers(Registry):
             ValueError: a transformation of gradients alone, which would climb.
         """
         made = self.member(value)
-        if not _descends(made):
+        if not getattr(made, "descends", True):
             raise refused(
                 ValueError,
                 "expected an optimizer, such as adam",
@@ -128,22 +145,10 @@ class _Optimizers(Registry):
         return super().get(value)
 
 
-def _descends(optimizer: Any) -> bool:
-    """False for what is known to leave gradients pointing uphill."""
-    spec = getattr(optimizer, "spec", None)
-    if spec is None:
-        return True
-    if spec.name == "chain":
-        return any(map(_descends, spec.arguments["transformations"]))
-    if spec.name == "scale":
-        return spec.arguments["step_size"] < 0
-    return spec.name not in _TRANSFORMATIONS or spec.name == "scale_by_learning_rate"
-
-
 def _last(optimizer: Any) -> str:
     """The name of the last transformation."""
-    while optimizer.spec.name == "chain":
-        optimizer = optimizer.spec.arguments["transformations"][-1]
+    while optimizer.members:
+        optimizer = optimizer.members[-1]
     return optimizer.spec.name
 
 
@@ -232,7 +237,13 @@ _OVERRIDES: dict[tuple[str, str], Any] = {
 }
 
 
-def _enter(table: Registry, name: str, defaults: Mapping[str, Any], aliases: Iterable[str] = ()) -> None:
+def _enter(
+    table: Registry,
+    name: str,
+    defaults: Mapping[str, Any],
+    aliases: Iterable[str] = (),
+    descends: Callable[[Mapping[str, Any]], bool] = lambda arguments: True,
+) -> None:
     """Register Keras's or optax's function `name`."""
     own = getattr(_keras, name, None)
     function = own or getattr(optax, name, None) or getattr(optax.contrib, name)
@@ -255,7 +266,10 @@ def _enter(table: Registry, name: str, defaults: Mapping[str, Any], aliases: Ite
         arguments |= {k: _mask(name, k, arguments[k]) for k in _MASKS & set(arguments)}
         made = function(**arguments)
         spec = Spec(table.kind, name, bound)
-        return Configured(made, spec) if table is schedules else _optimizer(made, spec)
+        if table is schedules:
+            return Configured(made, spec)
+        by_paths = any(isinstance(arguments[mask], _Patterns) for mask in _MASKS & set(arguments))
+        return _optimizer(made, spec, descends=descends(arguments), by_paths=by_paths)
 
     constructor.__name__ = constructor.__qualname__ = name
     vars(constructor)["__signature__"] = signature
@@ -358,12 +372,7 @@ def _paths(params: Any) -> list[str]:
 
 def has_patterns(optimizer: Any) -> bool:
     """Whether what an optimizer does depends on the paths of the parameters."""
-    spec = getattr(optimizer, "spec", None)
-    if spec is not None and spec.name == "multi_optimizer":
-        return True
-    values = spec.arguments if spec is not None else {}
-    patterned = (isinstance(values[name], (str, list, tuple)) for name in _MASKS & set(values))
-    return any(patterned) or any(map(has_patterns, values.get("transformations", ())))
+    return getattr(optimizer, "by_paths", False)
 
 
 def _document(name: str, function: Callable[..., Any], signature: inspect.Signature) -> str:
@@ -435,6 +444,11 @@ _TRANSFORMATIONS = (
     "zero_nans",
 )
 
+_DESCENDING: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "scale": lambda arguments: arguments["step_size"] < 0,
+    "scale_by_learning_rate": lambda arguments: True,
+}
+
 _SCHEDULES = (
     "constant_schedule",
     "cosine_decay_schedule",
@@ -456,7 +470,7 @@ for _name in _SCHEDULES:
 for _name, (_defaults, _aliases) in _OPTIMIZERS.items():
     _enter(registry, _name, _defaults, _aliases)
 for _name in _TRANSFORMATIONS:
-    _enter(registry, _name, _RATE)
+    _enter(registry, _name, _RATE, descends=_DESCENDING.get(_name, lambda arguments: False))
 
 
 def chain(transformations: list[OptimizerLike]) -> Optimizer:
@@ -469,7 +483,13 @@ def chain(transformations: list[OptimizerLike]) -> Optimizer:
     members = [registry.member(member) for member in transformations]
     if not members:
         raise ValueError("chain: expected at least one optimizer, received an empty list")
-    return _optimizer(optax.chain(*members), Spec("optimizer", "chain", {"transformations": members}))
+    return _optimizer(
+        optax.chain(*members),
+        Spec("optimizer", "chain", {"transformations": members}),
+        descends=any(getattr(member, "descends", True) for member in members),
+        by_paths=any(map(has_patterns, members)),
+        members=members,
+    )
 
 
 @schedules.factory()
@@ -535,7 +555,8 @@ def multi_optimizer(optimizers: dict[str, OptimizerLike], default: OptimizerLike
 
     groups: dict[Any, Any] = {**members, **({} if rest is None else {"": rest})}
     made = optax.partition(groups, labels, mask_compatible_extra_args=True)
-    return _optimizer(made, Spec("optimizer", "multi_optimizer", {"optimizers": members, "default": rest}))
+    spec = Spec("optimizer", "multi_optimizer", {"optimizers": members, "default": rest})
+    return _optimizer(made, spec, by_paths=True)
 
 
 registry.register("chain", chain)
