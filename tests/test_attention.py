@@ -471,7 +471,7 @@ def test_half_precision_goes_through():
         ([(2, 4, 3), (3, 5, 3)], ValueError, r"received float32\(2, 4, 3\), float32\(3, 5, 3\)"),
         ([(2, 4, 3), (2, 5, 3), (2, 4, 3)], ValueError, r"the order is query, value, key"),
         ([(2, 4, 3)] * 5, TypeError, r"1 to 4 inputs"),
-        ([np.zeros((2, 4, 3), np.int32)], TypeError, r"expected a floating input, received int32"),
+        ([np.zeros((2, 4, 3), np.complex64)], TypeError, r"expected a floating input, received complex64"),
         ([(2, 4, 3), (2, 5, 3), None, np.ones((2, 4, 5))], TypeError, r"a boolean mask, .* mask\.astype"),
         ([(2, 4, 3), (2, 5, 3), None, np.ones((2, 5), bool)], ValueError, r"take mask\[:, None, :\]"),
         ([(2, 4, 3), (2, 5, 3), None, np.ones((2, 5, 4), bool)], ValueError, r"received bool\(2, 5, 4\)"),

@@ -103,7 +103,7 @@ def test_errors_teach(key):
     with pytest.raises(ValueError, match=r"the window \(5, 5\) is larger than the input"):
         conv(2, 5).init(key, (2, 3, 4, 5, 1))
     with pytest.raises(TypeError, match="expected a floating input"):
-        conv(2, 2).init(key, jnp.zeros((2, 3, 4, 5, 1), jnp.int32))
+        conv(2, 2).init(key, jnp.zeros((2, 3, 4, 5, 1), jnp.complex64))
     x = jnp.zeros((2, 3, 4, 4, 1))
     params, _ = made(conv(2, 3), x)
     with pytest.raises(

@@ -21,7 +21,7 @@ def json_schema() -> dict[str, Any]:
     >>> import jlayers.config
     >>> schema = jlayers.config.json_schema()
     >>> sorted(schema["properties"])[:3]
-    ['augment', 'data', 'freeze']
+    ['accumulate', 'augment', 'data']
     """
     definitions: dict[str, Any] = {}
     for kind in KINDS:
