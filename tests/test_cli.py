@@ -194,7 +194,8 @@ def test_an_interrupted_run_keeps_its_last_epoch(folder, capsys):
 
 def test_predict_from_npy_npz_and_csv(trained, capsys, tmp_path):
     run = str(trained / "runs/tiny-1")
-    x = np.load(trained / "data.npz")["x"][:5].astype(np.float32)
+    with np.load(trained / "data.npz") as file:
+        x = file["x"][:5].astype(np.float32)
     np.save(tmp_path / "x.npy", x)
     np.savez(tmp_path / "x.npz", x=x)
     np.savetxt(tmp_path / "x.csv", x, delimiter=",", header="a,b,c,d", comments="", fmt="%.9g")

@@ -59,32 +59,45 @@ ENDINGS = {
 }
 
 
+# As a terminal starts it: a job in the background of a shell inherits that SIGINT is ignored.
+COMMAND_LINE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from jlayers.cli import main
+sys.exit(main())
+"""
+
+
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
     """Four long trainings at once, each ended by a signal after its first epochs."""
     path = prepare(tmp_path_factory.mktemp("endings"))
-    arguments = [sys.executable, "-m", "jlayers.cli", "train", "line.yaml", "--epochs", "1000000", "--run"]
+    arguments = [sys.executable, "-c", COMMAND_LINE, "train", "line.yaml", "--epochs", "1000000", "--run"]
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(jl.__file__).parents[1])}
 
     def start(name):
-        # A shell's job has a handler of its own for SIGINT; under pytest-xdist it may be ignored.
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen([*arguments, name], cwd=path, env=environment, **quiet)
 
     started = {name: start(name) for name in ENDINGS}
     codes = {}
-    for name, process in started.items():
-        deadline = time.monotonic() + 120
-        while not (path / name / "weights.safetensors").exists():
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        if name == "SIGKILL":
-            assert Run(path / name).status == "running"
-            (path / name / ".weights.safetensors-abc.part").write_bytes(b"half")
-        process.send_signal(getattr(signal, name))
-        process.communicate(timeout=60)
-        codes[name] = process.returncode
+    try:
+        for name, process in started.items():
+            deadline = time.monotonic() + 120
+            while not (path / name / "weights.safetensors").exists():
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            if name == "SIGKILL":
+                assert Run(path / name).status == "running"
+                (path / name / ".weights.safetensors-abc.part").write_bytes(b"half")
+            process.send_signal(getattr(signal, name))
+            process.communicate(timeout=60)
+            codes[name] = process.returncode
+    finally:
+        for process in started.values():
+            process.kill()
+            process.communicate()
     return path, codes
 
 
@@ -258,7 +271,8 @@ def test_a_place_for_runs_that_is_no_folder_is_told(folder, capsys, kind):
 
 
 def test_held_out_data_are_looked_at_before_the_first_step(folder, capsys):
-    kept = np.load("data.npz")
+    with np.load("data.npz") as file:
+        kept = dict(file)
     x, y = kept["x"], kept["y"]
     _, (held_out, _) = hold_out(np.arange(24), y, 0.25, seed=0)
     x[held_out[0], 1] = np.inf

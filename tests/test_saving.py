@@ -73,12 +73,12 @@ def test_a_second_save_replaces_the_first_whole(net, tmp_path, monkeypatch):
 
 def test_a_layer_that_is_not_registered_is_named(tmp_path):
     @jl.layer
-    def Doubled():
+    def Twofold():
         return jl.no_params, lambda params, x: 2 * x
 
-    jl.save(tmp_path, jl.Sequential(Doubled(), jl.Dense(1)), {})
+    jl.save(tmp_path, jl.Sequential(Twofold(), jl.Dense(1)), {})
     text = (tmp_path / "model.json").read_text()
-    (tmp_path / "model.json").write_text(text.replace("Doubled", "Trebled"))
+    (tmp_path / "model.json").write_text(text.replace("Twofold", "Trebled"))
     with pytest.raises(KeyError, match="unknown layer 'Trebled'") as caught:
         jl.load(tmp_path)
     assert "register your own" in caught.value.__notes__[-1]
