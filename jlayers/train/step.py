@@ -292,16 +292,20 @@ class PredictStep:
             return model.apply(params, state, *inputs_of(x), key=key, train=train)[0]
 
         self.model = model
-        self.one: Any = jax.jit(step, static_argnames="train")
+        # A program without a key and options is the cheapest to call.
+        self.one: Any = jax.jit(lambda params, state, x: step(params, state, x))
+        self.drawing: Any = jax.jit(step, static_argnames="train")
         self._lookups: dict[Any, dict[str, Lookup]] = {}
 
     @property
     def compilations(self) -> int:
         """How many programs it holds: one for each form of inputs that it has seen."""
-        return _compilations([self.one])
+        return _compilations([self.one, self.drawing])
 
     def __call__(self, params: Any, state: Any, x: Any, key: Any = None, train: bool = False) -> Any:
-        return self.one(params, state, x, key, train=train)
+        if key is None and not train:
+            return self.one(params, state, x)
+        return self.drawing(params, state, x, key, train=train)
 
     def lookups(self, params: Any, state: Any, x: Any, key: Any = None) -> dict[str, Lookup]:
         """The inputs that go into tables, from one trace for each form of x."""
