@@ -3,7 +3,10 @@
 import importlib.util
 from pathlib import Path
 
+import jax
 import pytest
+
+import jlayers as jl
 
 FOLDER = Path(__file__).parents[1] / "examples"
 BRIEFLY = {
@@ -30,12 +33,55 @@ def load(name):
     return module
 
 
+WORK = ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/backend_compile_duration")
+
+
+class Work(list):
+    """The traces and compilations of JAX while it is entered."""
+
+    def __enter__(self):
+        self.on = True
+        jax.monitoring.register_event_duration_secs_listener(self._hear)
+        return self
+
+    def __exit__(self, *error):
+        self.on = False
+
+    def _hear(self, event, seconds, **more):
+        if self.on and event in WORK:
+            self.append((event, more))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The calls of `fit`, `evaluate` and `predict` that an example makes, to be made again."""
+    made = []
+
+    def record(name):
+        function = getattr(jl, name)
+
+        def recorded(*arguments, **options):
+            result = function(*arguments, **options)
+            options.pop("callbacks", None)
+            if name == "fit":  # goes on from its state, for a fresh one is traced
+                options["state"] = result[0]
+            made.append((function, arguments, options))
+            return result
+
+        monkeypatch.setattr(jl, name, recorded)
+
+    for name in ("fit", "evaluate", "predict"):
+        record(name)
+    return made
+
+
 def test_every_example_is_run():
     assert sorted(BRIEFLY) == sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
 @pytest.mark.parametrize("name", BRIEFLY)
-def test_example(name, capsys, tmp_path):
+def test_example(name, calls, capsys, tmp_path):
+    """The second time, nothing that it calls is traced or compiled."""
     picture = tmp_path / "graph.svg"
     more = ["--picture", str(picture)] if name == "two_inputs" else []
     results = load(name).main(BRIEFLY[name] + more)
@@ -44,3 +90,12 @@ def test_example(name, capsys, tmp_path):
     assert capsys.readouterr().out
     assert picture.exists() == bool(more)
     assert results.get("compilations", 0) <= 2 * results.get("lengths", 0)
+    with Work() as heard:
+        jax.jit(lambda x: x + 1)(1.0)
+    assert len(heard) == 2
+    for function, arguments, options in calls:
+        function(*arguments, **options)
+    with Work() as heard:
+        for function, arguments, options in calls:
+            function(*arguments, **options)
+    assert heard == []

@@ -107,7 +107,7 @@ class Tasks:
                 order[update.name] = list(loss.parts)
             return made
 
-        key = jax.eval_shape(lambda: jax.random.key(0)) if self.draws else None
+        key = jax.random.key(0) if self.draws else None
         made = jax.eval_shape(losses, params, state, batch, key)
         plans = {name: self.measures[name].plan(loss, order[name]) for name, loss in made.items()}
         return Review(batch, made, plans, lookups, endings)

@@ -164,7 +164,7 @@ class Trainer(Options):
         state.check_alive()
         if loss_scaling(self.tasks.models, self.loss_scale) == "dynamic":
             scale_of(state.loss_scale)
-        expected = jax.eval_shape(self._opt_state_of, state.params)
+        expected = self._opt_forms(state.params)
         given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.opt_state)
         fits = jax.tree.structure(expected) == jax.tree.structure(given) and all(
             e.shape == g.shape for e, g in zip(jax.tree.leaves(expected), jax.tree.leaves(given), strict=True)
@@ -175,6 +175,18 @@ class Trainer(Options):
                 "optimizer or with other layers frozen; write state=trainer.adopt(state) to go on with its "
                 "weights and a fresh optimizer state"
             )
+
+    def _opt_forms(self, params: Any) -> Any:
+        """The specs of the optimizer's state, traced once for each form of parameters."""
+        leaves, form = jax.tree.flatten(params)
+        site = (form, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+        if site not in self._known_opt_forms:
+            self._known_opt_forms[site] = jax.eval_shape(self._opt_state_of, params)
+        return self._known_opt_forms[site]
+
+    @functools.cached_property
+    def _known_opt_forms(self) -> dict[Any, Any]:
+        return {}
 
 
 def _by_task(given: Any, name: str) -> Any:
