@@ -155,7 +155,7 @@ def test_two_arrays_never_share_one_path():
             tree.unflatten(flat)
 
 
-@pytest.mark.parametrize("name", ["carry", "aux_loss"])
+@pytest.mark.parametrize("name", ["carry", "aux_loss", "aux_metrics"])
 def test_a_layer_does_not_bear_a_name_that_means_something_in_a_state(name):
     with pytest.raises(ValueError, match=f"received name='{name}', under which a state holds"):
         jl.BatchNormalization(name=name)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from jlayers.core.errors import refused
 from jlayers.core.registry import snake_case
-from jlayers.core.state import AUX_LOSS, CARRY
+from jlayers.core.state import AUX_LOSS, AUX_METRICS, CARRY
 
 if TYPE_CHECKING:
     from jlayers.core.layer import Layer
@@ -34,6 +34,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _IN_STATE = {
     CARRY: "what one call hands to the next",
     AUX_LOSS: "a loss that training adds",
+    AUX_METRICS: "values for the logs",
 }
 
 # The automatic name of each unnamed layer in the first container that it became a part of.

@@ -1,10 +1,9 @@
 """Names that have a meaning in the state of every layer: `aux_loss`, `aux_metrics` and `carry`.
 
 A scalar called `aux_loss` is added to the loss in training. Scalars under `aux_metrics` are in the logs, by
-their own names. The arrays under `carry` are handed from one call
-to the next: a layer that goes on where its last call ended, such as a recurrent one with `stateful=True` or
-attention with `cache_length`, keeps there what it needs. They begin at zero, and are the only part of a state
-that inference moves.
+their own names. The arrays under `carry` are handed from one call to the next: a recurrent layer with
+`stateful=True`, or attention with `cache_length`, keeps there what it needs. They begin at zero, and are the
+only part of a state that inference moves.
 """
 
 from __future__ import annotations
