@@ -25,7 +25,8 @@ from jlayers.core.layer import Layer, MissingKeyError, Wiring, layer, need_key, 
 from jlayers.core.masks import Masked, keeps_mask
 from jlayers.core.node_table import InputLayer
 from jlayers.core.pair import Pair
-from jlayers.core.precision import Policy, with_precision
+from jlayers.core.policy import Policy
+from jlayers.core.precision import with_precision
 from jlayers.core.state import reset_state
 from jlayers.core.wiring import routed
 from jlayers.inspect.draw import draw

@@ -17,11 +17,12 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jlayers.core.errors import details_of
-from jlayers.core.layer import Layer, Wiring, join, layers
+from jlayers.core.layer import Layer, Wiring, layers
 from jlayers.core.names import name_number
 from jlayers.core.pair import Pair
 from jlayers.core.registry import UnknownNameError, nearest
 from jlayers.core.shapes import as_spec, describe
+from jlayers.core.tree import join
 
 __all__ = ["around", "as_layer", "child_key", "note_errors", "observe", "routed"]
 
