@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jlayers.core.layer import Layer
@@ -140,7 +141,7 @@ def _form(leaf: Any) -> str:
 def _values(a: Any, b: Any) -> str:
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in (a, b)):
         return ""
-    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
         a, b = jax.random.key_data(a), jax.random.key_data(b)
     one, other = np.asarray(a), np.asarray(b)
     if one.tobytes() == other.tobytes():
