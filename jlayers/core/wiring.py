@@ -24,7 +24,7 @@ from jlayers.core.registry import UnknownNameError, nearest
 from jlayers.core.shapes import as_spec, describe
 from jlayers.core.tree import join
 
-__all__ = ["around", "as_layer", "child_key", "note_errors", "observe", "routed"]
+__all__ = ["around", "as_layer", "child_key", "current_path", "note_errors", "observe", "routed"]
 
 
 def child_key(key: Any, name: str) -> Any:
@@ -249,6 +249,11 @@ _path: contextvars.ContextVar[str] = contextvars.ContextVar("path", default="")
 _observer: contextvars.ContextVar[Callable[..., None] | None] = contextvars.ContextVar(
     "observer", default=None
 )
+
+
+def current_path() -> str:
+    """The path of the layer that runs now; '' outside of all, and in the outermost one."""
+    return _path.get()
 
 
 @contextlib.contextmanager
