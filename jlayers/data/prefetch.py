@@ -89,7 +89,8 @@ class Ahead(Generic[T]):
         self.items, self.move = items, move
         self.waiting = Waiting() if waiting is None else waiting
         self.until: Callable[[], Any] = lambda: None  # waits for what the device still has to do
-        self._settings = jax.config.jax_enable_x64, jax.config.jax_default_device
+        settings = jax.config.values  # of the thread that takes the items: JAX keeps them by thread
+        self._settings = settings["jax_enable_x64"], settings["jax_default_device"]
         self._queue: queue.Queue[Any] = queue.Queue(depth)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="jlayers-data", daemon=True)
@@ -124,7 +125,7 @@ class Ahead(Generic[T]):
         return item
 
     def _work(self) -> None:
-        x64, device = self._settings  # of the thread that takes the items: JAX keeps them by thread
+        x64, device = self._settings
         with jax.enable_x64(x64), jax.default_device(device):
             self._make()
 

@@ -28,7 +28,7 @@ import functools
 import itertools
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -192,7 +192,7 @@ class Runner:
         self.waiting = Waiting() if waiting is None else waiting
         self._next: Iterator[tuple[Any, Any, int]] | None = None  # blocks of the epoch to come
 
-    def epoch(self, data: Batches, number: int, start: int) -> Iterator[dict[str, jax.Array]]:
+    def epoch(self, data: Batches, number: int, start: int) -> Generator[dict[str, jax.Array], None, None]:
         """Takes the steps of an epoch from batch `start` on; gives the logs of each dispatch."""
         if data.checked:
             blocks, self._next = self._next or self._blocks(data, number, start), None
