@@ -265,7 +265,7 @@ class _Fit:
     def _current(self) -> TrainState:
         """A view of the one live state."""
         runner = getattr(self, "runner", None)
-        return self.state if runner is None else self.state.replace(live=runner.live)
+        return self.state if runner is None else self.state.replace(flat=runner.flat)
 
     def _epoch(self, epoch: int) -> bool:
         """Trains for an epoch; True if a callback wants to stop."""
@@ -291,9 +291,10 @@ class _Fit:
         watch.check_health(state, values)
         values |= self._validate(state, watch)
         zeros = self.trainer.tasks.accumulators(state.params, state.state, self.review.batch)
-        runner.live = runner.live._replace(metrics=zeros)
+        state = state.replace(metrics=zeros)
+        runner.flat = state.flat
         place = jax.device_put((np.int32(epoch + 1), np.int32(runner.step)))
-        self.state = self.state.replace(live=runner.live, epoch=place[0], epoch_start=place[1])
+        self.state = state.replace(epoch=place[0], epoch_start=place[1])
         kept = HostCopy(self.state)
         self.healthy = kept.back
         for key, value in values.items():
