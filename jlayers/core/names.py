@@ -18,7 +18,7 @@ from jlayers.core.registry import snake_case
 from jlayers.core.state import AUX_LOSS, AUX_METRICS, CARRY
 
 if TYPE_CHECKING:
-    from jlayers.core.layer import Layer
+    from jlayers.core.base import Layer
 
 __all__ = [
     "check_name",
