@@ -294,7 +294,7 @@ def _entries(state: TrainState) -> tuple[list[tuple[Any, Any]], str]:
 
 def _from_entries(impl: str, entries: Any) -> TrainState:
     live, *others = entries
-    return TrainState(Flat.of(live), *others, impl)
+    return TrainState(Flat.of(live), *others, impl=impl)
 
 
 # With its entries by name, so that paths of leaves tell what they are.
