@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jlayers.core.registry import nearest, to_data
+from jlayers.core.registry import to_data
+from jlayers.core.spelling import nearest
 from jlayers.data.batches import Batches
 from jlayers.saving.checkpoints import Store, require_orbax
 from jlayers.saving.model import rebuilt, structure_of
@@ -284,7 +285,7 @@ class Keeper:
             "first_epoch": self.first_epoch,
             "stopped": stopped,
             "callbacks": _packed([c.state() for c in self.callbacks], "callbacks", arrays),
-            "data": dict(self.data.state(int(state.epoch), int(arrays["step"] - arrays["epoch_start"]))),
+            "data": dict(self.data.state(int(arrays["epoch"]), int(arrays["step"] - arrays["epoch_start"]))),
             "trees": structure_of({"params": state.params, "state": state.state}),
         }
         self.last = int(arrays["step"])

@@ -38,7 +38,7 @@ from jlayers.core.tree import count
 from jlayers.data.batches import Batches
 from jlayers.data.prefetch import Ahead, Waiting
 from jlayers.inspect.flops import primitives
-from jlayers.train.state import Live, TrainState
+from jlayers.train.state import Flat, Live, TrainState
 from jlayers.train.step import TrainStep
 
 __all__ = ["Calls", "Interrupts", "Runner", "StepsPerCall", "ahead", "calls_for"]
@@ -92,8 +92,8 @@ def calls_for(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Bat
     if together == 1:
         return Calls(block=block)
     state = step.prepare(state, batch)
-    traced = step.one.trace(state.live, state.key_data, batch, impl=state.impl)
-    changed = _changed(state.live, traced.out_info[0])
+    traced = step.one.trace(state.flat, state.key_data, batch, impl=state.impl)
+    changed = _changed(state.live, traced.out_info[0].live)
     if changed and not auto:
         raise ValueError(
             f"expected a model whose state keeps its shapes and dtypes for several steps in one call, "
@@ -170,7 +170,7 @@ class Runner:
     """Holds the one live state, and moves it over batches.
 
     Attributes:
-        live: what the last dispatch gave; the one before it is gone.
+        flat: the live state, as the last dispatch gave it; the one before it is gone.
         step: how many steps were taken, those of earlier fits included.
         waiting: how long it was waited for batches of a stream.
     """
@@ -184,12 +184,13 @@ class Runner:
         waiting: Waiting | None = None,
     ):
         self.program = program
-        self.live, self.key_data, self.impl = state.live, state.key_data, state.impl
+        self.flat, self.key_data, self.impl = state.flat, state.key_data, state.impl
         self.step = int(state.step)
         self.calls = calls
         self.every = every  # at multiples of these numbers of steps somebody wants to look
         self.interrupts = Interrupts()
         self.waiting = Waiting() if waiting is None else waiting
+        self.is_last: Callable[[], bool] = lambda: False  # whether a stream has ended with the last step
         self._next: Iterator[tuple[Any, Any, int]] | None = None  # blocks of the epoch to come
 
     def epoch(self, data: Batches, number: int, start: int) -> Generator[dict[str, jax.Array], None, None]:
@@ -202,8 +203,10 @@ class Runner:
         blocks = lambda: self._blocks(data, number, start)  # noqa: E731
         with Ahead(blocks, moved, self.waiting) as items:
             for block in items:
+                end = self.step + block[-1]
                 for logs in self._steps(*block):
                     items.until = functools.partial(jax.block_until_ready, logs)
+                    self.is_last = lambda end=end: self.step == end and items.ended()
                     yield logs
 
     def _steps(self, batches: Any, first: Any, steps: int) -> Iterator[dict[str, jax.Array]]:
@@ -243,15 +246,16 @@ class Runner:
             step += steps
 
     def _begin(self, batch: Any) -> None:
-        if not self.live.metrics:
-            zeros = self.program.tasks.accumulators(self.live.params, self.live.state, batch)
-            self.live = self.live._replace(metrics=zeros)
+        if not self.flat.form.measured:
+            live = self.flat.live
+            zeros = self.program.tasks.accumulators(live.params, live.state, batch)
+            self.flat = Flat.of(live._replace(metrics=zeros))
 
     def _call(self, program: Any, steps: int, *arguments: Any) -> dict[str, jax.Array]:
         interrupts = self.interrupts
         interrupts.busy = True
         try:
-            self.live, logs = program(self.live, self.key_data, *arguments, impl=self.impl)
+            self.flat, logs = program(self.flat, self.key_data, *arguments, impl=self.impl)
         finally:
             interrupts.busy = False
         self.step += steps

@@ -63,7 +63,8 @@ def fit(
         trainer: what `jl.compile` returns.
         x: an array with the samples first, a tuple of arrays for several inputs, a dict for named ones; or,
             without `y`, an iterable of batches `(x, y)` or `(x, y, sample_weight)`: a list, a generator, a
-            PyTorch `DataLoader`, anything with `__iter__` or with `__getitem__` and `__len__`.
+            PyTorch `DataLoader`, a Grain pipeline, anything with `__iter__` or with `__getitem__` and
+            `__len__`.
         y: the targets, in the structure of the model's outputs; those of outputs without a loss may be left
             out. A task may need none.
         batch_size: samples per step, 32 if not given. The last batch of an epoch has those that are left, for
@@ -239,6 +240,9 @@ class _Fit:
             vars(error).update(state=state, history=self.history)
             self._end(state, failed=error)
             raise
+        finally:
+            for data in filter(None, (self.data, self.validation)):
+                data.close()
         return self._end(self.state), self.history
 
     def _end(self, state: TrainState, failed: BaseException | None = None) -> TrainState:
@@ -269,7 +273,7 @@ class _Fit:
     def _current(self) -> TrainState:
         """A view of the one live state."""
         runner = getattr(self, "runner", None)
-        return self.state if runner is None else self.state.replace(live=runner.live)
+        return self.state if runner is None else self.state.replace(flat=runner.flat)
 
     def _epoch(self, epoch: int) -> bool:
         """Trains for an epoch; True if a callback wants to stop."""
@@ -297,9 +301,10 @@ class _Fit:
         watch.check_health(state, values)
         values |= self._validate(state, watch)
         zeros = self.trainer.tasks.accumulators(state.params, state.state, self.review.batch)
-        runner.live = runner.live._replace(metrics=zeros)
+        state = state.replace(metrics=zeros)
+        runner.flat = state.flat
         place = jax.device_put((np.int32(epoch + 1), np.int32(runner.step)))
-        self.state = self.state.replace(live=runner.live, epoch=place[0], epoch_start=place[1])
+        self.state = state.replace(epoch=place[0], epoch_start=place[1])
         kept = HostCopy(self.state)
         self.healthy = kept.back
         for key, value in values.items():
@@ -315,7 +320,7 @@ class _Fit:
         step, keeper = self.runner.step, self.keeper
         listeners = self._listeners_at(step)
         # The last step of an epoch has its checkpoint when the epoch is over.
-        keeps = keeper is not None and keeper.due_at_step(step) and done != self.data.steps
+        keeps = keeper is not None and keeper.due_at_step(step) and not self._is_last(done)
         if not (listeners or keeps):
             return False
         values = watch.read_all()
@@ -326,6 +331,10 @@ class _Fit:
         if keeper is not None and (keeps or any(stops)):
             keeper.save(state, self.history, stopped=any(stops))
         return any(stops)
+
+    def _is_last(self, done: int) -> bool:
+        """Whether an epoch ends after so many batches; a stream of unknown length must be asked."""
+        return done == self.data.steps if self.data.steps is not None else self.runner.is_last()
 
     def _listeners_at(self, step: int) -> list[Callback]:
         return [c for c in self.callbacks if c.every and step % c.every == 0]
