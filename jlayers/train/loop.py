@@ -6,8 +6,10 @@ processes launch the same programs. Each dispatch gives the logs so far; the hos
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches, map_arrays
+from jlayers.data.prefetch import Waiting
 from jlayers.train.callbacks import Callback, Run, as_callback
 from jlayers.train.checkpoint import Checkpoint, Keeper, Resumed, as_checkpoint, identity
 from jlayers.train.checks import check_carried, check_process, seed_number, whole_number
@@ -215,6 +218,7 @@ class _Fit:
         self.callbacks = callbacks
         self.steps_per_call: StepsPerCall = steps_per_call
         self.history: History = {key: [] for key in self.directions}
+        self.waiting = Waiting()
 
     @property
     def directions(self) -> dict[str, str]:
@@ -248,11 +252,11 @@ class _Fit:
             calls = calls_for(self.steps_per_call, step, state, self.data)
             every = [callback.every for callback in self.callbacks if callback.every]
             every += [] if keeper is None else keeper.every
-            self.runner = Runner(step, state, calls, every)
+            self.runner = Runner(step, state, calls, every, self.waiting)
         self.validation_key: Any = None  # of a model that samples in inference, too
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
-        run = Run(start, epochs, self.data.steps, self.directions, note)
+        run = Run(start, epochs, self.data.steps, self.directions, note, self.waiting)
         del state  # the one live state is that of the runner
         for callback in self.callbacks:
             callback.on_fit_begin(run)
@@ -299,7 +303,7 @@ class _Fit:
     def _current(self) -> TrainState:
         """A view of the one live state."""
         runner = getattr(self, "runner", None)
-        return self.state if runner is None else self.state.replace(live=runner.live)
+        return self.state if runner is None else self.state.replace(flat=runner.flat)
 
     def _epoch(self, epoch: int) -> bool:
         """Trains for an epoch; True if a callback wants to stop."""
@@ -309,11 +313,12 @@ class _Fit:
         first = int(self.state.epoch_start)
         done = runner.step - first
         watch = Watch(self.callbacks, self.review, epoch, done)
-        logs = None
-        for logs in runner.epoch(self.data, epoch, done):
-            watch.add(runner.step - first, logs)
-            if runner.every and self._looked_at(watch, runner.step - first):
-                return True
+        logs, begun = None, time.perf_counter()
+        with contextlib.closing(runner.epoch(self.data, epoch, done)) as steps:  # ends threads on every way
+            for logs in steps:
+                watch.add(runner.step - first, logs)
+                if runner.every and self._looked_at(watch, runner.step - first):
+                    return True
         if logs is None:  # the state stands at the end of an epoch, or behind it
             if done == 0 or (self.data.steps is not None and done != self.data.steps):
                 raise ValueError(f"the data have no batches after the first {done}, where the state stands")
@@ -321,13 +326,15 @@ class _Fit:
         if epoch + 1 < self.end:
             runner.look_ahead(self.data, epoch + 1)
         values = watch.read_all()
+        self.waiting.passed += time.perf_counter() - begun
         state = self._current()
         watch.check_health(state, values)
         values |= self._validate(state, watch)
         zeros = self.trainer.tasks.accumulators(state.params, state.state, self.review.batch)
-        runner.live = runner.live._replace(metrics=zeros)
+        state = state.replace(metrics=zeros)
+        runner.flat = state.flat
         place = jax.device_put((np.int32(epoch + 1), np.int32(runner.step)))
-        self.state = self.state.replace(live=runner.live, epoch=place[0], epoch_start=place[1])
+        self.state = state.replace(epoch=place[0], epoch_start=place[1])
         kept = HostCopy(self.state)
         self.healthy = kept.back
         for key, value in values.items():
