@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -58,20 +58,17 @@ def split_features(model: Layer, *inputs: Any) -> FeatureSplit:
     table = _table(model, len(specs))
     params, state = jax.eval_shape(lambda key: model.init(key, *specs), jax.random.key(0))
     order = list(in_order(table))
-    fixed: dict[str, bool] = {}
-    for name in order:
-        node = table.nodes[name]
-        fixed[name] = isinstance(node, Source) or (
-            _is_fixed(model.children[node.child], node.child, params, state)
-            and all(fixed[parse(ref)[0]] for ref in jax.tree.leaves(node.inputs))
+    uses = {name: node for name in order if isinstance(node := table.nodes[name], Use)}
+    fixed = dict.fromkeys(table.sources, True)
+    for name, use in uses.items():
+        fixed[name] = _is_fixed(model.children[use.child], use.child, params, state) and all(
+            fixed[parse(ref)[0]] for ref in jax.tree.leaves(use.inputs)
         )
-    computed = [name for name in order if fixed[name] and isinstance(table.nodes[name], Use)]
-    trained = [name for name in order if not fixed[name]]
-    if not trained or not any(table.nodes[name].child in params for name in computed):
-        raise ValueError(_nothing_fixed(model, table, fixed, params, state))
-    readers = [jax.tree.leaves(table.nodes[name].inputs) for name in trained] + [
-        jax.tree.leaves(table.outputs)
-    ]
+    computed = [name for name in uses if fixed[name]]
+    trained = [name for name in uses if not fixed[name]]
+    if not trained or not any(uses[name].child in params for name in computed):
+        raise ValueError(_nothing_fixed(model, uses, trained))
+    readers = [jax.tree.leaves(uses[name].inputs) for name in trained] + [jax.tree.leaves(table.outputs)]
     at = tuple(dict.fromkeys(ref for refs in readers for ref in refs if fixed[parse(ref)[0]]))
 
     def base_route(call: Callable[..., Any], *given: Any) -> Any:
@@ -152,14 +149,11 @@ def _check_features(base: Layer, params: Any, state: Any, specs: tuple[Any, ...]
             )
 
 
-def _nothing_fixed(
-    model: Layer, table: Table, fixed: Mapping[str, bool], params: Mapping[str, Any], state: Mapping[str, Any]
-) -> str:
-    first = next((name for name in in_order(table) if not fixed[name]), None)
-    if first is None:
+def _nothing_fixed(model: Layer, uses: Mapping[str, Use], trained: Sequence[str]) -> str:
+    if not trained:
         return f"expected a model with a layer that is trained, received {model!r}"
-    child = table.nodes[first].child  # type: ignore[union-attr]
-    why = "draws random numbers" if model.children[child].draws else "is trained"
+    first = trained[0]
+    why = "draws random numbers" if model.children[uses[first].child].draws else "is trained"
     return (
         f"expected a model that begins with frozen layers, received one in which {first!r}, before the "
         f"first of them, {why}; freeze what stands before, or move random layers into the data"
