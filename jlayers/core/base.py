@@ -24,8 +24,9 @@ from jlayers.core.pair import Apply, Init, Pair
 from jlayers.core.penalties import add_penalty, arguments_of, constrain, penalty
 from jlayers.core.policy import Policy, PrecisionLike
 from jlayers.core.precision import assign, shortest_form, with_policy
-from jlayers.core.registry import Kind, Registry, Spec, nearest
+from jlayers.core.registry import Kind, Registry, Spec
 from jlayers.core.shapes import describe
+from jlayers.core.spelling import nearest
 from jlayers.core.structure import Table, Wiring
 from jlayers.core.tree import join
 

@@ -13,8 +13,8 @@ from jlayers.core.layer import Layer, Wiring, layer
 from jlayers.core.masks import is_masked, leaves, mask_of, values_of, with_mask
 from jlayers.core.names import remember
 from jlayers.core.pair import Pair
-from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe, shape_text
+from jlayers.core.spelling import nearest
 from jlayers.core.structure import Source, Table, Use
 from jlayers.core.wiring import as_layer, routed
 
