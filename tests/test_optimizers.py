@@ -19,7 +19,7 @@ from jlayers.core.registry import Kind
 
 PARAMS = {"dense": {"kernel": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "bias": jnp.ones(3)}}
 GRADS = jax.tree.map(lambda p: 0.1 * p + 0.01, PARAMS)
-TRANSFORMATIONS = {name for name in optimizers.registry if name in optimizers._TRANSFORMATIONS}
+TRANSFORMATIONS = {name for name in optimizers.registry if name in optimizers.entries.TRANSFORMATIONS}
 NAMES = sorted(set(optimizers.registry) - TRANSFORMATIONS - {"chain", "multi_optimizer"})
 OURS = {"ftrl"}  # optax has none
 

@@ -1,0 +1,63 @@
+"""Patterns of parameters' paths: which parameters an optimizer decays, trains, or leaves alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from jlayers.core.spelling import nearest
+from jlayers.core.tree import match
+
+__all__ = ["MASKS", "Patterns", "mask_of", "paths_of"]
+
+MASKS = {"mask", "weight_decay_mask", "trust_ratio_mask", "exclude"}  # arguments of optax's that are masks
+
+
+def mask_of(name: str, argument: str, value: Any) -> Any:
+    """What optax takes as a mask; patterns of parameters' paths become a function."""
+    patterns = [value] if isinstance(value, str) else value
+    if isinstance(patterns, (list, tuple)) and all(isinstance(pattern, str) for pattern in patterns):
+        return Patterns(name, argument, tuple(patterns))
+    leaves = jax.tree.leaves(value)
+    if value is None or callable(value) or all(isinstance(leaf, (bool, np.bool_)) for leaf in leaves):
+        return value
+    raise TypeError(
+        f"{name}: expected patterns of parameters' paths such as '**/kernel', a tree of true and false, or a "
+        f"function of the parameters, received {argument}={value!r}"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Patterns:
+    """A mask that is true for the parameters whose paths fit a pattern."""
+
+    name: str
+    argument: str
+    patterns: tuple[str, ...]
+
+    def __call__(self, params: Any) -> Any:
+        paths = paths_of(params)
+        if paths and not any(match(pattern, paths) for pattern in self.patterns):
+            raise ValueError(
+                f"{self.name}: expected patterns that fit parameters, such as '**/kernel', received "
+                f"{self.argument}={list(self.patterns)!r}: {nearest(self.patterns[0], paths)}"
+                if self.patterns
+                else f"{self.name}: expected patterns of paths, received {self.argument}=[]"
+            )
+        return self.among(params)
+
+    def among(self, params: Any) -> Any:
+        """The mask of parameters that may be a part of all."""
+        paths = paths_of(params)
+        found = {path for pattern in self.patterns for path in match(pattern, paths)}
+        return jax.tree.unflatten(jax.tree.structure(params), [path in found for path in paths])
+
+
+def paths_of(params: Any) -> list[str]:
+    return [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree_util.tree_leaves_with_path(params)
+    ]
