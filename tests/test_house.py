@@ -29,7 +29,7 @@ ORDER = [
     "core/wiring", "core/compose", "core/node_table", "core/operators", "core/node", "core/graph",
     "core/__init__",
     "ops", "layers", "transform", "inspect",
-    "losses", "metrics", "optimizers", "preprocessing", "data", "saving", "train", "config",
+    "losses", "metrics", "optimizers", "preprocessing", "data", "interop", "saving", "train", "config",
     "runs", "cli", "testing",
 ]
 # fmt: on
@@ -47,6 +47,8 @@ HEAVY = {
     "grain",
     "PIL",
     "pyarrow",
+    "keras",
+    "pooch",
 }
 MAY_BE_HEAVY = ("config", "cli")
 MAY_DRAW_ON_A_TERMINAL = ("cli", "train/progress")
