@@ -14,7 +14,7 @@ import jax
 
 from jlayers.core import tree
 from jlayers.core.layer import Layer
-from jlayers.core.registry import snake_case
+from jlayers.core.spelling import snake_case
 from jlayers.core.structure import Table
 from jlayers.core.tree import join
 from jlayers.inspect.flops import FlopCount, flop_count

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from jlayers import optimizers
 from jlayers.core.errors import refused
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 from jlayers.data.prefetch import Waiting
 from jlayers.train.state import HostCopy, TrainState, copied
 

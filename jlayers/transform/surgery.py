@@ -11,7 +11,7 @@ from jlayers.core.compose import Sequential
 from jlayers.core.layer import Layer
 from jlayers.core.node_table import find_use, in_order, model_from_table, parse
 from jlayers.core.precision import Policy
-from jlayers.core.registry import UnknownNameError, nearest, snake_case
+from jlayers.core.spelling import UnknownNameError, nearest, snake_case
 from jlayers.core.structure import Chain, Source, Table, Use
 from jlayers.transform.substitute import replace_layers
 
