@@ -200,7 +200,7 @@ class TrainStep:
         return Ended(
             logs=self._logs(live, review.batch),
             finite=finite((live.params, live.state)),
-            counted=live.loss_scale is None or sum(counts) > 0,
+            counted=jnp.asarray(live.loss_scale is None or sum(counts) > 0),
             metrics=self.tasks.accumulators(live.params, live.state, review.batch),
             epoch=epoch + 1,
             epoch_start=live.step + 0,  # an array of its own
