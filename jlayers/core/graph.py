@@ -21,7 +21,7 @@ from jlayers.core.names import known_name, unique_names
 from jlayers.core.node_table import InputLayer, find, in_order, model_from_table
 from jlayers.core.operators import Operators
 from jlayers.core.precision import PrecisionLike
-from jlayers.core.registry import UnknownNameError, nearest, snake_case
+from jlayers.core.registry import UnknownNameError, nearest
 from jlayers.core.shapes import describe, shape_text
 from jlayers.core.sizes import infer, symbolic
 from jlayers.core.structure import Chain, Source, Table
@@ -123,7 +123,7 @@ def _connect(layer: Layer, inputs: tuple[Any, ...], name: str | None) -> Any:
                 f"make constants inside a jl.Lambda"
             )
     specs = jax.tree.map(lambda node: node.spec, inputs)
-    with note_errors(name or layer.name or snake_case(layer.spec.name), layer, specs):
+    with note_errors(name or layer.name or layer.spec.stem, layer, specs):
         output = infer(functools.partial(_output, layer), *specs)
     call = _Call(layer, inputs, output, name)
     values, tree = jax.tree.flatten(output, is_leaf=is_masked)
@@ -281,9 +281,7 @@ def _name_calls(calls: Sequence[_Call], listed: Sequence[Node]) -> dict[Any, str
         names[call] = f"{name}@{uses[name]}" if uses[name] else name
     taken = set(names.values())
     for node in listed:
-        name = node.call.name or (
-            "input" if node.call.layer is None else snake_case(node.call.layer.spec.name)
-        )
+        name = node.call.name or ("input" if node.call.layer is None else node.call.layer.spec.stem)
         stem, number = name, 0
         while name in taken:
             if node.call.name and node.call.layer is None:

@@ -1,0 +1,13 @@
+"""Networks whose weights were published, by family: functions that return a layer.
+
+`jl.applications.VGG16(include_top=False)` is a layer like any other, in YAML `applications.VGG16`. Names of layers
+are Keras's, where Keras has the network. The package is loaded when it is first used.
+"""
+
+from .efficientnet import *
+from .imagenet import *
+from .mobilenet_v2 import *
+from .published import *
+from .vgg import *
+
+vgg16 = vgg19 = vgg  # Keras's names of modules
