@@ -76,6 +76,7 @@ def ours(name, **arguments):
 def keras_model(name, **arguments):
     import keras
 
+    keras.backend.clear_session()  # so that names are numbered from the start
     return getattr(keras.applications, name)(weights=None, **arguments)
 
 

@@ -73,9 +73,9 @@ def test_plain_distributions(name, options, expected):
 @pytest.mark.parametrize("shape", [(), (5,), (4, 6), (3, 4, 6), (3, 3, 2, 8), (2, 3, 3, 4, 6)], ids=str)
 def test_fans_are_those_of_keras(shape):
     fans = keras.src.initializers.random_initializers.compute_fans
-    assert initializers._fans(shape, None, None) == fans(shape)
+    assert initializers.scaling._fans(shape, None, None) == fans(shape)
     if len(shape) == 3:
-        assert initializers._fans(shape, (0,), (1, 2)) == fans(shape, [0], [1, 2])
+        assert initializers.scaling._fans(shape, (0,), (1, 2)) == fans(shape, [0], [1, 2])
 
 
 def test_axes_of_other_layouts():
@@ -85,7 +85,11 @@ def test_axes_of_other_layouts():
 
 
 def test_names_arguments_and_defaults_are_those_of_keras():
-    own = {n for n in initializers.registry if initializers.registry[n].__module__ == "jlayers.initializers"}
+    own = {
+        n
+        for n in initializers.registry
+        if initializers.registry[n].__module__.startswith("jlayers.initializers.")
+    }
     for name in own:
         theirs = inspect.signature(getattr(keras.initializers, name).__init__).parameters
         expected = {k: p.default for k, p in theirs.items() if k not in ("self", "seed", "args", "kwargs")}
@@ -133,7 +137,9 @@ def test_orthogonal_prefers_no_direction():
 def test_draws_by_common_sizes_are_the_direct_ones(shape):
     key = jax.random.key(3)
     direct = jax.random.normal(key, shape)
-    np.testing.assert_array_equal(initializers._draw(jax.random.normal, key, shape, "float32"), direct)
+    np.testing.assert_array_equal(
+        initializers.base.draw_by_size(jax.random.normal, key, shape, "float32"), direct
+    )
 
 
 def test_against_the_initializers_of_jax():

@@ -31,8 +31,8 @@ Pooling = Literal["avg", "max"]
 class Net:
     """Named nodes so far. Calling the net adds a layer and gives the name of its node.
 
-    Layers without a name are numbered as Keras numbers them, in the order in which they are added. Since nothing
-    is traced, a network of a thousand layers is made in milliseconds.
+    Layers without a name are numbered as Keras numbers them, in the order in which they are added. Since
+    nothing is traced, a network of a thousand layers is made in milliseconds.
 
     Attributes:
         input: name of the input node.

@@ -45,11 +45,12 @@ def _efficientnet(
     classes: int = 1000,
     classifier_activation: ActivationLike | None = "softmax",
 ) -> Layer:
-    """Bottlenecks whose width, depth and resolution grow together (Tan and Le, 2019, https://arxiv.org/abs/1905.11946).
+    """Width, depth and resolution that grow together (Tan and Le, 2019, https://arxiv.org/abs/1905.11946).
 
-    The network scales pixels itself. ImageNet's mean and deviation are arguments of its layer `normalization`; in
-    Keras they are 7 numbers among the weights. Images of other than three channels are only divided by 255.
-    Convolutions of stride 2 pad as `padding="same"` does, for which Keras has layers of their own.
+    The network scales pixels itself. ImageNet's mean and deviation are arguments of its layer
+    `normalization`; in Keras they are 7 numbers among the weights. Images of other than three channels are
+    only divided by 255. Convolutions of stride 2 pad as `padding="same"` does, for which Keras has layers of
+    their own.
 
     Shapes: images `(batch, height, width, 3)` of at least 32 by 32, pixels from 0 to 255.
     """
@@ -74,10 +75,10 @@ def _efficientnet_lite(
     classes: int = 1000,
     classifier_activation: ActivationLike | None = "softmax",
 ) -> Layer:
-    """EfficientNet for small devices (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite).
+    """EfficientNet for small devices (Liu, 2020, in github.com/tensorflow/tpu).
 
-    It has no squeeze-and-excitation, ReLU6 for swish, and a first and last stage of one size in all members. Keras
-    lacks it; layers are named as in Keras's EfficientNet.
+    It has no squeeze-and-excitation, ReLU6 for swish, and a first and last stage of one size in all members.
+    Keras lacks it; layers are named as in Keras's EfficientNet.
 
     Shapes: images `(batch, height, width, 3)` of at least 32 by 32, prepared by
     `jl.applications.preprocess_input(x, mode="lite")`.

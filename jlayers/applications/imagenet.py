@@ -41,13 +41,13 @@ def preprocess_input(x: Num[Array, "*batch height width channels"], mode: Mode =
 
     Args:
         x: pixels, red, green and blue, from 0 to 255: whole numbers, or fractions after resizing.
-        mode: "caffe" turns them to blue, green and red and subtracts the mean color; "tf" scales them to -1 to 1;
-            "torch" scales them to 0 to 1 and normalizes each color; "lite" is `(x - 127) / 128`; "none" leaves
-            them as they are, for networks that scale them themselves.
+        mode: "caffe" turns them to blue, green and red and subtracts the mean color; "tf" scales them to -1
+            to 1; "torch" scales them to 0 to 1 and normalizes each color; "lite" is `(x - 127) / 128`; "none"
+            leaves them as they are, for networks that scale them themselves.
 
     Raises:
-        ValueError: a mode that does not exist, another shape, or values that cannot be pixels from 0 to 255. Inside
-            a compiled function values are not looked at.
+        ValueError: a mode that does not exist, another shape, or values that cannot be pixels from 0 to 255.
+            Inside a compiled function values are not looked at.
         TypeError: booleans, complex numbers or what is no array of numbers.
 
     >>> import numpy as np, jlayers as jl
@@ -63,7 +63,11 @@ def preprocess_input(x: Num[Array, "*batch height width channels"], mode: Mode =
     swap, mean, deviation = _MODES[mode]
     xp = jnp if isinstance(x, jax.Array) else np
     x = x[..., ::-1] if swap else x
-    return (x - xp.asarray(mean, x.dtype)) / xp.asarray(deviation, x.dtype)
+
+    def for_each_pixel(values: Any) -> Any:
+        return xp.broadcast_to(xp.asarray(values, x.dtype), x.shape)
+
+    return (x - for_each_pixel(mean)) / for_each_pixel(deviation)
 
 
 def _checked(x: Any) -> Any:
@@ -95,7 +99,7 @@ def _checked(x: Any) -> Any:
                 f"expected pixels from 0 to 255, not fractions up to {most:g}",
                 instead="multiply images that are scaled to 0 to 1 by 255",
             )
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32) if x.dtype.kind == "f" else jnp.float32)
+    return x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
 
 
 def preprocessing(mode: Mode) -> Callable[..., Any]:

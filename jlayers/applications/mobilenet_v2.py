@@ -14,8 +14,8 @@ from jlayers.applications._net import (
     make_divisible,
     pooled_or_classified,
 )
-from jlayers.applications.imagenet import preprocessing
 from jlayers.applications.imagenet import decode_predictions as decode_predictions
+from jlayers.applications.imagenet import preprocessing
 from jlayers.applications.published import Published, WeightsFile, square_size
 from jlayers.core.layer import Layer
 from jlayers.core.registry import ActivationLike

@@ -40,8 +40,8 @@ class Published:
         mode: how `preprocess_input` scales images.
         top1: accuracy on ImageNet's validation images, in percent, as its authors or Keras report it for the
             default arguments.
-        weights: from the arguments of a call to the file with weights for it; None if there is no official one.
-            It raises ValueError for arguments for which none were published.
+        weights: from the arguments of a call to the file with weights for it; None if there is no official
+            one. It raises ValueError for arguments for which none were published.
     """
 
     size: int

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from jlayers.applications._application import application
 from jlayers.applications._net import ImageShape, Pooling, classifier, image_net, pooled
-from jlayers.applications.imagenet import preprocessing
 from jlayers.applications.imagenet import decode_predictions as decode_predictions
+from jlayers.applications.imagenet import preprocessing
 from jlayers.applications.published import Published, pair_of_files
 from jlayers.core.layer import Layer
 from jlayers.core.registry import ActivationLike

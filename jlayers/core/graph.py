@@ -20,7 +20,7 @@ from jlayers.core.masks import is_masked, leaves, values_of
 from jlayers.core.names import known_name, unique_names
 from jlayers.core.node_table import InputLayer, find, in_order, model_from_table
 from jlayers.core.operators import Operators
-from jlayers.core.precision import PrecisionLike
+from jlayers.core.policy import PrecisionLike
 from jlayers.core.registry import UnknownNameError, nearest
 from jlayers.core.shapes import describe, shape_text
 from jlayers.core.sizes import infer, symbolic

@@ -17,7 +17,7 @@ from jlayers.core.errors import refused
 from jlayers.core.state import AUX_LOSS, AUX_METRICS, CARRY
 
 if TYPE_CHECKING:
-    from jlayers.core.layer import Layer
+    from jlayers.core.base import Layer
 
 __all__ = [
     "check_name",

@@ -201,8 +201,8 @@ class Registry:
     """The constructors of one kind, by name.
 
     A name is found in the form it was registered under or in snake case: `"HeNormal"` and `"he_normal"`.
-    Names with a dot, such as `"applications.VGG16"`, are those of a group, which is loaded when it is asked for;
-    `group` lists them, and a registry's own names leave them out.
+    Names with a dot, such as `"applications.VGG16"`, are those of a group, which is loaded when it is asked
+    for; `group` lists them, and the names of the registry leave them out.
     """
 
     _kinds: ClassVar[dict[str, Registry]] = {}
@@ -320,9 +320,12 @@ class Registry:
         """The registered spelling of `name`; an unknown name is an error with the nearest ones."""
         if isinstance(name, str) and (known := self._known(name)):
             return known
-        group = str(name).partition(".")[0]
-        names = self.group(group) if group in self._loaders else self
-        raise UnknownNameError(f"unknown {self.kind} {name!r}: {nearest(name, names)}")
+        raise UnknownNameError(f"unknown {self.kind} {name!r}: {nearest(name, self.beside(name))}")
+
+    def beside(self, name: object) -> Iterable[str]:
+        """The names among which an unknown one is searched: those of its group, if it names one."""
+        group, dot, _ = str(name).partition(".")
+        return self.group(group) if dot and group in self._loaders else self
 
     def spellings(self, name: str) -> list[str]:
         """The registered name and its aliases, each followed by its snake-case form."""

@@ -17,13 +17,14 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jlayers.core.errors import details_of
-from jlayers.core.layer import Layer, Wiring, join, layers
+from jlayers.core.layer import Layer, Wiring, layers
 from jlayers.core.names import name_number
 from jlayers.core.pair import Pair
 from jlayers.core.registry import UnknownNameError, nearest
 from jlayers.core.shapes import as_spec, describe
+from jlayers.core.tree import join
 
-__all__ = ["around", "as_layer", "child_key", "note_errors", "observe", "routed"]
+__all__ = ["around", "as_layer", "child_key", "current_path", "note_errors", "observe", "routed"]
 
 
 def child_key(key: Any, name: str) -> Any:
@@ -248,6 +249,11 @@ _path: contextvars.ContextVar[str] = contextvars.ContextVar("path", default="")
 _observer: contextvars.ContextVar[Callable[..., None] | None] = contextvars.ContextVar(
     "observer", default=None
 )
+
+
+def current_path() -> str:
+    """The path of the layer that runs now; '' outside of all, and in the outermost one."""
+    return _path.get()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer, no_params
 from jlayers.core.shapes import wide_dtype
-from jlayers.initializers import window_values
+from jlayers.initializers.fourier import window_values
 from jlayers.layers._arguments import above_zero, choice, need_floating, positive, refused_argument
 
 __all__ = ["MelSpectrogram"]
