@@ -12,7 +12,7 @@ from keras_values import keras_values
 import jlayers as jl
 from jlayers import applications, config
 from jlayers.core.layer import layers
-from jlayers.core.registry import UnknownNameError
+from jlayers.core.spelling import UnknownNameError
 
 NAMES = [name.partition(".")[2] for name in layers.group("applications")]
 KERAS_LACKS = ("EfficientNetLite", "SqueezeNet", "ViT", "BERT", "MiniLM")

@@ -7,7 +7,7 @@ import pytest
 
 import jlayers as jl
 from jlayers.core.layer import layers as registry
-from jlayers.core.registry import UnknownNameError
+from jlayers.core.spelling import UnknownNameError
 
 KEY = jax.random.key(0)
 X = jnp.arange(8.0).reshape(2, 4)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Num
 
 from jlayers.applications.published import Mode
 from jlayers.core.errors import refused
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 
 __all__ = ["class_names", "decode_predictions", "preprocess_input", "preprocessing"]
 

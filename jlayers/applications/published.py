@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from jlayers.core.layer import Layer
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 
 __all__ = ["Mode", "Published", "WeightsFile", "published", "weights_file"]
 

@@ -24,8 +24,9 @@ from jlayers.core.pair import Apply, Init, Pair
 from jlayers.core.penalties import add_penalty, arguments_of, constrain, penalty
 from jlayers.core.policy import Policy, PrecisionLike
 from jlayers.core.precision import assign, shortest_form, with_policy
-from jlayers.core.registry import Kind, Registry, Spec, nearest
+from jlayers.core.registry import Kind, Registry, Spec
 from jlayers.core.shapes import describe
+from jlayers.core.spelling import nearest
 from jlayers.core.structure import Table, Wiring
 from jlayers.core.tree import join
 
@@ -285,6 +286,13 @@ class Layer:
             return dataclasses.replace(layer, spec=spec)
 
         return dataclasses.replace(named(self), made=self.made and named(self.made))
+
+    def rewired(self, wiring: Wiring) -> Layer:
+        """The same layer, whose children run another way: the same parameters and names, other functions."""
+        made = self.made or self
+        pair = canonical(wiring.wire(made.children), made.spec, made.children)
+        again = dataclasses.replace(made, pair=pair, wiring=wiring)
+        return again.remake(self.frozen, self.precision)
 
     def open_to_gradients(self) -> Layer:
         """The layer with what is frozen in inference mode as ever, but with gradients to its parameters.

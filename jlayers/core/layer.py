@@ -16,7 +16,8 @@ from jlayers.core.lifting import MissingKeyError, need_key, no_params
 from jlayers.core.names import check_name, check_names
 from jlayers.core.options import of_children
 from jlayers.core.policy import PrecisionLike
-from jlayers.core.registry import Registry, Spec, UnknownNameError
+from jlayers.core.registry import Registry, Spec
+from jlayers.core.spelling import UnknownNameError
 from jlayers.core.structure import Wiring
 
 __all__ = [

@@ -18,8 +18,8 @@ from jlayers.core.errors import NotFloatingError, add_name
 from jlayers.core.habits import apply_error
 from jlayers.core.masks import is_masked, leaves, refusal, split, with_mask
 from jlayers.core.pair import Pair
-from jlayers.core.registry import UnknownNameError, nearest
 from jlayers.core.shapes import as_spec, describe, pluralize
+from jlayers.core.spelling import UnknownNameError, nearest
 
 __all__ = [
     "MissingKeyError",

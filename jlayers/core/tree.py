@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 
 __all__ = [
     "above",

@@ -11,9 +11,10 @@ from jax.extend.core import get_opaque_trace_state
 
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
+from jlayers.core.notes import current_path, observe
 from jlayers.core.pair import Pair
 from jlayers.core.tree import match_layers
-from jlayers.core.wiring import as_layer, current_path, observe
+from jlayers.core.wiring import as_layer
 
 __all__ = ["Tap"]
 
