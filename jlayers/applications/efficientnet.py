@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from jlayers.applications._application import application
 from jlayers.applications._mbconv import CLASSIFIER, KERNEL, Bottleneck, conv_bn
@@ -20,6 +21,22 @@ from jlayers.applications.published import Published, pair_of_files
 from jlayers.core.layer import Layer
 from jlayers.core.registry import ActivationLike
 from jlayers.layers import Conv2D, Dropout, Normalization, Rescaling
+
+__all__ = [
+    "EfficientNetB0",
+    "EfficientNetB1",
+    "EfficientNetB2",
+    "EfficientNetB3",
+    "EfficientNetB4",
+    "EfficientNetB5",
+    "EfficientNetB6",
+    "EfficientNetB7",
+    "EfficientNetLite0",
+    "EfficientNetLite1",
+    "EfficientNetLite2",
+    "EfficientNetLite3",
+    "EfficientNetLite4",
+]
 
 preprocess_input = preprocessing("none")
 
@@ -137,62 +154,50 @@ def _body(
     return conv_bn(net, x, last, "top_bn", activation, "top_")
 
 
-def _published(number: int, size: int, top1: float, *hashes: str) -> Published:
-    files = pair_of_files(
-        "https://storage.googleapis.com/keras-applications/", f"efficientnetb{number}", (hashes[0], hashes[1])
+def _member(
+    number: int, width: float, depth: float, size: int, dropout: float, top1: float, with_top: str, notop: str
+) -> Callable[..., Layer]:
+    """A member, with the MD5 of its official weights with and without the classifier."""
+    base, name = "https://storage.googleapis.com/keras-applications/", f"efficientnetb{number}"
+    facts = Published(size, "none", top1, pair_of_files(base, name, (with_top, notop)))
+    return application(
+        f"EfficientNetB{number}", _efficientnet, facts, width=width, depth=depth, dropout=dropout
     )
-    return Published(size, "none", top1, files)
 
 
-_SCALES = (  # width, depth, image size, dropout, top-1, MD5 of the weights with and without classifier
-    (1.0, 1.0, 224, 0.2, 77.1, "902e53a9f72be733fc0bcb005b3ebbac", "50bc09e76180e00e4465e1a485ddc09d"),
-    (1.0, 1.1, 240, 0.2, 79.1, "1d254153d4ab51201f1646940f018540", "74c4e6b3e1f6a1eea24c589628592432"),
-    (1.1, 1.2, 260, 0.3, 80.1, "b15cce36ff4dcbd00b6dd88e7857a6ad", "111f8e2ac8aa800a7a99e3239f7bfb39"),
-    (1.2, 1.4, 300, 0.3, 81.6, "ffd1fdc53d0ce67064dc6a9c7960ede0", "af6d107764bb5b1abb91932881670226"),
-    (1.4, 1.8, 380, 0.4, 82.9, "18c95ad55216b8f92d7e70b3a046e2fc", "ebc24e6d6c33eaebbd558eafbeedf1ba"),
-    (1.6, 2.2, 456, 0.4, 83.6, "ace28f2a6363774853a83a0b21b9421a", "38879255a25d3c92d5e44e04ae6cec6f"),
-    (1.8, 2.6, 528, 0.5, 84.0, "165f6e37dce68623721b423839de8be5", "9ecce42647a20130c1f39a5d4cb75743"),
-    (2.0, 3.1, 600, 0.5, 84.3, "8c03f828fec3ef71311cd463b6759d99", "cbcfe4450ddf6f3ad90b1b398090fe4a"),
+def _lite_member(
+    number: int, width: float, depth: float, size: int, dropout: float, top1: float
+) -> Callable[..., Layer]:
+    name, facts = f"EfficientNetLite{number}", Published(size, "lite", top1)
+    return application(name, _efficientnet_lite, facts, width=width, depth=depth, dropout=dropout)
+
+
+EfficientNetB0 = _member(
+    0, 1.0, 1.0, 224, 0.2, 77.1, "902e53a9f72be733fc0bcb005b3ebbac", "50bc09e76180e00e4465e1a485ddc09d"
 )
-_LITE_SCALES = (  # width, depth, image size, dropout, top-1
-    (1.0, 1.0, 224, 0.2, 75.1),
-    (1.0, 1.1, 240, 0.2, 76.7),
-    (1.1, 1.2, 260, 0.3, 77.6),
-    (1.2, 1.4, 280, 0.3, 79.8),
-    (1.4, 1.8, 300, 0.3, 81.5),
+EfficientNetB1 = _member(
+    1, 1.0, 1.1, 240, 0.2, 79.1, "1d254153d4ab51201f1646940f018540", "74c4e6b3e1f6a1eea24c589628592432"
 )
-(
-    EfficientNetB0,
-    EfficientNetB1,
-    EfficientNetB2,
-    EfficientNetB3,
-    EfficientNetB4,
-    EfficientNetB5,
-    EfficientNetB6,
-    EfficientNetB7,
-) = (
-    application(
-        f"EfficientNetB{i}",
-        _efficientnet,
-        _published(i, size, *rest),
-        width=width,
-        depth=depth,
-        dropout=dropout,
-    )
-    for i, (width, depth, size, dropout, *rest) in enumerate(_SCALES)
+EfficientNetB2 = _member(
+    2, 1.1, 1.2, 260, 0.3, 80.1, "b15cce36ff4dcbd00b6dd88e7857a6ad", "111f8e2ac8aa800a7a99e3239f7bfb39"
 )
-EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, EfficientNetLite3, EfficientNetLite4 = (
-    application(
-        f"EfficientNetLite{i}",
-        _efficientnet_lite,
-        Published(size, "lite", top1),
-        width=width,
-        depth=depth,
-        dropout=dropout,
-    )
-    for i, (width, depth, size, dropout, top1) in enumerate(_LITE_SCALES)
+EfficientNetB3 = _member(
+    3, 1.2, 1.4, 300, 0.3, 81.6, "ffd1fdc53d0ce67064dc6a9c7960ede0", "af6d107764bb5b1abb91932881670226"
 )
-__all__ = [
-    *(f"EfficientNetB{i}" for i in range(8)),
-    *(f"EfficientNetLite{i}" for i in range(5)),
-]
+EfficientNetB4 = _member(
+    4, 1.4, 1.8, 380, 0.4, 82.9, "18c95ad55216b8f92d7e70b3a046e2fc", "ebc24e6d6c33eaebbd558eafbeedf1ba"
+)
+EfficientNetB5 = _member(
+    5, 1.6, 2.2, 456, 0.4, 83.6, "ace28f2a6363774853a83a0b21b9421a", "38879255a25d3c92d5e44e04ae6cec6f"
+)
+EfficientNetB6 = _member(
+    6, 1.8, 2.6, 528, 0.5, 84.0, "165f6e37dce68623721b423839de8be5", "9ecce42647a20130c1f39a5d4cb75743"
+)
+EfficientNetB7 = _member(
+    7, 2.0, 3.1, 600, 0.5, 84.3, "8c03f828fec3ef71311cd463b6759d99", "cbcfe4450ddf6f3ad90b1b398090fe4a"
+)
+EfficientNetLite0 = _lite_member(0, 1.0, 1.0, 224, 0.2, 75.1)
+EfficientNetLite1 = _lite_member(1, 1.0, 1.1, 240, 0.2, 76.7)
+EfficientNetLite2 = _lite_member(2, 1.1, 1.2, 260, 0.3, 77.6)
+EfficientNetLite3 = _lite_member(3, 1.2, 1.4, 280, 0.3, 79.8)
+EfficientNetLite4 = _lite_member(4, 1.4, 1.8, 300, 0.3, 81.5)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Num
 
 from jlayers.applications.published import Mode
@@ -85,7 +86,7 @@ def _checked(x: Any) -> Any:
             "expected images (height, width, 3) or a batch of them, red, green and blue",
             instead="repeat a gray channel three times: np.repeat(x, 3, axis=-1)",
         )
-    if not isinstance(x, jax.core.Tracer) and x.size:
+    if not isinstance(x, Tracer) and x.size:
         least, most = float(x.min()), float(x.max())
         if not 0 <= least <= most <= 255:
             raise wrong(
