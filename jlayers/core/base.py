@@ -287,6 +287,13 @@ class Layer:
 
         return dataclasses.replace(named(self), made=self.made and named(self.made))
 
+    def rewired(self, wiring: Wiring) -> Layer:
+        """The same layer, whose children run another way: the same parameters and names, other functions."""
+        made = self.made or self
+        pair = canonical(wiring.wire(made.children), made.spec, made.children)
+        again = dataclasses.replace(made, pair=pair, wiring=wiring)
+        return again.remake(self.frozen, self.precision)
+
     def open_to_gradients(self) -> Layer:
         """The layer with what is frozen in inference mode as ever, but with gradients to its parameters.
 

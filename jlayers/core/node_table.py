@@ -18,7 +18,7 @@ from jlayers.core.spelling import nearest
 from jlayers.core.structure import Source, Table, Use
 from jlayers.core.wiring import as_layer, routed
 
-__all__ = ["InputLayer", "by_name", "find", "find_use", "in_order", "model_from_table", "parse"]
+__all__ = ["InputLayer", "by_name", "find", "find_use", "in_order", "model_from_table", "parse", "read"]
 
 _REF = re.compile(r"(?P<name>[^\[\]]+?)(?:\[(?P<index>\d+)\])?")
 
@@ -45,7 +45,7 @@ def _check(name: str, source: Source, x: Any) -> None:
         raise TypeError(f"input {name!r}: expected whole numbers of {dtype}, received {describe(x)}")
 
 
-def _read(name: str, source: Source, x: Any) -> Any:
+def read(name: str, source: Source, x: Any) -> Any:
     """The data of an input, checked. Whole numbers and booleans become fractions where it declares those."""
     _check(name, source, x)
     dtype, values = jnp.dtype(source.dtype), values_of(x)
@@ -78,7 +78,7 @@ def InputLayer(shape: tuple[int | None, ...], dtype: str = "float32"):
         return {}
 
     def apply(params: Any, x: Any) -> Any:
-        return _read("input", source, x)
+        return read("input", source, x)
 
     return Wiring({}, lambda children: Pair(init, apply, autocast=False), source)
 
@@ -115,7 +115,7 @@ def _table_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: 
         for name in order:
             node = table.nodes[name]
             if isinstance(node, Source):
-                values[name] = _read(name, node, values[name])
+                values[name] = read(name, node, values[name])
             else:
                 values[name] = call(node.child, *jax.tree.map(lambda r: find(values, r), node.inputs))
         return jax.tree.map(lambda r: find(values, r), outputs)
