@@ -69,7 +69,7 @@ def trainable_mask(model: Layer, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def trained_params(model: Layer, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that are trained: of a model with `LoRA` the adapters, of one with a frozen base the head.
+    """The parameters that are trained: the adapters of a `LoRA`, or the head on a frozen base.
 
     Saved alone, they take a small file. `jl.load_weights(file, params, state, partial=True)` puts them back.
 
