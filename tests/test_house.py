@@ -28,7 +28,7 @@ ORDER = [
     "initializers", "activations", "regularizers", "constraints",
     "core/wiring", "core/compose", "core/node_table", "core/operators", "core/node", "core/graph",
     "core/__init__",
-    "ops", "layers", "transform", "inspect",
+    "ops", "layers", "transform", "inspect", "applications",
     "losses", "metrics", "optimizers", "preprocessing", "data", "interop", "saving", "train", "config",
     "runs", "cli", "testing",
 ]
