@@ -13,10 +13,10 @@ from jlayers import train
 from jlayers.config import Experiment
 from jlayers.core.state import without_carries
 from jlayers.runs.folder import Run
-from jlayers.runs.interruptions import Interruptions
 from jlayers.runs.restored import with_fresh_carries
 from jlayers.saving.weights import not_finite
 from jlayers.train.callbacks import Callback, EarlyStopping
+from jlayers.train.interruptions import Interruptions
 
 __all__ = ["ending_noted", "train_run"]
 
@@ -95,7 +95,7 @@ def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -
 @contextlib.contextmanager
 def ending_noted(run: Run) -> Iterator[Interruptions]:
     """A block whose errors and interruptions are noted in the run before they go on."""
-    with Interruptions() as interruptions:
+    with Interruptions(at_once=True) as interruptions:
         try:
             yield interruptions
         except BaseException as error:

@@ -11,7 +11,17 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
-__all__ = ["damaged", "naming", "overwrite", "read_json", "replacing", "sha256", "sweep", "write_atomically"]
+__all__ = [
+    "damaged",
+    "locked",
+    "naming",
+    "overwrite",
+    "read_json",
+    "replacing",
+    "sha256",
+    "sweep",
+    "write_atomically",
+]
 
 _PART = ".part"  # ends the name of a file that is still being written
 
@@ -69,6 +79,32 @@ def overwrite(path: str | os.PathLike[str], content: bytes) -> None:
         file.truncate()
         file.flush()
         os.fsync(file.fileno())
+
+
+def locked(path: pathlib.Path, refusal: str) -> int | None:
+    """The handle of a file that only one process at a time can lock; to close it lets others in.
+
+    The system opens the lock when the process ends, whatever ends it. None where there are no such locks.
+
+    Raises:
+        BlockingIOError: another process holds it; `refusal` says so.
+        OSError: the file cannot be opened for writing.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    with naming(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise BlockingIOError(f"{refusal}: wait until it has ended, or choose another folder") from None
+    except OSError:  # a file system without locks
+        os.close(handle)
+        return None
+    return handle
 
 
 def sweep(folder: pathlib.Path) -> None:

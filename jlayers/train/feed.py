@@ -22,11 +22,8 @@ CPU (float32, Adam, the batches on the device):
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -36,10 +33,11 @@ import numpy as np
 from jlayers.core.tree import count
 from jlayers.data.batches import Batches
 from jlayers.inspect.flops import primitives
+from jlayers.train.interruptions import Interruptions
 from jlayers.train.state import Live, TrainState
 from jlayers.train.step import TrainStep
 
-__all__ = ["Calls", "Interrupts", "Runner", "StepsPerCall", "calls_for"]
+__all__ = ["Calls", "Runner", "StepsPerCall", "calls_for"]
 
 StepsPerCall = int | Literal["auto"]
 
@@ -112,51 +110,31 @@ def _changed(before: Live, after: Any) -> str | None:
     return None
 
 
-class Interrupts:
-    """Lets Ctrl-C wait until a dispatch has handed over its state; a second one does not wait.
-
-    Between the call of a compiled step and the assignment of what it returns, the old state is gone and the
-    new one has no name yet: a KeyboardInterrupt there would lose both.
-    """
-
-    def __init__(self) -> None:
-        self.busy = False
-        self.caught = False
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Within, Ctrl-C waits while `busy`; in the main thread, where nobody else handles it."""
-        main = threading.current_thread() is threading.main_thread()
-        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            yield
-            return
-        signal.signal(signal.SIGINT, self._catch)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def _catch(self, number: int, frame: Any) -> None:
-        if not self.busy or self.caught:
-            raise KeyboardInterrupt
-        self.caught = True
-
-
 class Runner:
     """Holds the one live state, and moves it over batches.
+
+    Between the call of a compiled step and the assignment of what it returns, the old state is gone and the
+    new one has no name yet: an interruption waits until then.
 
     Attributes:
         live: what the last dispatch gave; the one before it is gone.
         step: how many steps were taken, those of earlier fits included.
     """
 
-    def __init__(self, program: TrainStep, state: TrainState, calls: Calls, every: Sequence[int] = ()):
+    def __init__(
+        self,
+        program: TrainStep,
+        state: TrainState,
+        calls: Calls,
+        every: Sequence[int] = (),
+        interrupts: Interruptions | None = None,
+    ):
         self.program = program
         self.live, self.key_data, self.impl = state.live, state.key_data, state.impl
         self.step = int(state.step)
         self.calls = calls
         self.every = every  # at multiples of these numbers of steps somebody wants to look
-        self.interrupts = Interrupts()
+        self.interrupts = Interruptions() if interrupts is None else interrupts
         self._next: Iterator[tuple[Any, Any, int]] | None = None  # blocks of the epoch to come
 
     def epoch(self, data: Batches, number: int, start: int) -> Iterator[dict[str, jax.Array]]:
@@ -203,12 +181,12 @@ class Runner:
 
     def _call(self, program: Any, steps: int, *arguments: Any) -> dict[str, jax.Array]:
         interrupts = self.interrupts
-        interrupts.busy = True
+        interrupts.busy += 1
         try:
             self.live, logs = program(self.live, self.key_data, *arguments, impl=self.impl)
+            self.step += steps
         finally:
-            interrupts.busy = False
-        self.step += steps
-        if interrupts.caught:
-            raise KeyboardInterrupt
+            interrupts.busy -= 1
+        if interrupts.received is not None:
+            interrupts.check()
         return logs

@@ -6,9 +6,10 @@ processes launch the same programs. Each dispatch gives the logs so far; the hos
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from jlayers.train.checkpoint import Checkpoint, Keeper, Resumed, as_checkpoint,
 from jlayers.train.checks import check_carried, check_process, seed_number, whole_number
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
 from jlayers.train.inference import evaluated
+from jlayers.train.interruptions import ENDING, interruptions
 from jlayers.train.sources import arrays, hold_out, look_over, source, validation_source, weighed
 from jlayers.train.state import HostCopy, TrainState
 from jlayers.train.trainer import Trainer
@@ -199,7 +201,19 @@ class _Fit:
         keeper: Keeper | None = None,
         resumed: Resumed | None = None,
     ) -> tuple[TrainState, History]:
-        self.keeper = keeper
+        with interruptions(("SIGINT",) if keeper is None else ENDING) as interrupts:
+            self.keeper, self.interrupts = keeper, interrupts
+            return self._run(state, epochs, fresh, note, resumed)
+
+    def _run(
+        self,
+        state: TrainState,
+        epochs: int,
+        fresh: Callable[[], TrainState],
+        note: str | None,
+        resumed: Resumed | None,
+    ) -> tuple[TrainState, History]:
+        keeper = self.keeper
         start = int(state.epoch)
         self.end = start + epochs
         if resumed is not None:
@@ -214,10 +228,12 @@ class _Fit:
             calls = calls_for(self.steps_per_call, step, state, self.data)
             every = [callback.every for callback in self.callbacks if callback.every]
             every += [] if keeper is None else keeper.every
-            self.runner = Runner(step, state, calls, every)
+            self.runner = Runner(step, state, calls, every, self.interrupts)
+            self.looks = bool(every) or (keeper is not None and keeper.by_clock)
         self.validation_key: Any = None  # of a model that samples in inference, too
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
+        self.torn = False  # in the middle of what belongs together
         run = Run(start, epochs, self.data.steps, self.directions, note)
         del state  # the one live state is that of the runner
         for callback in self.callbacks:
@@ -226,13 +242,12 @@ class _Fit:
             keeper.restore_callbacks(resumed.callbacks)
         try:
             for epoch in range(start, start + epochs):
-                with self.runner.interrupts.watched():
-                    stops = self._epoch(epoch)
-                if stops:
+                if self._epoch(epoch):
                     break
         except BaseException as error:
             state = self.healthy() if isinstance(error, FloatingPointError) else self._whole()
             vars(error).update(state=state, history=self.history)
+            self._keep_last(state, error)
             self._end(state, failed=error)
             raise
         return self._end(self.state), self.history
@@ -252,6 +267,23 @@ class _Fit:
         if raised is not None:
             raise raised
         return state
+
+    def _keep_last(self, state: TrainState, error: BaseException) -> None:
+        """Makes a checkpoint of a run that ends before its time, if all its parts are of one moment."""
+        if self.keeper is None or self.torn or state.live is not self.runner.live:
+            return
+        try:
+            self.keeper.save(state, self.history)
+        except Exception as second:
+            error.add_note(f"no checkpoint was made of where it ended: {second}")
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """A block that an interruption waits for. Within, some callbacks know more than others."""
+        self.torn = True
+        with self.interrupts.held():
+            yield
+            self.torn = False
 
     def _whole(self) -> TrainState:
         """The last state that a step has handed over."""
@@ -278,7 +310,7 @@ class _Fit:
         logs = None
         for logs in runner.epoch(self.data, epoch, done):
             watch.add(runner.step - first, logs)
-            if runner.every and self._looked_at(watch, runner.step - first):
+            if self.looks and self._looked_at(watch, runner.step - first):
                 return True
         if logs is None:  # the state stands at the end of an epoch, or behind it
             if done == 0 or (self.data.steps is not None and done != self.data.steps):
@@ -290,6 +322,12 @@ class _Fit:
         state = self._current()
         watch.check_health(state, values)
         values |= self._validate(state, watch)
+        with self._together():
+            return self._epoch_over(epoch, values)
+
+    def _epoch_over(self, epoch: int, values: dict[str, float]) -> bool:
+        """Moves to the next epoch and tells of it; True if a callback wants to stop."""
+        runner, state, keeper = self.runner, self._current(), self.keeper
         zeros = self.trainer.tasks.accumulators(state.params, state.state, self.review.batch)
         runner.live = runner.live._replace(metrics=zeros)
         place = jax.device_put((np.int32(epoch + 1), np.int32(runner.step)))
@@ -299,9 +337,9 @@ class _Fit:
         for key, value in values.items():
             self.history.setdefault(key, []).append(value)
         stops = [callback.on_epoch_end(epoch, values, self.state) for callback in self.callbacks]
-        keeper, last = self.keeper, any(stops) or epoch + 1 == self.end
-        if keeper is not None and (last or keeper.due_at_epoch(epoch + 1, runner.step)):
-            keeper.save(self.state, self.history, logs=values, stopped=any(stops))
+        last = any(stops) or epoch + 1 == self.end
+        if keeper is not None and (last or keeper.due_at_epoch(epoch + 1, runner.step, self.history)):
+            keeper.save(self.state, self.history, logs=values, stopped=any(stops), kept=kept)
         return any(stops)
 
     def _looked_at(self, watch: Watch, done: int) -> bool:
@@ -314,11 +352,12 @@ class _Fit:
             return False
         values = watch.read_all()
         state = self._current()
-        stops = [callback.on_step(step, values, state) for callback in listeners]
-        if any(stops):
-            self.state = state
-        if keeper is not None and (keeps or any(stops)):
-            keeper.save(state, self.history, stopped=any(stops))
+        with self._together():
+            stops = [callback.on_step(step, values, state) for callback in listeners]
+            if any(stops):
+                self.state = state
+            if keeper is not None and (keeps or any(stops)):
+                keeper.save(state, self.history, stopped=any(stops))
         return any(stops)
 
     def _listeners_at(self, step: int) -> list[Callback]:
