@@ -351,7 +351,7 @@ def _by_path(state: TrainState) -> dict[str, Any]:
 
 
 def _unhealthy(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """What is not finite in weights and statistics; an optimizer may keep an infinity, such as a best value."""
+    """Weights and statistics must be finite; an optimizer may keep an infinity, such as its best value."""
     for path, array in arrays.items():
         if jnp.issubdtype(array.dtype, jnp.inexact):
             part = path.split("/")[0]

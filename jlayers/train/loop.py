@@ -270,7 +270,7 @@ class _Fit:
 
     def _keep_last(self, state: TrainState, error: BaseException) -> None:
         """Makes a checkpoint of a run that ends before its time, if all its parts are of one moment."""
-        if self.keeper is None or self.torn or state.live is not self.runner.live:
+        if self.keeper is None or self.torn or state.step is not self.runner.live.step:
             return
         try:
             self.keeper.save(state, self.history)
