@@ -52,7 +52,8 @@ What holds for many layers is not repeated in the rows:
 - `jl.Layer` is what constructors make, not a class to inherit from: write your own under `@jl.layer`.
 - Keras's `dtype=` is `precision=`, with Keras's policies. Without one, parameters have the dtype of the input
   that they are made for. A policy of a container reaches all layers inside.
-- Convolutions take `padding` in numbers of zeros, too, which Keras's do not.
+- Convolutions and pools take `padding` in numbers, too, which Keras's do not: zeros around the data, or
+  cells of a pool that do not count. Transposed convolutions cut as many off their result, as in PyTorch.
 - What `stateful=True` carries is part of the state; `jl.reset_state(state)` begins anew.
 - In place of `layer.adapt(data)`, `jl.adapt(layer, data)` gives a new layer, with what it learned in its
   arguments.

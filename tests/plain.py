@@ -11,12 +11,15 @@ import numpy as np
 def windows(x, window, strides, dilation, padding, fill):
     """Pairs of an output position and the cells `(batch, *window, channels)` that its window sees.
 
-    Cells outside of the data hold `fill`. `padding` is "valid", "same" or, to see the past only, "causal".
+    Cells outside of the data hold `fill`. `padding` is "valid", "same", to see the past only "causal", or a
+    pair (before, after) for each axis.
     """
     sizes = x.shape[1:-1]
     reach = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
     if padding == "valid":
         pads = [(0, 0) for _ in sizes]
+    elif not isinstance(padding, str):
+        pads = list(padding)
     elif padding == "causal":
         pads = [(r - 1, 0) for r in reach]
     else:
@@ -56,6 +59,24 @@ def convolution(x, kernel, bias, strides, dilation, padding, groups):
 
     seen = windows(x, kernel.shape[:rank], strides, dilation, padding, 0.0)
     return gathered((position, at(cells)) for position, cells in seen)
+
+
+def transposed(x, kernel, bias, strides, dilation, cut, more):
+    """Each cell of the data adds its window to the result, whose ends are then cut.
+
+    The kernel is `(*window, filters, channels)`; `more` are positions at the end, to which nothing is added.
+    """
+    window, sizes = kernel.shape[:-2], x.shape[1:-1]
+    axes = list(zip(sizes, window, strides, dilation, more, strict=True))
+    whole = np.zeros(
+        (len(x), *((n - 1) * s + (w - 1) * d + 1 + m for n, w, s, d, m in axes), kernel.shape[-2])
+    )
+    for position in np.ndindex(*sizes):
+        for cell in np.ndindex(*window):
+            at = tuple(p * s + c * d for p, s, c, d in zip(position, strides, cell, dilation, strict=True))
+            whole[(slice(None), *at)] += x[(slice(None), *position)] @ kernel[cell].T
+    kept = (slice(low, n - high) for n, (low, high) in zip(whole.shape[1:-1], cut, strict=True))
+    return whole[(slice(None), *kept)] + bias
 
 
 def depthwise(x, kernel, strides, padding):

@@ -1,4 +1,7 @@
-"""Padding in numbers, which Keras's convolutions do not take: zeros around the data, then no padding."""
+"""Padding in numbers, which Keras's layers do not take.
+
+For convolutions and pools cells around the data; for transposed convolutions what is cut off their result.
+"""
 
 import json
 
@@ -42,6 +45,34 @@ def test_padding_in_numbers_is_zeros_around(name, data_format):
         y = layer.apply(params, state, x)[0]
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
         assert layers.get(json.loads(json.dumps(layer.to_data()))).spec == layer.spec
+
+
+# D5: transposed convolutions take numbers, too.
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_padding_in_numbers_is_cut_off_a_transposed_convolution(rank, data_format):
+    sizes = (4, 3, 2)[:rank]
+    shape = (2, *sizes, 2) if data_format == "channels_last" else (2, 2, *sizes)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    for padding, strides in ((1, 1), (((1, 0),) * rank, 2), ((0, 1, 2)[:rank], 4)):
+        layer = getattr(jl, f"Conv{rank}DTranspose")(
+            3, 3, strides=strides, padding=padding, data_format=data_format
+        )
+        entries = [padding] * rank if isinstance(padding, int) else padding
+        pairs = [(p, p) if isinstance(p, int) else p for p in entries]
+        cut = [slice(low, -high or None) for low, high in pairs]
+        params, state = layer.init(jax.random.key(0), x)
+        whole = layer.replace(padding="valid").apply(params, state, x)[0]
+        at = (slice(None), *cut) if data_format == "channels_last" else (slice(None), slice(None), *cut)
+        np.testing.assert_allclose(layer.apply(params, state, x)[0], whole[at], rtol=1e-5, atol=1e-5)
+        assert layers.get(json.loads(json.dumps(layer.to_data()))).spec == layer.spec
+
+
+def test_padding_that_leaves_nothing_is_refused(key):
+    with pytest.raises(ValueError, match=r"padding that leaves some of the output.*padding=\(\(2, 2\)"):
+        jl.Conv1DTranspose(1, 2, padding=2).init(key, (1, 3, 1))
+    with pytest.raises(ValueError, match=r"less padding than the window has cells.*pool_size=2"):
+        jl.MaxPooling2D(2, padding=(0, 2))
 
 
 def test_padding_counts_for_the_room_of_the_window(key):

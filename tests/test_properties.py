@@ -118,6 +118,32 @@ def test_a_transposed_convolution_is_the_adjoint_of_the_convolution(case, seed):
 
 
 @lawful
+@given(convolutions(transposed=True), st.data(), SEEDS)
+def test_a_transposed_convolution_adds_windows_and_cuts_the_ends(case, data, seed):
+    rank, arguments, shape = case
+    strides = arguments["strides"]
+    cut = data.draw(st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * rank))
+    more = data.draw(st.none() | st.tuples(*(st.integers(0, s - 1) for s in strides)))
+    layer = getattr(jl, f"Conv{rank}DTranspose")(**{**arguments, "padding": cut}, output_padding=more)
+    x = numbers(seed, *shape)
+    extents = [
+        (w - 1) * d + 1 for w, d in zip(arguments["kernel_size"], arguments["dilation_rate"], strict=True)
+    ]
+    if more is None:
+        more = [max(s - e, 0) for s, e in zip(strides, extents, strict=True)]
+    sizes = [(n - 1) * s + e + m for n, s, e, m in zip(shape[1:-1], strides, extents, more, strict=True)]
+    if any(sum(pair) >= size for pair, size in zip(cut, sizes, strict=True)):
+        with pytest.raises(ValueError, match="padding that leaves some of the output"):
+            first(layer, x)
+        return
+    params = weights(layer, x)
+    each = plain.transposed(
+        x, params["kernel"], params["bias"], strides, arguments["dilation_rate"], cut, more
+    )
+    close(run(layer, params, x), each)
+
+
+@lawful
 @given(convolutions(), st.integers(1, 2), SEEDS)
 def test_depthwise_and_separable_convolutions_filter_each_channel(case, multiplier, seed):
     rank, arguments, shape = case
@@ -139,6 +165,11 @@ def test_depthwise_and_separable_convolutions_filter_each_channel(case, multipli
 # ---------------------------------------------------------------------------------------- pooling
 
 
+def _below(size):
+    """Pairs of padding, each of fewer cells than the window has."""
+    return st.tuples(st.integers(0, size - 1), st.integers(0, size - 1))
+
+
 @st.composite
 def pools(draw):
     rank = draw(st.sampled_from([1, 2]))
@@ -146,7 +177,7 @@ def pools(draw):
     arguments = {
         "pool_size": window,
         "strides": draw(st.none() | st.tuples(*[SMALL] * rank)),
-        "padding": draw(st.sampled_from(["valid", "same"])),
+        "padding": draw(st.sampled_from(["valid", "same"]) | st.tuples(*[_below(w) for w in window])),
     }
     return rank, arguments, (2, *(w + draw(st.integers(0, 3)) for w in window), 2)
 

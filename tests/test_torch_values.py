@@ -48,6 +48,10 @@ def convolution(weights: Any) -> dict[str, Any]:
     return {"kernel": kernel, **({"bias": weights["bias"]} if "bias" in weights else {})}
 
 
+def nothing(weights: Any) -> dict[str, Any]:
+    return {}
+
+
 def beside_padding(weights: Any) -> dict[str, Any]:
     """PyTorch pads and crops within the convolution; here a layer before or after it does."""
     return {"conv": convolution(weights)}
@@ -181,8 +185,16 @@ CASES = {
         jl.GroupQueryAttention(3, 4, 2, use_bias=False, use_causal_mask=True),
         grouped_attention,
     ),
+    "conv1d_transpose_padded": (jl.Conv1DTranspose(3, 3, padding=1, dilation_rate=2), convolution),
+    "conv2d_transpose_padded": (
+        jl.Conv2DTranspose(3, (4, 2), (2, 3), padding=(1, 0), output_padding=(0, 2)),
+        convolution,
+    ),
+    "conv3d_transpose_padded": (jl.Conv3DTranspose(3, 3, 2, padding=1, output_padding=1), convolution),
+    "pool_max_padded": (jl.MaxPooling2D(3, 2, padding=1), nothing),
+    "pool_average_padded": (jl.AveragePooling2D(3, 2, padding=(1, 0)), nothing),
 }
-CHANNELS_FIRST = ("conv", "batch_norm_i", "group_norm", "instance_norm")
+CHANNELS_FIRST = ("conv", "pool", "batch_norm_i", "group_norm", "instance_norm")
 
 
 def outputs_of(case: str, layer: Any, convert: Any, weights: Any, inputs: Any) -> tuple[list[Any], Any]:
@@ -222,7 +234,7 @@ def test_outputs_gradients_and_statistics(case):
 
         return jax.grad(loss, (0, 1), has_aux=True)(weights, inputs)
 
-    (by_weights, by_inputs), (outputs, moved) = run(values["weights"], in_order["inputs"])
+    (by_weights, by_inputs), (outputs, moved) = run(values.get("weights", {}), in_order["inputs"])
     for i, output in enumerate(outputs):
         close(output, in_order["outputs"][i], f"output {i}")
     for i, gradient in enumerate(by_inputs):

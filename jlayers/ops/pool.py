@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +21,10 @@ from jax import lax
 from jlayers.core.shapes import wide_dtype
 from jlayers.ops.platform import by_platform
 from jlayers.ops.stored import stored
-from jlayers.ops.windows import Pads, cells, padded, pads_of
+from jlayers.ops.windows import Padding, Pads, cells, padded, pads_of
 
 __all__ = ["avg_pool", "avg_pool_lax", "max_pool", "max_pool_lax"]
 
-Padding = Literal["valid", "same"]
 Sizes = tuple[int, ...]
 
 # The forms by cells write a slice per cell into the program: beyond so many, compiling takes too long.
@@ -45,7 +44,7 @@ def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], paddin
 
 def max_pool_lax(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
     """`max_pool` by `lax.reduce_window`."""
-    return lax.reduce_window(x, _lowest(x), lax.max, (1, *window, 1), (1, *strides, 1), padding.upper())
+    return lax.reduce_window(x, _lowest(x), lax.max, (1, *window, 1), (1, *strides, 1), _around(padding))
 
 
 def avg_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> jax.Array:
@@ -58,11 +57,16 @@ def avg_pool_lax(x: jax.Array, window: Sequence[int], strides: Sequence[int], pa
 
     def total(x: jax.Array) -> jax.Array:
         zero = np.zeros((), x.dtype)
-        return lax.reduce_window(x, zero, lax.add, (1, *window, 1), (1, *strides, 1), padding.upper())
+        return lax.reduce_window(x, zero, lax.add, (1, *window, 1), (1, *strides, 1), _around(padding))
 
     wide = x.astype(wide_dtype(x.dtype))
     real = math.prod(window) if padding == "valid" else total(jnp.ones((1, *x.shape[1:-1], 1), wide.dtype))
     return (total(wide) / real).astype(x.dtype)
+
+
+def _around(padding: Padding) -> Any:
+    """The padding for all axes, as `lax` takes it."""
+    return padding.upper() if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
 
 
 def _lowest(x: jax.Array) -> Any:
@@ -159,7 +163,7 @@ def _mean_by_cells(x: jax.Array, window: Sizes, strides: Sizes, padding: Padding
     wide = wide_dtype(x.dtype)
     pads = pads_of(x.shape[1:-1], window, strides, padding)
     total = functools.reduce(jnp.add, cells(padded(x.astype(wide), pads), window, strides))
-    real = _real_cells(x.shape[1:-1], window, strides, pads) if padding == "same" else math.prod(window)
+    real = _real_cells(x.shape[1:-1], window, strides, pads) if padding != "valid" else math.prod(window)
     return (total / np.asarray(real, wide)).astype(x.dtype)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jlayers.core.layer import Layer, layers
-from jlayers.core.registry import UnknownNameError
 from jlayers.core.shapes import describe
+from jlayers.core.spelling import UnknownNameError
 from jlayers.core.tree import map_with_path
 from jlayers.saving.files import damaged, read_json, sha256, sweep, write_atomically
 from jlayers.saving.weights import arrays_by_path, read_arrays, to_bytes

@@ -3,6 +3,7 @@
 from jlayers.data.batches import Batch
 from jlayers.train.callbacks import Callback, EarlyStopping, Run
 from jlayers.train.checkpoint import Checkpoint
+from jlayers.train.features import FeatureCache
 from jlayers.train.inference import evaluate, predict
 from jlayers.train.loop import fit
 from jlayers.train.progress import ProgressBar
@@ -15,6 +16,7 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "EarlyStopping",
+    "FeatureCache",
     "Loss",
     "ProgressBar",
     "Run",

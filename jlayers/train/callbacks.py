@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from jlayers import optimizers
 from jlayers.core.errors import refused
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
+from jlayers.data.prefetch import Waiting
 from jlayers.train.state import HostCopy, TrainState, copied
 
 __all__ = ["Callback", "EarlyStopping", "Run", "as_callback"]
@@ -27,6 +28,7 @@ class Run:
         steps: batches per epoch, or None if the data do not tell.
         directions: by name in the logs, "min" or "max", whichever is better.
         note: a sentence for the user, or None.
+        waiting: grows while the device waits for the batches of a stream; `waiting.share` of the time so far.
     """
 
     first_epoch: int
@@ -34,6 +36,7 @@ class Run:
     steps: int | None
     directions: Mapping[str, str]
     note: str | None = None
+    waiting: Waiting = dataclasses.field(default_factory=Waiting)
 
 
 class Callback:

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jlayers import metrics
 from jlayers.core.masks import mask_of, values_of
 from jlayers.core.precision import widen
-from jlayers.core.registry import Registry, nearest
+from jlayers.core.registry import Registry
 from jlayers.core.shapes import as_spec, describe
+from jlayers.core.spelling import nearest
 from jlayers.data.batches import Batch
 from jlayers.losses.base import match_axis
 from jlayers.metrics.base import name_of, ratio, spread, start

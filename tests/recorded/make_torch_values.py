@@ -103,6 +103,11 @@ CASES: dict[str, tuple[Any, ...]] = {
         (2, 3, 6), (2, 5, 4), (2, 5, 5), cross_attention,
     ),
     "attention_grouped": (GroupedAttention(), (2, 5, 6)),
+    "conv1d_transpose_padded": (nn.ConvTranspose1d(4, 3, 3, padding=1, dilation=2), SEQUENCE),
+    "conv2d_transpose_padded": (nn.ConvTranspose2d(4, 3, (4, 2), (2, 3), (1, 0), (0, 2)), IMAGE),
+    "conv3d_transpose_padded": (nn.ConvTranspose3d(2, 3, 3, stride=2, padding=1, output_padding=1), VOLUME),
+    "pool_max_padded": (nn.MaxPool2d(3, 2, padding=1), IMAGE),
+    "pool_average_padded": (nn.AvgPool2d(3, 2, (1, 0), count_include_pad=False), IMAGE),
 }  # fmt: skip
 
 

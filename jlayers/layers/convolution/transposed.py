@@ -19,7 +19,6 @@ from jlayers.core.registry import ActivationLike, ConstraintLike, InitializerLik
 from jlayers.core.shapes import param_dtype
 from jlayers.layers._arguments import (
     DataFormat,
-    choice,
     need_features,
     need_floating,
     need_rank,
@@ -27,7 +26,14 @@ from jlayers.layers._arguments import (
     positive,
     spatial_shape,
 )
-from jlayers.layers.convolution.convolution import add_bias_and_activate, checked_window, window_extent
+from jlayers.layers.convolution.convolution import (
+    Zeros,
+    add_bias_and_activate,
+    checked_padding,
+    checked_window,
+    spatial_sizes,
+    window_extent,
+)
 from jlayers.ops.conv_transpose import conv_transpose
 
 __all__ = [
@@ -40,16 +46,17 @@ __all__ = [
 ]
 
 
-def _pads(extent: int, stride: int, padding: str, extra: int | None) -> tuple[int, int]:
+def _pads(extent: int, stride: int, padding: str | tuple[int, int], extra: int | None) -> tuple[int, int]:
     """Zeros before and after the input, once the stride has spread it, for Keras's output length.
 
     That length is, for `n` positions: "valid" `(n - 1) * stride + max(extent, stride)`, "same" `n * stride`;
     with `output_padding` "valid" `(n - 1) * stride + extent + extra`, "same" with the parity of `extent` in
-    its place.
+    its place. Numbers are cut off the ends of "valid", as in PyTorch: so many zeros fewer.
     """
-    if padding == "valid":
+    if padding != "same":
+        low, high = (0, 0) if isinstance(padding, str) else padding
         after = max(stride - extent, 0) if extra is None else extra
-        return extent - 1, extent - 1 + after
+        return extent - 1 - low, extent - 1 + after - high
     total = extent + stride - 2 if extra is None else extent + extent % 2 - 2 + extra
     before = min((total + 1) // 2, extent - 1)
     return before, total - before
@@ -61,7 +68,7 @@ def _transposed(
     filters: int,
     kernel_size: int | Sequence[int],
     strides: int | Sequence[int],
-    padding: str,
+    padding: Any,
     output_padding: int | Sequence[int] | None,
     data_format: str | None,
     dilation_rate: int | Sequence[int],
@@ -72,7 +79,7 @@ def _transposed(
     **_: Any,
 ) -> Any:
     positive("filters", filters)
-    choice("padding", padding, ("valid", "same"))
+    padding = checked_padding(rank, padding)
     window, steps, dilation = checked_window(rank, kernel_size, strides, dilation_rate, data_format)
     extra: Sequence[int | None] = (None,) * rank
     if output_padding is not None:
@@ -87,12 +94,20 @@ def _transposed(
     activate = activations.get(activation)
     make_kernel, make_bias = initializers.get(kernel_initializer), initializers.get(bias_initializer)
     channel_axis = 1 if data_format == "channels_first" else -1
-    sides = zip(window_extent(window, dilation), steps, extra, strict=True)
-    pads = [_pads(extent, step, padding, more) for extent, step, more in sides]
+    extents = window_extent(window, dilation)
+    crops = (padding,) * rank if isinstance(padding, str) else padding
+    pads = [_pads(*side) for side in zip(extents, steps, crops, extra, strict=True)]
 
     def check(x: Any) -> None:
         need_rank(x, rank + 2, spatial_shape(rank, data_format))
         need_floating(x)
+        sides = zip(spatial_sizes(x, data_format), steps, extents, pads, strict=True)
+        known = [(n - 1) * s + sum(pad) + 2 - e for n, s, e, pad in sides if isinstance(n, int) and n]
+        if padding not in ("valid", "same") and min(known, default=1) < 1:
+            raise refused(
+                ValueError, "expected padding that leaves some of the output, from whose ends it is cut", x,
+                padding=padding,
+            )  # fmt: skip
 
     def init(key: Any, x: Any) -> dict[str, Any]:
         check(x)
@@ -119,7 +134,7 @@ def Conv2DTranspose(
     filters: int,
     kernel_size: int | tuple[int, int],
     strides: int | tuple[int, int] = (1, 1),
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Zeros = "valid",
     output_padding: int | tuple[int, int] | None = None,
     data_format: DataFormat | None = None,
     dilation_rate: int | tuple[int, int] = (1, 1),
@@ -141,14 +156,16 @@ def Conv2DTranspose(
 
     Args:
         strides: factors by which the sizes grow.
-        padding: "valid" for the whole result; "same" for `size * strides` outputs.
+        padding: "valid" for the whole result; "same" for `size * strides` outputs. A number, or one or a
+            pair (before, after) for each axis, is cut off the ends of the whole result, as in PyTorch.
         output_padding: positions added at the end, fewer than the strides; None for Keras's lengths:
             `(size - 1) * strides + max(window, strides)` if "valid". If given, even as 0, the length is
             `(size - 1) * strides + window + output_padding`; if "same", with `window % 2` for the window.
+            Where the strides are larger than the window, 0 gives PyTorch's lengths.
 
     Raises:
-        ValueError: sizes below 1, unknown padding, strides with dilation, output padding of the strides or
-            more, or an input of another rank.
+        ValueError: sizes below 1, unknown padding or so much of it that no output is left, strides with
+            dilation, output padding of the strides or more, or an input of another rank.
         TypeError: complex numbers as input.
 
     >>> import jax, jlayers as jl
@@ -165,7 +182,7 @@ def Conv1DTranspose(
     filters: int,
     kernel_size: int | tuple[int],
     strides: int | tuple[int] = 1,
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Zeros = "valid",
     output_padding: int | tuple[int] | None = None,
     data_format: DataFormat | None = None,
     dilation_rate: int | tuple[int] = 1,
@@ -197,7 +214,7 @@ def Conv3DTranspose(
     filters: int,
     kernel_size: int | tuple[int, int, int],
     strides: int | tuple[int, int, int] = (1, 1, 1),
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Zeros = "valid",
     data_format: DataFormat | None = None,
     output_padding: int | tuple[int, int, int] | None = None,
     dilation_rate: int | tuple[int, int, int] = (1, 1, 1),

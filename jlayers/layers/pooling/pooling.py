@@ -7,17 +7,17 @@ from typing import Any, Literal
 
 import jax
 
+from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.shapes import param_dtype
 from jlayers.layers._arguments import (
     DataFormat,
     channels_at_edge,
-    choice,
     need_rank,
     per_axis,
     spatial_shape,
 )
-from jlayers.layers.convolution.convolution import need_room
+from jlayers.layers.convolution.convolution import Zeros, checked_padding, need_room
 from jlayers.ops.pool import avg_pool, max_pool
 
 __all__ = [
@@ -41,12 +41,20 @@ def _pooling(
     rank: int,
     pool_size: int | Sequence[int],
     strides: int | Sequence[int] | None,
-    padding: str,
+    padding: Any,
     data_format: str | None,
 ) -> Any:
     window = per_axis("pool_size", pool_size, rank)
     steps = window if strides is None else per_axis("strides", strides, rank)
-    choice("padding", padding, ("valid", "same"))
+    padding = checked_padding(rank, padding)
+    sides = () if isinstance(padding, str) else padding
+    if any(max(pair) >= size for pair, size in zip(sides, window, strict=False)):
+        raise refused(
+            ValueError,
+            "expected less padding than the window has cells, for a window of padding alone has no result",
+            padding=padding,
+            pool_size=pool_size,
+        )
     last, first = channels_at_edge(data_format)
 
     def check(x: Any) -> None:
@@ -69,7 +77,7 @@ def _pooling(
 def MaxPooling2D(
     pool_size: int | tuple[int, int] = (2, 2),
     strides: int | tuple[int, int] | None = None,
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Zeros = "valid",
     data_format: DataFormat | None = None,
 ):
     """2D max pooling over images. As in Keras.
@@ -79,11 +87,12 @@ def MaxPooling2D(
 
     Args:
         strides: distance between windows; None for the window's size.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
+        padding: "valid" for none; "same" for `ceil(size / strides)` outputs; a number of cells that do not
+            count, or for each axis one or a pair (before, after).
 
     Raises:
-        ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another
-            rank.
+        ValueError: sizes below 1, unknown padding or as much of it as the window has cells, a window larger
+            than the input, or an input of another rank.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.MaxPooling2D(2).apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
@@ -96,7 +105,7 @@ def MaxPooling2D(
 def MaxPooling1D(
     pool_size: int | tuple[int] = 2,
     strides: int | tuple[int] | None = None,
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Zeros = "valid",
     data_format: DataFormat | None = None,
 ):
     """1D max pooling over a sequence. As `MaxPooling2D`, over one axis.
@@ -114,7 +123,7 @@ def MaxPooling1D(
 def MaxPooling3D(
     pool_size: int | tuple[int, int, int] = (2, 2, 2),
     strides: int | tuple[int, int, int] | None = None,
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Zeros = "valid",
     data_format: DataFormat | None = None,
 ):
     """3D max pooling over volumes. As `MaxPooling2D`, over three axes.
@@ -133,7 +142,7 @@ def MaxPooling3D(
 def AveragePooling2D(
     pool_size: int | tuple[int, int],
     strides: int | tuple[int, int] | None = None,
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Zeros = "valid",
     data_format: DataFormat | None = None,
 ):
     """2D average pooling over images. As in Keras.
@@ -143,11 +152,12 @@ def AveragePooling2D(
 
     Args:
         strides: distance between windows; None for the window's size.
-        padding: "valid" for none; "same" for `ceil(size / strides)` outputs.
+        padding: "valid" for none; "same" for `ceil(size / strides)` outputs; a number of cells that do not
+            count, or for each axis one or a pair (before, after).
 
     Raises:
-        ValueError: sizes below 1, unknown padding, a window larger than the input, or an input of another
-            rank.
+        ValueError: sizes below 1, unknown padding or as much of it as the window has cells, a window larger
+            than the input, or an input of another rank.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.AveragePooling2D(2).apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
@@ -160,7 +170,7 @@ def AveragePooling2D(
 def AveragePooling1D(
     pool_size: int | tuple[int],
     strides: int | tuple[int] | None = None,
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Zeros = "valid",
     data_format: DataFormat | None = None,
 ):
     """1D average pooling over a sequence. As `AveragePooling2D`, over one axis.
@@ -178,7 +188,7 @@ def AveragePooling1D(
 def AveragePooling3D(
     pool_size: int | tuple[int, int, int],
     strides: int | tuple[int, int, int] | None = None,
-    padding: Literal["valid", "same"] = "valid",
+    padding: Literal["valid", "same"] | Zeros = "valid",
     data_format: DataFormat | None = None,
 ):
     """3D average pooling over volumes. As `AveragePooling2D`, over three axes.
