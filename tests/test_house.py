@@ -29,13 +29,24 @@ ORDER = [
     "core/wiring", "core/compose", "core/node_table", "core/operators", "core/node", "core/graph",
     "core/__init__",
     "ops", "layers", "transform", "inspect",
-    "losses", "metrics", "optimizers", "preprocessing", "data", "saving", "train", "config",
+    "losses", "metrics", "optimizers", "preprocessing", "data", "interop", "saving", "train", "config",
     "runs", "cli", "testing",
 ]
 # fmt: on
 JAX_ALONE = ORDER[: ORDER.index("transform") + 1]  # no optax, no YAML, no files
 LIGHT = {"jax", "numpy", "jaxtyping", "jlayers"}
-HEAVY = {"sklearn", "matplotlib", "pydantic", "ruamel", "rich", "safetensors", "h5py", "orbax"}
+HEAVY = {
+    "sklearn",
+    "matplotlib",
+    "pydantic",
+    "ruamel",
+    "rich",
+    "safetensors",
+    "h5py",
+    "orbax",
+    "keras",
+    "pooch",
+}
 MAY_BE_HEAVY = ("config", "cli")
 MAY_DRAW_ON_A_TERMINAL = ("cli", "train/progress")
 

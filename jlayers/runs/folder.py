@@ -38,7 +38,8 @@ from jlayers.saving.files import (
     sweep,
     write_atomically,
 )
-from jlayers.saving.weights import load_weights, read_metadata, save_weights
+from jlayers.saving.loading import load_weights
+from jlayers.saving.weights import read_metadata, save_weights
 
 __all__ = ["Run"]
 
