@@ -44,6 +44,9 @@ HEAVY = {
     "safetensors",
     "h5py",
     "orbax",
+    "grain",
+    "PIL",
+    "pyarrow",
     "keras",
     "pooch",
 }

@@ -19,8 +19,7 @@ import numpy as np
 
 from jlayers.core.registry import to_data
 from jlayers.core.spelling import nearest
-from jlayers.data.batches import ArrayBatches, Batches
-from jlayers.data.dataset import fingerprint
+from jlayers.data.batches import Batches
 from jlayers.saving.checkpoints import CheckpointWarning, Store, require_orbax
 from jlayers.saving.model import rebuilt, structure_of
 from jlayers.saving.weights import differences
@@ -327,7 +326,7 @@ class Keeper:
             "first_epoch": self.first_epoch,
             "stopped": stopped,
             "callbacks": _packed([c.state() for c in self.callbacks], "callbacks", arrays),
-            "data": dict(self.data.state()),
+            "data": dict(self.data.state(int(arrays["epoch"]), int(arrays["step"] - arrays["epoch_start"]))),
             "trees": structure_of({"params": state.params, "state": state.state}),
         }
         self.store.save(place[0], arrays, facts, logs, _unhealthy)
@@ -407,7 +406,8 @@ def identity(
     fields = ["model", *(field.name for field in dataclasses.fields(Options))]
     known = {name: _written(getattr(trainer, name)) for name in fields}
     known |= {name: _written(value) for name, value in options.items()}
-    known |= {"the data": _data(data), "the validation data": _data(validation)}
+    held_out = "none" if validation is None else validation.fingerprint()
+    known |= {"the data": data.fingerprint(), "the validation data": held_out}
     for place, callback in enumerate(_with_state(callbacks)):
         given = {n: getattr(callback, n, None) for n in inspect.signature(type(callback)).parameters}
         known[f"callback {place}"] = f"{type(callback).__name__} {_written(given)}"
@@ -422,15 +422,6 @@ def _written(value: Any) -> str:
         return json.dumps(to_data(value), sort_keys=True)
     except TypeError:
         return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
-
-
-def _data(data: Batches | None) -> str:
-    inner = data
-    while inner is not None and not isinstance(inner, ArrayBatches):
-        inner = getattr(inner, "data", None)
-    if isinstance(inner, ArrayBatches):
-        return fingerprint((inner.data.x, inner.data.y, inner.data.weight))
-    return "none" if data is None else f"batches, {data.steps}"
 
 
 def _changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

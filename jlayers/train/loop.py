@@ -66,7 +66,8 @@ def fit(
         trainer: what `jl.compile` returns.
         x: an array with the samples first, a tuple of arrays for several inputs, a dict for named ones; or,
             without `y`, an iterable of batches `(x, y)` or `(x, y, sample_weight)`: a list, a generator, a
-            PyTorch `DataLoader`, anything with `__iter__` or with `__getitem__` and `__len__`.
+            PyTorch `DataLoader`, a Grain pipeline, anything with `__iter__` or with `__getitem__` and
+            `__len__`.
         y: the targets, in the structure of the model's outputs; those of outputs without a loss may be left
             out. A task may need none.
         batch_size: samples per step, 32 if not given. The last batch of an epoch has those that are left, for
@@ -287,6 +288,9 @@ class _Fit:
             self._keep_last(state, error)
             self._end(state, failed=error)
             raise
+        finally:
+            for data in filter(None, (self.data, self.validation)):
+                data.close()
         return self._end(self.state), self.history
 
     def _end(self, state: TrainState, failed: BaseException | None = None) -> TrainState:
@@ -387,7 +391,7 @@ class _Fit:
         step, keeper = self.runner.step, self.keeper
         listeners = self._listeners_at(step)
         # The last step of an epoch has its checkpoint when the epoch is over.
-        keeps = keeper is not None and keeper.due_at_step(step) and done != self.data.steps
+        keeps = keeper is not None and keeper.due_at_step(step) and not self._is_last(done)
         if not (listeners or keeps):
             return False
         values = watch.read_all()
@@ -399,6 +403,10 @@ class _Fit:
             if keeper is not None and (keeps or any(stops)):
                 keeper.save(state, self.history, stopped=any(stops))
         return any(stops)
+
+    def _is_last(self, done: int) -> bool:
+        """Whether an epoch ends after so many batches; a stream of unknown length must be asked."""
+        return done == self.data.steps if self.data.steps is not None else self.runner.is_last()
 
     def _listeners_at(self, step: int) -> list[Callback]:
         return [c for c in self.callbacks if c.every and step % c.every == 0]
