@@ -1,5 +1,6 @@
 """jlayers: Keras's ease in stax's form. A layer is a pure `init`/`apply` pair over a parameter pytree."""
 
+import importlib
 from typing import TYPE_CHECKING
 
 from jlayers import (
@@ -23,6 +24,7 @@ from jlayers.core.compose import Inference, Pipeline, Remat, Repeat, Residual, S
 from jlayers.core.graph import Graph, Input, Model, Node, graph
 from jlayers.core.habits import missing_name
 from jlayers.core.layer import Layer, MissingKeyError, Wiring, layer, need_key, no_params
+from jlayers.core.layer import layers as _layers
 from jlayers.core.masks import Masked, keeps_mask
 from jlayers.core.node_table import InputLayer
 from jlayers.core.pair import Pair
@@ -76,6 +78,7 @@ __all__ = [
     "Wiring",
     "activations",
     "adapt",
+    "applications",
     "constraints",
     "cut",
     "data",
@@ -118,7 +121,13 @@ __all__ += saving.__all__
 __all__ += train.__all__
 
 
-if not TYPE_CHECKING:  # which would take any name to exist
+_layers.add_group("applications", lambda: importlib.import_module("jlayers.applications"))
+
+if TYPE_CHECKING:
+    from jlayers import applications
+else:  # type checkers would take any name to exist
 
     def __getattr__(name):
+        if name == "applications":  # loaded when used
+            return importlib.import_module("jlayers.applications")
         raise missing_name("jlayers", name, __all__)

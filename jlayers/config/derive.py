@@ -101,7 +101,7 @@ class Choice(Marker):
         name, given = (value, {}) if bare else next(iter(value.items()))
         registry = registry_of(self.kind)
         if registry is None or name not in registry:
-            known = UNQUOTED if is_number(name) else nearest(name, registry or ())
+            known = UNQUOTED if is_number(name) else nearest(name, registry.beside(name) if registry else ())
             raise PydanticCustomError(
                 "name",
                 "unknown {kind} {name}: {known}",

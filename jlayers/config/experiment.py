@@ -162,6 +162,8 @@ class Experiment:
 
         names = [field.name for field in dataclasses.fields(Options)]
         options: dict[str, Any] = {name: getattr(self.settings, name) for name in names}
+        if schedule := self.settings.unfreeze:
+            options["unfreeze"] = {int(epochs): patterns for epochs, patterns in schedule.items()}
         with self.builder.located((), self.call.arguments):
             return train.compile(self.model, **options)
 

@@ -65,15 +65,14 @@ def _ending(output: Any, calls: Sequence[Call]) -> Ending | None:
         if any(leaf is output for leaf in jax.tree.leaves(made)) and not any(
             leaf is output for leaf in jax.tree.leaves(given)
         ):
-            found = [name for spec in layer.specs if (name := _activation(spec))]
-            return Ending(path or layer.spec.name, found[0]) if found else None
+            found = [layer.pair.activation, *map(_activation, layer.specs)]
+            name = next(filter(None, found), None)
+            return Ending(path or layer.spec.name, name) if name else None
     return None
 
 
 def _activation(spec: Spec) -> str | None:
-    """The activation that a layer ends in. A layer with one of its own by default has it inside."""
-    if spec.name in activations.registry:  # such as Softmax
-        return activations.registry.find(spec.name)
+    """The activation that an argument of a layer names. One that is not None by default acts inside."""
     parameter = Registry.of(spec.kind).parameters(spec.name).get("activation")
     if parameter is None or parameter.default not in (None, parameter.empty):
         return None

@@ -143,13 +143,14 @@ def fit(
         check_carried(model, data)
     validation = validation_source(validation_data, batch_size, validation_steps, epochs)
     again = state is None and trainer.train_step.compilations > 0
+    stage = 0
     if state is None:
         fresh = lambda: trainer.init(jax.random.key(seed), data.first())  # noqa: E731
         live = fresh()
     else:
-        trainer.check_state(state)
+        stage = _stage_of(trainer, state)
         fresh, live = state.copy, state.copy()
-    fit = _Fit(trainer, live, data, validation, listeners, steps_per_call)
+    fit = _Fit(trainer, stage, live, data, validation, listeners, steps_per_call)
     note = "begins anew: pass state= to go on with the weights of the last fit" if again else None
     if checkpoint is None:
         return fit.run(live, epochs, fresh, note)
@@ -166,9 +167,27 @@ def fit(
         class_weight=class_weight,
     )
     with Keeper(checkpoint, facts, fit.directions, data, listeners) as keeper:
-        resumed = keeper.resume(trainer.train_step.prepare(live, data.first()))
+        keeper.first_epoch, keeper.stage = int(live.epoch), stage
+        resumed = keeper.resume(lambda stage: _start(trainer, stage, live, data))
         live = live if resumed is None else resumed.state
         return fit.run(live, epochs, fresh, None, keeper, resumed)
+
+
+def _stage_of(trainer: Trainer, state: TrainState) -> int:
+    """The stage of the trainer that a state belongs to; at the end of one, the next has not begun yet."""
+    state.check_alive()
+    epochs = int(state.epoch)
+    stage = trainer.stage_of(epochs)
+    if epochs and not trainer.stages[stage][1].takes(state):
+        stage = trainer.stage_of(epochs - 1)
+    trainer.stages[stage][1].check_state(state)
+    return stage
+
+
+def _start(trainer: Trainer, stage: int, state: TrainState, data: Batches) -> TrainState:
+    """A state of the form that it has in a stage, accumulators included."""
+    own = trainer.stages[stage][1]
+    return own.train_step.prepare(state if own.takes(state) else own.adopt(state), data.first())
 
 
 def _on_features(
@@ -202,13 +221,15 @@ class _Fit:
     def __init__(
         self,
         trainer: Trainer,
+        stage: int,
         state: TrainState,
         data: Batches,
         validation: Batches | None,
         callbacks: Sequence[Callback],
         steps_per_call: StepsPerCall,
     ):
-        self.trainer = trainer
+        self.whole, self.stage = trainer, stage
+        trainer = self.trainer
         self.review, self.data = look_over(trainer.tasks, state, data)
         self.validation = validation
         if validation is not None:
@@ -221,6 +242,11 @@ class _Fit:
         self.steps_per_call: StepsPerCall = steps_per_call
         self.history: History = {key: [] for key in self.directions}
         self.waiting = Waiting()
+
+    @property
+    def trainer(self) -> Trainer:
+        """The trainer of the stage in which the training is."""
+        return self.whole.stages[self.stage][1]
 
     @property
     def directions(self) -> dict[str, str]:
@@ -257,17 +283,14 @@ class _Fit:
         if resumed is not None:
             self.history = resumed.history
             fresh = HostCopy(state).back
+            self.stage = keeper.stage if keeper is not None else self.stage
             start, self.end = int(state.epoch), resumed.first_epoch + epochs
             if resumed.stopped:
                 self.end = start
             epochs = max(0, self.end - start)
-        step = self.trainer.train_step
         if epochs:
-            calls = calls_for(self.steps_per_call, step, state, self.data)
-            every = [callback.every for callback in self.callbacks if callback.every]
-            every += [] if keeper is None else keeper.every
-            self.runner = Runner(step, state, calls, every, self.waiting, self.interrupts)
-            self.looks = bool(every) or (keeper is not None and keeper.by_clock)
+            self.runner = self._runner(state)
+            self.looks = bool(self.runner.every) or (keeper is not None and keeper.by_clock)
         self.validation_key: Any = None  # of a model that samples in inference, too
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
@@ -280,6 +303,9 @@ class _Fit:
             keeper.restore_callbacks(resumed.callbacks)
         try:
             for epoch in range(start, start + epochs):
+                if (stage := self.whole.stage_of(epoch)) != self.stage:
+                    with self._together():
+                        self._go_to(stage)
                 if self._epoch(epoch):
                     break
         except BaseException as error:
@@ -292,6 +318,22 @@ class _Fit:
             for data in filter(None, (self.data, self.validation)):
                 data.close()
         return self._end(self.state), self.history
+
+    def _runner(self, state: TrainState) -> Runner:
+        step = self.trainer.train_step
+        calls = calls_for(self.steps_per_call, step, state, self.data)
+        every = [callback.every for callback in self.callbacks if callback.every]
+        every += [] if self.keeper is None else self.keeper.every
+        return Runner(step, state, calls, every, self.waiting, self.interrupts)
+
+    def _go_to(self, stage: int) -> None:
+        """Trains more layers from here on."""
+        self.stage = stage
+        if self.keeper is not None:
+            self.keeper.stage = stage
+        self.state = self.trainer.adopt(self._current(), keep_optimizer=True)
+        self.runner = self._runner(self.state)
+        self.healthy = HostCopy(self.state).back
 
     def _end(self, state: TrainState, failed: BaseException | None = None) -> TrainState:
         """Tells each callback of the end, whatever another one raises."""
@@ -358,7 +400,7 @@ class _Fit:
             if done == 0 or (self.data.steps is not None and done != self.data.steps):
                 raise ValueError(f"the data have no batches after the first {done}, where the state stands")
             watch.add(done, runner.program.logs(self._current(), self.review))
-        if epoch + 1 < self.end:
+        if epoch + 1 < self.end and self.whole.stage_of(epoch + 1) == self.stage:
             runner.look_ahead(self.data, epoch + 1)
         values = watch.read_all()
         self.waiting.passed += time.perf_counter() - begun
