@@ -41,7 +41,7 @@ from jlayers.preprocessing import HashedCrossing, Hashing, IntegerLookup, String
 from jlayers.regularizers import l1, l1_l2, l2
 from jlayers.saving import *
 from jlayers.train import *
-from jlayers.transform.freeze import freeze, trainable_mask, unfreeze
+from jlayers.transform.freeze import freeze, trainable_mask, trained_params, unfreeze
 from jlayers.transform.lora import LoRA, merge_lora
 from jlayers.transform.substitute import substitute
 from jlayers.transform.surgery import cut, insert, replace_head
@@ -113,6 +113,7 @@ __all__ = [
     "testing",
     "train",
     "trainable_mask",
+    "trained_params",
     "unfreeze",
     "with_precision",
 ]

@@ -26,7 +26,15 @@ from jlayers.train.features import FeatureCache, as_feature_cache, features_of, 
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
 from jlayers.train.inference import evaluated
 from jlayers.train.interruptions import ENDING, interruptions
-from jlayers.train.sources import BATCH_SIZE, arrays, hold_out, look_over, source, validation_source, weighed
+from jlayers.train.sources import (
+    BATCH_SIZE,
+    arrays,
+    look_over,
+    source,
+    split_validation,
+    validation_source,
+    weighed,
+)
 from jlayers.train.state import HostCopy, TrainState
 from jlayers.train.trainer import Trainer
 from jlayers.train.watch import LARGE, Watch
@@ -132,7 +140,7 @@ def fit(
             whole_number(name, steps, 1)
     listeners = [as_callback(value) for value in callbacks or ()]
     checkpoint = None if checkpoints is None else as_checkpoint(checkpoints)
-    parts, validation_data = hold_out(arrays(x, y, sample_weight), validation_data, validation_split)
+    parts, validation_data = split_validation(arrays(x, y, sample_weight), validation_data, validation_split)
     if (cache := as_feature_cache(cache_features)) is not None:
         trainer, state, parts, validation_data = _on_features(
             cache, trainer, state, parts, validation_data, batch_size or BATCH_SIZE, seed
