@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches, map_arrays
@@ -36,6 +35,7 @@ from jlayers.train.sources import (
     weighed,
 )
 from jlayers.train.state import HostCopy, TrainState
+from jlayers.train.step import Ended
 from jlayers.train.trainer import Trainer
 from jlayers.train.watch import LARGE, Watch
 
@@ -404,28 +404,25 @@ class _Fit:
                 watch.add(runner.step - first, logs)
                 if self.looks and self._looked_at(watch, runner.step - first):
                     return True
-        if logs is None:  # the state stands at the end of an epoch, or behind it
-            if done == 0 or (self.data.steps is not None and done != self.data.steps):
-                raise ValueError(f"the data have no batches after the first {done}, where the state stands")
-            watch.add(done, runner.program.logs(self._current(), self.review))
+        at_end = done > 0 and done == (self.data.steps or done)
+        if logs is None and not at_end:  # no step was left
+            raise ValueError(f"the data have no batches after the first {done}, where the state stands")
+        state = self._current()
+        ended = runner.program.end(state, self.review)
         if epoch + 1 < self.end and self.whole.stage_of(epoch + 1) == self.stage:
             runner.look_ahead(self.data, epoch + 1)
-        values = watch.read_all()
+        values = watch.finish(ended)
         self.waiting.passed += time.perf_counter() - begun
-        state = self._current()
-        watch.check_health(state, values)
         values |= self._validate(state, watch)
         with self._together():
-            return self._epoch_over(epoch, values)
+            return self._epoch_over(epoch, values, ended)
 
-    def _epoch_over(self, epoch: int, values: dict[str, float]) -> bool:
+    def _epoch_over(self, epoch: int, values: dict[str, float], ended: Ended) -> bool:
         """Moves to the next epoch and tells of it; True if a callback wants to stop."""
         runner, state, keeper = self.runner, self._current(), self.keeper
-        zeros = self.trainer.tasks.accumulators(state.params, state.state, self.review.batch)
-        state = state.replace(metrics=zeros)
-        runner.flat = state.flat
-        place = jax.device_put((np.int32(epoch + 1), np.int32(runner.step)))
-        self.state = state.replace(epoch=place[0], epoch_start=place[1])
+        place = {"epoch": ended.epoch, "epoch_start": ended.epoch_start}
+        self.state = state.replace(metrics=ended.metrics, **place)
+        runner.flat = self.state.flat
         kept = HostCopy(self.state)
         self.healthy = kept.back
         for key, value in values.items():
