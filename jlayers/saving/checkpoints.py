@@ -343,7 +343,7 @@ def _hash(content: bytes) -> str:
 
 def _hash_of(array: np.ndarray) -> str:
     digest = hashlib.blake2b(f"{array.dtype} {array.shape} ".encode(), digest_size=16)
-    digest.update(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
