@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -189,6 +189,7 @@ class Keeper:
         self.callbacks = _with_state(callbacks)
         self.store = checkpoint.store(directions.get(checkpoint.best or "", "min"))
         self.first_epoch = 0
+        self.stage = 0  # of the trainer; see `Trainer.stages`
         self.last: int | None = None  # the step of the newest checkpoint
 
     def __enter__(self) -> Keeper:
@@ -203,17 +204,17 @@ class Keeper:
                 raise
             error.add_note(f"the last checkpoint could not be written: {second}")
 
-    def resume(self, state: TrainState) -> Resumed | None:
+    def resume(self, start: Callable[[int], TrainState]) -> Resumed | None:
         """The run as the last whole checkpoint has it; None if there is none.
 
         Args:
-            state: of a new run, for the form of its arrays, accumulators included.
+            start: gives the state of a new run in a stage of its trainer, for the form of its arrays,
+                accumulators included.
 
         Raises:
             ValueError: the checkpoints are of a run with other data or another configuration; or all are
                 damaged.
         """
-        self.first_epoch = int(state.epoch)
         found = self.store.newest()
         if found is None:
             return None
@@ -224,6 +225,8 @@ class Keeper:
                 f"it was called then, or choose another folder"
             )
         callbacks = {path: a for path, a in found.arrays.items() if path.split("/")[0] == "callbacks"}
+        self.stage = facts["stage"]
+        state = start(self.stage)
         expected = _by_path(state)
         given = {path: a for path, a in found.arrays.items() if path not in callbacks}
         if problems := differences(given, expected):
@@ -283,6 +286,7 @@ class Keeper:
             "directions": self.directions,
             "history": {name: list(values) for name, values in history.items()},
             "first_epoch": self.first_epoch,
+            "stage": self.stage,
             "stopped": stopped,
             "callbacks": _packed([c.state() for c in self.callbacks], "callbacks", arrays),
             "data": dict(self.data.state(int(arrays["epoch"]), int(arrays["step"] - arrays["epoch_start"]))),
