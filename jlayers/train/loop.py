@@ -140,7 +140,7 @@ def fit(
     for name, steps in (("steps_per_epoch", steps_per_epoch), ("validation_steps", validation_steps)):
         if steps is not None:
             whole_number(name, steps, 1)
-    if not isinstance(shuffle, (bool, np.bool_)):
+    if not isinstance(shuffle, bool):
         raise refused(ValueError, "expected shuffle to be True or False", raised_by="fit", shuffle=shuffle)
     if state is not None and not isinstance(state, TrainState):
         raise TypeError(
