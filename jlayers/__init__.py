@@ -21,8 +21,8 @@ from jlayers import (
 )
 from jlayers.core.adapt import adapt
 from jlayers.core.compose import Inference, Pipeline, Remat, Repeat, Residual, Sequential
+from jlayers.core.elsewhere import missing_name
 from jlayers.core.graph import Graph, Input, Model, Node, graph
-from jlayers.core.habits import missing_name
 from jlayers.core.layer import Layer, MissingKeyError, Wiring, layer, need_key, no_params
 from jlayers.core.layer import layers as _layers
 from jlayers.core.masks import Masked, keeps_mask
@@ -41,7 +41,7 @@ from jlayers.preprocessing import HashedCrossing, Hashing, IntegerLookup, String
 from jlayers.regularizers import l1, l1_l2, l2
 from jlayers.saving import *
 from jlayers.train import *
-from jlayers.transform.freeze import freeze, trainable_mask, unfreeze
+from jlayers.transform.freeze import freeze, trainable_mask, trained_params, unfreeze
 from jlayers.transform.lora import LoRA, merge_lora
 from jlayers.transform.substitute import substitute
 from jlayers.transform.surgery import cut, insert, replace_head
@@ -113,6 +113,7 @@ __all__ = [
     "testing",
     "train",
     "trainable_mask",
+    "trained_params",
     "unfreeze",
     "with_precision",
 ]

@@ -1,5 +1,8 @@
 """Training: a state, pure compiled steps, and thin loops over them."""
 
+from typing import TYPE_CHECKING
+
+from jlayers.core.elsewhere import missing_name
 from jlayers.data.batches import Batch
 from jlayers.train.callbacks import Callback, EarlyStopping, Run
 from jlayers.train.checkpoint import Checkpoint
@@ -8,7 +11,7 @@ from jlayers.train.inference import evaluate, predict
 from jlayers.train.loop import fit
 from jlayers.train.progress import ProgressBar
 from jlayers.train.state import TrainState
-from jlayers.train.task import Loss, Task
+from jlayers.train.task import Loss, LossValue, Task
 from jlayers.train.trainer import Trainer, compile, make_eval_step, make_predict_step, make_train_step
 
 __all__ = [
@@ -18,6 +21,7 @@ __all__ = [
     "EarlyStopping",
     "FeatureCache",
     "Loss",
+    "LossValue",
     "ProgressBar",
     "Run",
     "Task",
@@ -31,3 +35,9 @@ __all__ = [
     "make_train_step",
     "predict",
 ]
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers.train", name, __all__)

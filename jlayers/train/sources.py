@@ -16,7 +16,7 @@ from jlayers.train.checks import as_arrays
 from jlayers.train.ids import check_ids
 from jlayers.train.tasks import Review, Tasks
 
-__all__ = ["arrays", "hold_out", "look_over", "source", "validation_source", "weighed"]
+__all__ = ["arrays", "look_over", "source", "split_validation", "validation_source", "weighed"]
 
 BATCH_SIZE = 32  # as in Keras
 
@@ -111,7 +111,7 @@ class _Limited(Wrapped):
         return itertools.islice(self.data.epoch(number, start), (self.steps or 0) - start)
 
 
-def hold_out(parts: Any, validation_data: Any, share: float) -> tuple[Any, Any]:
+def split_validation(parts: Any, validation_data: Any, share: float) -> tuple[Any, Any]:
     """What is trained on, and the validation data: given, or the last share of the samples."""
     if isinstance(share, (int, float)) and not share:
         return parts, validation_data
@@ -170,7 +170,7 @@ def look_over(tasks: Tasks, state: Any, data: Batches) -> tuple[Review, Batches]
     if isinstance(whole, ArrayBatches):
         check_ids(review.lookups, whole.data.x)
         tasks.check(review, whole.data)
-    else:
+    if not data.checked:
         data = _Checked(data, tasks, review)
     tasks.check_endings(review)
     tasks.check_predictions(review, state.params, state.state, data.first())
