@@ -8,6 +8,7 @@ import pytest
 import jlayers as jl
 from jlayers.data import columns, named
 from jlayers.data.batches import map_arrays
+from jlayers.data.stream import StreamBatches
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 4)).astype(np.float32)
@@ -94,22 +95,17 @@ class Rows:
 
 
 class Streamed:
-    """As a Hugging Face `IterableDataset` of batches, which tells where it stands."""
+    """As a Hugging Face `IterableDataset` of batches, in another order in each epoch that it is told."""
 
-    def __init__(self):
-        self.at = 0
+    def __init__(self, shuffled=False):
+        self.number, self.shuffled = 0, shuffled
+
+    def set_epoch(self, number):
+        self.number = number
 
     def __iter__(self):
-        while self.at < 3:
-            self.at += 1
-            yield Rows()[slices()[self.at - 1]]
-        self.at = 0
-
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
+        order = np.random.default_rng(self.number).permutation(3) if self.shuffled else range(3)
+        return (Rows()[slices()[i]] for i in order)
 
 
 def test_columns_by_name():
@@ -129,21 +125,27 @@ def test_columns_by_name():
             of_stream(refused)
 
 
-def test_named_columns_are_taken_up_where_they_stand(tmp_path):
-    data = lambda: named(Streamed(), x="pixels", y="label")  # noqa: E731
+@pytest.mark.parametrize("options", [{}, {"steps_per_epoch": 2}])
+def test_rounds_have_orders_of_their_own_and_a_run_goes_on_in_them(tmp_path, options):
+    data = lambda: named(Streamed(shuffled=True), x="pixels", y="label")  # noqa: E731
+    source = StreamBatches(data(), options.get("steps_per_epoch"))
+    if not options:
+        orders = [[int(batch.x[0, 0] * 1e6) for batch in source.epoch(number)] for number in (0, 1, 2, 0)]
+        assert orders[0] == orders[3]
+        assert len(set(map(tuple, orders))) > 1
 
     class Crash(jl.Callback):
         every = 1
 
         def on_step(self, step, logs, state):
-            if step == 5:
+            if step == 3:
                 raise OSError("killed")
 
-    expected = of_stream(data())
+    expected = of_stream(data(), **options)
     plan = jl.Checkpoint(tmp_path, every_steps=2)
     with pytest.raises(OSError, match="killed"):
-        of_stream(data(), checkpoints=plan, callbacks=[Crash()])
-    assert of_stream(data(), checkpoints=plan) == expected
+        of_stream(data(), checkpoints=plan, callbacks=[Crash()], **options)
+    assert of_stream(data(), checkpoints=plan, **options) == expected
 
 
 def test_class_weights_and_sample_weights():

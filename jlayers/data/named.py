@@ -20,8 +20,7 @@ def named(source: Any, x: Names, y: Names | None = None, weight: str | None = No
     """Batches `(x, y, weight)` out of batches that are dicts: the columns by their names.
 
     Args:
-        source: an iterable of dicts of arrays, such as a Hugging Face dataset after `.batch(32)`. If it tells
-            where it stands (`state_dict`), so does the result.
+        source: an iterable of dicts of arrays, such as a Hugging Face dataset after `.batch(32)`.
         x: the column of the inputs; several give a dict, for a model of named inputs.
         y: the column of the targets, or several.
         weight: the column of the sample weights.
@@ -37,7 +36,7 @@ def named(source: Any, x: Names, y: Names | None = None, weight: str | None = No
     >>> [(x.shape, y.tolist()) for x, y in jl.data.named(rows, x="pixels", y="label")]
     [((2, 3), [0, 1])]
     """
-    kind = _WithState if hasattr(source, "state_dict") and hasattr(source, "load_state_dict") else _Named
+    kind = _InRounds if hasattr(source, "set_epoch") else _Named
     return kind(source, [name for name in (x, y, weight) if name is not None])
 
 
@@ -53,12 +52,9 @@ class _Named:
         return len(self.source)
 
 
-class _WithState(_Named):
-    def state_dict(self) -> Any:
-        return self.source.state_dict()
-
-    def load_state_dict(self, state: Any) -> None:
-        self.source.load_state_dict(state)
+class _InRounds(_Named):
+    def set_epoch(self, number: int) -> None:
+        self.source.set_epoch(number)
 
 
 def _picked(batch: Any, name: Names) -> Any:
