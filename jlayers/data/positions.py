@@ -17,8 +17,9 @@ _BYTES = "$bytes"
 def position(iterator: Any) -> Any:
     """Where the iterator stands, in a form that JSON holds; None if nobody can tell.
 
-    It is asked for by `iterator.get_state()`, as Grain has it. The `state_dict` of others is not asked for: that
-    of a Hugging Face `IterableDataset` forgets the buffer that it shuffles in, so that other batches follow.
+    It is asked for by `iterator.get_state()`, as Grain has it. The `state_dict` of other libraries is left
+    alone: that of a Hugging Face `IterableDataset` forgets the buffer that it shuffles in, so that other
+    batches would follow.
     """
     if not (hasattr(iterator, "get_state") and hasattr(iterator, "set_state")):
         return None
