@@ -212,6 +212,39 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path):
         assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(checkpoint.weights(step)))
 
 
+def test_weights_are_those_to_evaluate_with(tmp_path):
+    made = jl.compile(
+        model(0.0), [{"clip_by_global_norm": {"max_norm": 1.0}}, "schedule_free_adamw"], "mse", ema=0.9
+    )
+    checkpoint = jl.Checkpoint(tmp_path)
+    state, history = jl.fit(
+        made, X, Y, batch_size=8, epochs=2, validation_data=(X, Y), checkpoints=checkpoint
+    )
+    kept, average = checkpoint.weights(), checkpoint.weights(average=True)
+    for mine, theirs in ((kept, state.to_evaluate()), (average, state.averaged())):
+        jax.tree.map(np.testing.assert_array_equal, mine[0], theirs.params)
+    assert jl.evaluate(made, kept, X, Y, batch_size=8)["loss"] == history["val_loss"][-1]
+    assert jl.evaluate(made, average, X, Y, batch_size=8)["loss"] == history["val_ema_loss"][-1]
+    jl.fit(jl.compile(jl.Dense(1), "sgd", "mse"), X, Y, checkpoints=tmp_path / "plain")
+    with pytest.raises(ValueError, match="hold no average"):
+        jl.Checkpoint(tmp_path / "plain").weights(average=True)
+
+
+def test_a_trainer_starts_from_a_part_of_a_checkpoint(tmp_path):
+    old = jl.Sequential(jl.Input((4,)), jl.Dense(6, name="base"), jl.Dense(2, name="head"))
+    jl.fit(jl.compile(old, "sgd", "mse"), X, X[:, :2], checkpoints=tmp_path)
+    params, state = jl.Checkpoint(tmp_path).weights()
+    new = jl.Sequential(jl.Input((4,)), jl.Dense(6, name="base"), jl.Dense(1, name="head"))
+    given = {"params": params, "state": state}
+    mine, own, report = jl.load_weights(new, given, strict=False, key=jax.random.key(0))
+    assert report.loaded == ("params/base/kernel", "params/base/bias")
+    assert len(report.misshapen) == 2
+    made = jl.compile(new, "sgd", "mse")
+    start = made.init(jax.random.key(0), X[:1], params=mine, state=own)
+    np.testing.assert_array_equal(start.params["base"]["kernel"], params["base"]["kernel"])
+    jl.fit(made, X, Y, state=start)
+
+
 def test_one_fit_at_a_time_writes_into_a_folder(tmp_path):
     store = Store(tmp_path)
     store.open()
