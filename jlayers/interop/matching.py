@@ -9,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe
+from jlayers.core.spelling import nearest
 from jlayers.interop.layouts import from_torch, is_torch
 from jlayers.interop.names import Entry, Group
 from jlayers.interop.slots import Slot
@@ -151,6 +151,8 @@ def _descend(group: Group, names: Sequence[str]) -> Group | None:
     for name in names:
         only = next(iter(group.groups.values())) if len(group.groups) == 1 else None
         inner = group.groups.get(name) or (only if name in ("layer", "cell") else None)
+        if inner is None and name == "layer" and group.groups:  # a wrapper that the source does not have
+            inner = group
         if inner is None:
             return None
         group = inner
