@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches, map_arrays
@@ -25,7 +24,15 @@ from jlayers.train.checks import check_carried, check_process, seed_number, whol
 from jlayers.train.features import FeatureCache, as_feature_cache, features_of, trainer_of_head
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
 from jlayers.train.inference import evaluated
-from jlayers.train.sources import BATCH_SIZE, arrays, hold_out, look_over, source, validation_source, weighed
+from jlayers.train.sources import (
+    BATCH_SIZE,
+    arrays,
+    look_over,
+    source,
+    split_validation,
+    validation_source,
+    weighed,
+)
 from jlayers.train.state import HostCopy, TrainState
 from jlayers.train.trainer import Trainer
 from jlayers.train.watch import LARGE, Watch
@@ -65,7 +72,8 @@ def fit(
         trainer: what `jl.compile` returns.
         x: an array with the samples first, a tuple of arrays for several inputs, a dict for named ones; or,
             without `y`, an iterable of batches `(x, y)` or `(x, y, sample_weight)`: a list, a generator, a
-            PyTorch `DataLoader`, anything with `__iter__` or with `__getitem__` and `__len__`.
+            PyTorch `DataLoader`, a Grain pipeline, anything with `__iter__` or with `__getitem__` and
+            `__len__`.
         y: the targets, in the structure of the model's outputs; those of outputs without a loss may be left
             out. A task may need none.
         batch_size: samples per step, 32 if not given. The last batch of an epoch has those that are left, for
@@ -130,7 +138,7 @@ def fit(
             whole_number(name, steps, 1)
     listeners = [as_callback(value) for value in callbacks or ()]
     checkpoint = None if checkpoints is None else as_checkpoint(checkpoints)
-    parts, validation_data = hold_out(arrays(x, y, sample_weight), validation_data, validation_split)
+    parts, validation_data = split_validation(arrays(x, y, sample_weight), validation_data, validation_split)
     if (cache := as_feature_cache(cache_features)) is not None:
         trainer, state, parts, validation_data = _on_features(
             cache, trainer, state, parts, validation_data, batch_size or BATCH_SIZE, seed
@@ -141,13 +149,14 @@ def fit(
         check_carried(model, data)
     validation = validation_source(validation_data, batch_size, validation_steps, epochs)
     again = state is None and trainer.train_step.compilations > 0
+    stage = 0
     if state is None:
         fresh = lambda: trainer.init(jax.random.key(seed), data.first())  # noqa: E731
         live = fresh()
     else:
-        trainer.check_state(state)
+        stage = _stage_of(trainer, state)
         fresh, live = state.copy, state.copy()
-    fit = _Fit(trainer, live, data, validation, listeners, steps_per_call)
+    fit = _Fit(trainer, stage, live, data, validation, listeners, steps_per_call)
     note = "begins anew: pass state= to go on with the weights of the last fit" if again else None
     if checkpoint is None:
         return fit.run(live, epochs, fresh, note)
@@ -164,9 +173,27 @@ def fit(
         class_weight=class_weight,
     )
     with Keeper(checkpoint, facts, fit.directions, data, listeners) as keeper:
-        resumed = keeper.resume(trainer.train_step.prepare(live, data.first()))
+        keeper.first_epoch, keeper.stage = int(live.epoch), stage
+        resumed = keeper.resume(lambda stage: _start(trainer, stage, live, data))
         live = live if resumed is None else resumed.state
         return fit.run(live, epochs, fresh, None, keeper, resumed)
+
+
+def _stage_of(trainer: Trainer, state: TrainState) -> int:
+    """The stage of the trainer that a state belongs to; at the end of one, the next has not begun yet."""
+    state.check_alive()
+    epochs = int(state.epoch)
+    stage = trainer.stage_of(epochs)
+    if epochs and not trainer.stages[stage][1].takes(state):
+        stage = trainer.stage_of(epochs - 1)
+    trainer.stages[stage][1].check_state(state)
+    return stage
+
+
+def _start(trainer: Trainer, stage: int, state: TrainState, data: Batches) -> TrainState:
+    """A state of the form that it has in a stage, accumulators included."""
+    own = trainer.stages[stage][1]
+    return own.train_step.prepare(state if own.takes(state) else own.adopt(state), data.first())
 
 
 def _on_features(
@@ -200,13 +227,15 @@ class _Fit:
     def __init__(
         self,
         trainer: Trainer,
+        stage: int,
         state: TrainState,
         data: Batches,
         validation: Batches | None,
         callbacks: Sequence[Callback],
         steps_per_call: StepsPerCall,
     ):
-        self.trainer = trainer
+        self.whole, self.stage = trainer, stage
+        trainer = self.trainer
         self.review, self.data = look_over(trainer.tasks, state, data)
         self.validation = validation
         if validation is not None:
@@ -219,6 +248,11 @@ class _Fit:
         self.steps_per_call: StepsPerCall = steps_per_call
         self.history: History = {key: [] for key in self.directions}
         self.waiting = Waiting()
+
+    @property
+    def trainer(self) -> Trainer:
+        """The trainer of the stage in which the training is."""
+        return self.whole.stages[self.stage][1]
 
     @property
     def directions(self) -> dict[str, str]:
@@ -243,16 +277,13 @@ class _Fit:
         if resumed is not None:
             self.history = resumed.history
             fresh = HostCopy(state).back
+            self.stage = keeper.stage if keeper is not None else self.stage
             start, self.end = int(state.epoch), resumed.first_epoch + epochs
             if resumed.stopped:
                 self.end = start
             epochs = max(0, self.end - start)
-        step = self.trainer.train_step
         if epochs:
-            calls = calls_for(self.steps_per_call, step, state, self.data)
-            every = [callback.every for callback in self.callbacks if callback.every]
-            every += [] if keeper is None else keeper.every
-            self.runner = Runner(step, state, calls, every, self.waiting)
+            self.runner = self._runner(state)
         self.validation_key: Any = None  # of a model that samples in inference, too
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
@@ -264,6 +295,8 @@ class _Fit:
             keeper.restore_callbacks(resumed.callbacks)
         try:
             for epoch in range(start, start + epochs):
+                if (stage := self.whole.stage_of(epoch)) != self.stage:
+                    self._go_to(stage)
                 with self.runner.interrupts.watched():
                     stops = self._epoch(epoch)
                 if stops:
@@ -273,7 +306,26 @@ class _Fit:
             vars(error).update(state=state, history=self.history)
             self._end(state, failed=error)
             raise
+        finally:
+            for data in filter(None, (self.data, self.validation)):
+                data.close()
         return self._end(self.state), self.history
+
+    def _runner(self, state: TrainState) -> Runner:
+        step = self.trainer.train_step
+        calls = calls_for(self.steps_per_call, step, state, self.data)
+        every = [callback.every for callback in self.callbacks if callback.every]
+        every += [] if self.keeper is None else self.keeper.every
+        return Runner(step, state, calls, every, self.waiting)
+
+    def _go_to(self, stage: int) -> None:
+        """Trains more layers from here on."""
+        self.stage = stage
+        if self.keeper is not None:
+            self.keeper.stage = stage
+        self.state = self.trainer.adopt(self._current(), keep_optimizer=True)
+        self.runner = self._runner(self.state)
+        self.healthy = HostCopy(self.state).back
 
     def _end(self, state: TrainState, failed: BaseException | None = None) -> TrainState:
         """Tells each callback of the end, whatever another one raises."""
@@ -319,24 +371,20 @@ class _Fit:
                 watch.add(runner.step - first, logs)
                 if runner.every and self._looked_at(watch, runner.step - first):
                     return True
-        if logs is None:  # the state stands at the end of an epoch, or behind it
-            if done == 0 or (self.data.steps is not None and done != self.data.steps):
-                raise ValueError(f"the data have no batches after the first {done}, where the state stands")
-            watch.add(done, runner.program.logs(self._current(), self.review))
-        if epoch + 1 < self.end:
-            runner.look_ahead(self.data, epoch + 1)
-        values = watch.read_all()
-        self.waiting.passed += time.perf_counter() - begun
+        at_end = done > 0 and done == (self.data.steps or done)
+        if logs is None and not at_end:  # no step was left
+            raise ValueError(f"the data have no batches after the first {done}, where the state stands")
         state = self._current()
-        watch.check_health(state, values)
+        ended = runner.program.end(state, self.review)
+        if epoch + 1 < self.end and self.whole.stage_of(epoch + 1) == self.stage:
+            runner.look_ahead(self.data, epoch + 1)
+        values = watch.finish(ended)
+        self.waiting.passed += time.perf_counter() - begun
         values |= self._validate(state, watch)
-        zeros = self.trainer.tasks.accumulators(state.params, state.state, self.review.batch)
-        state = state.replace(metrics=zeros)
-        runner.flat = state.flat
-        place = jax.device_put((np.int32(epoch + 1), np.int32(runner.step)))
-        self.state = state.replace(epoch=place[0], epoch_start=place[1])
-        kept = HostCopy(self.state)
-        self.healthy = kept.back
+        place = {"epoch": ended.epoch, "epoch_start": ended.epoch_start}
+        self.state = state.replace(metrics=ended.metrics, **place)
+        runner.flat = self.state.flat
+        self.healthy = HostCopy(self.state).back
         for key, value in values.items():
             self.history.setdefault(key, []).append(value)
         stops = [callback.on_epoch_end(epoch, values, self.state) for callback in self.callbacks]
@@ -350,7 +398,7 @@ class _Fit:
         step, keeper = self.runner.step, self.keeper
         listeners = self._listeners_at(step)
         # The last step of an epoch has its checkpoint when the epoch is over.
-        keeps = keeper is not None and keeper.due_at_step(step) and done != self.data.steps
+        keeps = keeper is not None and keeper.due_at_step(step) and not self._is_last(done)
         if not (listeners or keeps):
             return False
         values = watch.read_all()
@@ -361,6 +409,10 @@ class _Fit:
         if keeper is not None and (keeps or any(stops)):
             keeper.save(state, self.history, stopped=any(stops))
         return any(stops)
+
+    def _is_last(self, done: int) -> bool:
+        """Whether an epoch ends after so many batches; a stream of unknown length must be asked."""
+        return done == self.data.steps if self.data.steps is not None else self.runner.is_last()
 
     def _listeners_at(self, step: int) -> list[Callback]:
         return [c for c in self.callbacks if c.every and step % c.every == 0]
