@@ -118,7 +118,7 @@ def _download(url: str, output: Any, pooch: Any) -> None:
                 raise
             if not left:
                 raise
-        except (OSError, EOFError):
+        except OSError:
             if not left:
                 raise
     os.replace(part, output)
@@ -137,4 +137,4 @@ def _continue(url: str, part: pathlib.Path) -> None:
             before = file.tell()
             shutil.copyfileobj(answer, file)
             if length is not None and file.tell() - before != int(length):
-                raise EOFError(f"{url}: the connection broke off")
+                raise ConnectionResetError(f"{url}: the connection broke off")

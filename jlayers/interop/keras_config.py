@@ -13,7 +13,7 @@ import numpy as np
 from jlayers.core.compose import Sequential
 from jlayers.core.graph import Input, Model
 from jlayers.core.layer import Layer, layers
-from jlayers.core.registry import Registry
+from jlayers.core.registry import Registry, snake_case
 from jlayers.core.spelling import nearest
 from jlayers.core.tree import join
 from jlayers.layers import Activation, Concatenate, Reshape
@@ -114,7 +114,8 @@ def _value(argument: str, value: Any, arrays: Arrays, path: str) -> Any:
         if kind not in registry:
             raise UnsupportedError(f"{path}: there is no {role} {kind} here: {nearest(kind, registry)}")
         allowed = registry.parameters(kind)
-        return {kind: {name: each for name, each in config.items() if name in allowed and each is not None}}
+        said = {n: v for n, v in config.items() if n in allowed and v is not None and v != allowed[n].default}
+        return {kind: said} if said else snake_case(kind)
     if kind == "__numpy__":
         return np.asarray(config["value"])
     if kind == "__tensor__":
