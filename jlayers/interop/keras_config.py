@@ -13,8 +13,8 @@ import numpy as np
 from jlayers.core.compose import Sequential
 from jlayers.core.graph import Input, Model
 from jlayers.core.layer import Layer, layers
-from jlayers.core.registry import Registry, snake_case
-from jlayers.core.spelling import nearest
+from jlayers.core.registry import Registry
+from jlayers.core.spelling import nearest, snake_case
 from jlayers.core.tree import join
 from jlayers.layers import Activation, Concatenate, Reshape
 
