@@ -51,7 +51,7 @@ def from_keras(model: Any) -> tuple[Layer, dict[str, Any], dict[str, Any]]:
             f"from_keras: expected a built model, received {model.name!r}: call it on data, or give it "
             f"an Input"
         )
-    data = keras.saving.serialize_keras_object(model)
+    data: Any = keras.saving.serialize_keras_object(model)
     if "layers" not in data["config"]:
         raise UnsupportedError(
             f"from_keras: expected a functional or a sequential model, received {type(model).__name__}, "
