@@ -7,6 +7,7 @@ from jlayers.data.files import mnist, npy, npz
 from jlayers.data.images import image_dataset_from_directory
 from jlayers.data.lazy import LazyArray
 from jlayers.data.one_hot import one_hot, to_categorical
+from jlayers.data.parquet import parquet
 from jlayers.data.parts import parts
 from jlayers.data.prepare import learn, transform
 from jlayers.data.sequences import pad_sequences, windows
@@ -31,6 +32,7 @@ __all__ = [
     "npz",
     "one_hot",
     "pad_sequences",
+    "parquet",
     "parts",
     "register",
     "registry",

@@ -312,6 +312,9 @@ DONATED = (
 class HostCopy:
     """Arrays copied off the device, and the way back to where they were.
 
+    Attributes:
+        values: the arrays, in the order of the tree's leaves.
+
     >>> kept = HostCopy({"w": jnp.ones(2)})
     >>> kept.back()["w"].tolist()
     [1.0, 1.0]
@@ -320,12 +323,12 @@ class HostCopy:
     def __init__(self, tree: Any):
         leaves, self._form = jax.tree.flatten(tree)
         self._places = [getattr(leaf, "sharding", None) for leaf in leaves]
-        self._values = [np.array(leaf) for leaf in leaves]  # a copy, on a CPU too
+        self.values = [np.array(leaf) for leaf in leaves]  # copies, on a CPU too
 
     def back(self) -> Any:
         """The arrays on their devices."""
         placed = [
-            jax.device_put(value, place) for value, place in zip(self._values, self._places, strict=True)
+            jax.device_put(value, place) for value, place in zip(self.values, self._places, strict=True)
         ]
         return copied(jax.tree.unflatten(self._form, placed))
 
