@@ -104,12 +104,15 @@ def _is_right(path: pathlib.Path, digest: str | None) -> bool:
         return hashlib.file_digest(file, _algorithm(digest)).hexdigest() == digest
 
 
-def _download(url: str, output: Any, pooch: Any) -> None:
-    """Write what is at `url` to the file `output`, for pooch; what breaks off is kept beside it."""
-    part = pathlib.Path(output).parent / f"{url.rpartition('/')[2]}.part"
+def _download(fname: str, action: Any, pooch: Any, *, check_only: bool | None = None) -> None:
+    """Write what is at the address `fname` to the file `action`, for pooch, whose names these are.
+
+    What breaks off is kept beside it.
+    """
+    part = pathlib.Path(action).parent / f"{fname.rpartition('/')[2]}.part"
     for left in reversed(range(_TRIES)):
         try:
-            _continue(url, part)
+            _continue(fname, part)
             break
         except urllib.error.HTTPError as error:
             if error.code == 416:  # what is there is longer than the file
@@ -121,7 +124,7 @@ def _download(url: str, output: Any, pooch: Any) -> None:
         except OSError:
             if not left:
                 raise
-    os.replace(part, output)
+    os.replace(part, action)
 
 
 def _continue(url: str, part: pathlib.Path) -> None:

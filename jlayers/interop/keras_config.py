@@ -136,10 +136,10 @@ def _normalization(config: Mapping[str, Any], arrays: Arrays, path: str) -> dict
     """With what it has learned, which are arguments here."""
     if config.get("mean") is not None:
         return dict(config)
-    found = {name: arrays.get(f"{path}/{name}") for name in ("mean", "variance")}
-    if any(value is None for value in found.values()):
+    names = ("mean", "variance")
+    if any(f"{path}/{name}" not in arrays for name in names):
         raise UnsupportedError(f"{path}: expected a Normalization that has learned a mean and a variance")
-    return {**config, **{name: np.squeeze(value).tolist() for name, value in found.items()}}
+    return {**config, **{name: np.squeeze(arrays[f"{path}/{name}"]).tolist() for name in names}}
 
 
 def _sequential(config: Mapping[str, Any], arrays: Arrays, path: str) -> Layer:
