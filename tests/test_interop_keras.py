@@ -102,3 +102,21 @@ def test_files_of_keras(name, suffix, tmp_path):
     for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves((params, state)), strict=True):
         np.testing.assert_array_equal(a, b)
     assert jax.tree.structure(loaded) == jax.tree.structure((params, state))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_keras_takes_our_weights(name, tmp_path):
+    theirs, _ = made(name)
+    model, params, state = jl.from_keras(theirs)
+    jl.save_weights(tmp_path / "ours.weights.h5", params, state, model=model)
+    values = [np.asarray(variable.value) for variable in theirs.weights]
+    for variable in theirs.weights:
+        variable.assign(np.zeros(variable.shape, variable.dtype))
+    theirs.load_weights(tmp_path / "ours.weights.h5")
+    for variable, value in zip(theirs.weights, values, strict=True):
+        np.testing.assert_array_equal(np.asarray(variable.value), value, err_msg=variable.path)
+    jl.save_weights(
+        tmp_path / "sorted.weights.h5", *jax.jit(lambda *trees: trees)(params, state), model=model
+    )
+    loaded = jl.load_weights(model, tmp_path / "sorted.weights.h5")
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), loaded, (params, state)))
