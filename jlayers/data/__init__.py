@@ -1,5 +1,8 @@
 """Data: arrays to train on, by the name of their source."""
 
+from typing import TYPE_CHECKING
+
+from jlayers.core.elsewhere import missing_name
 from jlayers.data.buckets import BucketBatches, bucket_lengths
 from jlayers.data.dataset import Dataset, DatasetLike, get, register, registry
 from jlayers.data.digits import digits
@@ -41,3 +44,9 @@ __all__ = [
     "transform",
     "windows",
 ]
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers.data", name, __all__)

@@ -144,6 +144,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
             class_weight=experiment.class_weight,
             callbacks=listeners,
             steps_per_call=settings.steps_per_call,
+            cache_features=settings.cache_features,
             checkpoints=checkpoints,
             **options,
         )

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.calls import taught
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import describe
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 
+@taught
 def save_weights(
     path: str | os.PathLike[str],
     params: Mapping[str, Any],
@@ -150,6 +152,7 @@ class WeightsReport:
         return "\n  ".join([f"{len(self.loaded)} of {total} arrays loaded", *lines])
 
 
+@taught
 def load_exactly(
     path: str | os.PathLike[str],
     params: Mapping[str, Any],

@@ -15,6 +15,8 @@ from typing import Any
 
 import jax
 
+from jlayers.core.calls import taught
+from jlayers.core.errors import refused
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches, map_arrays
 from jlayers.data.prefetch import Waiting
@@ -44,6 +46,7 @@ __all__ = ["fit"]
 History = dict[str, list[float]]
 
 
+@taught
 def fit(
     trainer: Trainer,
     x: Any,
@@ -128,7 +131,8 @@ def fit(
     """
     if not isinstance(trainer, Trainer):
         raise TypeError(
-            f"fit: expected what jl.compile(model, optimizer, loss) returns, received {trainer!r}"
+            f"fit: expected what jl.compile(model, optimizer, loss) returns, received a "
+            f"{type(trainer).__name__}; write jl.fit(trainer, x, y)"
         )
     check_process()
     epochs = whole_number("epochs", epochs, 0)
@@ -138,7 +142,15 @@ def fit(
     for name, steps in (("steps_per_epoch", steps_per_epoch), ("validation_steps", validation_steps)):
         if steps is not None:
             whole_number(name, steps, 1)
-    listeners = [as_callback(value) for value in callbacks or ()]
+    if not isinstance(shuffle, bool):
+        raise refused(ValueError, "expected shuffle to be True or False", raised_by="fit", shuffle=shuffle)
+    if state is not None and not isinstance(state, TrainState):
+        raise TypeError(
+            f"fit: expected the state that jl.fit returns, received state as a {type(state).__name__}; to "
+            f"begin with given weights, write state=trainer.init(key, x, params=params, state=model_state)"
+        )
+    given = [callbacks] if callable(callbacks) or isinstance(callbacks, Callback) else callbacks
+    listeners = [as_callback(value) for value in given or ()]
     checkpoint = None if checkpoints is None else as_checkpoint(checkpoints)
     parts, validation_data = split_validation(arrays(x, y, sample_weight), validation_data, validation_split)
     if (cache := as_feature_cache(cache_features)) is not None:

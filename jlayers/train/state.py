@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jlayers import optimizers
+from jlayers.core.habits import missing_in
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec, is_shape
 from jlayers.core.tree import flatten
@@ -136,6 +137,11 @@ class TrainState:
     epoch: jax.Array
     epoch_start: jax.Array
     impl: str = "threefry2x32"
+
+    if not TYPE_CHECKING:  # which would take any attribute to exist
+
+        def __getattr__(self, name):
+            raise missing_in("state", name)
 
     @property
     def live(self) -> Live:
