@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,7 +107,10 @@ def _npz(tree: Mapping[str, Any]) -> bytes:
             f"save as .safetensors"
         )
     file = io.BytesIO()
-    np.savez(file, **arrays)
+    with zipfile.ZipFile(file, "w") as archive:  # np.savez takes names as arguments, and some are its own
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
     return file.getvalue()
 
 
