@@ -12,7 +12,7 @@ import numpy as np
 
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
-from jlayers.interop.layouts import from_torch, is_torch
+from jlayers.interop.layouts import from_cudnn, from_torch, is_torch
 from jlayers.interop.names import Entry, Group
 from jlayers.interop.slots import Slot
 
@@ -93,6 +93,8 @@ def _for(slot: Slot, entries: Mapping[str, Entry]) -> dict[str, tuple[np.ndarray
         made = from_torch(slot.kinds, {name: e.array for name, e in entries.items()}, wanted)
         sources = {name.removesuffix("_l0"): entry.source for name, entry in entries.items()}
         return {name: (array, [sources[n] for n in names]) for name, (array, names) in made.items()}
+    if other := from_cudnn(slot.kinds, {name: entry.array for name, entry in entries.items()}):
+        return {name: (other[name], [entries[name].source]) for name in wanted if name in other}
     numbered = len(entries) == len(wanted) and not set(entries) & set(wanted)
     if numbered and (all(name.isdigit() for name in entries) or _fit_in_order(entries, wanted)):
         if all(name.isdigit() for name in entries):
