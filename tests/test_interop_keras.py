@@ -88,6 +88,82 @@ def test_a_model_object_with_equal_numbers(name):
     assert jax.tree.structure(made_anew) == jax.tree.structure((params, state))
 
 
+def unsupported(layer):
+    start = keras.Input((4,), name="start")
+    inner = keras.Model(start, layer(start), name="inner")
+    return keras.Sequential([keras.Input((4,)), inner], name="outer")
+
+
+class Own(L.Layer):
+    def call(self, x):
+        return x
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: unsupported(Own(name="mine")), "inner/mine: there is no layer Own here"),
+        (lambda: unsupported(lambda x: keras.ops.erf(x)), "inner/erf: there is no operation Erf on nodes"),
+        (
+            lambda: unsupported(L.Dense(2, name="d", kernel_initializer=keras.initializers.STFT())),
+            "there is no",
+        ),
+        (lambda: unsupported(L.Normalization(name="n")), "inner/n: "),
+        (lambda: keras.Sequential([L.Dense(2)], name="open"), "expected a built model, received 'open'"),
+        (lambda: Subclassed(), "expected a built model"),
+    ],
+)
+def test_what_has_nothing_like_it_is_named(make, message):
+    with contextlib.ExitStack() as stack:
+        for option in relaxed():
+            stack.enter_context(option)
+        model = make()
+    with pytest.raises(ValueError, match=message):
+        jl.from_keras(model)
+    with pytest.raises(TypeError, match="expected a Keras model, received"):
+        jl.from_keras(model.get_config)
+
+
+APPLICATIONS = [
+    "MobileNetV2", "MobileNetV3Small", "ResNet50V2", "EfficientNetB0", "EfficientNetV2B0", "ConvNeXtTiny",
+    "DenseNet121", "Xception",
+]  # fmt: skip
+
+
+@pytest.mark.live_keras
+@pytest.mark.skipif("keras_values.mode != keras_values.LIVE")
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_applications_with_random_weights(name):
+    """Whole networks, to 1e-5 of the range of the output."""
+    size = 75 if name == "Xception" else 64
+    rng = np.random.default_rng(0)
+    with contextlib.ExitStack() as stack:
+        for option in relaxed():
+            stack.enter_context(option)
+        constructor = getattr(keras.applications, name)
+        theirs = constructor(
+            weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None
+        )
+        for variable in theirs.weights:
+            if variable.dtype != "float32":
+                continue
+            value = rng.normal(size=variable.shape).astype("float32") * 0.05
+            if "kernel" in variable.path:
+                value *= 25 / np.sqrt(np.prod(variable.shape[:-1]))
+            if "variance" in variable.path:
+                value = np.abs(value) + 0.5
+            variable.assign(value + 1 if "gamma" in variable.path else value)
+        x = rng.uniform(0, 255, (2, size, size, 3)).astype("float32")
+        want = np.asarray(theirs(x, training=False))
+    model, params, state = jl.from_keras(theirs)
+    compare(jax.jit(lambda p, s, x: model.apply(p, s, x)[0])(params, state, x), want)
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
 def test_files_of_keras(name, suffix, tmp_path):
