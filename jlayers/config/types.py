@@ -117,6 +117,16 @@ class FilePathType(Marker):
         return {"type": "string"}
 
 
+class WeightsSourceType(FilePathType):
+    """A file of weights, or a name that stands for one."""
+
+    expected = "imagenet, package:name/file, or a path as text"
+
+    def check(self, value: Any, info: Any) -> str:
+        named = isinstance(value, str) and (value == "imagenet" or value.startswith("package:"))
+        return value if named else super().check(value, info)
+
+
 class Nothing(Marker):
     """A value that plain data cannot hold, such as a function of the user's own."""
 
