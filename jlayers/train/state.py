@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -141,33 +142,13 @@ class TrainState:
     def live(self) -> Live:
         return self.flat.live
 
-    @property
-    def params(self) -> Any:
-        return self.live.params
-
-    @property
-    def state(self) -> Any:
-        return self.live.state
-
-    @property
-    def opt_state(self) -> Any:
-        return self.live.opt_state
-
-    @property
-    def step(self) -> jax.Array:
-        return self.live.step
-
-    @property
-    def metrics(self) -> Any:
-        return self.live.metrics
-
-    @property
-    def loss_scale(self) -> LossScale | None:
-        return self.live.loss_scale
-
-    @property
-    def average(self) -> Any:
-        return self.live.average
+    params = property(operator.attrgetter("live.params"))
+    state = property(operator.attrgetter("live.state"))
+    opt_state = property(operator.attrgetter("live.opt_state"))
+    step = property(operator.attrgetter("live.step"))
+    metrics = property(operator.attrgetter("live.metrics"))
+    loss_scale = property(operator.attrgetter("live.loss_scale"))
+    average = property(operator.attrgetter("live.average"))
 
     @property
     def key(self) -> jax.Array:
