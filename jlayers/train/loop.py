@@ -10,11 +10,13 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
+from jlayers.core.calls import taught
+from jlayers.core.errors import refused
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches, map_arrays
 from jlayers.data.prefetch import Waiting
@@ -24,6 +26,7 @@ from jlayers.train.checks import check_carried, check_process, seed_number, whol
 from jlayers.train.features import FeatureCache, as_feature_cache, features_of, trainer_of_head
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
 from jlayers.train.inference import evaluated
+from jlayers.train.interruptions import ENDING, interruptions
 from jlayers.train.sources import (
     BATCH_SIZE,
     arrays,
@@ -34,6 +37,7 @@ from jlayers.train.sources import (
     weighed,
 )
 from jlayers.train.state import HostCopy, TrainState
+from jlayers.train.step import Ended
 from jlayers.train.trainer import Trainer
 from jlayers.train.watch import LARGE, Watch
 
@@ -42,6 +46,7 @@ __all__ = ["fit"]
 History = dict[str, list[float]]
 
 
+@taught
 def fit(
     trainer: Trainer,
     x: Any,
@@ -126,7 +131,8 @@ def fit(
     """
     if not isinstance(trainer, Trainer):
         raise TypeError(
-            f"fit: expected what jl.compile(model, optimizer, loss) returns, received {trainer!r}"
+            f"fit: expected what jl.compile(model, optimizer, loss) returns, received a "
+            f"{type(trainer).__name__}; write jl.fit(trainer, x, y)"
         )
     check_process()
     epochs = whole_number("epochs", epochs, 0)
@@ -136,7 +142,15 @@ def fit(
     for name, steps in (("steps_per_epoch", steps_per_epoch), ("validation_steps", validation_steps)):
         if steps is not None:
             whole_number(name, steps, 1)
-    listeners = [as_callback(value) for value in callbacks or ()]
+    if not isinstance(shuffle, bool):
+        raise refused(ValueError, "expected shuffle to be True or False", raised_by="fit", shuffle=shuffle)
+    if state is not None and not isinstance(state, TrainState):
+        raise TypeError(
+            f"fit: expected the state that jl.fit returns, received state as a {type(state).__name__}; to "
+            f"begin with given weights, write state=trainer.init(key, x, params=params, state=model_state)"
+        )
+    given = [callbacks] if callable(callbacks) or isinstance(callbacks, Callback) else callbacks
+    listeners = [as_callback(value) for value in given or ()]
     checkpoint = None if checkpoints is None else as_checkpoint(checkpoints)
     parts, validation_data = split_validation(arrays(x, y, sample_weight), validation_data, validation_split)
     if (cache := as_feature_cache(cache_features)) is not None:
@@ -271,7 +285,19 @@ class _Fit:
         keeper: Keeper | None = None,
         resumed: Resumed | None = None,
     ) -> tuple[TrainState, History]:
-        self.keeper = keeper
+        with interruptions(("SIGINT",) if keeper is None else ENDING) as interrupts:
+            self.keeper, self.interrupts = keeper, interrupts
+            return self._run(state, epochs, fresh, note, resumed)
+
+    def _run(
+        self,
+        state: TrainState,
+        epochs: int,
+        fresh: Callable[[], TrainState],
+        note: str | None,
+        resumed: Resumed | None,
+    ) -> tuple[TrainState, History]:
+        keeper = self.keeper
         start = int(state.epoch)
         self.end = start + epochs
         if resumed is not None:
@@ -284,9 +310,11 @@ class _Fit:
             epochs = max(0, self.end - start)
         if epochs:
             self.runner = self._runner(state)
+            self.looks = bool(self.runner.every) or (keeper is not None and keeper.by_clock)
         self.validation_key: Any = None  # of a model that samples in inference, too
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
+        self.torn = False  # in the middle of what belongs together
         run = Run(start, epochs, self.data.steps, self.directions, note, self.waiting)
         del state  # the one live state is that of the runner
         for callback in self.callbacks:
@@ -296,14 +324,14 @@ class _Fit:
         try:
             for epoch in range(start, start + epochs):
                 if (stage := self.whole.stage_of(epoch)) != self.stage:
-                    self._go_to(stage)
-                with self.runner.interrupts.watched():
-                    stops = self._epoch(epoch)
-                if stops:
+                    with self._together():
+                        self._go_to(stage)
+                if self._epoch(epoch):
                     break
         except BaseException as error:
             state = self.healthy() if isinstance(error, FloatingPointError) else self._whole()
             vars(error).update(state=state, history=self.history)
+            self._keep_last(state, error)
             self._end(state, failed=error)
             raise
         finally:
@@ -316,7 +344,7 @@ class _Fit:
         calls = calls_for(self.steps_per_call, step, state, self.data)
         every = [callback.every for callback in self.callbacks if callback.every]
         every += [] if self.keeper is None else self.keeper.every
-        return Runner(step, state, calls, every, self.waiting)
+        return Runner(step, state, calls, every, self.waiting, self.interrupts)
 
     def _go_to(self, stage: int) -> None:
         """Trains more layers from here on."""
@@ -342,6 +370,23 @@ class _Fit:
         if raised is not None:
             raise raised
         return state
+
+    def _keep_last(self, state: TrainState, error: BaseException) -> None:
+        """Makes a checkpoint of a run that ends before its time, if all its parts are of one moment."""
+        if self.keeper is None or self.torn or state.flat is not self.runner.flat:
+            return
+        try:
+            self.keeper.save(state, self.history)
+        except Exception as second:
+            error.add_note(f"no checkpoint was made of where it ended: {second}")
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """A block that an interruption waits for. Within, some callbacks know more than others."""
+        self.torn = True
+        with self.interrupts.held():
+            yield
+            self.torn = False
 
     def _whole(self) -> TrainState:
         """The last state that a step has handed over."""
@@ -369,7 +414,7 @@ class _Fit:
         with contextlib.closing(runner.epoch(self.data, epoch, done)) as steps:  # ends threads on every way
             for logs in steps:
                 watch.add(runner.step - first, logs)
-                if runner.every and self._looked_at(watch, runner.step - first):
+                if self.looks and self._looked_at(watch, runner.step - first):
                     return True
         at_end = done > 0 and done == (self.data.steps or done)
         if logs is None and not at_end:  # no step was left
@@ -381,16 +426,23 @@ class _Fit:
         values = watch.finish(ended)
         self.waiting.passed += time.perf_counter() - begun
         values |= self._validate(state, watch)
+        with self._together():
+            return self._epoch_over(epoch, values, ended)
+
+    def _epoch_over(self, epoch: int, values: dict[str, float], ended: Ended) -> bool:
+        """Moves to the next epoch and tells of it; True if a callback wants to stop."""
+        runner, state, keeper = self.runner, self._current(), self.keeper
         place = {"epoch": ended.epoch, "epoch_start": ended.epoch_start}
         self.state = state.replace(metrics=ended.metrics, **place)
         runner.flat = self.state.flat
-        self.healthy = HostCopy(self.state).back
+        kept = HostCopy(self.state)
+        self.healthy = kept.back
         for key, value in values.items():
             self.history.setdefault(key, []).append(value)
         stops = [callback.on_epoch_end(epoch, values, self.state) for callback in self.callbacks]
-        keeper, last = self.keeper, any(stops) or epoch + 1 == self.end
-        if keeper is not None and (last or keeper.due_at_epoch(epoch + 1, runner.step)):
-            keeper.save(self.state, self.history, logs=values, stopped=any(stops))
+        last = any(stops) or epoch + 1 == self.end
+        if keeper is not None and (last or keeper.due_at_epoch(epoch + 1, runner.step, self.history)):
+            keeper.save(self.state, self.history, logs=values, stopped=any(stops), kept=kept)
         return any(stops)
 
     def _looked_at(self, watch: Watch, done: int) -> bool:
@@ -403,11 +455,12 @@ class _Fit:
             return False
         values = watch.read_all()
         state = self._current()
-        stops = [callback.on_step(step, values, state) for callback in listeners]
-        if any(stops):
-            self.state = state
-        if keeper is not None and (keeps or any(stops)):
-            keeper.save(state, self.history, stopped=any(stops))
+        with self._together():
+            stops = [callback.on_step(step, values, state) for callback in listeners]
+            if any(stops):
+                self.state = state
+            if keeper is not None and (keeps or any(stops)):
+                keeper.save(state, self.history, stopped=any(stops))
         return any(stops)
 
     def _is_last(self, done: int) -> bool:
