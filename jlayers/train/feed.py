@@ -38,7 +38,7 @@ from jlayers.data.prefetch import Ahead, Waiting
 from jlayers.inspect.flops import primitives
 from jlayers.train.interruptions import Interruptions
 from jlayers.train.state import Flat, Live, TrainState, copied
-from jlayers.train.step import TrainStep
+from jlayers.train.step import TrainStep, one_of
 
 __all__ = ["Calls", "Runner", "StepsPerCall", "ahead", "calls_for"]
 
@@ -185,11 +185,11 @@ class Runner:
     def _steps(self, batches: Any, steps: int) -> Iterator[dict[str, jax.Array]]:
         """The steps over a block of batches, or over a single one."""
         program = self.program
-        if self.calls.single:
+        if not self.flat.form.measured:
             self._begin(batches)
+        if self.calls.single:
             yield self._call(program.one, 1, batches)
             return
-        self._begin(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), batches))
         done = 0
         while self.calls.looped and done < steps:
             now = min([steps - done, *(n - self.step % n for n in self.every)])
@@ -214,11 +214,11 @@ class Runner:
             # Used once in a loop: to move them beforehand costs more than it saves.
             yield (batches if self.calls.looped else copied(batches)), steps
 
-    def _begin(self, batch: Any) -> None:
-        if not self.flat.form.measured:
-            live = self.flat.live
-            zeros = self.program.tasks.accumulators(live.params, live.state, batch)
-            self.flat = Flat.of(live._replace(metrics=zeros))
+    def _begin(self, batches: Any) -> None:
+        """Puts accumulators in place, for batches of this form."""
+        live, batch = self.flat.live, batches if self.calls.single else one_of(batches)
+        zeros = self.program.tasks.accumulators(live.params, live.state, batch)
+        self.flat = Flat.of(live._replace(metrics=zeros))
 
     def _call(self, program: Any, steps: int, *arguments: Any) -> dict[str, jax.Array]:
         interrupts = self.interrupts

@@ -28,10 +28,10 @@ from jlayers.train.state import DONATED, Flat, Live, TrainState, inputs_of, name
 from jlayers.train.tasks import Review, Tasks
 from jlayers.train.update import averaged
 
-__all__ = ["Ended", "EvalStep", "PredictStep", "TrainStep"]
+__all__ = ["Ended", "EvalStep", "PredictStep", "TrainStep", "one_of"]
 
 
-def _one_of(batches: Batch) -> Batch:
+def one_of(batches: Batch) -> Batch:
     """The form of one of the stacked batches."""
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), batches)
 
@@ -148,7 +148,7 @@ class TrainStep:
         batches = Batch(*batches)
         steps = _counted(batches, count)
         if not state.flat.form.measured:
-            state = self.prepare(state, _one_of(batches))
+            state = self.prepare(state, one_of(batches))
         return self._moved(self.many, state, batches, np.int32(0), steps)
 
     def end(self, state: TrainState, review: Review) -> Ended:
@@ -179,7 +179,7 @@ class TrainStep:
             return self.step(live, key_data, _cut(batches, i), impl=impl)
 
         live = jax.lax.fori_loop(start, start + count, body, flat.live)
-        return Flat.of(live), self._logs(live, _one_of(batches))
+        return Flat.of(live), self._logs(live, one_of(batches))
 
     def _logs(self, live: Live, batch: Batch) -> dict[str, jax.Array]:
         review = self.tasks.review(live.params, live.state, batch)
@@ -276,7 +276,7 @@ class EvalStep:
         """Several steps in one dispatch, over batches stacked in front; see `TrainStep.run`."""
         batches = Batch(*batches)
         steps = _counted(batches, count)
-        accumulators = accumulators or self.tasks.accumulators(params, state, _one_of(batches))
+        accumulators = accumulators or self.tasks.accumulators(params, state, one_of(batches))
         return self.many(params, state, accumulators, batches, steps)
 
     def _one(self, params: Any, state: Any, acc: Any, batch: Batch, key: Any) -> Any:
@@ -288,7 +288,7 @@ class EvalStep:
             return self.step(params, state, acc, _cut(batches, i), None)
 
         acc = jax.lax.fori_loop(0, count, body, acc)
-        return acc, self.tasks.logs(self.tasks.review(params, state, _one_of(batches)).plans, acc)
+        return acc, self.tasks.logs(self.tasks.review(params, state, one_of(batches)).plans, acc)
 
     def _step(self, params: Any, state: Any, acc: Any, batch: Batch, key: Any) -> Any:
         new = {}
