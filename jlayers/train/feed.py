@@ -44,8 +44,8 @@ __all__ = ["Calls", "Runner", "StepsPerCall", "ahead", "calls_for"]
 
 StepsPerCall = int | Literal["auto"]
 
-# `fit` of the smallest of these was 5 to 15 % faster than with 32, and no slower than with 256. Not more batches
-# than that are moved together, either, so that small ones stay in the cache.
+# `fit` of the smallest of these was 5 to 15 % faster than with 32, and no slower than with 256. No more
+# batches than that are moved together, either, so that small ones stay in the cache.
 STEPS = 64
 BYTES = 2**25  # of stacked batches, of which two may be on their way
 
