@@ -148,6 +148,37 @@ def test_rounds_have_orders_of_their_own_and_a_run_goes_on_in_them(tmp_path, opt
     assert of_stream(data(), checkpoints=plan, **options) == expected
 
 
+class Sequence:
+    """As Keras's `PyDataset`: batches by number, and a word at the end of each epoch."""
+
+    def __init__(self):
+        self.order = np.arange(24)
+        self.rng = np.random.default_rng(7)
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        rows = self.order[slices()[i]]
+        return X[rows], Y[rows]
+
+    def on_epoch_end(self):
+        self.rng.shuffle(self.order)
+
+
+@pytest.mark.parametrize("options", [{}, {"steps_per_epoch": 2}])
+def test_batches_by_number_are_shuffled_between_epochs(options, tmp_path):
+    source, own = StreamBatches(Sequence()), Sequence()
+    for number in range(3):
+        taken = np.concatenate([batch.x for batch in source.epoch(number)])
+        np.testing.assert_array_equal(taken, X[own.order])
+        own.on_epoch_end()
+    expected = of_stream(Sequence(), **options)
+    plan = jl.Checkpoint(tmp_path)
+    jl.fit(classifier(), Sequence(), epochs=1, checkpoints=plan, **options)
+    assert of_stream(Sequence(), checkpoints=plan, **options) == expected
+
+
 def test_class_weights_and_sample_weights():
     batches = [(X[rows], Y[rows], W[rows]) for rows in slices()]
     for factors in ({0: 1.0, 1: 3.0}, [1.0, 3.0]):

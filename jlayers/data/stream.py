@@ -28,7 +28,8 @@ class StreamBatches(Batches):
     An iterable that can tell where it stands is taken up there by a run that goes on (see
     `jlayers.data.positions`); of any other one, the batches that are gone are made once more and left out.
     One that has `set_epoch`, as a Hugging Face `IterableDataset` has it, is told the number of each round, so
-    that its shuffling gives each round an order of its own.
+    that its shuffling gives each round an order of its own; `on_epoch_end` of a Keras `PyDataset` is called
+    between two rounds.
 
     Args:
         source: a list, a dataset, a loader: anything that can be iterated once per epoch, or that has a
@@ -42,6 +43,7 @@ class StreamBatches(Batches):
     """
 
     def __init__(self, source: Any, steps: int | None = None):
+        self._given, self._ended = source, 0
         self.source = _iterable(source)
         self.once = hasattr(self.source, "__next__")
         self.limit = steps
@@ -87,16 +89,19 @@ class StreamBatches(Batches):
 
     def _round(self, number: int) -> Iterator[Any]:
         """The source from its beginning, in the order of this round if it has one for each."""
-        if hasattr(self.source, "set_epoch"):
-            self.source.set_epoch(number)
+        if hasattr(self._given, "set_epoch"):
+            self._given.set_epoch(number)
+        elif hasattr(self._given, "on_epoch_end"):
+            while self._ended < number:
+                self._given.on_epoch_end()
+                self._ended += 1
         return iter(self.source)
 
     def _run_at(self, number: int, before: int, start: int) -> _Run:
         """A run that stands at a batch of an epoch, or before it."""
         place, run, resumed = before + start, self._run, self._resumed
-        others = self._epoch_of(number) and hasattr(
-            self.source, "set_epoch"
-        )  # than in the run that was begun
+        ordered = hasattr(self._given, "set_epoch") or hasattr(self._given, "on_epoch_end")
+        others = ordered and self._epoch_of(number)  # than the batches of the run that was begun
         known = resumed and resumed["epoch"] == self._epoch_of(number) and resumed["batches"] <= place
         if resumed and known:
             self._end()
@@ -144,7 +149,9 @@ class StreamBatches(Batches):
 
     def _end(self) -> None:
         run, self._run = self._run, None
-        if run is not None and not self.once and hasattr(run.items, "close"):
+        if run is None or self.once or getattr(run.items, "gi_running", False):
+            return
+        if hasattr(run.items, "close"):
             run.items.close()
 
     def _check_end(self, number: int, taken: int) -> None:
