@@ -1,5 +1,6 @@
 """Folders of images and of texts by class: what becomes of each file, its label, errors, training, YAML."""
 
+import functools
 import json
 
 import jax
@@ -279,6 +280,7 @@ def test_no_folder(folder, tmp_path):
         load(folder / "dark" / "more")
 
 
+@functools.cache
 def classifier():
     model = jl.Sequential(jl.Rescaling(1 / 255), jl.Flatten(), jl.Dense(2, "softmax"))
     return jl.compile(model, "adam", "sparse_categorical_crossentropy", ["accuracy"])
