@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import pathlib
 import shlex
@@ -255,9 +254,10 @@ def _print_outputs(
     for name, output in named.items():
         if len(named) > 1:
             print(f"{name}:")
-        for file, row in itertools.zip_longest(files, _rows(output), fillvalue=""):
+        for number, row in enumerate(_rows(output)):
+            file = f"{files[number]}  " if files else ""
             best = f"{class_names[row.argmax()]}  " if class_names and len(row) == len(class_names) else ""
-            print(f"{file}  " * bool(file) + best + " ".join(map(_shown, row.tolist())))
+            print(file + best + " ".join(map(_shown, row.tolist())))
 
 
 def _shown(value: Any) -> str:
