@@ -14,7 +14,7 @@ from jlayers.data.dataset import fingerprint
 from jlayers.data.gate import check_width, convert
 from jlayers.data.positions import continued, position
 
-__all__ = ["StreamBatches"]
+__all__ = ["Iteration", "StreamBatches"]
 
 _END = object()
 _MARKS = 256  # batches behind the newest one whose position is known; more than can be on their way
@@ -48,7 +48,7 @@ class StreamBatches(Batches):
         self.once = hasattr(self.source, "__next__")
         self.limit = steps
         self.steps = steps if steps is not None else _length(source)
-        self._run: _Run | None = None  # that goes on in the next epoch
+        self._run: Iteration | None = None  # that goes on in the next epoch
         self._marks: dict[tuple[int, int], Any] = {}
         self._resumed: Mapping[str, Any] | None = None
 
@@ -83,9 +83,9 @@ class StreamBatches(Batches):
         if limit is None:
             self._end()
 
-    def _begin(self, place: int, number: int = 0) -> _Run:
+    def _begin(self, place: int, number: int = 0) -> Iteration:
         """A run from its beginning, or from `place` on if that costs nothing."""
-        return _Run(self._round(number))
+        return Iteration(self._round(number))
 
     def _round(self, number: int) -> Iterator[Any]:
         """The source from its beginning, in the order of this round if it has one for each."""
@@ -97,7 +97,7 @@ class StreamBatches(Batches):
                 self._ended += 1
         return iter(self.source)
 
-    def _run_at(self, number: int, before: int, start: int) -> _Run:
+    def _run_at(self, number: int, before: int, start: int) -> Iteration:
         """A run that stands at a batch of an epoch, or before it."""
         place, run, resumed = before + start, self._run, self._resumed
         ordered = hasattr(self._given, "set_epoch") or hasattr(self._given, "on_epoch_end")
@@ -105,7 +105,7 @@ class StreamBatches(Batches):
         known = resumed and resumed["epoch"] == self._epoch_of(number) and resumed["batches"] <= place
         if resumed and known:
             self._end()
-            run = _Run(continued(self.source, resumed["position"]), resumed["batches"])
+            run = Iteration(continued(self.source, resumed["position"]), resumed["batches"])
         elif run is None or others or (run.count > place and not self.once):
             self._end()
             run = self._begin(place, self._epoch_of(number))
@@ -118,7 +118,7 @@ class StreamBatches(Batches):
         """The run that an epoch belongs to: each is one of its own, or all are one."""
         return number if self.limit is None else 0
 
-    def _mark(self, number: int, run: _Run) -> None:
+    def _mark(self, number: int, run: Iteration) -> None:
         if (where := position(run.items)) is not None:
             self._marks[self._epoch_of(number), run.count] = where
             if len(self._marks) > _MARKS:
@@ -192,7 +192,7 @@ class StreamBatches(Batches):
         return Batch(*made.values())
 
 
-class _Run:
+class Iteration:
     """One run through a source, of which `count` batches are taken."""
 
     def __init__(self, items: Iterator[Any], count: int = 0):
