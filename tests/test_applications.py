@@ -1,7 +1,10 @@
 """Applications: Keras's weights and numbers by name, arguments, specs, preprocessing, class names."""
 
+import json
 import pickle
 import re
+import runpy
+from pathlib import Path
 
 import applications_keras as same
 import jax
@@ -12,6 +15,7 @@ from keras_values import keras_values
 
 import jlayers as jl
 from jlayers import applications, config
+from jlayers.cli import main
 from jlayers.core.layer import layers
 from jlayers.core.spelling import UnknownNameError
 
@@ -256,3 +260,37 @@ def test_class_names():
         applications.decode_predictions(jnp.zeros((2, 10)))
     with pytest.raises(ValueError, match="top=0"):
         applications.decode_predictions(scores, top=0)
+
+
+# ---------------------------------------------------------------------------------------- the page
+
+
+@pytest.fixture(scope="module")
+def maker():
+    return runpy.run_path(str(Path(__file__).parents[1] / "docs" / "make_applications_page.py"))
+
+
+def test_the_page_is_up_to_date(maker):
+    written = maker["PAGE"].read_text(encoding="utf-8")
+    assert written == maker["page"](), "run: python docs/make_applications_page.py"
+    assert all(f"| `{name}` |" in written for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_costs(name, maker, request):
+    few_or_all(name, request)
+    assert maker["count"](name) == applications.costs()[name], "run: ... make_applications_page.py --count"
+
+
+def test_every_difference_is_small(maker):
+    measured = json.loads(maker["MEASURED"].read_text())
+    assert set(measured) <= set(IN_KERAS)
+    assert all(known["difference"] <= 1e-4 for known in measured.values())
+
+
+def test_the_command_lists_them(capsys):
+    main(["list", "applications"])
+    shown = capsys.readouterr().out
+    assert re.search(r"applications\.VGG16 +138,357,544 +31\.\d+ +224 +71\.3\n", shown)
+    assert all(f"applications.{name} " in shown for name in NAMES)
+    assert "Dense" not in shown
