@@ -157,7 +157,7 @@ def test_two_arrays_never_share_one_path():
 
 @pytest.mark.parametrize("name", ["carry", "aux_loss", "aux_metrics"])
 def test_a_layer_does_not_bear_a_name_that_means_something_in_a_state(name):
-    with pytest.raises(ValueError, match=f"received name='{name}', under which a state holds"):
+    with pytest.raises(ValueError, match=f"since a state holds .* under this one, received name='{name}'"):
         jl.BatchNormalization(name=name)
     nodes = {"x": {"input": [4]}, name: {"layer": jl.Dense(4), "inputs": "x"}}
     with pytest.raises(ValueError, match=f"received name='{name}'"):
@@ -241,6 +241,17 @@ def test_models_of_open_sizes(start, pool, shape, given):
     assert jl.draw(model)
     again = jl.Input(x.shape[1:], dtype=str(x.dtype))
     assert model(again).shape == shape  # nested
+
+
+# E5
+def test_pools_after_one_another_on_open_sizes():
+    x, y = words()
+    assert jl.GlobalMaxPooling1D()(jl.MaxPooling1D()(jl.MaxPooling1D()(y))).shape == (None, 4)
+    x, y = picture()
+    y = jl.Conv2D(5, 3, padding="same", strides=2)(jl.MaxPooling2D(3, 2, padding="same")(y))
+    model = jl.Model(x, jl.GlobalAveragePooling2D()(jl.AveragePooling2D(2)(jl.UpSampling2D()(y))))
+    assert model(jl.Input((None, None, 3))).shape == (None, 5)
+    assert jl.summary(model, (1, 32, 40, 3)).rows[-1].output.shape == (1, 5)
 
 
 def test_branches_of_open_sizes_agree():

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import noted, refused
 from jlayers.data.batches import ArrayBatches, Batch, Batches, Wrapped, rows_of
 from jlayers.data.gate import check_finite, check_width, class_weights
 from jlayers.data.grains import GrainBatches, is_map_dataset
@@ -16,7 +16,15 @@ from jlayers.train.checks import as_arrays
 from jlayers.train.ids import check_ids
 from jlayers.train.tasks import Review, Tasks
 
-__all__ = ["arrays", "look_over", "source", "split_validation", "validation_source", "weighed"]
+__all__ = [
+    "WeighedBatches",
+    "arrays",
+    "look_over",
+    "source",
+    "split_validation",
+    "validation_source",
+    "weighed",
+]
 
 BATCH_SIZE = 32  # as in Keras
 
@@ -37,11 +45,9 @@ def arrays(x: Any, y: Any, weight: Any = None) -> tuple[Any, Any, Any] | None:
 
 
 def weighed(parts: Any, class_weight: Any) -> Any:
-    """`(x, y, sample_weight)` with the factors of the classes in the sample weights."""
-    if class_weight is None:
+    """`(x, y, sample_weight)` with the factors of the classes in the sample weights; None stays."""
+    if class_weight is None or parts is None:
         return parts
-    if parts is None:
-        raise ValueError("class_weight goes with arrays; put sample weights into the batches instead")
     x, y, weight = parts
     return x, y, class_weights(class_weight, y, weight)
 
@@ -96,6 +102,23 @@ def source(
     return data
 
 
+class WeighedBatches(Wrapped):
+    """Batches with the factors of the classes in their sample weights."""
+
+    def __init__(self, data: Batches, class_weight: Any):
+        super().__init__(data)
+        self.class_weight = class_weight
+
+    def first(self) -> Batch:
+        return self._weighed(self.data.first())
+
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
+        return map(self._weighed, self.data.epoch(number, start))
+
+    def _weighed(self, batch: Batch) -> Batch:
+        return batch._replace(weight=class_weights(self.class_weight, batch.y, batch.weight, whole=False))
+
+
 class _Limited(Wrapped):
     """The first batches of each epoch."""
 
@@ -132,11 +155,8 @@ def validation_source(given: Any, batch_size: int | None, steps: int | None, epo
         raise ValueError(
             f"expected validation_data=(x, y) or (x, y, sample_weight), received {len(given)} parts"
         )
-    try:
+    with noted("in the validation data"):
         parts = arrays(*given) if isinstance(given, tuple) else arrays(given, None)
-    except (ValueError, TypeError) as error:
-        error.add_note("in the validation data")
-        raise
     return source("validation_data", given, parts, batch_size if parts is not None else None, steps, epochs)
 
 
@@ -149,13 +169,10 @@ class _Checked(Wrapped):
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
         for index, batch in enumerate(self.data.epoch(number, start), start):
-            try:
+            with noted(f"in batch {index} of the iterable"):
                 check_finite(x=batch.x, y=batch.y, sample_weight=batch.weight)
                 check_ids(self.review.lookups, batch.x)
                 self.tasks.check(self.review, batch)
-            except ValueError as error:
-                error.add_note(f"in batch {index} of the iterable")
-                raise
             yield batch
 
 
