@@ -48,6 +48,7 @@ def WordPiece(
     >>> pieces(["The cats", "the dog"]).tolist()
     [[2, 4, 5, 6, 3], [2, 4, 1, 3, 0]]
     """
+    assert not isinstance(vocabulary, (str, os.PathLike))  # a file was read when the arguments were bound
     pieces = list(vocabulary)
     if lacking := [piece for piece in _SPECIAL if piece not in pieces]:
         raise ValueError(
