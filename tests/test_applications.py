@@ -301,4 +301,4 @@ def test_the_command_lists_them(capsys):
     shown = capsys.readouterr().out
     assert re.search(r"applications\.VGG16 +138,357,544 +30\.\d+ +224 +71\.3\n", shown)
     assert all(f"applications.{name} " in shown for name in NAMES)
-    assert "Dense" not in shown
+    assert "Dense(" not in shown
