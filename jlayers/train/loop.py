@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from jlayers.core.calls import taught
-from jlayers.core.errors import refused
+from jlayers.core.errors import noted, refused
 from jlayers.core.layer import Layer
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches, map_arrays
@@ -77,10 +77,11 @@ def fit(
 
     Args:
         trainer: what `jl.compile` returns.
-        x: an array with the samples first, a tuple of arrays for several inputs, a dict for named ones; or,
-            without `y`, an iterable of batches `(x, y)` or `(x, y, sample_weight)`: a list, a generator, a
-            PyTorch `DataLoader`, a Grain pipeline, anything with `__iter__` or with `__getitem__` and
-            `__len__`.
+        x: an array with the samples first, a tuple of arrays for several inputs, a dict for named ones; a
+            `jl.data.LazyArray` for data that memory does not hold. Or, without `y`, an iterable of batches
+            `(x, y)` or `(x, y, sample_weight)`: a list, a generator, a PyTorch `DataLoader`, a Grain
+            pipeline, anything with `__iter__` or with `__getitem__` and `__len__`. A thread makes them two
+            batches ahead of their steps.
         y: the targets, in the structure of the model's outputs; those of outputs without a loss may be left
             out. A task may need none.
         batch_size: samples per step, 32 if not given. The last batch of an epoch has those that are left, for
@@ -260,11 +261,8 @@ class _Fit:
         self.review, self.data = look_over(trainer.tasks, state, data)
         self.validation = validation
         if validation is not None:
-            try:
+            with noted("in the validation data"):
                 _, self.validation = look_over(trainer.tasks, state, validation)
-            except (ValueError, TypeError, KeyError) as error:
-                error.add_note("in the validation data")
-                raise
         self.callbacks = callbacks
         self.steps_per_call: StepsPerCall = steps_per_call
         self.history: History = {key: [] for key in self.directions}
