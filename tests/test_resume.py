@@ -29,6 +29,12 @@ training:
   validation: 0.2
   early_stopping: {patience: 3, restore_best_weights: true}
   checkpoint: {every_steps: 2, keep: 2, best: val_mae}
+  callbacks:
+    - ReduceLROnPlateau: {factor: 0.5, patience: 2, min_delta: 0.3}
+    - LearningRateMonitor
+    - NormMonitor
+    - CSVLogger
+    - JSONLinesLogger: {every: 3}
 """
 
 
@@ -69,7 +75,7 @@ def begin_or_resume(path):
 
 def check_equal(run, whole):
     assert run.status == "completed"
-    for name in ("weights.safetensors", "metrics.jsonl"):
+    for name in ("weights.safetensors", "metrics.jsonl", "logs/log.csv", "logs/log.jsonl"):
         assert (run.path / name).read_bytes() == (whole.path / name).read_bytes(), name
     parts = ("epochs", "kept_epoch", "train", "validation", "test")
     assert [run.results()[p] for p in parts] == [whole.results()[p] for p in parts]

@@ -30,6 +30,7 @@ KINDS = {
     "policy": "jlayers.core.precision",
     "dataset": "jlayers.data",
     "preprocessor": "jlayers.preprocessing",
+    "callback": "jlayers.train.callbacks",
 }
 
 

@@ -1,6 +1,7 @@
 """Training: a state, pure compiled steps, and thin loops over them."""
 
 from jlayers.data.batches import Batch
+from jlayers.train import callbacks
 from jlayers.train.callbacks import Callback, EarlyStopping, Run
 from jlayers.train.checkpoint import Checkpoint
 from jlayers.train.inference import evaluate, predict
@@ -21,6 +22,7 @@ __all__ = [
     "Task",
     "TrainState",
     "Trainer",
+    "callbacks",
     "compile",
     "evaluate",
     "fit",

@@ -364,7 +364,9 @@ def identity(
     known |= {name: _written(value) for name, value in options.items()}
     known |= {"the data": _data(data), "the validation data": _data(validation)}
     for place, callback in enumerate(_with_state(callbacks)):
-        given = {n: getattr(callback, n, None) for n in inspect.signature(type(callback)).parameters}
+        given: Any = callback
+        if callback.spec is None:
+            given = {n: getattr(callback, n, None) for n in inspect.signature(type(callback)).parameters}
         known[f"callback {place}"] = f"{type(callback).__name__} {_written(given)}"
     return known
 

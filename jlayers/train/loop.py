@@ -16,13 +16,15 @@ import numpy as np
 
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches
-from jlayers.train.callbacks import Callback, Run, as_callback
+from jlayers.train.callbacks import Callback, Change, Run, as_callback
 from jlayers.train.checkpoint import Checkpoint, Keeper, Resumed, as_checkpoint, identity
 from jlayers.train.checks import check_carried, check_process, seed_number, whole_number
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
 from jlayers.train.inference import evaluated
+from jlayers.train.listeners import directions_of, step_for, with_rate_factor
 from jlayers.train.sources import arrays, hold_out, look_over, source, validation_source, weighed
 from jlayers.train.state import HostCopy, TrainState
+from jlayers.train.step import TrainStep
 from jlayers.train.trainer import Trainer
 from jlayers.train.watch import LARGE, Watch
 
@@ -120,7 +122,12 @@ def fit(
     for name, steps in (("steps_per_epoch", steps_per_epoch), ("validation_steps", validation_steps)):
         if steps is not None:
             whole_number(name, steps, 1)
-    listeners = [as_callback(value) for value in callbacks or ()]
+    kept = [value for value in callbacks or () if isinstance(value, Checkpoint)]
+    if len(kept) + (checkpoints is not None) > 1:
+        raise ValueError("expected one place for checkpoints, received two: in callbacks and checkpoints")
+    checkpoints = kept[0] if kept else checkpoints
+    listeners = [as_callback(value) for value in callbacks or () if value not in kept]
+    step = step_for(listeners, trainer)
     checkpoint = None if checkpoints is None else as_checkpoint(checkpoints)
     parts, validation_data = hold_out(arrays(x, y, sample_weight), validation_data, validation_split)
     parts = weighed(parts, class_weight)  # not before: no factor enters the validation loss
@@ -128,14 +135,15 @@ def fit(
     for model in trainer.tasks.models:
         check_carried(model, data)
     validation = validation_source(validation_data, batch_size, validation_steps, epochs)
-    again = state is None and trainer.train_step.compilations > 0
+    again = state is None and step.compilations > 0
     if state is None:
-        fresh = lambda: trainer.init(jax.random.key(seed), data.first())  # noqa: E731
-        live = fresh()
+        first = lambda: trainer.init(jax.random.key(seed), data.first())  # noqa: E731
     else:
         trainer.check_state(state)
-        fresh, live = state.copy, state.copy()
-    fit = _Fit(trainer, live, data, validation, listeners, steps_per_call)
+        first = state.copy
+    fresh = lambda: with_rate_factor(first(), listeners)  # noqa: E731
+    live = fresh()
+    fit = _Fit(trainer, step, live, data, validation, listeners, steps_per_call)
     note = "begins anew: pass state= to go on with the weights of the last fit" if again else None
     if checkpoint is None:
         return fit.run(live, epochs, fresh, note)
@@ -152,7 +160,7 @@ def fit(
         class_weight=class_weight,
     )
     with Keeper(checkpoint, facts, fit.directions, data, listeners) as keeper:
-        resumed = keeper.resume(trainer.train_step.prepare(live, data.first()))
+        resumed = keeper.resume(step.prepare(live, data.first()))
         live = live if resumed is None else resumed.state
         return fit.run(live, epochs, fresh, None, keeper, resumed)
 
@@ -163,32 +171,28 @@ class _Fit:
     def __init__(
         self,
         trainer: Trainer,
+        step: TrainStep,
         state: TrainState,
         data: Batches,
         validation: Batches | None,
         callbacks: Sequence[Callback],
         steps_per_call: StepsPerCall,
     ):
-        self.trainer = trainer
-        self.review, self.data = look_over(trainer.tasks, state, data)
+        self.trainer, self.step = trainer, step
+        self.review, self.data = look_over(step.tasks, state, data)
         self.validation = validation
         if validation is not None:
             try:
-                _, self.validation = look_over(trainer.tasks, state, validation)
+                self.val_review, self.validation = look_over(trainer.tasks, state, validation)
             except (ValueError, TypeError, KeyError) as error:
                 error.add_note("in the validation data")
                 raise
         self.callbacks = callbacks
         self.steps_per_call: StepsPerCall = steps_per_call
+        self.directions = directions_of(
+            trainer, step, state.params, state.state, data.first(), validation is not None
+        )
         self.history: History = {key: [] for key in self.directions}
-
-    @property
-    def directions(self) -> dict[str, str]:
-        own = dict(self.review.directions)
-        if self.validation is None:
-            return own
-        prefixes = ["val_"] if self.trainer.ema is None else ["val_", "val_ema_"]
-        return own | {f"{prefix}{key}": way for prefix in prefixes for key, way in own.items()}
 
     def run(
         self,
@@ -209,7 +213,7 @@ class _Fit:
             if resumed.stopped:
                 self.end = start
             epochs = max(0, self.end - start)
-        step = self.trainer.train_step
+        step = self.step
         if epochs:
             calls = calls_for(self.steps_per_call, step, state, self.data)
             every = [callback.every for callback in self.callbacks if callback.every]
@@ -218,8 +222,21 @@ class _Fit:
         self.validation_key: Any = None  # of a model that samples in inference, too
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
-        run = Run(start, epochs, self.data.steps, self.directions, note)
+        run = Run(
+            start,
+            epochs,
+            self.data.steps,
+            self.directions,
+            note,
+            self.trainer,
+            rows=jax.tree.leaves(self.data.first())[0].shape[0],
+            step=int(state.step),
+            rate_factor=1.0 if state.rate_factor is None else float(state.rate_factor),
+            resumed=resumed is not None,
+        )
         del state  # the one live state is that of the runner
+        for callback in self.callbacks:
+            callback.check(run)
         for callback in self.callbacks:
             callback.on_fit_begin(run)
         if keeper is not None and resumed is not None:
@@ -232,10 +249,22 @@ class _Fit:
                     break
         except BaseException as error:
             state = self.healthy() if isinstance(error, FloatingPointError) else self._whole()
+            if self._forgiven(error):
+                return self._end(state), self.history
             vars(error).update(state=state, history=self.history)
             self._end(state, failed=error)
             raise
         return self._end(self.state), self.history
+
+    def _forgiven(self, error: BaseException) -> bool:
+        """Tells each callback of the error; True if one takes a NaN as the end, after a healthy epoch."""
+        forgiven = False
+        for callback in self.callbacks:
+            try:
+                forgiven |= bool(callback.on_error(error))
+            except BaseException as second:
+                error.add_note(f"{type(callback).__name__}.on_error: {type(second).__name__}: {second}")
+        return forgiven and isinstance(error, FloatingPointError) and bool(self.history["loss"])
 
     def _end(self, state: TrainState, failed: BaseException | None = None) -> TrainState:
         """Tells each callback of the end, whatever another one raises."""
@@ -251,6 +280,9 @@ class _Fit:
                     vars(error).update(state=state, history=self.history)
         if raised is not None:
             raise raised
+        if failed is None:
+            for callback in self.callbacks:
+                state = callback.to_keep(state)
         return state
 
     def _whole(self) -> TrainState:
@@ -269,8 +301,8 @@ class _Fit:
 
     def _epoch(self, epoch: int) -> bool:
         """Trains for an epoch; True if a callback wants to stop."""
-        for callback in self.callbacks:
-            callback.on_epoch_begin(epoch)
+        if self._ask(self.callbacks, "on_epoch_begin", epoch):
+            return True
         runner = self.runner
         first = int(self.state.epoch_start)
         done = runner.step - first
@@ -289,8 +321,12 @@ class _Fit:
         values = watch.read_all()
         state = self._current()
         watch.check_health(state, values)
-        values |= self._validate(state, watch)
-        zeros = self.trainer.tasks.accumulators(state.params, state.state, self.review.batch)
+        validation = self._validate(state, watch)
+        stops = bool(validation) and self._ask(
+            self.callbacks, "on_validation_end", epoch, validation, self._current
+        )
+        values |= validation
+        zeros = self.step.tasks.accumulators(state.params, state.state, self.review.batch)
         runner.live = runner.live._replace(metrics=zeros)
         place = jax.device_put((np.int32(epoch + 1), np.int32(runner.step)))
         self.state = self.state.replace(live=runner.live, epoch=place[0], epoch_start=place[1])
@@ -298,11 +334,39 @@ class _Fit:
         self.healthy = kept.back
         for key, value in values.items():
             self.history.setdefault(key, []).append(value)
-        stops = [callback.on_epoch_end(epoch, values, self.state) for callback in self.callbacks]
-        keeper, last = self.keeper, any(stops) or epoch + 1 == self.end
+        stops |= self._ask(self.callbacks, "on_epoch_end", epoch, values, self._current)
+        keeper, last = self.keeper, stops or epoch + 1 == self.end
         if keeper is not None and (last or keeper.due_at_epoch(epoch + 1, runner.step)):
-            keeper.save(self.state, self.history, logs=values, stopped=any(stops))
-        return any(stops)
+            keeper.save(self.state, self.history, logs=values, stopped=stops)
+        return stops
+
+    def _ask(self, callbacks: Sequence[Callback], event: str, *arguments: Any) -> bool:
+        """Tells callbacks of an event, each with what those before it have changed; True to stop.
+
+        The last argument may be a function that makes it anew for each.
+        """
+        stops = False
+        for callback in callbacks:
+            *given, last = arguments
+            answer = getattr(callback, event)(*given, last() if callable(last) else last)
+            change = answer if isinstance(answer, Change) else Change(stop=bool(answer))
+            stops |= change.stop
+            if change.rate_factor is not None:
+                self._set_rate_factor(callback, change.rate_factor)
+        return stops
+
+    def _set_rate_factor(self, callback: Callback, factor: float) -> None:
+        live, name = self.runner.live, type(callback).__name__
+        if not callback.changes_rate or live.rate_factor is None:
+            raise TypeError(
+                f"{name} changes the learning rate, which must be known beforehand: write changes_rate = True "
+                f"in the class"
+            )
+        if not 0 <= factor < math.inf:
+            raise ValueError(f"{name}: expected a finite rate_factor of at least 0, received {factor}")
+        factor = jax.device_put(np.float32(factor), live.rate_factor.sharding)
+        self.runner.live = live._replace(rate_factor=factor)
+        self.state = self._current()
 
     def _looked_at(self, watch: Watch, done: int) -> bool:
         """Between two dispatches, whoever asked for this step; True if a callback wants to stop."""
@@ -313,13 +377,12 @@ class _Fit:
         if not (listeners or keeps):
             return False
         values = watch.read_all()
-        state = self._current()
-        stops = [callback.on_step(step, values, state) for callback in listeners]
-        if any(stops):
-            self.state = state
-        if keeper is not None and (keeps or any(stops)):
-            keeper.save(state, self.history, stopped=any(stops))
-        return any(stops)
+        stops = self._ask(listeners, "on_step", step, values, self._current)
+        if stops:
+            self.state = self._current()
+        if keeper is not None and (keeps or stops):
+            keeper.save(self._current(), self.history, stopped=stops)
+        return stops
 
     def _listeners_at(self, step: int) -> list[Callback]:
         return [c for c in self.callbacks if c.every and step % c.every == 0]
@@ -343,7 +406,7 @@ class _Fit:
         assert data is not None
         if self.validation_key is None:
             try:
-                return evaluated(step, weights, self.review, data, calls.steps if calls.looped else 1)
+                return evaluated(step, weights, self.val_review, data, calls.steps if calls.looped else 1)
             except MissingKeyError:
                 self.validation_key = jax.random.wrap_key_data(self.state.key_data, impl=self.state.impl)
-        return evaluated(step, weights, self.review, data, 1, self.validation_key)
+        return evaluated(step, weights, self.val_review, data, 1, self.validation_key)

@@ -56,6 +56,8 @@ class Live(NamedTuple):
         loss_scale: the factor of the loss and its history if it is dynamic, as it is for models that compute
             in float16; else None.
         average: the moving average of the parameters, if the trainer keeps one (`ema`); else None.
+        rate_factor: float32, by which the learning rate is multiplied, if a callback may change it; else
+            None.
     """
 
     params: Any
@@ -65,6 +67,7 @@ class Live(NamedTuple):
     metrics: Any
     loss_scale: LossScale | None = None
     average: Any = None
+    rate_factor: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -123,6 +126,10 @@ class TrainState:
     @property
     def average(self) -> Any:
         return self.live.average
+
+    @property
+    def rate_factor(self) -> jax.Array | None:
+        return self.live.rate_factor
 
     @property
     def key(self) -> jax.Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from jlayers.train.augment import check_augment
 from jlayers.train.measures import Measures
 from jlayers.train.objective import Supervised
 from jlayers.train.options import Options
+from jlayers.train.probes import Probe
 from jlayers.train.scaling import LossScaleLike, first_scale, loss_scaling, scale_of
 from jlayers.train.state import TrainState, copied, first_opt_state
 from jlayers.train.step import EvalStep, PredictStep, TrainStep
@@ -74,13 +75,31 @@ class Trainer(Options):
     @functools.cached_property
     def train_step(self) -> TrainStep:
         """The compiled training step; see `jl.make_train_step`."""
+        return self._step_of(self.tasks)
+
+    def _step_of(self, tasks: Tasks) -> TrainStep:
         return TrainStep(
-            self.tasks,
+            tasks,
             augment=self.augment,
             loss_scale=self.loss_scale,
             accumulate=self.accumulate,
             ema=self.ema,
         )
+
+    def step_with(self, probes: Mapping[str, Sequence[Probe]]) -> TrainStep:
+        """The training step that also measures these probes, by task; without any, `train_step`."""
+        asked = {name: tuple(own) for name, own in probes.items() if own}
+        if not asked:
+            return self.train_step
+        site = tuple(asked.items())
+        if site not in self._probing:
+            tasks = Tasks(self.updates, self.tasks.measures, asked)
+            self._probing[site] = self._step_of(tasks)
+        return self._probing[site]
+
+    @functools.cached_property
+    def _probing(self) -> dict[Any, TrainStep]:
+        return {}
 
     @functools.cached_property
     def eval_step(self) -> EvalStep:
@@ -143,7 +162,7 @@ class Trainer(Options):
         """A state of another trainer of this model made fit for this one.
 
         What to do after freezing, unfreezing or changing the optimizer: the optimizer's state is fresh, all
-        else is kept. A dynamic loss scale starts anew, too.
+        else is kept. A dynamic loss scale starts anew, too, and so does the learning rate.
 
         >>> import jlayers as jl, jax
         >>> model = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head"))
@@ -157,6 +176,7 @@ class Trainer(Options):
             metrics={},
             loss_scale=self._scale(),
             average=average,
+            rate_factor=None,
         )
 
     def check_state(self, state: TrainState) -> None:
