@@ -184,7 +184,9 @@ class Experiment:
                 trainer, callbacks, params, state, batch, validation is not None, training.epochs
             )
         for place, callback in self.listeners.items():
-            with self.builder.located(place):
+            spec = callback.spec
+            below = place if spec is None or "callbacks" not in place else (*place, spec.name)
+            with self.builder.located(below, () if spec is None else spec.arguments):
                 callback.place(".")
                 callback.check(run)
 

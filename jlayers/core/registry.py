@@ -200,8 +200,9 @@ class Registry:
 
     _kinds: ClassVar[dict[str, Registry]] = {}
 
-    def __init__(self, kind: str, plural: str | None = None):
+    def __init__(self, kind: str, plural: str | None = None, instead: Mapping[str, str] | None = None):
         self.kind = kind
+        self.instead = dict(instead or {})  # by names of Keras that have another place here: what to write
         self.plural = plural or kind + "s"
         self._constructors: dict[str, Callable[..., Any]] = {}
         self._functions: dict[str, Callable[..., Any]] = {}
@@ -293,7 +294,11 @@ class Registry:
         """The registered spelling of `name`; an unknown name is an error with the nearest ones."""
         if isinstance(name, str) and (known := self._by_key.get(snake_case(name))):
             return known
-        raise UnknownNameError(f"unknown {self.kind} {name!r}: {nearest(name, self)}")
+        raise UnknownNameError(f"unknown {self.kind} {name!r}: {self.advice(name)}")
+
+    def advice(self, name: object) -> str:
+        """What to write in place of a name that is not registered."""
+        return f"write {self.instead[name]}" if name in self.instead else nearest(name, self)
 
     def spellings(self, name: str) -> list[str]:
         """The registered name and its aliases, each followed by its snake-case form."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from jlayers.optimizers.base import chain, registry
+from jlayers.optimizers.base import chain, lenient, registry
 from jlayers.optimizers.schedules import get_schedule
 
 __all__ = ["learning_rates", "rates_at", "with_rate_factor"]
@@ -106,7 +106,8 @@ def rates_at(optimizer: Any, opt_state: Any, factor: Any = None) -> dict[str, ja
     """
     found = {}
     for name, rate, state in _walk(optimizer, opt_state):
-        value = jnp.asarray(rate(_count(state)) if callable(rate) else rate, jnp.float32)
+        with lenient():
+            value = jnp.asarray(rate(_count(state)) if callable(rate) else rate, jnp.float32)
         found[name] = value if factor is None else value * factor
     return found
 

@@ -359,8 +359,8 @@ class _Fit:
         live, name = self.runner.live, type(callback).__name__
         if not callback.changes_rate or live.rate_factor is None:
             raise TypeError(
-                f"{name} changes the learning rate, which must be known beforehand: write changes_rate = True "
-                f"in the class"
+                f"{name} changes the learning rate, which must be known beforehand: write changes_rate = "
+                f"True in the class"
             )
         if not 0 <= factor < math.inf:
             raise ValueError(f"{name}: expected a finite rate_factor of at least 0, received {factor}")

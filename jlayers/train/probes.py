@@ -73,9 +73,7 @@ class Probe:
                 ValueError, "expected over 'mean', 'max' or 'last'", raised_by="Probe", over=self.over
             )
         if self.better not in ("min", "max"):
-            raise refused(
-                ValueError, "expected better 'min' or 'max'", raised_by="Probe", better=self.better
-            )
+            raise refused(ValueError, "expected better 'min' or 'max'", raised_by="Probe", better=self.better)
 
 
 def zeros_for(probes: Sequence[Probe]) -> dict[str, jax.Array]:

@@ -36,7 +36,9 @@ class LogFile(Callback):
 
     def check(self, run: Run) -> None:
         if self.path.is_dir():
-            raise refused(ValueError, "expected the name of a file, which is a folder", filename=self.filename)
+            raise refused(
+                ValueError, "expected the name of a file, which is a folder", filename=self.filename
+            )
 
     def on_fit_begin(self, run: Run) -> None:
         self._close()

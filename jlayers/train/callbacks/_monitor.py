@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import details_of, refused
 from jlayers.core.registry import nearest
 from jlayers.train.callbacks.base import Logs, Run
 
@@ -32,11 +32,13 @@ class Monitor:
     def begin(self, run: Run) -> None:
         """Raises a KeyError if the logs of the run will not have the value."""
         if self.name not in run.directions:
-            raise KeyError(
+            error = KeyError(
                 f"{self.owner} watches {self.name!r}, which is not in the logs: "
                 f"{nearest(self.name, run.directions)}"
                 + (" (give fit validation data)" if self.name.startswith("val_") else "")
             )
+            details_of(error).received = {"monitor": self.name}
+            raise error
         self.direction = run.directions[self.name] if self.mode == "auto" else self.mode
 
     def read(self, logs: Logs) -> float:

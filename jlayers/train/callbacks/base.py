@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from jlayers.core.errors import add_name
-from jlayers.core.registry import Kind, Registry, Spec, UnknownNameError, nearest
+from jlayers.core.registry import Kind, Registry, Spec, nearest
 from jlayers.train.probes import Probe
 from jlayers.train.state import TrainState
 from jlayers.train.update import Update
@@ -26,6 +26,7 @@ __all__ = [
     "Logs",
     "Run",
     "as_callback",
+    "described",
     "register",
     "registry",
 ]
@@ -60,6 +61,14 @@ class Run:
     step: int = 0
     rate_factor: float = 1.0
     resumed: bool = False
+
+
+def described(run: Run) -> dict[str, str]:
+    """What is trained and how, as texts by name."""
+    trainer = run.trainer
+    names = ["model", "optimizer", "loss", "accumulate", "ema"]
+    known = {} if trainer is None else {name: str(getattr(trainer, name))[:500] for name in names}
+    return {**known, "batch_size": str(run.rows), "epochs": str(run.epochs)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,15 +219,7 @@ _INSTEAD = {
 }
 
 
-class _Callbacks(Registry):
-    def find(self, name: str) -> str:
-        """As in any registry; for callbacks of Keras that have another place here, the error names it."""
-        if name in _INSTEAD:
-            raise UnknownNameError(f"there is no callback {name!r} here: write {_INSTEAD[name]}")
-        return super().find(name)
-
-
-registry = _Callbacks("callback")
+registry = Registry("callback", instead=_INSTEAD)
 CallbackLike = Annotated[
     str | Mapping[str, Any] | Callback | Callable[[int, Logs, TrainState], Any], Kind("callback")
 ]

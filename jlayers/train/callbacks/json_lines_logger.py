@@ -15,7 +15,7 @@ __all__ = ["JSONLinesLogger"]
 
 @register
 class JSONLinesLogger(LogFile):
-    """Write logs as lines of JSON: `{"epoch": 0, "step": 57, "loss": 0.7}`.
+    r"""Write logs as lines of JSON: `{"epoch": 0, "step": 57, "loss": 0.7}`.
 
     A line without `epoch` is one within an epoch; its values are those of the epoch so far. A run that goes
     on from a checkpoint cuts the file back to it, so that no line is there twice.
@@ -34,7 +34,7 @@ class JSONLinesLogger(LogFile):
     >>> trainer = jl.compile(jl.Dense(1, use_bias=False), loss="mse")
     >>> _ = jl.fit(trainer, x, x[:, :1], epochs=1, callbacks=[jl.callbacks.JSONLinesLogger(str(path))])
     >>> path.read_text()
-    '{"epoch": 0, "step": 1, "loss": 0.0}\\n'
+    '{"epoch": 0, "step": 1, "loss": 0.0}\n'
     """
 
     def __init__(self, filename: str = "log.jsonl", every: int | None = None, append: bool = False):

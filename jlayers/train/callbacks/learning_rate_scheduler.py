@@ -44,7 +44,9 @@ class LearningRateScheduler(Callback):
     def __init__(self, schedule: ScheduleLike):
         self.schedule = optimizers.get_schedule(schedule)
         if not callable(self.schedule):
-            raise refused(TypeError, "expected a schedule by name or a function of the epoch", schedule=schedule)
+            raise refused(
+                TypeError, "expected a schedule by name or a function of the epoch", schedule=schedule
+            )
         takes = _positional(self.schedule)
         if takes not in (1, 2):
             raise refused(TypeError, "expected a function f(epoch) or f(epoch, rate)", schedule=schedule)
@@ -84,4 +86,10 @@ def _positional(function: Any) -> int:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return 1
-    return max(1, sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters))
+    return max(
+        1,
+        sum(
+            p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+            for p in parameters
+        ),
+    )

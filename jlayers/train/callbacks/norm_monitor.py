@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jlayers.core.errors import refused
 from jlayers.train.callbacks.base import Callback, register
@@ -19,7 +18,8 @@ __all__ = ["NormMonitor"]
 
 def _norm(tree: Any) -> jax.Array:
     """The Euclidean norm of all numbers together, in float32."""
-    return optax.global_norm(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree))
+    squares = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(sum(squares, start=jnp.float32(0)))
 
 
 def _gradients(moment: Moment) -> Any:
