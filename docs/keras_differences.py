@@ -164,9 +164,17 @@ DIFFERS = {
         "Ftrl": "a parameter that has not met a gradient stays, in Keras it can become NaN",
         "MultiOptimizer": "patterns are of paths, such as `encoder/**`, and the last one that fits counts",
         "Muon": "the momentum is corrected for its start, and the step's scale is `consistent_rms`",
-        "ScheduleFreeAdamW": "the parameters to evaluate with are taken by `fit`, `evaluate` and `predict`",
+        "ScheduleFreeAdamW": (
+            "the parameters to evaluate with are taken by `fit`, `evaluate` and `predict`; in step t of the "
+            "warmup the rate is `(t - 1) / warmup_steps` of the whole, in Keras `t / warmup_steps`, and the "
+            "average weighs steps by the square of their rates, in Keras all alike"
+        ),
     },
     "metric": {
+        "Accuracy": (
+            "beside a binary cross-entropy of several columns `accuracy` is the binary one, in Keras that of "
+            "the highest column"
+        ),
         "PearsonCorrelation": "values without variance give 0",
         "SparseTopKCategoricalAccuracy": "has no `from_sorted_ids`: predictions are scores",
     },

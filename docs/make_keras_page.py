@@ -57,6 +57,8 @@ What holds for many layers is not repeated in the rows:
 - What `stateful=True` carries is part of the state; `jl.reset_state(state)` begins anew.
 - In place of `layer.adapt(data)`, `jl.adapt(layer, data)` gives a new layer, with what it learned in its
   arguments.
+- In training, what a loss leaves out, such as targets of its `ignore_class`, counts in no metric beside it.
+  In Keras it counts.
 - Image layers take a batch of images or a single one of at most 4 channels, and no dict with labels and
   boxes. Each image has its own random numbers.
 """

@@ -7,6 +7,7 @@ from jlayers import (
     constraints,
     data,
     initializers,
+    interop,
     layers,
     losses,
     metrics,
@@ -25,9 +26,11 @@ from jlayers.core.layer import Layer, MissingKeyError, Wiring, layer, need_key, 
 from jlayers.core.masks import Masked, keeps_mask
 from jlayers.core.node_table import InputLayer
 from jlayers.core.pair import Pair
-from jlayers.core.precision import Policy, with_precision
+from jlayers.core.policy import Policy
+from jlayers.core.precision import with_precision
 from jlayers.core.state import reset_state
 from jlayers.core.wiring import routed
+from jlayers.inspect.diff import Diff, diff
 from jlayers.inspect.draw import draw
 from jlayers.inspect.flops import flops
 from jlayers.inspect.summary import Summary, summary
@@ -39,10 +42,13 @@ from jlayers.train import *
 from jlayers.transform.freeze import freeze, trainable_mask, unfreeze
 from jlayers.transform.lora import LoRA, merge_lora
 from jlayers.transform.substitute import substitute
+from jlayers.transform.surgery import cut, insert, replace_head
+from jlayers.transform.tap import Tap
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Diff",
     "Graph",
     "HashedCrossing",
     "Hashing",
@@ -65,17 +71,22 @@ __all__ = [
     "Sequential",
     "StringLookup",
     "Summary",
+    "Tap",
     "TextVectorization",
     "Wiring",
     "activations",
     "adapt",
     "constraints",
+    "cut",
     "data",
+    "diff",
     "draw",
     "flops",
     "freeze",
     "graph",
     "initializers",
+    "insert",
+    "interop",
     "keeps_mask",
     "l1",
     "l1_l2",
@@ -90,6 +101,7 @@ __all__ = [
     "optimizers",
     "preprocessing",
     "regularizers",
+    "replace_head",
     "reset_state",
     "routed",
     "saving",

@@ -97,7 +97,7 @@ def test_yaml_names_callbacks():
         ("EarlyStoping", "8: training.callbacks.0: unknown callback 'EarlyStoping': did you mean"),
         ("CSVLogger: {file: a}", "takes no 'file' (received file='a')"),
         ("ReduceLROnPlateau: {factor: 2.0}", "factor: ReduceLROnPlateau: expected a factor above 0 and"),
-        ("ReduceLROnPlateau: {monitor: val_los}", "ReduceLROnPlateau.monitor: ReduceLROnPlateau watches 'val_los'"),
+        ("ReduceLROnPlateau: {monitor: val_los}", "monitor: ReduceLROnPlateau watches 'val_los'"),
         ("EarlyStopping: {monitor: acuracy}", "EarlyStopping watches 'acuracy'"),
         ("SwapEMAWeights", "expected a trainer that keeps an average of the weights"),
         ("CSVLogger: {filename: ../../a}", "filename: expected a relative path inside of the run's folder"),
@@ -285,7 +285,7 @@ def test_rates_of_chains_groups_schedules_and_optimizers_from_outside():
     with optimizers.base.lenient():
         halved = optimizers.with_rate_factor(outside, jnp.float32(0.5))
         updates, _ = halved.update(ones, outside.init(params), params)
-    assert float(updates["d"]) == pytest.approx(-0.25)
+    assert float(updates["d"]) == pytest.approx(-0.25, rel=1e-4)
 
 
 def test_a_change_of_the_rate_compiles_nothing_and_is_exact(trainer):

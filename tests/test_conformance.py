@@ -108,6 +108,7 @@ ROWS = [
     (jl.InputLayer((None, 2)), (2, 3, 2), {"precision": "hands its input on for others to cast"}),
     (jl.LayerScale(0.5), (2, 3)),
     (jl.LoRA(jl.Dense(3, activation="tanh"), 2, b_initializer="ones"), (2, 4)),
+    (jl.Tap(jl.Sequential(jl.Dense(3, name="inner"), jl.Dense(2)), "inner"), (2, 4)),
     (jl.LRU(3, 2, return_state=True), (2, 3, 2)),
     (jl.LSTM(3, return_sequences=True, return_state=True, **ORTHOGONAL), (2, 3, 2)),
     (jl.LSTMCell(3, dropout=0.4, recurrent_dropout=0.4, **ORTHOGONAL), (2, 4)),

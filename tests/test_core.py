@@ -116,7 +116,7 @@ def test_errors_keep_their_type_and_gain_one_note(key):
 
 
 def test_the_observer_sees_full_paths(key):
-    from jlayers.core.wiring import observe
+    from jlayers.core.notes import observe
 
     model = jl.Sequential(jl.Sequential(jl.Dense(4), name="encoder"), jl.Dense(2))
     params, state = model.init(key, (2, 3))

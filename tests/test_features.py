@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import jlayers as jl
 from jlayers.core.layer import layers
@@ -225,3 +227,38 @@ def test_one_sample_is_encoded_as_by_keras(mode, values):
     floats = values.astype(np.float32)
     theirs = keras.layers.Discretization([1.0, 2.0], output_mode=mode)(floats)
     np.testing.assert_array_equal(run(jl.Discretization([1.0, 2.0], output_mode=mode), floats), theirs)
+
+
+# ------------------------------------------------------------------------- whole numbers beyond float32
+
+
+@st.composite
+def whole_numbers(draw):
+    """Whole numbers of any dtype that lie close together, anywhere in its range."""
+    dtype = np.dtype(draw(st.sampled_from(["int8", "uint8", "int16", "uint16", "int32", "uint32"])))
+    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    base = draw(st.integers(low, high - 20) | st.sampled_from([low, high - 20]))
+    steps = draw(st.lists(st.integers(0, 20), min_size=6, max_size=6))
+    return (base + np.array(steps, np.int64)[:, None]).astype(dtype)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(x=whole_numbers(), shift=st.sampled_from([0.0, 0.1, 0.5, 3.25]))
+def test_whole_numbers_keep_what_tells_them_apart(x, shift):
+    """float32 holds no neighbors beyond 2**24: A1, inside of a layer."""
+    exact = x.astype(np.float64)
+    mean = float(exact.mean()) + shift
+    y, _ = jl.Normalization(mean=mean, variance=4.0).apply({}, {}, x)
+    np.testing.assert_allclose(y, (exact - mean) / 2, rtol=1e-5, atol=1e-5)
+    y, _ = jl.Rescaling(0.5, -mean / 2).apply({}, {}, x)
+    np.testing.assert_allclose(y, (exact - mean) / 2, rtol=1e-5, atol=1e-4)
+    edges = [mean - 1, mean, np.floor(mean), mean + 2.5]
+    bins, _ = jl.Discretization(sorted(edges)).apply({}, {}, x)
+    np.testing.assert_array_equal(bins, np.searchsorted(sorted(edges), exact, side="right"))
+
+
+def test_a_mean_that_float32_does_not_hold():
+    x = np.float32(2**30) + np.array([[0], [128], [256], [384]], np.float32)
+    layer = jl.adapt(jl.Normalization(), x)
+    y, _ = jax.jit(layer.apply)({}, {}, x)
+    np.testing.assert_allclose(y[:, 0], [-1.3416408, -0.4472136, 0.4472136, 1.3416408], rtol=1e-6)

@@ -21,19 +21,32 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # A module imports from those before it in this list only. A folder that is named counts as one.
 # fmt: off
 ORDER = [
-    "core/shapes", "core/errors", "core/sizes", "core/registry", "core/docstrings", "core/habits",
-    "core/masks", "core/pair", "core/tree", "core/state", "core/lifting", "core/names", "core/precision",
-    "core/structure", "core/layer", "core/adapt",
+    "core/shapes", "core/errors", "core/sizes", "core/spelling", "core/registry", "core/docstrings",
+    "core/habits", "core/masks", "core/pair", "core/tree", "core/state", "core/lifting", "core/inference",
+    "core/names", "core/notes", "core/penalties", "core/policy", "core/precision", "core/options",
+    "core/structure", "core/base", "core/layer", "core/adapt",
     "initializers", "activations", "regularizers", "constraints",
-    "core/wiring", "core/compose", "core/node_table", "core/operators", "core/graph", "core/__init__",
+    "core/wiring", "core/compose", "core/node_table", "core/operators", "core/node", "core/graph",
+    "core/__init__",
     "ops", "layers", "transform", "inspect",
-    "losses", "metrics", "optimizers", "preprocessing", "data", "saving", "train", "config",
+    "losses", "metrics", "optimizers", "preprocessing", "data", "interop", "saving", "train", "config",
     "runs", "cli", "testing",
 ]
 # fmt: on
 JAX_ALONE = ORDER[: ORDER.index("transform") + 1]  # no optax, no YAML, no files
 LIGHT = {"jax", "numpy", "jaxtyping", "jlayers"}
-HEAVY = {"sklearn", "matplotlib", "pydantic", "ruamel", "rich", "safetensors", "h5py", "orbax"}
+HEAVY = {
+    "sklearn",
+    "matplotlib",
+    "pydantic",
+    "ruamel",
+    "rich",
+    "safetensors",
+    "h5py",
+    "orbax",
+    "keras",
+    "pooch",
+}
 MAY_BE_HEAVY = ("config", "cli")
 MAY_DRAW_ON_A_TERMINAL = ("cli", "train/progress")
 

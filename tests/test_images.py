@@ -15,7 +15,7 @@ from keras_parity import relaxed
 from keras_values import keras_values
 
 import jlayers as jl
-from jlayers.core.registry import snake_case
+from jlayers.core.spelling import snake_case
 from jlayers.layers.image._colors import contrast, hsv, rgb, smooth
 from jlayers.layers.image._sampling import affine, blurred, gaussian, homography, sampled
 from jlayers.layers.image.rand_augment import augmentations

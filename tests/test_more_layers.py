@@ -9,7 +9,7 @@ from keras_parity import data, parity
 from keras_values import keras_values
 
 import jlayers as jl
-from jlayers.core.wiring import observe
+from jlayers.core.notes import observe
 
 VOLUME = (2, 3, 4, 5, 2)
 

@@ -17,7 +17,8 @@ from keras_values import keras_values
 import jlayers as jl
 from jlayers import config
 from jlayers.core.layer import layers
-from jlayers.core.precision import NAMES, computes_in, get
+from jlayers.core.policy import NAMES, get
+from jlayers.core.precision import computes_in
 from jlayers.core.shapes import as_spec
 from jlayers.core.tree import flatten, nbytes
 

@@ -6,7 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from jlayers.core.registry import Registry, nearest, snake_case, to_data
+from jlayers.core.registry import Registry, to_data
+from jlayers.core.spelling import nearest, snake_case
 
 
 @pytest.fixture

@@ -279,7 +279,7 @@ def summary(given: argparse.Namespace) -> None:
 def listing(given: argparse.Namespace) -> None:
     """`jlayers list [KIND]`."""
     from jlayers.config.signatures import KINDS, documentation, registry_of, shown
-    from jlayers.core.registry import nearest
+    from jlayers.core.spelling import nearest
 
     _use(given)
     registries = {registry.plural: registry for kind in KINDS if (registry := registry_of(kind)) is not None}

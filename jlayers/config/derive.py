@@ -22,7 +22,8 @@ from pydantic_core import PydanticCustomError
 from jlayers.config.signatures import Argument, arguments, documentation, registry_of
 from jlayers.config.types import Derived, FilePathType, Marker, Nothing, OneOf, Unknown, Whole, adapter, wrong
 from jlayers.core.layer import Layer
-from jlayers.core.registry import UNQUOTED, Kind, is_number, nearest, to_data
+from jlayers.core.registry import Kind, to_data
+from jlayers.core.spelling import UNQUOTED, is_number, nearest
 
 __all__ = ["Call", "Choice", "Record", "arguments_model", "derived", "section_of"]
 

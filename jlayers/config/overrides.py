@@ -9,7 +9,7 @@ from jlayers.config.derive import section_of
 from jlayers.config.errors import ConfigError, Path, Problem, dotted
 from jlayers.config.reader import Document, find, read_value
 from jlayers.config.signatures import KINDS, arguments, registry_of
-from jlayers.core.registry import nearest, snake_case
+from jlayers.core.spelling import nearest, snake_case
 
 __all__ = ["override"]
 

@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from jlayers.config.errors import ConfigError, Path, Problem
-from jlayers.core.registry import snake_case
+from jlayers.core.spelling import snake_case
 
 __all__ = ["Document", "find", "read_file", "read_text", "read_value"]
 

@@ -10,7 +10,7 @@ from jlayers.config.derive import Record
 from jlayers.config.signatures import precise
 from jlayers.core.errors import refused
 from jlayers.core.layer import LayerLike
-from jlayers.core.precision import PrecisionLike
+from jlayers.core.policy import PrecisionLike
 from jlayers.data.dataset import DatasetLike
 from jlayers.losses import LossLike
 from jlayers.metrics import MetricLike

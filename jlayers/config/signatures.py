@@ -27,7 +27,7 @@ KINDS = {
     "metric": "jlayers.metrics",
     "optimizer": "jlayers.optimizers",
     "schedule": "jlayers.optimizers",
-    "policy": "jlayers.core.precision",
+    "policy": "jlayers.core.policy",
     "dataset": "jlayers.data",
     "preprocessor": "jlayers.preprocessing",
     "callback": "jlayers.train.callbacks",

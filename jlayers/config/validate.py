@@ -10,7 +10,7 @@ from jlayers.config.derive import Call, derived
 from jlayers.config.errors import ConfigError, Path, Problem
 from jlayers.config.reader import Document
 from jlayers.config.types import adapter
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 from jlayers.optimizers import keras_word, registry
 
 __all__ = ["validate"]

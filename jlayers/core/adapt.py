@@ -13,8 +13,9 @@ import numpy as np
 
 from jlayers.core.errors import add_name
 from jlayers.core.layer import Layer
-from jlayers.core.registry import Registry, Spec, nearest
+from jlayers.core.registry import Registry, Spec
 from jlayers.core.shapes import describe
+from jlayers.core.spelling import nearest
 
 __all__ = ["adapt", "awaits", "batches", "learns", "numbers"]
 

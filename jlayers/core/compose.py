@@ -13,11 +13,12 @@ from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import combine, values_of
 from jlayers.core.names import number_children
+from jlayers.core.notes import note_errors
 from jlayers.core.pair import Pair
-from jlayers.core.precision import PrecisionLike
+from jlayers.core.policy import PrecisionLike
 from jlayers.core.shapes import describe
 from jlayers.core.structure import Chain
-from jlayers.core.wiring import around, as_layer, child_key, note_errors, routed
+from jlayers.core.wiring import around, as_layer, child_key, routed
 
 __all__ = ["Inference", "Remat", "Repeat", "Residual", "Sequential"]
 

@@ -1,139 +1,28 @@
-"""The functional form: `Input` makes a node, calling a layer on nodes makes nodes, `Model` makes a layer.
+"""From nodes to a model, and from a model back to nodes.
 
-Nodes are immutable values; nothing is registered anywhere until `Model` reads the graph off its outputs
-and writes it down as a table of named nodes, which is also what YAML holds.
+`Model` reads the graph off its outputs and writes it down as a table of named nodes, which is also what YAML
+holds. `graph` makes the nodes again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
-from jlayers.core.masks import is_masked, leaves, values_of
+from jlayers.core.masks import leaves
 from jlayers.core.names import known_name, unique_names
-from jlayers.core.node_table import InputLayer, find, in_order, model_from_table
-from jlayers.core.operators import Operators
-from jlayers.core.precision import PrecisionLike
-from jlayers.core.registry import UnknownNameError, nearest, snake_case
-from jlayers.core.shapes import describe, shape_text
-from jlayers.core.sizes import infer, symbolic
+from jlayers.core.node import Input, LayerCall, Node, connect
+from jlayers.core.node_table import find, in_order, model_from_table
+from jlayers.core.policy import PrecisionLike
+from jlayers.core.spelling import UnknownNameError, nearest, snake_case
 from jlayers.core.structure import Chain, Source, Table
-from jlayers.core.wiring import note_errors
 
 __all__ = ["Graph", "Input", "Model", "Node", "graph"]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Call:
-    """One use of a layer (or, without a layer, an input of the graph)."""
-
-    layer: Layer | None
-    inputs: tuple[Any, ...]
-    spec: Any
-    name: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Node(Operators):
-    """One value of a graph: output number `index` of a call. Made by `Input` and by calling layers.
-
-    `a + b`, `a * 2`, `-a`, `a / b` and `a[:, 0]` make layers. Its `spec` is a `Masked` of specs where the
-    value has a mask; shape and dtype are those of the values.
-    """
-
-    call: _Call
-    index: int = 0
-
-    @property
-    def spec(self) -> Any:
-        return leaves(self.call.spec)[self.index]
-
-    @property
-    def shape(self) -> tuple[int | None, ...]:
-        """The shape, with None for dimensions that are not fixed; the batch comes first."""
-        return tuple(d if isinstance(d, int) else None for d in values_of(self.spec).shape)
-
-    @property
-    def dtype(self) -> Any:
-        return values_of(self.spec).dtype
-
-    def __repr__(self) -> str:
-        made_by = "Input" if self.call.layer is None else repr(self.call.layer)
-        return f"<Node {self.dtype}{shape_text(values_of(self.spec).shape)} of {self.call.name or made_by}>"
-
-    def feed(self, layer: Layer, inputs: tuple[Any, ...]) -> Any:
-        """Connect `layer` to `inputs`; a single list or tuple stands for several inputs, as in Keras."""
-        return _connect(layer, inputs, None)
-
-    def as_layer(self) -> Layer:
-        """For an input at the head of a `Sequential`: the layer that checks its shape."""
-        if self.call.layer is not None:
-            raise TypeError(f"Sequential takes layers and, at its head, an Input; received {self!r}")
-        return InputLayer(self.shape[1:], dtype=str(self.dtype), name=self.call.name)
-
-
-def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None = None) -> Node:
-    """An input of a graph, as in Keras.
-
-    Args:
-        shape: without the batch dimension; None for a dimension that may vary.
-        dtype: of the data.
-        name: by which named data find this input.
-
-    >>> import jlayers as jl
-    >>> image = jl.Input((28, 28, 1))
-    >>> jl.Flatten()(image).shape
-    (None, 784)
-    """
-    if isinstance(shape, int) or not all(d is None or (isinstance(d, int) and d >= 0) for d in shape):
-        raise refused(
-            ValueError,
-            "expected a shape without the batch dimension, such as (28, 28, 1)",
-            raised_by="Input",
-            shape=shape,
-        )
-    if dtype is str or (isinstance(dtype, str) and dtype in ("string", "str", "object")):
-        raise refused(
-            TypeError,
-            "expected a dtype of numbers, for text is no array in JAX",
-            instead="turn text into numbers on the host, before the model: "
-            "jl.adapt(jl.TextVectorization(), texts)(texts), and write jl.Input(shape, "
-            "dtype='int32')",
-            raised_by="Input",
-            dtype=dtype,
-        )
-    spec = jax.ShapeDtypeStruct(symbolic(shape), jax.dtypes.canonicalize_dtype(dtype))
-    return Node(_Call(None, (), spec, name))
-
-
-def _connect(layer: Layer, inputs: tuple[Any, ...], name: str | None) -> Any:
-    if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)):
-        inputs = tuple(inputs[0])
-    for leaf in jax.tree.leaves(inputs):
-        if not isinstance(leaf, Node):
-            raise TypeError(
-                f"{layer!r}: expected every input to be a node, received {describe(leaf)}; "
-                f"make constants inside a jl.Lambda"
-            )
-    specs = jax.tree.map(lambda node: node.spec, inputs)
-    with note_errors(name or layer.name or snake_case(layer.spec.name), layer, specs):
-        output = infer(functools.partial(_output, layer), *specs)
-    call = _Call(layer, inputs, output, name)
-    values, tree = jax.tree.flatten(output, is_leaf=is_masked)
-    return jax.tree.unflatten(tree, [Node(call, i) for i in range(len(values))])
-
-
-def _output(layer: Layer, *specs: Any) -> Any:
-    """Specs of the parameters, and of the output in inference."""
-    params, state = jax.eval_shape(lambda key: layer.init(key, *specs), jax.random.key(0))
-    return params, jax.eval_shape(layer.keyed, params, state, *specs)[0]
 
 
 def Model(
@@ -223,12 +112,12 @@ def _nodes_of(tree: Any, role: str) -> list[Node]:
     return nodes
 
 
-def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
+def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[LayerCall]:
     """The calls that the targets need, each after those it depends on."""
-    order: dict[_Call, None] = {}
+    order: dict[LayerCall, None] = {}
     heads = set(listed)
     used: set[Node] = set()
-    active: set[_Call] = set()
+    active: set[LayerCall] = set()
     stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(targets)]
     while stack:
         node, done = stack.pop()
@@ -260,7 +149,7 @@ def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[_Call]:
     return list(order)
 
 
-def _name_calls(calls: Sequence[_Call], listed: Sequence[Node]) -> dict[Any, str]:
+def _name_calls(calls: Sequence[LayerCall], listed: Sequence[Node]) -> dict[Any, str]:
     """A name for each input node and each call; further calls of one layer are `dense@1`, `dense@2`.
 
     A layer without a name of its own keeps the one that it has in a model made before, so that weights fit
@@ -293,9 +182,6 @@ def _name_calls(calls: Sequence[_Call], listed: Sequence[Node]) -> dict[Any, str
         taken.add(name)
         names[node] = name
     return names
-
-
-# --------------------------------------------------------------------------------------------- surgery
 
 
 @dataclasses.dataclass(frozen=True)
@@ -343,7 +229,7 @@ def graph(model: Layer) -> Graph:
             )
         start = x = nodes[first] = Input(source.shape, source.dtype, first)
         for name in rest:
-            x = nodes[name] = _connect(children[name], (x,), name)
+            x = nodes[name] = connect(children[name], (x,), name)
         return Graph(start, x, nodes)
     if not isinstance(structure, Table):
         raise TypeError(f"graph: expected a Model or a Sequential, received {model!r}")
@@ -353,5 +239,5 @@ def graph(model: Layer) -> Graph:
             nodes[name] = Input(made_by.shape, made_by.dtype, name)
         else:
             inputs = jax.tree.map(node, made_by.inputs)
-            nodes[name] = _connect(children[made_by.child], inputs, made_by.child)
+            nodes[name] = connect(children[made_by.child], inputs, made_by.child)
     return Graph(jax.tree.map(node, structure.inputs), jax.tree.map(node, structure.outputs), nodes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 
 __all__ = [
     "apply_error",

@@ -16,18 +16,13 @@ import jax.numpy as jnp
 
 from jlayers.core.errors import NotFloatingError, add_name
 from jlayers.core.habits import apply_error
-from jlayers.core.masks import expand, is_masked, leaves, mask_of, refusal, split, values_of, with_mask
+from jlayers.core.masks import is_masked, leaves, refusal, split, with_mask
 from jlayers.core.pair import Pair
-from jlayers.core.registry import UnknownNameError, nearest
 from jlayers.core.shapes import as_spec, describe, pluralize
-from jlayers.core.state import AUX_LOSS
+from jlayers.core.spelling import UnknownNameError, nearest
 
 __all__ = [
     "MissingKeyError",
-    "activity_loss",
-    "add_penalty",
-    "freeze_pair",
-    "hold_in_inference",
     "lift",
     "need_key",
     "no_params",
@@ -212,56 +207,3 @@ def _wrong_name(tree: Mapping[str, Any], below: bool) -> Any:
         if below and isinstance(value, Mapping) and (found := _wrong_name(value, below)) is not None:
             return found
     return None
-
-
-def hold_in_inference(pair: Pair) -> Pair:
-    """The canonical pair that always runs in inference mode, and in training does not move its state."""
-
-    def inference_apply(
-        params: Any, state: Any, *inputs: Any, train: bool = False, **keywords: Any
-    ) -> tuple[Any, Any]:
-        output, moved = pair.apply(params, state, *inputs, train=False, **keywords)
-        return output, state if train else moved
-
-    return pair.wrap(apply=inference_apply)
-
-
-def freeze_pair(pair: Pair) -> Pair:
-    """The canonical pair in inference mode, and without a gradient to its parameters."""
-    inference = hold_in_inference(pair)
-
-    def frozen_apply(params: Any, *rest: Any, **keywords: Any) -> tuple[Any, Any]:
-        return inference.apply(jax.lax.stop_gradient(params), *rest, **keywords)
-
-    return inference.wrap(apply=frozen_apply)
-
-
-def add_penalty(pair: Pair, regularizer: Callable[[jax.Array], jax.Array]) -> Pair:
-    """The canonical pair that leaves the penalty of its outputs in the state, beside a loss of its own."""
-    init, apply = pair
-
-    def penalized_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        params, state = init(key, *inputs)
-        return params, {**state, AUX_LOSS: jnp.zeros((), jnp.float32)}
-
-    def penalized_apply(params: Any, state: Any, *inputs: Any, **keywords: Any) -> tuple[Any, Any]:
-        own = {name: value for name, value in state.items() if name != AUX_LOSS}
-        output, moved = apply(params, own, *inputs, **keywords)
-        loss = activity_loss(regularizer, output)
-        return output, {**moved, AUX_LOSS: moved[AUX_LOSS] + loss if AUX_LOSS in moved else loss}
-
-    return pair.wrap(init=penalized_init, apply=penalized_apply)
-
-
-def activity_loss(regularizer: Callable[[jax.Array], jax.Array], output: Any) -> jax.Array:
-    """The penalty of all floating arrays of an output, padding aside, over the rows of the batch: float32."""
-    total = jnp.zeros((), jnp.float32)
-    for leaf in leaves(output):
-        y, mask = values_of(leaf), mask_of(leaf)
-        if not jnp.issubdtype(y.dtype, jnp.floating):
-            continue
-        if mask is not None:
-            y = jnp.where(expand(mask, y.ndim), y, 0)
-        rows = max(y.shape[0], 1) if y.ndim else 1
-        total = total + regularizer(y).astype(jnp.float32) / rows
-    return total

@@ -14,11 +14,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jlayers.core.errors import refused
-from jlayers.core.registry import snake_case
+from jlayers.core.spelling import snake_case
 from jlayers.core.state import AUX_LOSS, AUX_METRICS, CARRY
 
 if TYPE_CHECKING:
-    from jlayers.core.layer import Layer
+    from jlayers.core.base import Layer
 
 __all__ = [
     "check_name",

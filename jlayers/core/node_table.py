@@ -13,12 +13,12 @@ from jlayers.core.layer import Layer, Wiring, layer
 from jlayers.core.masks import is_masked, leaves, mask_of, values_of, with_mask
 from jlayers.core.names import remember
 from jlayers.core.pair import Pair
-from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe, shape_text
+from jlayers.core.spelling import nearest
 from jlayers.core.structure import Source, Table, Use
 from jlayers.core.wiring import as_layer, routed
 
-__all__ = ["InputLayer", "by_name", "find", "in_order", "model_from_table"]
+__all__ = ["InputLayer", "by_name", "find", "find_use", "in_order", "model_from_table", "parse", "read"]
 
 _REF = re.compile(r"(?P<name>[^\[\]]+?)(?:\[(?P<index>\d+)\])?")
 
@@ -45,7 +45,7 @@ def _check(name: str, source: Source, x: Any) -> None:
         raise TypeError(f"input {name!r}: expected whole numbers of {dtype}, received {describe(x)}")
 
 
-def _read(name: str, source: Source, x: Any) -> Any:
+def read(name: str, source: Source, x: Any) -> Any:
     """The data of an input, checked. Whole numbers and booleans become fractions where it declares those."""
     _check(name, source, x)
     dtype, values = jnp.dtype(source.dtype), values_of(x)
@@ -78,7 +78,7 @@ def InputLayer(shape: tuple[int | None, ...], dtype: str = "float32"):
         return {}
 
     def apply(params: Any, x: Any) -> Any:
-        return _read("input", source, x)
+        return read("input", source, x)
 
     return Wiring({}, lambda children: Pair(init, apply, autocast=False), source)
 
@@ -115,7 +115,7 @@ def _table_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: 
         for name in order:
             node = table.nodes[name]
             if isinstance(node, Source):
-                values[name] = _read(name, node, values[name])
+                values[name] = read(name, node, values[name])
             else:
                 values[name] = call(node.child, *jax.tree.map(lambda r: find(values, r), node.inputs))
         return jax.tree.map(lambda r: find(values, r), outputs)
@@ -153,7 +153,8 @@ def _read_table(
     return Table(inputs, read, outputs), children
 
 
-def _parse(ref: Any) -> tuple[str, int]:
+def parse(ref: Any) -> tuple[str, int]:
+    """The name of a node and the number of its output, from what a table writes: "lstm[1]"."""
     found = _REF.fullmatch(ref) if isinstance(ref, str) else None
     if found is None:
         raise ValueError(
@@ -163,12 +164,20 @@ def _parse(ref: Any) -> tuple[str, int]:
 
 
 def find(values: Mapping[str, Any], ref: str) -> Any:
-    name, index = _parse(ref)
+    name, index = parse(ref)
     outputs = leaves(values[name])
     if index >= len(outputs):
         many = "one output" if len(outputs) == 1 else f"{len(outputs)} outputs, counted from 0"
         raise ValueError(f"Model: expected an output of node {name!r}, which has {many}, received {ref!r}")
     return outputs[index]
+
+
+def find_use(table: Table, ref: str) -> Use:
+    """The use of a layer that a reference names."""
+    node = table.nodes[parse(ref)[0]]
+    if not isinstance(node, Use):
+        raise ValueError(f"Model: expected the output of a layer, received {ref!r}, which is an input")
+    return node
 
 
 def in_order(table: Table) -> Iterator[str]:
@@ -184,10 +193,10 @@ def in_order(table: Table) -> Iterator[str]:
             raise ValueError(f"Model: {reader} {name!r}, which is no node: {nearest(name, table.nodes)}")
         node = table.nodes[name]
         reads = jax.tree.leaves(node.inputs if isinstance(node, Use) else ())
-        trail[name] = iter([_parse(ref)[0] for ref in reads])
+        trail[name] = iter([parse(ref)[0] for ref in reads])
 
     for output in jax.tree.leaves(table.outputs):
-        name = _parse(output)[0]
+        name = parse(output)[0]
         if name not in done:
             follow(name)
         while trail:

@@ -9,19 +9,17 @@ the table; nothing is imported, evaluated or unpickled on the way.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import inspect
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from jlayers.core.errors import add_name
+from jlayers.core.spelling import UnknownNameError, nearest, snake_case
 
 __all__ = [
-    "UNQUOTED",
     "ActivationLike",
     "Configured",
     "ConstraintLike",
@@ -30,62 +28,11 @@ __all__ = [
     "Registry",
     "RegularizerLike",
     "Spec",
-    "UnknownNameError",
-    "is_number",
-    "nearest",
-    "snake_case",
     "to_data",
 ]
 
 _EMPTY = inspect.Parameter.empty
 _MOST_SHOWN = 24  # values of a plain list in a repr: a vocabulary has thousands
-
-
-def snake_case(name: str) -> str:
-    """Keras's snake case: the form in which names are looked up and layers are numbered.
-
-    >>> snake_case("Conv2D"), snake_case("MaxPooling2D"), snake_case("SimpleRNN")
-    ('conv2d', 'max_pooling2d', 'simple_rnn')
-    >>> snake_case("LoRA"), snake_case("MoE")  # which Keras lacks, and would split
-    ('lora', 'moe')
-    """
-    name = re.sub(r"\W+", "", name)
-    name = re.sub(r"LoRA|MoE(?![a-z])", lambda word: word[0].capitalize(), name)
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
-def nearest(name: object, valid: Iterable[str]) -> str:
-    """A sentence fragment that names the closest valid names, or lists them when none is close."""
-    valid = [str(v) for v in valid]
-    by_key = {v.lower(): v for v in valid}
-    close = difflib.get_close_matches(str(name).lower(), list(by_key), n=3, cutoff=0.6)
-    if close:
-        return "did you mean " + " or ".join(repr(by_key[c]) for c in close) + "?"
-    shown = ", ".join(sorted(valid)[:12]) + (", ..." if len(valid) > 12 else "")
-    return f"valid: {shown}" if valid else "there is none to choose from"
-
-
-UNQUOTED = "a number is written without quotes"
-
-
-def is_number(text: object) -> bool:
-    """True for a text that looks like a number: someone has quoted it.
-
-    >>> is_number("1e-3"), is_number("adam")
-    (True, False)
-    """
-    return isinstance(text, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text) is not None
-
-
-class UnknownNameError(KeyError):
-    """A name that is in no table; unlike a plain `KeyError` it shows its message unquoted."""
-
-    def __init__(self, text: str, where: str = ""):
-        super().__init__(f"{where}: {text}" if where else text)
-        self.text = text
-
-    __str__ = Exception.__str__
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,7 +245,7 @@ class Registry:
 
     def advice(self, name: object) -> str:
         """What to write in place of a name that is not registered."""
-        return f"write {self.instead[name]}" if name in self.instead else nearest(name, self)
+        return f"write {self.instead[str(name)]}" if name in self.instead else nearest(name, self)
 
     def spellings(self, name: str) -> list[str]:
         """The registered name and its aliases, each followed by its snake-case form."""

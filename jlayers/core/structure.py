@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 
-__all__ = ["Chain", "Source", "Table", "Use"]
+from jlayers.core.pair import Pair
+
+if TYPE_CHECKING:
+    from jlayers.core.base import Layer
+
+__all__ = ["Chain", "Source", "Table", "Use", "Wiring"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,3 +78,28 @@ class Chain:
     """
 
     order: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Wiring:
+    """What a container's constructor returns: named children, and the pair that runs such children.
+
+    The same container can so be made again around other children, which is how freezing, precision and
+    substitution work. The rest says of the container what its functions do not show.
+
+    Attributes:
+        children: the layers inside, by name.
+        wire: makes the short pair that runs such children.
+        structure: how they are connected: a `Table` as in a `Model`, a `Chain` as in a `Sequential`, a
+            `Source` for an input. Another kind of container may have a value of its own here for its tools.
+        stacked: the children's arrays have a leading axis, one slice per use.
+        repeats: how often the children run for each time that a trace sees them.
+        wraps: the child whose inputs the container takes and whose outputs it gives, as `Remat` does.
+    """
+
+    children: Mapping[str, Layer]
+    wire: Callable[[Mapping[str, Layer]], Pair]
+    structure: Table | Chain | Source | Any = None
+    stacked: bool = False
+    repeats: int = 1
+    wraps: str | None = None

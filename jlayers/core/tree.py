@@ -8,9 +8,24 @@ from typing import Any
 
 import jax
 
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 
-__all__ = ["above", "count", "flatten", "map_with_path", "match", "match_layers", "nbytes", "unflatten"]
+__all__ = [
+    "above",
+    "count",
+    "flatten",
+    "join",
+    "map_with_path",
+    "match",
+    "match_layers",
+    "nbytes",
+    "unflatten",
+]
+
+
+def join(path: str, name: str) -> str:
+    """The path of what is called `name` below `path`; '' is the root."""
+    return f"{path}/{name}" if path else name
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

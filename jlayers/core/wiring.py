@@ -1,4 +1,4 @@
-"""How a container runs its children: names, keys, parameters, and notes on errors that pass through.
+"""How a container runs its children: names, keys and parameters.
 
 `routed(children, route)` makes a container from named layers and one function that says which runs on
 what; `init` is read off a trace of that function.
@@ -16,14 +16,14 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jlayers.core.errors import details_of
-from jlayers.core.layer import Layer, Wiring, join, layers
+from jlayers.core.layer import Layer, Wiring, layers
 from jlayers.core.names import name_number
+from jlayers.core.notes import note_errors, report
 from jlayers.core.pair import Pair
-from jlayers.core.registry import UnknownNameError, nearest
-from jlayers.core.shapes import as_spec, describe
+from jlayers.core.shapes import as_spec
+from jlayers.core.spelling import UnknownNameError, nearest
 
-__all__ = ["around", "as_layer", "child_key", "note_errors", "observe", "routed"]
+__all__ = ["around", "as_layer", "child_key", "routed"]
 
 
 def child_key(key: Any, name: str) -> Any:
@@ -114,7 +114,7 @@ def routed(
                     )
                 if moved:
                     state[name] = moved
-                _report(name, child, params.get(name, {}), state.get(name, {}), xs, output)
+                report(name, child, params.get(name, {}), state.get(name, {}), xs, output)
                 return output
 
             return route(call, *inputs), state
@@ -214,62 +214,3 @@ def _holds(params: Any, path: str) -> bool:
             return False
         params = params[name]
     return bool(params)
-
-
-# ------------------------------------------------------------------------------------------- notes
-
-
-@contextlib.contextmanager
-def note_errors(name: str, child: Layer, inputs: Any) -> Iterator[None]:
-    """Let an error keep its type and gain a note with the layer's path, repr and inputs on its way out."""
-    outer = _path.get()
-    token = _path.set(join(outer, name))
-    try:
-        yield
-    except Exception as error:
-        details = details_of(error)
-        if details.path is None:  # the innermost layer, which knows the whole path
-            details.path = join(outer, name)
-            details.note = f"in layer {details.path!r}: {_short(child)}, inputs {describe(inputs) or 'none'}"
-            error.add_note(details.note)
-        raise
-    finally:
-        _path.reset(token)
-
-
-def _short(child: Layer, width: int = 200) -> str:
-    text = repr(child)
-    return text if len(text) <= width else text[: width - 4] + "...)"
-
-
-# ------------------------------------------------------------------------------------------ observer
-
-_path: contextvars.ContextVar[str] = contextvars.ContextVar("path", default="")
-_observer: contextvars.ContextVar[Callable[..., None] | None] = contextvars.ContextVar(
-    "observer", default=None
-)
-
-
-@contextlib.contextmanager
-def observe(observer: Callable[..., None]) -> Iterator[None]:
-    """Call `observer(path, layer, params, state, inputs, output)` after each child has run.
-
-    Who observes already goes on being called.
-    """
-    outer = _observer.get()
-
-    def both(*call: Any) -> None:
-        if outer:
-            outer(*call)
-        observer(*call)
-
-    token = _observer.set(both)
-    try:
-        yield
-    finally:
-        _observer.reset(token)
-
-
-def _report(name: str, child: Layer, params: Any, state: Any, inputs: Any, output: Any) -> None:
-    if observer := _observer.get():
-        observer(join(_path.get(), name), child, params, state, inputs, output)

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from jlayers.core.errors import refused
-from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe
+from jlayers.core.spelling import nearest
 
 __all__ = [
     "as_dtype",

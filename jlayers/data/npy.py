@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 from jlayers.data.reading import MAX_BYTES, open_file, read_bytes
 
 __all__ = ["read_npy", "read_npz"]

@@ -10,8 +10,8 @@ import numpy as np
 
 from jlayers.core.adapt import adapt, awaits
 from jlayers.core.layer import Layer
-from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe
+from jlayers.core.spelling import nearest
 
 __all__ = ["learn", "transform"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jlayers.core.errors import refused
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 from jlayers.data.dataset import Dataset, FilePath, Table, register
 from jlayers.data.gate import check_names, check_resolution
 from jlayers.data.labels import Labels, encode, is_missing, number

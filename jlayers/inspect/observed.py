@@ -9,9 +9,9 @@ from typing import Any
 import jax
 
 from jlayers.core.layer import Layer
+from jlayers.core.notes import observe
 from jlayers.core.shapes import as_spec, is_shape
 from jlayers.core.structure import Chain, Source, Table
-from jlayers.core.wiring import observe
 from jlayers.inspect.table import shorten
 
 OPEN_SIZE = 64

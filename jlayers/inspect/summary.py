@@ -13,9 +13,10 @@ from typing import Any
 import jax
 
 from jlayers.core import tree
-from jlayers.core.layer import Layer, join
-from jlayers.core.registry import snake_case
+from jlayers.core.layer import Layer
+from jlayers.core.spelling import snake_case
 from jlayers.core.structure import Table
+from jlayers.core.tree import join
 from jlayers.inspect.flops import FlopCount, flop_count
 from jlayers.inspect.observed import OPEN_SIZE, LayerRun, declarations, given_inputs, trace_runs
 from jlayers.inspect.table import box_table, human, output_lines, short_call

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.errors import NotFloatingError, refused
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 
 __all__ = [
     "DataFormat",

@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from jlayers.core.layer import Layer, join
+from jlayers.core.layer import Layer
+from jlayers.core.tree import join
 
 __all__ = ["find_kernels", "is_kernel", "without_gradient"]
 

@@ -60,6 +60,7 @@ class Loss:
             `mask` as a third argument: None, or `(batch,)` with 0 for rows that only fill the batch up.
         from_logits: True if predictions are logits, False if they are probabilities, None if neither.
         link: makes probabilities of the predictions.
+        binary: each number of a prediction answers a yes-or-no question of its own.
         name: for messages.
 
     >>> import jax.numpy as jnp, jlayers as jl
@@ -79,6 +80,7 @@ class Loss:
     across_rows: bool = False
     from_logits: bool | None = None
     link: Callable[[Any], Any] = unchanged
+    binary: bool = False
     name: str = "loss"
 
     def __call__(self, y_true: Any, y_pred: Any, mask: Any = None) -> Any:

@@ -68,7 +68,7 @@ def _focus(wrong: Any, gamma: float) -> Any:
 
 def _sigmoid_link(from_logits: bool) -> dict[str, Any]:
     """What a loss of yes-or-no targets says of its predictions."""
-    return {"from_logits": from_logits} | ({"link": jax.nn.sigmoid} if from_logits else {})
+    return {"from_logits": from_logits, "binary": True} | ({"link": jax.nn.sigmoid} if from_logits else {})
 
 
 def _softmax_link(from_logits: bool, axis: int = -1) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def Accuracy(name: str | None = None) -> Metric:
     - predictions of one number per sample, `(batch, 1)` or `(batch,)`: above 0.5 means 1 (in training beside
       a loss with `from_logits=True`: above 0);
     - integer targets without the axis of the classes, `(batch, ...)`: the class of the highest score;
-    - targets of the predictions' shape: one-hot, against the class of the highest score;
+    - targets of the predictions' shape: one-hot, against the class of the highest score (in training beside
+      a binary cross-entropy: each number above 0.5, as `BinaryAccuracy`);
     - integer predictions in the targets' shape: equality.
 
     Args:
@@ -65,7 +66,7 @@ def Accuracy(name: str | None = None) -> Metric:
     >>> float(jl.metrics.Accuracy()(jnp.array([[1], [0]]), jnp.array([[0.7], [0.6]])))
     0.5
     """
-    return dataclasses.replace(_accuracy(unchanged), of_logits=_accuracy)
+    return dataclasses.replace(_accuracy(unchanged), of_logits=_accuracy, of_binary=BinaryAccuracy())
 
 
 def _accuracy(link: Link) -> Metric:

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jlayers.core.registry import Kind, Registry, Spec, snake_case
+from jlayers.core.registry import Kind, Registry, Spec
 from jlayers.core.shapes import describe
+from jlayers.core.spelling import snake_case
 from jlayers.losses.base import Loss, as_loss, unchanged
 from jlayers.metrics.totals import add_sum, value_of, zero
 
@@ -24,6 +25,7 @@ __all__ = [
     "mean_of",
     "name_of",
     "of_probabilities",
+    "product",
     "ratio",
     "register",
     "registry",
@@ -53,6 +55,8 @@ class Metric:
         from_logits: True if predictions are logits, False if they are probabilities, None if either will do.
         of_logits: `of_logits(link) -> Metric`: the same metric for a model whose predictions are logits, of
             which `link` makes probabilities. Training calls it beside a loss with `from_logits=True`.
+        of_binary: the metric that this one means where each number of a prediction answers a yes-or-no
+            question of its own. Training takes it beside a binary cross-entropy.
     """
 
     init: Callable[..., Any]
@@ -61,6 +65,7 @@ class Metric:
     direction: str = "max"
     from_logits: bool | None = None
     of_logits: Callable[[Link], Metric] | None = None
+    of_binary: Metric | None = None
 
     def __call__(self, y_true: Any, y_pred: Any = None, weight: Any = None) -> jax.Array:
         return self.result(self.update(start(self, y_pred), y_true, y_pred, weight))
@@ -101,7 +106,10 @@ def name_of(metric: Any, given: Any = None) -> str:
 
 
 def beside(loss: Loss | None, metric: Any) -> Any:
-    """The metric for the predictions that this loss takes: one of probabilities is given them from logits.
+    """The metric as it is meant beside this loss.
+
+    A metric of probabilities is given them where the loss takes logits; accuracy is binary beside a binary
+    cross-entropy; and what the loss leaves out, such as targets of its `ignore_class`, counts in no metric.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> from jlayers.losses.base import as_loss
@@ -112,17 +120,35 @@ def beside(loss: Loss | None, metric: Any) -> Any:
     Raises:
         ValueError: a metric with `from_logits=True` beside a loss of probabilities.
     """
-    if loss is None or loss.from_logits is None:
+    if loss is None:
         return metric
+    if loss.binary:
+        metric = getattr(metric, "of_binary", None) or metric
     if loss.from_logits:
         of_logits = getattr(metric, "of_logits", None)
-        return of_logits(loss.link) if of_logits else metric
-    if getattr(metric, "from_logits", None):
+        metric = of_logits(loss.link) if of_logits else metric
+    elif loss.from_logits is False and getattr(metric, "from_logits", None):
         raise ValueError(
             f"expected a metric of probabilities, which are what {loss.name} takes, received {metric!r}; "
             f"write from_logits=True in both or in neither"
         )
-    return metric
+    # The counts of a loss across rows say which rows have partners, not which are to be left out.
+    return metric if loss.counts is None or loss.across_rows else _where_counted(loss, metric)
+
+
+def _where_counted(loss: Loss, metric: Any) -> Metric:
+    """The metric without what the loss leaves out; one with a value per row takes the rows that have some."""
+
+    def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
+        counted = loss.counted(y_true, y_pred)
+        try:
+            return metric.update(acc, y_true, y_pred, product(weight, counted))
+        except ValueError:
+            if counted.ndim == 1:
+                raise
+        return metric.update(acc, y_true, y_pred, product(weight, _rows(counted.astype(jnp.float32))))
+
+    return Metric(metric.init, update, metric.result, getattr(metric, "direction", "max"))
 
 
 # ---------------------------------------------------------------------------------------------- means
@@ -138,6 +164,15 @@ def spread(weight: Any, values: Any) -> Any:
         )
     weight = weight.astype(jnp.float32).reshape(weight.shape + (1,) * (values.ndim - weight.ndim))
     return jnp.broadcast_to(weight, values.shape)
+
+
+def product(a: Any, b: Any) -> Any:
+    """The product of two weights, each per sample or per position; either may be missing."""
+    if a is None or b is None:
+        one = b if a is None else a
+        return None if one is None else one.astype(jnp.float32)
+    short, long = sorted((a, b), key=lambda weight: weight.ndim)
+    return spread(short, long) * long.astype(jnp.float32)
 
 
 def mean_of(

@@ -37,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 from jlayers.optimizers import entries as entries  # fills the registries
 from jlayers.optimizers.base import Optimizer, OptimizerLike, chain, has_patterns, registry
 from jlayers.optimizers.base import lenient as lenient

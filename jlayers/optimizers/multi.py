@@ -9,7 +9,8 @@ import jax
 import optax
 
 from jlayers.core.errors import refused
-from jlayers.core.registry import Spec, nearest
+from jlayers.core.registry import Spec
+from jlayers.core.spelling import nearest
 from jlayers.core.tree import match
 from jlayers.optimizers.base import Optimizer, OptimizerLike, registry, with_spec
 from jlayers.optimizers.patterns import paths_of

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 from jlayers.core.tree import match
 
 __all__ = ["MASKS", "Patterns", "mask_of", "paths_of"]

@@ -77,7 +77,7 @@ def _with_scaled_updates(optimizer: Any, factor: Any) -> Any:
         updates, state = inner.update(gradients, state, params, **extra)
         return jax.tree.map(lambda u: u * factor.astype(u.dtype), updates), state
 
-    return optax.GradientTransformationExtraArgs(inner.init, update)
+    return optax.GradientTransformationExtraArgs(inner.init, update)  # type: ignore[arg-type]
 
 
 def _schedule_free(node: Any) -> bool:

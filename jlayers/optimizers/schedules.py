@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import optax
 
 from jlayers.core.errors import refused
-from jlayers.core.registry import UNQUOTED, Kind, Registry, is_number
+from jlayers.core.registry import Kind, Registry
+from jlayers.core.spelling import UNQUOTED, is_number
 
 __all__ = ["ScheduleLike", "get_schedule", "join_schedules", "register_schedule", "schedules"]
 

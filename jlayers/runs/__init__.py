@@ -6,7 +6,8 @@ from jlayers.runs.interruptions import Interrupted
 from jlayers.runs.own_code import OwnCode, OwnCodeError, read_own_code
 from jlayers.runs.restored import RunWarning, evaluate_run, predict_run, resumed
 from jlayers.runs.training import train_run
-from jlayers.saving.weights import load_weights, save_weights
+from jlayers.saving.loading import load_weights
+from jlayers.saving.weights import save_weights
 
 __all__ = [
     "Interrupted",

@@ -26,7 +26,8 @@ from jlayers.runs.environment import environment
 from jlayers.runs.own_code import CODE, OwnCode
 from jlayers.runs.process import has_ended, this_process
 from jlayers.saving.files import damaged, naming, overwrite, read_json, sha256, sweep, write_atomically
-from jlayers.saving.weights import load_weights, read_metadata, save_weights
+from jlayers.saving.loading import load_weights
+from jlayers.saving.weights import read_metadata, save_weights
 
 __all__ = ["Run"]
 

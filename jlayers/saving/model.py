@@ -11,11 +11,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from jlayers.core.layer import Layer, layers
-from jlayers.core.registry import UnknownNameError
 from jlayers.core.shapes import describe
+from jlayers.core.spelling import UnknownNameError
 from jlayers.core.tree import map_with_path
+from jlayers.interop.safetensors import read_safetensors
 from jlayers.saving.files import damaged, read_json, sha256, sweep, write_atomically
-from jlayers.saving.weights import arrays_by_path, read_arrays, to_bytes
+from jlayers.saving.weights import arrays_by_path, to_bytes
 
 __all__ = ["load", "rebuilt", "save", "structure_of"]
 
@@ -105,7 +106,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Layer, dict[str, Any], dict[str,
         name, digest, structure, data = (facts[k] for k in ("weights", "sha256", "arrays", "model"))
         if pathlib.PurePath(name).name != name:
             raise ValueError(f"expected the name of a file, received weights={name!r}")
-        found = read_arrays(folder / name)
+        found = read_safetensors(folder / name)
         if sha256((folder / name).read_bytes()) != digest:
             raise ValueError(f"{name} is not the file that was written")
         tree = rebuilt(structure, found)

@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Mapping
-from typing import Any, Literal, overload
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe
+from jlayers.core.spelling import nearest
 from jlayers.core.tree import map_with_path
+from jlayers.interop.safetensors import read_safetensors
 from jlayers.saving.files import write_atomically
 
 __all__ = [
     "WeightsReport",
     "arrays_by_path",
     "differences",
-    "load_weights",
+    "load_exactly",
     "not_finite",
-    "read_arrays",
     "read_metadata",
     "save_weights",
     "to_bytes",
@@ -77,19 +76,21 @@ def to_bytes(tree: Mapping[str, Any], metadata: Mapping[str, str] | None = None)
 
 @dataclasses.dataclass(frozen=True)
 class WeightsReport:
-    """What `load_weights(..., partial=True)` has done, by paths.
+    """What `load_weights` has done where not everything had to fit, by paths.
 
     Attributes:
         loaded: from the file.
-        missing: not in the file; they stay as they were given.
-        misshapen: of another shape or dtype in the file, as sentences; they stay as they were given.
+        missing: not in the file; they stay as they were given, or are drawn.
+        misshapen: of another shape or dtype in the file, as sentences; likewise.
         extra: in the file only.
+        sources: for each array that was loaded the names that it, or its parts, have in the file.
     """
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     misshapen: tuple[str, ...]
     extra: tuple[str, ...]
+    sources: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         kept = [f"missing {path}" for path in self.missing] + list(self.misshapen)
@@ -98,23 +99,7 @@ class WeightsReport:
         return "\n  ".join([f"{len(self.loaded)} of {total} arrays loaded", *lines])
 
 
-@overload
-def load_weights(
-    path: str | os.PathLike[str],
-    params: Mapping[str, Any],
-    state: Mapping[str, Any] | None = None,
-    *,
-    partial: Literal[False] = False,
-) -> tuple[dict[str, Any], dict[str, Any]]: ...
-@overload
-def load_weights(
-    path: str | os.PathLike[str],
-    params: Mapping[str, Any],
-    state: Mapping[str, Any] | None = None,
-    *,
-    partial: Literal[True],
-) -> tuple[dict[str, Any], dict[str, Any], WeightsReport]: ...
-def load_weights(
+def load_exactly(
     path: str | os.PathLike[str],
     params: Mapping[str, Any],
     state: Mapping[str, Any] | None = None,
@@ -152,7 +137,7 @@ def load_weights(
       expected params/head/kernel as float32(8, 5), the file has float32(8, 2)
       expected params/head/bias as float32(5,), the file has float32(2,)
     """
-    found = read_arrays(path)
+    found = read_safetensors(path)
     tree = {"params": params, "state": state or {}}
     expected = arrays_by_path(tree)
     if not partial and (problems := differences(found, expected)):
@@ -248,32 +233,4 @@ def arrays_by_path(tree: Mapping[str, Any]) -> dict[str, Any]:
         found[path] = leaf
 
     map_with_path(note, tree)
-    return found
-
-
-_DTYPES = {
-    "BOOL": "bool",
-    **{f"{kind[0].upper()}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
-    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
-    "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "C64": "complex64",
-}
-
-
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """All arrays of a safetensors file by their names; safetensors' own NumPy reader knows no bfloat16."""
-    from safetensors import SafetensorError, deserialize
-
-    try:
-        entries = deserialize(pathlib.Path(path).read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path}: expected a safetensors file ({error})") from None
-    found = {}
-    for name, entry in entries:
-        if entry["dtype"] not in _DTYPES:
-            raise ValueError(f"{path}, {name}: the dtype {entry['dtype']} is unknown here")
-        dtype = jnp.dtype(_DTYPES[entry["dtype"]])
-        found[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     return found

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers.core.layer import Layer
-from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe, is_shape
+from jlayers.core.spelling import nearest
 from jlayers.testing.case import Case
 from jlayers.testing.properties import PROPERTIES
 

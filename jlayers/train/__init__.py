@@ -4,6 +4,7 @@ from jlayers.data.batches import Batch
 from jlayers.train import callbacks
 from jlayers.train.callbacks import Callback, EarlyStopping, Run
 from jlayers.train.checkpoint import Checkpoint
+from jlayers.train.features import FeatureCache
 from jlayers.train.inference import evaluate, predict
 from jlayers.train.loop import fit
 from jlayers.train.progress import ProgressBar
@@ -16,6 +17,7 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "EarlyStopping",
+    "FeatureCache",
     "Loss",
     "ProgressBar",
     "Run",

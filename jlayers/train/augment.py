@@ -8,8 +8,9 @@ import jax
 
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
+from jlayers.core.notes import note_errors
 from jlayers.core.shapes import as_spec, describe
-from jlayers.core.wiring import child_key, note_errors
+from jlayers.core.wiring import child_key
 from jlayers.data.batches import Batch
 
 __all__ = ["augmented", "check_augment"]

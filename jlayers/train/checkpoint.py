@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jlayers.core.registry import nearest, to_data
+from jlayers.core.registry import to_data
+from jlayers.core.spelling import nearest
 from jlayers.data.batches import ArrayBatches, Batches
 from jlayers.data.dataset import fingerprint
 from jlayers.saving.checkpoints import Store, require_orbax

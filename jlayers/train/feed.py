@@ -24,10 +24,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -35,11 +36,12 @@ import numpy as np
 
 from jlayers.core.tree import count
 from jlayers.data.batches import Batches
+from jlayers.data.prefetch import Ahead, Waiting
 from jlayers.inspect.flops import primitives
-from jlayers.train.state import Live, TrainState
+from jlayers.train.state import Flat, Live, TrainState
 from jlayers.train.step import TrainStep
 
-__all__ = ["Calls", "Interrupts", "Runner", "StepsPerCall", "calls_for"]
+__all__ = ["Calls", "Interrupts", "Runner", "StepsPerCall", "ahead", "calls_for"]
 
 StepsPerCall = int | Literal["auto"]
 
@@ -66,6 +68,11 @@ class Calls:
     looped: bool = False
     block: int = 1
 
+    @property
+    def single(self) -> bool:
+        """Whether batches are neither stacked nor looped over."""
+        return self.block == 1 and not self.looped
+
 
 def calls_for(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Batches) -> Calls:
     """As many steps per call as were asked for, or as many as pay.
@@ -85,8 +92,8 @@ def calls_for(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Bat
     if together == 1:
         return Calls(block=block)
     state = step.prepare(state, batch)
-    traced = step.one.trace(state.live, state.key_data, batch, impl=state.impl)
-    changed = _changed(state.live, traced.out_info[0])
+    traced = step.one.trace(state.flat, state.key_data, batch, impl=state.impl)
+    changed = _changed(state.live, traced.out_info[0].live)
     if changed and not auto:
         raise ValueError(
             f"expected a model whose state keeps its shapes and dtypes for several steps in one call, "
@@ -110,6 +117,23 @@ def _changed(before: Live, after: Any) -> str | None:
         if old.get(path) != new.get(path):
             return f"{path.lstrip('.')} goes from {old.get(path)} to {new.get(path)}"
     return None
+
+
+def moved(item: Any) -> Any:
+    """What a stream gives, with its arrays on the device.
+
+    They are copied first: a source may fill the same memory again for its next batch.
+    """
+    return jax.tree.map(lambda a: jax.device_put(np.array(a)) if isinstance(a, np.ndarray) else a, item)
+
+
+def ahead(
+    data: Batches, prepare: Callable[[Any], Any] = lambda batch: batch
+) -> contextlib.AbstractContextManager[Iterator[Any]]:
+    """The batches of an epoch, prepared; those of a stream in a thread, moved to the device ahead of use."""
+    if data.checked:
+        return contextlib.nullcontext(map(prepare, data.epoch()))
+    return Ahead(data.epoch, lambda batch: moved(prepare(batch)))
 
 
 class Interrupts:
@@ -146,39 +170,57 @@ class Runner:
     """Holds the one live state, and moves it over batches.
 
     Attributes:
-        live: what the last dispatch gave; the one before it is gone.
+        flat: the live state, as the last dispatch gave it; the one before it is gone.
         step: how many steps were taken, those of earlier fits included.
+        waiting: how long it was waited for batches of a stream.
     """
 
-    def __init__(self, program: TrainStep, state: TrainState, calls: Calls, every: Sequence[int] = ()):
+    def __init__(
+        self,
+        program: TrainStep,
+        state: TrainState,
+        calls: Calls,
+        every: Sequence[int] = (),
+        waiting: Waiting | None = None,
+    ):
         self.program = program
-        self.live, self.key_data, self.impl = state.live, state.key_data, state.impl
+        self.flat, self.key_data, self.impl = state.flat, state.key_data, state.impl
         self.step = int(state.step)
         self.calls = calls
         self.every = every  # at multiples of these numbers of steps somebody wants to look
         self.interrupts = Interrupts()
+        self.waiting = Waiting() if waiting is None else waiting
         self._next: Iterator[tuple[Any, Any, int]] | None = None  # blocks of the epoch to come
 
-    def epoch(self, data: Batches, number: int, start: int) -> Iterator[dict[str, jax.Array]]:
+    def epoch(self, data: Batches, number: int, start: int) -> Generator[dict[str, jax.Array], None, None]:
         """Takes the steps of an epoch from batch `start` on; gives the logs of each dispatch."""
-        program = self.program
-        if self.calls.block == 1 and not self.calls.looped:
-            for batch in data.epoch(number, start):
-                self._begin(batch)
-                yield self._call(program.one, 1, batch)
+        if data.checked:
+            blocks, self._next = self._next or self._blocks(data, number, start), None
+            for block in blocks:
+                yield from self._steps(*block)
             return
-        blocks, self._next = self._next or self._blocks(data, number, start), None
-        for batches, first, steps in blocks:
-            self._begin(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), batches))
-            if self.calls.looped:
-                done = 0
-                while done < steps:
-                    now = min([steps - done, *(n - self.step % n for n in self.every)])
-                    yield self._call(program.many, now, batches, np.int32(done), np.int32(now))
-                    done += now
-            else:
-                for _ in range(steps):
-                    yield self._call(program.nth, 1, batches, first)
+        blocks = lambda: self._blocks(data, number, start)  # noqa: E731
+        with Ahead(blocks, moved, self.waiting) as items:
+            for block in items:
+                for logs in self._steps(*block):
+                    items.until = functools.partial(jax.block_until_ready, logs)
+                    yield logs
+
+    def _steps(self, batches: Any, first: Any, steps: int) -> Iterator[dict[str, jax.Array]]:
+        """The steps over a block of batches, or over a single one."""
+        program = self.program
+        if self.calls.single:
+            self._begin(batches)
+            yield self._call(program.one, 1, batches)
+            return
+        self._begin(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), batches))
+        done = 0
+        while self.calls.looped and done < steps:
+            now = min([steps - done, *(n - self.step % n for n in self.every)])
+            yield self._call(program.many, now, batches, np.int32(done), np.int32(now))
+            done += now
+        for _ in range(steps - done):
+            yield self._call(program.nth, 1, batches, first)
 
     def look_ahead(self, data: Batches, number: int) -> None:
         """Cuts the first block of an epoch of arrays, while the device still works on the one before."""
@@ -187,7 +229,11 @@ class Runner:
             self._next = itertools.chain(list(itertools.islice(blocks, 1)), blocks)
 
     def _blocks(self, data: Batches, number: int, start: int) -> Iterator[tuple[Any, Any, int]]:
-        """Stacked batches, the step at which they begin, and how many are meant."""
+        """Stacked batches, the step at which they begin, and how many are meant; or batches as they come."""
+        if self.calls.single:
+            for batch in data.epoch(number, start):
+                yield batch, None, 1
+            return
         step = self.step
         for batches, steps in data.blocks(self.calls.block, number, start):
             if self.calls.looped:  # used once: to move them beforehand costs more than it saves
@@ -197,15 +243,16 @@ class Runner:
             step += steps
 
     def _begin(self, batch: Any) -> None:
-        if not self.live.metrics:
-            zeros = self.program.tasks.accumulators(self.live.params, self.live.state, batch)
-            self.live = self.live._replace(metrics=zeros)
+        if not self.flat.form.measured:
+            live = self.flat.live
+            zeros = self.program.tasks.accumulators(live.params, live.state, batch)
+            self.flat = Flat.of(live._replace(metrics=zeros))
 
     def _call(self, program: Any, steps: int, *arguments: Any) -> dict[str, jax.Array]:
         interrupts = self.interrupts
         interrupts.busy = True
         try:
-            self.live, logs = program(self.live, self.key_data, *arguments, impl=self.impl)
+            self.flat, logs = program(self.flat, self.key_data, *arguments, impl=self.impl)
         finally:
             interrupts.busy = False
         self.step += steps

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jlayers.core.layer import Layer
-from jlayers.data.batches import ArrayBatches, Batches
+from jlayers.data.batches import ArrayBatches, Batch, Batches
 from jlayers.data.gate import check_finite, check_width
 from jlayers.train.checks import as_arrays, check_process
+from jlayers.train.feed import ahead
 from jlayers.train.ids import check_ids
 from jlayers.train.sources import BATCH_SIZE, arrays, look_over, source
 from jlayers.train.state import TrainState
@@ -75,9 +77,10 @@ def evaluated(
         for batches, count in data.blocks(together):
             accumulators, logs = step.run(params, state, accumulators, batches, count)
         return read(logs, review)
-    for number, batch in enumerate(data.epoch()):
-        own = None if key is None else jax.random.fold_in(key, number)
-        accumulators, logs = step(params, state, accumulators, batch, own)
+    with ahead(data) as batches:
+        for number, batch in enumerate(batches):
+            own = None if key is None else jax.random.fold_in(key, number)
+            accumulators, logs = step(params, state, accumulators, batch, own)
     return read(logs, review)
 
 
@@ -146,17 +149,23 @@ def predict(
         check_ids(step.lookups(weights.params, weights.state, data.first().x, key), x)
     outputs: list[Any] = []
     most = BATCH_SIZE if batch_size is None else batch_size
-    for number, batch in enumerate(data.epoch()):
-        if stream:
+
+    def filled(batch: Batch) -> tuple[Any, int]:
+        """The input of a batch with rows enough for one of a few programs, and how many of them are real."""
+        if not data.checked:
             check_finite(x=batch.x)
             check_ids(step.lookups(weights.params, weights.state, batch.x, key), batch.x)
         rows = jax.tree.leaves(batch.x)[0].shape[0]
-        size = max(rows, most if number else min(most, 1 << (rows - 1).bit_length()))
-        own = None if key is None else jax.random.fold_in(key, number)
-        made = step(weights.params, weights.state, _filled(batch.x, rows, size), own, train)
-        outputs.append((made, rows))
-        if len(outputs) > 1:  # one step behind, so that the device has work while the host copies
-            outputs[-2] = _on_host(*outputs[-2])
+        size = next(sizes)
+        return _filled(batch.x, rows, max(rows, size or min(most, 1 << (rows - 1).bit_length()))), rows
+
+    sizes = itertools.chain([0], itertools.repeat(most))  # a single batch may be a small one
+    with ahead(data, filled) as batches:
+        for number, (x, rows) in enumerate(batches):
+            own = None if key is None else jax.random.fold_in(key, number)
+            outputs.append((step(weights.params, weights.state, x, own, train), rows))
+            if len(outputs) > 1:  # one step behind, so that the device has work while the host copies
+                outputs[-2] = _on_host(*outputs[-2])
     outputs[-1] = _on_host(*outputs[-1])
     return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
 

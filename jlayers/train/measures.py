@@ -12,15 +12,16 @@ import jax.numpy as jnp
 from jlayers import metrics
 from jlayers.core.masks import mask_of, values_of
 from jlayers.core.precision import widen
-from jlayers.core.registry import Registry, nearest
+from jlayers.core.registry import Registry
 from jlayers.core.shapes import as_spec, describe
+from jlayers.core.spelling import nearest
 from jlayers.data.batches import Batch
 from jlayers.losses.base import match_axis
-from jlayers.metrics.base import name_of, ratio, spread, start
+from jlayers.metrics.base import name_of, product, ratio, start
 from jlayers.metrics.totals import add, value_of, zero
 from jlayers.train.task import Loss, Part, Task
 
-__all__ = ["Measures", "Plan", "by_output", "is_spec", "output_names", "product", "seen", "weights_by_output"]
+__all__ = ["Measures", "Plan", "by_output", "is_spec", "output_names", "seen", "weights_by_output"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,15 +194,6 @@ def weights_by_output(names: Sequence[str | None], weight: Any) -> list[Any]:
     if weight is None or hasattr(weight, "shape"):
         return [weight] * len(names)
     return by_output(names, weight, "sample_weight")
-
-
-def product(a: Any, b: Any) -> Any:
-    """The product of two weights, each per sample or per time step; either may be missing."""
-    if a is None or b is None:
-        one = b if a is None else a
-        return None if one is None else one.astype(jnp.float32)
-    short, long = sorted((a, b), key=lambda weight: weight.ndim)
-    return spread(short, long) * long.astype(jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,13 +23,12 @@ from jlayers.core.shapes import as_spec, describe
 from jlayers.data.batches import Batch
 from jlayers.losses.base import Loss as Record
 from jlayers.losses.base import as_loss, match_axis, wide
-from jlayers.metrics.base import beside, ratio, spread
+from jlayers.metrics.base import beside, product, ratio, spread
 from jlayers.train.endings import Call, check_ending, check_shares, observed_calls
 from jlayers.train.measures import (
     by_output,
     is_spec,
     output_names,
-    product,
     seen,
     values,
     weights_by_output,

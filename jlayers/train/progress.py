@@ -42,6 +42,7 @@ class ProgressBar(Callback):
 
     def on_epoch_begin(self, epoch: int) -> None:
         self._begun = time.perf_counter()
+        self._waited = self.run.waiting.copy()
         self._steps = 0
         if not self._out.is_terminal:
             return
@@ -71,7 +72,8 @@ class ProgressBar(Callback):
         steps = self.run.steps or self._steps
         speed = f"  {duration(seconds / steps)}/step" if steps else ""
         count = f"  {steps} steps" if steps else ""
-        line = f"[bold]{self._title(epoch)}[/]{count}  [dim]{duration(seconds)}{speed}[/]  {_table(logs)}"
+        took = duration(seconds) + speed + waited(self.run.waiting.since(self._waited).share)
+        line = f"[bold]{self._title(epoch)}[/]{count}  [dim]{took}[/]  {_table(logs)}"
         self._out.print(line, soft_wrap=True, highlight=False)
 
     def on_fit_end(self, state: TrainState) -> None:
@@ -88,6 +90,15 @@ class ProgressBar(Callback):
 
 def _table(logs: Mapping[str, float]) -> str:
     return "  ".join(f"{name} [cyan]{number(value)}[/]" for name, value in logs.items())
+
+
+def waited(share: float) -> str:
+    """What is said of a source of data that the device had to wait for; nothing below a twentieth.
+
+    >>> waited(0.4), waited(0.01)
+    ('  waited 40 % for data', '')
+    """
+    return f"  waited {100 * share:.0f} % for data" if share >= 0.05 else ""
 
 
 def number(value: float) -> str:

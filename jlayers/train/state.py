@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from jlayers.train.update import Update
 
 __all__ = [
     "DONATED",
+    "Flat",
     "HostCopy",
     "Live",
     "TrainState",
@@ -43,9 +45,7 @@ def copied(tree: Any) -> Any:
 
 
 class Live(NamedTuple):
-    """What a step takes and gives: the part of a `TrainState` that passes through each dispatch.
-
-    A plain tuple of plain arrays, because JAX takes tuples and dicts apart faster than anything else.
+    """What a step moves: the part of a `TrainState` that passes through each dispatch.
 
     Attributes:
         params: the parameters, frozen ones included.
@@ -70,7 +70,47 @@ class Live(NamedTuple):
     rate_factor: jax.Array | None = None
 
 
-@jax.tree_util.register_dataclass
+class Form:
+    """Where the leaves of a `Flat` belong; one object for each structure, which is fast to compare."""
+
+    def __init__(self, tree: Any):
+        self.tree = tree
+        live = jax.tree.unflatten(tree, range(tree.num_leaves))
+        self.measured = bool(getattr(live, "metrics", None))  # whether accumulators are in place
+
+
+_form = functools.cache(Form)
+
+
+class Flat:
+    """A `Live` as dispatches pass it: JAX takes one tuple apart faster than nested dicts.
+
+    >>> flat = Flat.of(Live({"w": 1}, {}, (), 2, {}))
+    >>> flat.leaves, flat.live.params
+    ((1, 2), {'w': 1})
+    """
+
+    __slots__ = ("form", "leaves")
+
+    def __init__(self, form: Form, leaves: tuple[Any, ...]):
+        self.form, self.leaves = form, leaves
+
+    @classmethod
+    def of(cls, live: Live) -> Flat:
+        leaves, tree = jax.tree.flatten(live)
+        return cls(_form(tree), tuple(leaves))
+
+    @property
+    def live(self) -> Live:
+        return jax.tree.unflatten(self.form.tree, self.leaves)
+
+    def __reduce__(self) -> Any:
+        return Flat.of, (self.live,)
+
+
+jax.tree_util.register_pytree_node(Flat, lambda flat: (flat.leaves, flat.form), Flat)
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainState:
     """The values of a training run; a pytree of plain arrays.
@@ -85,7 +125,7 @@ class TrainState:
     ((4, 3), 0)
 
     Attributes:
-        live: what a step moves; see `Live`.
+        flat: what a step moves, `live`, in one tuple.
         key_data: uint32, the bits of the run's key. A step draws from `fold_in(state.key, step)`, so the key
             never moves.
         epoch: int32, epochs finished.
@@ -93,11 +133,15 @@ class TrainState:
         impl: the kind of the key.
     """
 
-    live: Live
+    flat: Flat
     key_data: jax.Array
     epoch: jax.Array
     epoch_start: jax.Array
-    impl: str = dataclasses.field(default="threefry2x32", metadata={"static": True})
+    impl: str = "threefry2x32"
+
+    @property
+    def live(self) -> Live:
+        return self.flat.live
 
     @property
     def params(self) -> Any:
@@ -201,13 +245,14 @@ class TrainState:
         )
         zero = jnp.zeros((), jnp.int32)
         bits, impl = jax.random.key_data(step_key), str(jax.random.key_impl(step_key))
-        return cls(live, jnp.copy(bits), zero, jnp.copy(zero), impl)
+        return cls(Flat.of(live), jnp.copy(bits), zero, jnp.copy(zero), impl)
 
     def replace(self, **changes: Any) -> TrainState:
         """The state with some values changed, its own or those of `live`."""
         moved = {name: changes.pop(name) for name in list(changes) if name in Live._fields}
-        live = changes.pop("live", self.live)._replace(**moved)
-        return dataclasses.replace(self, live=live, **changes)
+        if moved:
+            changes["flat"] = Flat.of(self.live._replace(**moved))
+        return dataclasses.replace(self, **changes)
 
     def copy(self) -> TrainState:
         """The state with arrays of its own, which no later step takes away."""
@@ -245,6 +290,22 @@ class TrainState:
         for leaf in jax.tree.leaves(self):
             if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted():
                 raise RuntimeError(DONATED)
+
+
+_ENTRIES = ("live", "key_data", "epoch", "epoch_start")
+
+
+def _entries(state: TrainState) -> tuple[list[tuple[Any, Any]], str]:
+    return [(jax.tree_util.GetAttrKey(name), getattr(state, name)) for name in _ENTRIES], state.impl
+
+
+def _from_entries(impl: str, entries: Any) -> TrainState:
+    live, *others = entries
+    return TrainState(Flat.of(live), *others, impl=impl)
+
+
+# With its entries by name, so that paths of leaves tell what they are.
+jax.tree_util.register_pytree_with_keys(TrainState, _entries, _from_entries)
 
 
 DONATED = (

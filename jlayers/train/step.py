@@ -22,7 +22,7 @@ from jlayers.train.gradients import gradients_of
 from jlayers.train.ids import Lookup, lookups_of
 from jlayers.train.probes import PROBES, Moment, probed
 from jlayers.train.scaling import LossScale, finite, kept, loss_scaling, scale_of
-from jlayers.train.state import DONATED, Live, TrainState, inputs_of, named, unnamed
+from jlayers.train.state import DONATED, Flat, Live, TrainState, inputs_of, named, unnamed
 from jlayers.train.tasks import Review, Tasks
 from jlayers.train.update import averaged
 
@@ -54,14 +54,13 @@ def _counted(batches: Batch, count: int | None) -> np.int32:
 class TrainStep:
     """`step(state, batch) -> (state, logs)`; see `make_train_step`.
 
-    The programs take and give `Live`, and the bits of the key beside it. A loop that wants the least work for
-    each step may call them itself, as `fit` does; the count of steps is read from `live.step`.
+    The programs take and give a `Flat`, and the bits of the key beside it.
 
     Attributes:
-        one: `one(live, key_data, batch, impl=...) -> (live, logs)`; wants accumulators in place.
-        nth: `nth(live, key_data, batches, first, impl=...)`: the step on that one of stacked batches which
+        one: `one(flat, key_data, batch, impl=...) -> (flat, logs)`; wants accumulators in place.
+        nth: `nth(flat, key_data, batches, first, impl=...)`: the step on that one of stacked batches which
             follows from the number of steps since `first`, so that one array serves many dispatches.
-        many: `many(live, key_data, batches, start, count, impl=...)`: steps over stacked batches in a loop.
+        many: `many(flat, key_data, batches, start, count, impl=...)`: steps over stacked batches in a loop.
     """
 
     def __init__(
@@ -96,13 +95,13 @@ class TrainStep:
     def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         if not isinstance(batch, Batch):
             batch = Batch(*batch)
-        if not state.live.metrics:
+        if not state.flat.form.measured:
             state = self.prepare(state, batch)
         try:
-            live, logs = self.one(state.live, state.key_data, batch, impl=state.impl)
+            flat, logs = self.one(state.flat, state.key_data, batch, impl=state.impl)
         except (RuntimeError, ValueError) as error:
             raise _explained(error) from None
-        return TrainState(live, state.key_data, state.epoch, state.epoch_start, state.impl), logs
+        return TrainState(flat, state.key_data, state.epoch, state.epoch_start, state.impl), logs
 
     def run(
         self, state: TrainState, batches: Any, count: int | None = None
@@ -131,13 +130,13 @@ class TrainStep:
         """
         batches = Batch(*batches)
         steps = _counted(batches, count)
-        if not state.live.metrics:
+        if not state.flat.form.measured:
             state = self.prepare(state, _one_of(batches))
         try:
-            live, logs = self.many(state.live, state.key_data, batches, np.int32(0), steps, impl=state.impl)
+            flat, logs = self.many(state.flat, state.key_data, batches, np.int32(0), steps, impl=state.impl)
         except (RuntimeError, ValueError) as error:
             raise _explained(error) from None
-        return TrainState(live, state.key_data, state.epoch, state.epoch_start, state.impl), logs
+        return TrainState(flat, state.key_data, state.epoch, state.epoch_start, state.impl), logs
 
     def logs(self, state: TrainState, review: Review) -> dict[str, jax.Array]:
         """The logs of the steps to this state since its accumulators were last reset; nothing is donated."""
@@ -152,26 +151,25 @@ class TrainStep:
         """As `jax.jit(step).lower`: for cost analysis and the compiled text."""
         batch = Batch(*batch)
         state = state if state.metrics else self.prepare(state, batch)
-        return self.one.lower(state.live, state.key_data, batch, impl=state.impl)
+        return self.one.lower(state.flat, state.key_data, batch, impl=state.impl)
 
     # ------------------------------------------------------------------------------------ the programs
 
-    def _one(self, live: Live, key_data: jax.Array, batch: Batch, impl: str) -> Any:
-        live = self.step(live, key_data, batch, impl=impl)
-        return live, self._logs(live, batch)
+    def _one(self, flat: Flat, key_data: jax.Array, batch: Batch, impl: str) -> Any:
+        live = self.step(flat.live, key_data, batch, impl=impl)
+        return Flat.of(live), self._logs(live, batch)
 
-    def _nth(self, live: Live, key_data: jax.Array, batches: Batch, first: jax.Array, impl: str) -> Any:
-        live = self.step(live, key_data, _cut(batches, live.step - first), impl=impl)
-        return live, self._logs(live, _one_of(batches))
+    def _nth(self, flat: Flat, key_data: jax.Array, batches: Batch, first: jax.Array, impl: str) -> Any:
+        return self._one(flat, key_data, _cut(batches, flat.live.step - first), impl)
 
     def _many(
-        self, live: Live, key_data: jax.Array, batches: Batch, start: Any, count: Any, impl: str
+        self, flat: Flat, key_data: jax.Array, batches: Batch, start: Any, count: Any, impl: str
     ) -> Any:
         def body(i: Any, live: Live) -> Live:
             return self.step(live, key_data, _cut(batches, i), impl=impl)
 
-        live = jax.lax.fori_loop(start, start + count, body, live)
-        return live, self._logs(live, _one_of(batches))
+        live = jax.lax.fori_loop(start, start + count, body, flat.live)
+        return Flat.of(live), self._logs(live, _one_of(batches))
 
     def _logs(self, live: Live, batch: Batch) -> dict[str, jax.Array]:
         review = self.tasks.review(live.params, live.state, batch)

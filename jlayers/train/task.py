@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
-from jlayers.core.registry import nearest
 from jlayers.core.shapes import as_spec, describe
+from jlayers.core.spelling import nearest
 from jlayers.core.state import AUX_METRICS, is_aux_loss, is_aux_metric
 from jlayers.core.tree import flatten, map_with_path, match
 from jlayers.core.wiring import as_layer, child_key, routed

@@ -14,7 +14,8 @@ from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, layer
 from jlayers.core.pair import Pair
-from jlayers.core.registry import InitializerLike, nearest
+from jlayers.core.registry import InitializerLike
+from jlayers.core.spelling import nearest
 from jlayers.core.tree import flatten, match, unflatten
 from jlayers.core.wiring import around, as_layer, child_key
 from jlayers.layers._arguments import positive

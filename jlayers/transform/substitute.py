@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jlayers.core.layer import Layer, join, layers
-from jlayers.core.registry import snake_case
+from jlayers.core.layer import Layer, layers
+from jlayers.core.spelling import snake_case
 from jlayers.core.structure import Table
-from jlayers.core.tree import above, match_layers
+from jlayers.core.tree import above, join, match_layers
 
 __all__ = ["replace_layers", "substitute"]
 

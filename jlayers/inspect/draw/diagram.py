@@ -9,12 +9,13 @@ from typing import Any
 import jax
 
 from jlayers.core.graph import Input
-from jlayers.core.layer import Layer, join
+from jlayers.core.layer import Layer
 from jlayers.core.masks import is_masked
 from jlayers.core.node_table import by_name, find, in_order
-from jlayers.core.registry import snake_case
 from jlayers.core.sizes import infer
+from jlayers.core.spelling import snake_case
 from jlayers.core.structure import Chain, Source, Table, Use
+from jlayers.core.tree import join
 from jlayers.inspect.observed import LayerRun, declarations, given_inputs, trace_runs
 from jlayers.inspect.table import output_lines, short_call
 

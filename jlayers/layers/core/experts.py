@@ -15,11 +15,12 @@ from jlayers import initializers
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import is_masked, refusal
+from jlayers.core.notes import note_errors
 from jlayers.core.pair import Pair
 from jlayers.core.registry import InitializerLike, RegularizerLike
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
 from jlayers.core.state import AUX_LOSS
-from jlayers.core.wiring import as_layer, child_key, note_errors
+from jlayers.core.wiring import as_layer, child_key
 from jlayers.layers._arguments import need_features, need_floating, positive
 
 __all__ = ["MoE"]

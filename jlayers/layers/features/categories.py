@@ -85,8 +85,16 @@ def Discretization(
         check(x)
         edges = np.asarray(bin_boundaries, np.float64)
         dtype = param_dtype(x)
-        wide = wide_dtype(dtype)
-        bins = jnp.searchsorted(jnp.asarray(edges, wide), x.astype(wide), side="right").astype(jnp.int32)
+        if jnp.issubdtype(
+            x.dtype, jnp.integer
+        ):  # not as float32, which whole numbers beyond 2**24 do not fit
+            limits = np.iinfo(x.dtype)
+            least = np.ceil(edges[edges <= limits.max])  # a whole number reaches the edge from here on
+            reached = jnp.asarray(np.maximum(least, limits.min).astype(x.dtype))
+        else:
+            x = x.astype(wide_dtype(dtype))
+            reached = jnp.asarray(edges, x.dtype)
+        bins = jnp.searchsorted(reached, x, side="right").astype(jnp.int32)
         return bins if output_mode == "int" else _encoded(bins, output_mode, len(edges) + 1, dtype)
 
     return Pair(init, apply, wide=True)

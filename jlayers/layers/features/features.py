@@ -16,9 +16,11 @@ from jlayers.core.layer import layer
 from jlayers.core.masks import keeps_mask
 from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe, param_dtype, wide_dtype
+from jlayers.layers._dtypes import minus
 
 __all__ = ["Normalization"]
 
+_ROUNDING = 2**-25  # of numbers around 1 in float32
 _LEAST_DEVIATION = 1e-7  # Keras's epsilon: a constant feature is divided by this
 
 Numbers = Num[Array, "batch *rest"]
@@ -33,7 +35,8 @@ def Normalization(
 ):
     """Scales features to mean 0 and variance 1, by statistics known before training. As in Keras.
 
-    The output is `(x - mean) / max(sqrt(variance), 1e-7)`. Whole numbers become float32. Without statistics
+    The output is `(x - mean) / max(sqrt(variance), 1e-7)`. Whole numbers become float32, once the mean is
+    subtracted: numbers near 2**30 keep what tells them apart. Without statistics
     the layer is an error, where Keras passes its input through: `jl.adapt(layer, data)` takes them from data,
     with the biased variance. The statistics are arguments, not weights.
 
@@ -89,9 +92,15 @@ def Normalization(
         for size, place in zip(reversed(center.shape), reversed(_kept(axes, x)), strict=False):
             shape[place] = size
         dtype = wide_dtype(param_dtype(x))
-        shift, scale = (jnp.asarray(v.reshape(shape), dtype) for v in (center, deviation))
-        wide = x.astype(dtype)
-        return (wide * scale + shift if invert else (wide - shift) / scale).astype(param_dtype(x))
+        shift, scale = center.reshape(shape), jnp.asarray(deviation.reshape(shape), dtype)
+        if invert:
+            y = x.astype(dtype) * scale + jnp.asarray(shift, dtype)
+        else:
+            y = minus(x, shift) / scale
+            rest = (shift - shift.astype(dtype)) / deviation.reshape(shape)
+            if jnp.issubdtype(x.dtype, jnp.floating) and np.abs(rest).max() > _ROUNDING:
+                y = y - jnp.asarray(rest, dtype)  # what the mean lost as a number of this dtype
+        return y.astype(param_dtype(x))
 
     return Pair(init, apply, wide=True)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Num
 
 from jlayers.core.errors import refused
@@ -15,7 +16,7 @@ from jlayers.core.masks import keeps_mask
 from jlayers.core.pair import Pair
 from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._arguments import DataFormat, choice, positive
-from jlayers.layers._dtypes import rounded
+from jlayers.layers._dtypes import minus, rounded
 from jlayers.layers.image._images import fixed_on_images
 from jlayers.layers.image._sampling import crop_to_aspect, cropped, fit_to, resized
 
@@ -43,8 +44,8 @@ def Rescaling(scale: float | tuple[float, ...], offset: float | tuple[float, ...
     [-1.0, 1.0]
     """
 
-    def along(x: Any, name: str, value: float | Sequence[float]) -> Any:
-        vector = jnp.asarray(value, wide_dtype(x.dtype))
+    def along(x: Any, name: str, value: float | Sequence[float]) -> np.ndarray:
+        vector = np.asarray(value, np.float64)
         if vector.ndim > 1 or (vector.ndim == 1 and (x.ndim == 0 or vector.shape[0] not in (1, x.shape[-1]))):
             received: dict[str, Any] = {name: value}
             raise refused(
@@ -57,8 +58,12 @@ def Rescaling(scale: float | tuple[float, ...], offset: float | tuple[float, ...
 
     @keeps_mask
     def apply(params: Any, x: Num[Array, "*shape"]) -> jax.Array:
-        wide = x.astype(wide_dtype(x.dtype))
-        return (wide * along(x, "scale", scale) + along(x, "offset", offset)).astype(param_dtype(x))
+        factor, shift = along(x, "scale", scale), along(x, "offset", offset)
+        dtype = wide_dtype(param_dtype(x))
+        if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype.itemsize > 2 and factor.all():
+            return minus(x, -shift / factor) * jnp.asarray(factor, dtype)
+        y = x.astype(dtype) * jnp.asarray(factor, dtype) + jnp.asarray(shift, dtype)
+        return y.astype(param_dtype(x))
 
     return Pair(no_params, apply, wide=True)
 

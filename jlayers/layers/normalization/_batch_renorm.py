@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.errors import refused
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 from jlayers.layers._arguments import fraction
 
 __all__ = ["Renorm", "make_renorm"]

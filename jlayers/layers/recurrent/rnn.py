@@ -12,9 +12,10 @@ from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import Masked, refusal
 from jlayers.core.names import number_children
+from jlayers.core.notes import note_errors, observe
 from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe
-from jlayers.core.wiring import as_layer, child_key, note_errors, observe, routed
+from jlayers.core.wiring import as_layer, child_key, routed
 from jlayers.layers.recurrent._recurrence import masked_steps, need_steps, step_mask
 from jlayers.layers.recurrent._stateful import carried
 from jlayers.layers.recurrent._steps import before_steps, between_steps

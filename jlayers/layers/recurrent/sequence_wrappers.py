@@ -21,9 +21,10 @@ from jlayers.core.masks import (
     values_of,
     with_mask,
 )
+from jlayers.core.notes import note_errors
 from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe, shape_text
-from jlayers.core.wiring import as_layer, child_key, note_errors, routed
+from jlayers.core.wiring import as_layer, child_key, routed
 from jlayers.layers._arguments import choice
 from jlayers.layers.recurrent._steps import before_steps, between_steps, holds_losses
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jlayers.core.layer import layer
-from jlayers.core.lifting import activity_loss
 from jlayers.core.masks import with_mask
+from jlayers.core.penalties import activity_loss
 from jlayers.core.state import AUX_LOSS
 from jlayers.layers._arguments import (
     not_negative,

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from typing import Any
 
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 from jlayers.train.callbacks.base import (
     EVENTS,
     Callback,

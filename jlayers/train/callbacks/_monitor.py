@@ -6,7 +6,7 @@ import math
 from typing import Literal
 
 from jlayers.core.errors import details_of, refused
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 from jlayers.train.callbacks.base import Logs, Run
 
 __all__ = ["Mode", "Monitor"]

@@ -12,7 +12,7 @@ from jlayers.core.errors import refused
 __all__ = ["inside", "required"]
 
 
-def inside(folder: str | os.PathLike[str], **named: str) -> pathlib.Path:
+def inside(folder: str | os.PathLike[str], /, **named: str) -> pathlib.Path:
     """The path of a file in the folder.
 
     Args:

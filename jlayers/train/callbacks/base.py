@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from jlayers.core.errors import add_name
-from jlayers.core.registry import Kind, Registry, Spec, nearest
+from jlayers.core.registry import Kind, Registry, Spec
+from jlayers.core.spelling import nearest
+from jlayers.data.prefetch import Waiting
 from jlayers.train.probes import Probe
 from jlayers.train.state import TrainState
 from jlayers.train.update import Update
@@ -44,6 +46,7 @@ class Run:
         steps: batches per epoch, or None if the data do not tell.
         directions: by name in the logs, "min" or "max", whichever is better.
         note: a sentence for the user, or None.
+        waiting: grows while the device waits for the batches of a stream; `waiting.share` of the time so far.
         trainer: what is trained.
         rows: samples in the first batch.
         step: steps that were taken before.
@@ -56,6 +59,7 @@ class Run:
     steps: int | None
     directions: Mapping[str, str]
     note: str | None = None
+    waiting: Waiting = dataclasses.field(default_factory=Waiting)
     trainer: Trainer | None = None
     rows: int = 0
     step: int = 0

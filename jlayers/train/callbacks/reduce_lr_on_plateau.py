@@ -96,7 +96,8 @@ class ReduceLROnPlateau(Callback):
             self.wait = 0
         elif self.cooling == 0:
             self.wait += 1
-            if self.wait >= self.patience and (now := float(state.rate_factor)) > self._least:
+            now = 1.0 if state.rate_factor is None else float(state.rate_factor)
+            if self.wait >= self.patience and now > self._least:
                 self.wait, self.cooling = 0, self.cooldown
                 return Change(rate_factor=max(now * self.factor, self._least))
         return None

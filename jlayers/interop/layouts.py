@@ -1,0 +1,147 @@
+"""PyTorch's arrays in the layouts of Keras, which are ours, by the kind of the layer that takes them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["from_torch", "is_torch"]
+
+Arrays = Mapping[str, np.ndarray]
+Wanted = Mapping[str, Any]
+Made = dict[str, tuple[np.ndarray, list[str]]]  # by our name: the array, and the names it was made of
+
+_NAMES = re.compile(r"weight|bias|running_mean|running_var|num_batches_tracked|(weight|bias)_(ih|hh)(_l0)?")
+
+
+def is_torch(names: Any) -> bool:
+    """Whether the arrays of a layer bear PyTorch's names.
+
+    >>> is_torch(["weight", "bias"]), is_torch(["kernel", "bias"])
+    (True, False)
+    """
+    names = list(names)
+    return all(_NAMES.fullmatch(name) for name in names) and any(name != "bias" for name in names)
+
+
+def from_torch(kinds: tuple[str, ...], arrays: Arrays, wanted: Wanted) -> Made:
+    """The arrays that a layer wants, each with the names of those it was made of.
+
+    Args:
+        kinds: the names of the layer's constructor and of those it took over.
+        arrays: PyTorch's, by name.
+        wanted: what the layer has, by name.
+    """
+    made = next((rule for kind in kinds if (rule := _RULES.get(kind))), _affine)(_plain(arrays), wanted)
+    return {name: value for name, value in made.items() if name in wanted}
+
+
+def _plain(arrays: Arrays) -> dict[str, np.ndarray]:
+    return {name.removesuffix("_l0"): array for name, array in arrays.items()}
+
+
+def _taken(arrays: Arrays, names: Mapping[str, str], change: Callable[[np.ndarray], np.ndarray]) -> Made:
+    """Our names from PyTorch's, and `change` for `weight`."""
+    return {
+        ours: (change(arrays[theirs]) if theirs == "weight" else arrays[theirs], [theirs])
+        for theirs, ours in names.items()
+        if theirs in arrays
+    }
+
+
+_KERNEL = {"weight": "kernel", "bias": "bias"}
+
+
+def _dense(arrays: Arrays, wanted: Wanted) -> Made:
+    """`(out, in)` as `(in, out)`; also from a convolution over one position, and into heads."""
+
+    def change(weight: np.ndarray) -> np.ndarray:
+        if weight.ndim > 2 and set(weight.shape[2:]) == {1}:
+            weight = weight.reshape(weight.shape[:2])
+        return _reshaped(weight.T, wanted.get("kernel"))
+
+    made = _taken(arrays, _KERNEL, change)
+    if "bias" in made:
+        made["bias"] = _reshaped(made["bias"][0], wanted.get("bias")), ["bias"]
+    return made
+
+
+def _reshaped(array: np.ndarray, spec: Any) -> np.ndarray:
+    """In the shape that is wanted, where the axes only have to be cut or joined."""
+    if spec is None or array.size != math.prod(spec.shape) or array.ndim >= len(spec.shape):
+        return array
+    return array.reshape(spec.shape)
+
+
+def _conv(arrays: Arrays, wanted: Wanted) -> Made:
+    """`(out, in, *window)` with its axes turned round: `(*window, in, out)`; the same for transposed ones."""
+
+    def change(weight: np.ndarray) -> np.ndarray:
+        spec = wanted.get("kernel")
+        if weight.ndim == 2 and spec is not None:  # a dense layer over channels
+            weight = weight.reshape(*weight.shape, *(1,) * (len(spec.shape) - 2))
+        return np.transpose(weight, (*range(2, weight.ndim), 1, 0))
+
+    return _taken(arrays, _KERNEL, change)
+
+
+def _depthwise(arrays: Arrays, wanted: Wanted) -> Made:
+    """`(channels * multiplier, 1, *window)` as `(*window, channels, multiplier)`."""
+
+    def change(weight: np.ndarray) -> np.ndarray:
+        spec = wanted.get("kernel")
+        moved = np.transpose(weight, (*range(2, weight.ndim), 1, 0))
+        if spec is None or moved.shape[-2] != 1 or moved.shape[-1] != math.prod(spec.shape[-2:]):
+            return moved
+        return moved.reshape(*moved.shape[:-2], *spec.shape[-2:])
+
+    return _taken(arrays, _KERNEL, change)
+
+
+def _affine(arrays: Arrays, wanted: Wanted) -> Made:
+    """Scale and shift of a normalization, an embedding, the slopes of a PReLU: one array as it is."""
+    scale = next((name for name in ("gamma", "scale", "embeddings", "alpha") if name in wanted), "weight")
+    names = {
+        "weight": scale,
+        "bias": "beta" if "beta" in wanted else "bias",
+        "running_mean": "moving_mean",
+        "running_var": "moving_variance",
+    }
+    return _taken(arrays, names, lambda weight: _reshaped(weight, wanted.get(scale)))
+
+
+def _recurrent(order: tuple[int, ...]) -> Callable[[Arrays, Wanted], Made]:
+    """Kernels of both products; `order` says which of PyTorch's gates stand where."""
+
+    def gates(array: np.ndarray) -> np.ndarray:
+        parts = np.split(array, len(order)) if array.shape[0] % len(order) == 0 else [array]
+        return np.concatenate([parts[i] for i in order]) if len(parts) > 1 else array
+
+    def rule(arrays: Arrays, wanted: Wanted) -> Made:
+        made: Made = {}
+        for theirs, ours in (("weight_ih", "kernel"), ("weight_hh", "recurrent_kernel")):
+            if theirs in arrays:
+                made[ours] = gates(arrays[theirs]).T, [theirs]
+        if {"bias_ih", "bias_hh"} <= set(arrays):
+            both = np.stack([gates(arrays["bias_ih"]), gates(arrays["bias_hh"])])
+            two = "bias" in wanted and len(wanted["bias"].shape) == 2
+            made["bias"] = both if two else both.sum(0), ["bias_ih", "bias_hh"]
+        return made
+
+    return rule
+
+
+_SAME, _LSTM, _GRU = _recurrent((0,)), _recurrent((0, 1, 2, 3)), _recurrent((1, 0, 2))
+
+_RULES: dict[str, Callable[[Arrays, Wanted], Made]] = {
+    **dict.fromkeys(("Dense", "EinsumDense", "TernaryDense"), _dense),
+    **dict.fromkeys([f"Conv{n}D{kind}" for n in (1, 2, 3) for kind in ("", "Transpose")], _conv),
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _depthwise),
+    **dict.fromkeys(("SimpleRNN", "SimpleRNNCell"), _SAME),
+    **dict.fromkeys(("LSTM", "LSTMCell"), _LSTM),
+    **dict.fromkeys(("GRU", "GRUCell"), _GRU),
+}

@@ -1,0 +1,79 @@
+"""What a file of weights may ask for. Files are untrusted: a size is checked before it is allocated."""
+
+from __future__ import annotations
+
+import math
+import os
+import pathlib
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["Budget", "open_zip", "refused_file"]
+
+_AT_LEAST = 2**30  # bytes that any file may become
+_GROWTH = 16  # how many times its own size a compressed file may become
+_MEMBERS = 100_000
+
+
+def refused_file(path: Any, reason: object, instead: str = "") -> ValueError:
+    """The error of a file that cannot be read as weights."""
+    return ValueError(f"{path}: {reason}" + (f"; {instead}" if instead else ""))
+
+
+class Budget:
+    """The bytes that the arrays of one file may take together, by the size of the file.
+
+    >>> Budget("weights.npz", size=1000).spend("kernel", (10, 10), 4)
+    400
+    >>> Budget("weights.npz", size=1000).spend("kernel", (10**6, 10**6), 4)
+    Traceback (most recent call last):
+    ValueError: weights.npz: 'kernel' of shape (1000000, 1000000) asks for 4,000,000,000,000 bytes, ...
+    """
+
+    def __init__(self, path: Any, size: int):
+        self.path, self.size = path, size
+        self.left = self.most = max(_AT_LEAST, _GROWTH * size)
+
+    def spend(self, name: str, shape: Sequence[int], itemsize: int) -> int:
+        """The bytes of an array of this shape.
+
+        Raises:
+            ValueError: that is more than is left.
+        """
+        if len(shape) > 32 or any(size < 0 for size in shape):
+            raise refused_file(self.path, f"{name!r} declares the shape {tuple(shape)[:40]}")
+        bytes_ = math.prod(shape) * itemsize
+        if bytes_ > self.left:
+            raise refused_file(
+                self.path,
+                f"{name!r} of shape {tuple(shape)} asks for {bytes_:,} bytes, in a file of {self.size:,} "
+                f"bytes, whose arrays may take {self.most:,}",
+            )
+        self.left -= bytes_
+        return bytes_
+
+
+def open_zip(path: str | os.PathLike[str]) -> zipfile.ZipFile:
+    """A zip file whose members together are of a bounded size.
+
+    Raises:
+        ValueError: no zip file, or one that would grow beyond bounds.
+    """
+    budget = Budget(path, pathlib.Path(path).stat().st_size)
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise refused_file(path, f"a damaged zip file ({error})") from None
+    try:
+        members = archive.infolist()
+        if len(members) > _MEMBERS:
+            raise refused_file(path, f"{len(members):,} members, expected at most {_MEMBERS:,}")
+        for member in members:
+            budget.spend(member.filename, (member.file_size,), 1)
+        if len({member.filename for member in members}) != len(members):
+            raise refused_file(path, "two members have one name")
+    except ValueError:
+        archive.close()
+        raise
+    return archive

@@ -1,0 +1,187 @@
+"""Which array of a source goes where in a model: by names, or by order and shape."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jlayers.core.registry import nearest
+from jlayers.core.shapes import describe
+from jlayers.interop.layouts import from_torch, is_torch
+from jlayers.interop.names import Entry, Group
+from jlayers.interop.slots import Slot
+
+__all__ = ["Matched", "by_names", "by_order"]
+
+_IGNORED = ("num_batches_tracked", "seed_generator_state")
+
+
+@dataclasses.dataclass
+class Matched:
+    """What was found for a model.
+
+    Attributes:
+        arrays: by the paths of the model, in its shapes.
+        sources: for each of them the names of the arrays it was made of.
+        misshapen: sentences about arrays that do not fit, by path.
+        missing: paths for which there is nothing.
+        extra: names of the source that nothing took.
+    """
+
+    arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    sources: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    misshapen: dict[str, str] = dataclasses.field(default_factory=dict)
+    missing: list[str] = dataclasses.field(default_factory=list)
+    extra: list[str] = dataclasses.field(default_factory=list)
+
+    def take(self, slot: Slot, entries: Mapping[str, Entry]) -> set[str]:
+        """Give a layer the arrays of a group; the names that were used."""
+        used: set[str] = set()
+        made = _for(slot, entries)
+        for name, spec in slot.wanted.items():
+            path = slot.paths[name]
+            if name not in made:
+                self.missing.append(path)
+                continue
+            array, names = made[name]
+            used |= set(names)
+            if problem := _problem(array, spec):
+                shown = " and ".join(names)
+                self.misshapen[path] = f"expected {path} as {describe(spec)}, {shown} gives {problem}"
+                continue
+            self.arrays[path] = array.astype(spec.dtype)
+            self.sources[path] = tuple(names)
+        return used
+
+    def lack(self, slot: Slot) -> None:
+        """Note that there is nothing for a layer."""
+        self.missing.extend(slot.paths.values())
+
+    def problems(self, most: int = 20) -> list[str]:
+        """A sentence for each array that is missing, does not fit or was not used, at most so many."""
+        guesses = self.extra[:2000]
+        shown = [
+            *(
+                f"missing {path}" + (f"; {nearest(path, guesses)}" if guesses and n < most else "")
+                for n, path in enumerate(self.missing)
+            ),
+            *self.misshapen.values(),
+            *(f"unused {name}" for name in self.extra),
+        ]
+        more = len(shown) - most
+        return shown[:most] + ([f"and {more} more"] if more > 0 else [])
+
+
+def _problem(array: np.ndarray, spec: Any) -> str:
+    """What does not fit: another shape, or numbers that the dtype does not hold."""
+    floating = jnp.issubdtype(array.dtype, jnp.floating) and jnp.issubdtype(spec.dtype, jnp.floating)
+    if array.shape == spec.shape and (array.dtype == spec.dtype or floating):
+        return ""
+    return describe(array)
+
+
+def _for(slot: Slot, entries: Mapping[str, Entry]) -> dict[str, tuple[np.ndarray, list[str]]]:
+    """The arrays of a group under the names of a layer, each with its names in the source."""
+    entries = {name: entry for name, entry in entries.items() if name not in _IGNORED}
+    wanted = slot.wanted
+    if entries and is_torch(entries) and not set(wanted) <= set(entries):
+        made = from_torch(slot.kinds, {name: e.array for name, e in entries.items()}, wanted)
+        sources = {name.removesuffix("_l0"): entry.source for name, entry in entries.items()}
+        return {name: (array, [sources[n] for n in names]) for name, (array, names) in made.items()}
+    numbered = len(entries) == len(wanted) and not set(entries) & set(wanted)
+    if numbered and (all(name.isdigit() for name in entries) or _fit_in_order(entries, wanted)):
+        if all(name.isdigit() for name in entries):
+            entries = dict(sorted(entries.items(), key=lambda item: int(item[0])))
+        entries = dict(zip(wanted, entries.values(), strict=True))
+    return {name: (entries[name].array, [entries[name].source]) for name in wanted if name in entries}
+
+
+def _fit_in_order(entries: Mapping[str, Entry], wanted: Mapping[str, Any]) -> bool:
+    pairs = zip(entries.values(), wanted.values(), strict=True)
+    return all(entry.array.shape == spec.shape for entry, spec in pairs)
+
+
+def by_names(slots: Sequence[Slot], root: Group) -> Matched:
+    """Each layer takes the group of its path, or else the only group whose path ends as its own does."""
+    matched, used = Matched(), set[str]()
+    taken: set[int] = set()
+    index: dict[str, list[tuple[str, Group]]] = {}
+    for path, group in root.walk():
+        index.setdefault(path.rpartition("/")[2], []).append((path, group))
+    for slot in slots:
+        group = _named(slot.path, root, index)
+        if group is None or id(group) in taken:
+            matched.lack(slot)
+        else:
+            taken.add(id(group))
+            used |= matched.take(slot, group.arrays)
+    matched.extra = [
+        entry.source for name, entry in _entries(root) if entry.source not in used and name not in _IGNORED
+    ]
+    return matched
+
+
+def _named(path: str, root: Group, index: Mapping[str, list[tuple[str, Group]]]) -> Group | None:
+    names = path.split("/") if path else []
+    if group := _descend(root, names):
+        return group
+    for start, name in enumerate(names):
+        ends = [
+            found
+            for where, group in index.get(name, [])
+            if _agree(where.split("/"), names[: start + 1]) and (found := _descend(group, names[start + 1 :]))
+        ]
+        if len(ends) == 1:
+            return ends[0]
+    return None
+
+
+def _agree(one: list[str], other: list[str]) -> bool:
+    """Whether one of two paths ends in the other: they differ only in what is around."""
+    n = min(len(one), len(other))
+    return one[-n:] == other[-n:]
+
+
+def _descend(group: Group, names: Sequence[str]) -> Group | None:
+    """The group with arrays at the end of the path; a cell, or what a wrapper wraps, may have any name."""
+    for name in names:
+        only = next(iter(group.groups.values())) if len(group.groups) == 1 else None
+        inner = group.groups.get(name) or (only if name in ("layer", "cell") else None)
+        if inner is None:
+            return None
+        group = inner
+    while not group.arrays and len(group.groups) == 1:
+        group = next(iter(group.groups.values()))
+    return group if group.arrays else None
+
+
+def _entries(root: Group) -> Iterator[tuple[str, Entry]]:
+    for _, group in root.walk():
+        yield from group.arrays.items()
+
+
+def by_order(slots: Sequence[Slot], entries: Mapping[str, Entry], root: Group) -> Matched:
+    """The layers take the groups one after the other; without groups, the arrays one after the other."""
+    matched = Matched()
+    groups = [g for _, g in root.walk() if any(name not in _IGNORED for name in g.arrays)]
+    if not root.groups:
+        rest = [entry for name, entry in entries.items() if name not in _IGNORED]
+        for slot in slots:
+            mine, rest = rest[: len(slot.wanted)], rest[len(slot.wanted) :]
+            matched.take(slot, dict(zip(slot.wanted, mine, strict=False)))
+        matched.extra = [entry.source for entry in rest]
+        return matched
+    for slot, group in zip(slots, groups, strict=False):
+        used = matched.take(slot, group.arrays)
+        matched.extra += [
+            e.source for n, e in group.arrays.items() if e.source not in used and n not in _IGNORED
+        ]
+    for slot in slots[len(groups) :]:
+        matched.lack(slot)
+    for group in groups[len(slots) :]:
+        matched.extra += [entry.source for entry in group.arrays.values()]
+    return matched

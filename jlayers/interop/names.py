@@ -1,0 +1,164 @@
+"""Names of arrays in a file as a tree of groups, after the renaming that a user asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jlayers.core.errors import refused
+from jlayers.core.registry import nearest
+
+__all__ = ["Entry", "Group", "Rename", "groups_of", "renamed"]
+
+Rename = Mapping[str, str | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One array of a file, under the name that it has there."""
+
+    source: str
+    array: np.ndarray
+
+
+@dataclasses.dataclass
+class Group:
+    """The arrays that belong together, such as `kernel` and `bias`, and the groups inside, by name."""
+
+    arrays: dict[str, Entry] = dataclasses.field(default_factory=dict)
+    groups: dict[str, Group] = dataclasses.field(default_factory=dict)
+
+    def walk(self, path: str = "") -> Any:
+        """This group and all below it, each with its path."""
+        yield path, self
+        for name, group in self.groups.items():
+            yield from group.walk(f"{path}/{name}" if path else name)
+
+
+def renamed(arrays: Mapping[str, Any], rename: Rename | None) -> dict[str, Entry]:
+    """The arrays under new names: of the patterns that match a name the first counts, None leaves it out.
+
+    `*` stands for any characters but `/` and `.`, `**` for any; what they stood for takes the place of the
+    same sign in the new name.
+
+    Raises:
+        ValueError: a pattern that matches nothing, or two arrays under one name.
+
+    >>> list(renamed({"blocks.0.conv.weight": 1, "head.weight": 2}, {"blocks.*.**": "block*/**"}))
+    ['block0/conv.weight', 'head.weight']
+    """
+    patterns = [(pattern, _expression(pattern), new) for pattern, new in (rename or {}).items()]
+    unused = {pattern for pattern, _, _ in patterns}
+    found: dict[str, Entry] = {}
+    for name, array in arrays.items():
+        target: str | None = name
+        for pattern, expression, new in patterns:
+            if hit := expression.fullmatch(name):
+                unused.discard(pattern)
+                target = None if new is None else _filled(pattern, new, hit.groups())
+                break
+        if target is None:
+            continue
+        if target in found:
+            raise refused(
+                ValueError,
+                f"expected one array for each name, received {found[target].source!r} and {name!r} as "
+                f"{target!r}",
+                raised_by="load_weights",
+            )
+        found[target] = Entry(name, np.asarray(array))
+    if unused:
+        first = next(pattern for pattern, _, _ in patterns if pattern in unused)
+        raise refused(
+            ValueError,
+            "expected a pattern that matches an array of the source",
+            instead=nearest(first, list(arrays)[:2000]),
+            raised_by="load_weights",
+            rename=first,
+        )
+    return found
+
+
+_WILD = re.compile(r"\*\*|\*")
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    parts = re.split(r"(\*\*|\*)", pattern)
+    return re.compile("".join({"**": "(.*)", "*": r"([^/.]*)"}.get(p, re.escape(p)) for p in parts))
+
+
+def _filled(pattern: str, new: str, found: tuple[str, ...]) -> str:
+    values = {sign: [] for sign in ("*", "**")}
+    for sign, value in zip(_WILD.findall(pattern), found, strict=True):
+        values[sign].append(value)
+
+    def take(hit: re.Match[str]) -> str:
+        if not values[hit[0]]:
+            raise refused(
+                ValueError,
+                f"expected a new name with the same {hit[0]!r} as its pattern {pattern!r}",
+                raised_by="load_weights",
+                rename=new,
+            )
+        return values[hit[0]].pop(0)
+
+    return _WILD.sub(take, new)
+
+
+def groups_of(entries: Mapping[str, Entry]) -> Group:
+    """Names such as `block/conv/kernel`, or `block.conv.weight` where no name has a `/`, as a tree.
+
+    What only some libraries write is brought to one form: a name that all arrays have in front, such as
+    `module.`, goes away; the halves of a bidirectional layer and the parts of PyTorch's attention become
+    groups of their own.
+    """
+    separator = "/" if any("/" in name for name in entries) else "."
+    root = Group()
+    for name, entry in entries.items():
+        *parents, last = name.split(separator)
+        if separator == "/" and "." in last:  # a layer renamed, its array as PyTorch names it
+            head, _, last = last.rpartition(".")
+            parents += head.split(".")
+        group = root
+        for parent in parents:
+            group = group.groups.setdefault(parent, Group())
+        group.arrays[last] = entry
+    for _, group in root.walk():
+        _split_directions(group)
+        _split_attention(group)
+    return root
+
+
+_PROJECTIONS = ("query", "key", "value")
+
+
+def _split_attention(group: Group) -> None:
+    """PyTorch's `in_proj_weight` of queries, keys and values in one, as three groups."""
+    if "in_proj_weight" not in group.arrays:
+        return
+    for name in ("weight", "bias"):
+        if entry := group.arrays.pop(f"in_proj_{name}", None):
+            if entry.array.ndim == 0 or entry.array.shape[0] % 3:
+                raise ValueError(f"{entry.source}: expected 3 parts one below the other, {entry.array.shape}")
+            for part, array in zip(_PROJECTIONS, np.split(entry.array, 3), strict=True):
+                inner = group.groups.setdefault(part, Group())
+                inner.arrays[name] = Entry(entry.source, array)
+    if "out_proj" in group.groups:
+        group.groups["attention_output"] = group.groups.pop("out_proj")
+
+
+def _split_directions(group: Group) -> None:
+    """Both directions of a recurrent layer as groups that bear the names of `Bidirectional`'s children."""
+    for name in list(group.groups):
+        direction = name.partition("_")[0]
+        if direction in ("forward", "backward"):
+            group.groups.setdefault(f"{direction}_layer", group.groups.pop(name))
+    if any(name.endswith("_reverse") for name in group.arrays):
+        for name in [n for n in group.arrays if re.fullmatch(r"(weight|bias)_(ih|hh)(_l0)?(_reverse)?", n)]:
+            side = "backward_layer" if name.endswith("_reverse") else "forward_layer"
+            inner = group.groups.setdefault(side, Group())
+            inner.arrays[name.removesuffix("_reverse")] = group.arrays.pop(name)

@@ -1,0 +1,73 @@
+"""What a model has to be given: for each layer with arrays of its own their names and shapes, in order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jlayers.core.layer import Layer
+from jlayers.core.state import is_aux_loss, is_aux_metric, is_carry
+from jlayers.core.tree import flatten
+
+__all__ = ["Slot", "initial", "slots_of"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """The arrays of one layer.
+
+    Attributes:
+        path: of the layer; '' is the model itself.
+        layer: whose arrays they are.
+        wanted: a spec for each array by name, as Keras orders them: parameters, then state.
+        paths: where each stands, such as `params/dense/kernel`.
+    """
+
+    path: str
+    layer: Layer
+    wanted: Mapping[str, jax.ShapeDtypeStruct]
+    paths: Mapping[str, str]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The name of the layer's constructor, and those of the layers whose pair it took over."""
+        return tuple(spec.name for spec in self.layer.specs)
+
+
+def initial(model: Layer, inputs: tuple[Any, ...]) -> tuple[dict[str, Any], list[str]]:
+    """The specs of parameters and state as one tree, and the paths of its leaves in the layers' order."""
+    order: list[str] = []
+
+    def init(key: Any) -> dict[str, Any]:
+        params, state = model.init(key, *inputs)
+        tree = {"params": params, "state": state}
+        order.extend(flatten(tree))  # jax.eval_shape will sort the names
+        return tree
+
+    return jax.eval_shape(init, jax.random.key(0)), order
+
+
+def slots_of(model: Layer, tree: Mapping[str, Any], order: list[str]) -> list[Slot]:
+    """The layers of a model that have arrays, in the order in which they run.
+
+    What one call hands to the next, and what is only for the logs, is no weight and left out.
+    """
+    layers = dict(model.walk())
+    specs = flatten(tree)
+    found: dict[str, dict[str, str]] = {}
+    for path in order:
+        if is_carry(path) or is_aux_loss(path) or is_aux_metric(path):
+            continue
+        _, _, inside = path.partition("/")
+        owner, _, name = inside.rpartition("/")
+        while owner not in layers:  # a layer may nest its arrays
+            owner, _, more = owner.rpartition("/")
+            name = f"{more}/{name}"
+        found.setdefault(owner, {})[name] = path
+    return [
+        Slot(owner, layers[owner], {name: specs[path] for name, path in paths.items()}, paths)
+        for owner, paths in found.items()
+    ]

@@ -1,0 +1,200 @@
+"""Weights into a model, from a file of any kind, a name, or a dict of arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal, overload
+
+import jax
+import jax.numpy as jnp
+
+from jlayers.core.errors import refused
+from jlayers.core.layer import Layer
+from jlayers.core.shapes import is_shape
+from jlayers.core.tree import flatten, map_with_path
+from jlayers.inspect.observed import given_inputs
+from jlayers.interop.matching import Matched, by_names, by_order
+from jlayers.interop.names import Rename, groups_of, renamed
+from jlayers.interop.reading import read
+from jlayers.interop.slots import initial, slots_of
+from jlayers.saving.weights import WeightsReport, load_exactly
+
+__all__ = ["load_weights"]
+
+Source = str | os.PathLike[str] | Mapping[str, Any]
+
+
+@overload
+def load_weights(
+    model: Layer,
+    source: Source,
+    inputs: Any = (),
+    *,
+    rename: Rename | None = None,
+    by: Literal["names", "order"] = "names",
+    strict: Literal[True] = True,
+    key: jax.Array | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]: ...
+@overload
+def load_weights(
+    model: Layer,
+    source: Source,
+    inputs: Any = (),
+    *,
+    rename: Rename | None = None,
+    by: Literal["names", "order"] = "names",
+    strict: Literal[False],
+    key: jax.Array | None = None,
+) -> tuple[dict[str, Any], dict[str, Any], WeightsReport]: ...
+@overload
+def load_weights(
+    path: str | os.PathLike[str],
+    params: Mapping[str, Any],
+    state: Mapping[str, Any] | None = None,
+    *,
+    partial: Literal[False] = False,
+) -> tuple[dict[str, Any], dict[str, Any]]: ...
+@overload
+def load_weights(
+    path: str | os.PathLike[str],
+    params: Mapping[str, Any],
+    state: Mapping[str, Any] | None = None,
+    *,
+    partial: Literal[True],
+) -> tuple[dict[str, Any], dict[str, Any], WeightsReport]: ...
+def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
+    """Parameters and state of a model, from a file of any kind, a name, or a dict of arrays.
+
+    `load_weights(model, source)` takes weights of jlayers, Keras, PyTorch and others into a model, in the
+    model's layouts and dtypes. `load_weights(path, params, state)` reads a file that `jl.save_weights` has
+    written and expects exactly the arrays that are given, dtypes included.
+
+    The kind of a file is told by its content: safetensors, `.npz`, Keras's `.weights.h5`, `.h5` and `.keras`,
+    PyTorch's `.pth`, pickled dicts of arrays. Nothing in a file can run.
+
+    A layer finds its arrays by its name: the group of the same path, or the only one whose path ends as the
+    layer's does. Within the group `kernel`, `gamma` and the like are taken as they are. `weight`,
+    `running_mean`, `weight_ih` and the like are PyTorch's and are brought to the layout of the layer: `(out,
+    in)` kernels, `OIHW` windows, depthwise and transposed convolutions, the order of the gates, two biases,
+    one matrix for queries, keys and values.
+
+    Args:
+        model: any layer.
+        source: a file; a name such as "imagenet", for a model of `jl.applications`; or arrays by name.
+        inputs: what the model will see, as for `init`: an array, a shape with the batch, or a list of them. A
+            model that begins with `jl.Input` needs none.
+        rename: new names by patterns, such as `{"blocks.*.**": "block*/**"}`, applied before names are
+            compared. `*` stands for any characters but `/` and `.`, `**` for any. None leaves arrays out:
+            `{"head.**": None}`.
+        by: "names", or "order": the layers of the model in the order in which they run take the groups of
+            the source in the order of the file; shapes must fit.
+        strict: every array of the model must be in the source and the other way round. False loads what fits
+            and returns a report.
+        key: draws what is not in the source; needed only there.
+        path: of a file that `jl.save_weights` has written.
+        params: what is expected: arrays, or the `jax.ShapeDtypeStruct`s of `jax.eval_shape(model.init, ...)`.
+        state: the same for the state.
+        partial: load the arrays whose path, shape and dtype fit, and keep the given ones elsewhere.
+
+    Returns:
+        `(params, state)`; with `strict=False` or `partial=True` `(params, state, report)`.
+
+    Raises:
+        ValueError: arrays that are missing, that the model does not have, or that do not fit; all are listed
+            with the nearest names. Or a file that is damaged or asks for more than arrays.
+        FileNotFoundError: no such file.
+        ImportError: a package that reads this kind is not there; the text says what to install.
+
+    Example: a linear layer of PyTorch, and a new head on trained features.
+
+    >>> import jlayers as jl, jax, numpy as np
+    >>> model = jl.Sequential(jl.Input((4,)), jl.Dense(8, name="base"), jl.Dense(5, name="head"))
+    >>> trained = {"base.weight": np.ones((8, 4)), "base.bias": np.zeros(8)}
+    >>> params, state, report = jl.load_weights(model, trained, strict=False, key=jax.random.key(0))
+    >>> params["base"]["kernel"].shape
+    (4, 8)
+    >>> print(report)
+    2 of 4 arrays loaded
+      missing params/head/kernel
+      missing params/head/bias
+    """
+    first = args[0] if args else options.get("model")
+    return (_load_into if isinstance(first, Layer) else load_exactly)(*args, **options)
+
+
+def _load_into(
+    model: Layer,
+    source: Source,
+    inputs: Any = (),
+    *,
+    rename: Rename | None = None,
+    by: str = "names",
+    strict: bool = True,
+    key: jax.Array | None = None,
+) -> Any:
+    if by not in ("names", "order"):
+        raise refused(ValueError, "expected 'names' or 'order'", raised_by="load_weights", by=by)
+    specs = given_inputs(model, _several(inputs))
+    arrays, where = _arrays(source)
+    tree, order = initial(model, specs)
+    slots = slots_of(model, tree, order)
+    entries = renamed(arrays, rename)
+    root = groups_of(entries)
+    matched = by_names(slots, root) if by == "names" else by_order(slots, entries, root)
+    problems = matched.problems()
+    if problems and (strict or not matched.arrays):
+        fit = "holds no array that fits the model" if not matched.arrays else "does not fit the model"
+        raise ValueError(
+            f"{where} {fit}; rename= gives arrays other names, by='order' goes by the order, strict=False "
+            f"takes what fits:\n  " + "\n  ".join(problems)
+        )
+    loaded = _filled(model, specs, tree, matched, key)
+    if strict:
+        return loaded["params"], loaded["state"]
+    report = WeightsReport(
+        tuple(matched.arrays),
+        tuple(matched.missing),
+        tuple(matched.misshapen.values()),
+        tuple(matched.extra),
+        matched.sources,
+    )
+    return loaded["params"], loaded["state"], report
+
+
+def _several(inputs: Any) -> tuple[Any, ...]:
+    listed = isinstance(inputs, (list, tuple)) and not (inputs and is_shape(inputs))
+    return tuple(inputs) if listed else (inputs,)
+
+
+def _arrays(source: Source) -> tuple[Mapping[str, Any], str]:
+    """The arrays by name, and what to call the source. Our own files say what is of the parameters."""
+    if isinstance(source, Mapping):
+        arrays, where = flatten(source), "the dict of arrays"
+    else:
+        arrays, where = read(source), str(source)
+    tops = {name.partition("/")[0] for name in arrays}
+    if arrays and tops <= {"params", "state"}:
+        arrays = {name.partition("/")[2]: array for name, array in arrays.items()}
+    return arrays, where
+
+
+def _filled(model: Layer, specs: Any, tree: Any, matched: Matched, key: Any) -> dict[str, Any]:
+    """The arrays that were found, and for the others what `init` makes."""
+    lacking = [path for path in flatten(tree) if path not in matched.arrays]
+    weights = [path for path in lacking if path in {*matched.missing, *matched.misshapen}]
+    if weights and key is None:
+        raise refused(
+            ValueError,
+            f"expected a key to draw what is not in the source, such as {weights[0]}",
+            instead="write key=jax.random.key(0)",
+            raised_by="load_weights",
+            key=key,
+        )
+    made: Mapping[str, Any] = {}
+    if lacking:
+        params, state = model.init(jax.random.key(0) if key is None else key, *specs)
+        made = flatten({"params": params, "state": state})
+    return map_with_path(
+        lambda path, _: jnp.asarray(matched.arrays[path]) if path in matched.arrays else made[path], tree
+    )

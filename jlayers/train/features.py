@@ -1,0 +1,204 @@
+"""Features of a frozen part of a model, computed once per sample and kept while the rest is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jlayers.core.errors import refused
+from jlayers.core.layer import Layer
+from jlayers.core.shapes import as_spec
+from jlayers.data.batches import map_arrays, rows_of
+from jlayers.data.dataset import fingerprint
+from jlayers.train.inference import predict
+from jlayers.train.state import TrainState, inputs_of
+from jlayers.train.trainer import Trainer
+from jlayers.transform.features import FeatureSplit, split_features
+
+__all__ = ["FeatureCache", "as_feature_cache", "features_of", "trainer_of_head"]
+
+_DATA = "features-{}.npy"
+_BATCHES = 16  # that are computed before they are written
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureCache:
+    """Where the features of a frozen part are kept, for `fit(cache_features=...)`.
+
+    An entry is found by a hash of the frozen layers, their weights, the samples and the version of JAX, so
+    that it is never used for anything else. When the folder is full, the entry that was used longest ago is
+    removed.
+
+    Args:
+        folder: on a disk, for several runs; None for memory, for one run.
+        max_bytes: the most that all entries take.
+
+    >>> import jlayers as jl
+    >>> cache = jl.FeatureCache("cache/features", max_bytes=2**30)
+    """
+
+    folder: str | os.PathLike[str] | None = None
+    max_bytes: int = 4 * 2**30
+
+
+def as_feature_cache(given: Any) -> FeatureCache | None:
+    """A cache from what `fit` takes: False, True for memory, a folder, or a `FeatureCache`."""
+    if given is None or given is False:
+        return None
+    if given is True:
+        return FeatureCache()
+    if isinstance(given, (str, os.PathLike)):
+        return FeatureCache(given)
+    if isinstance(given, FeatureCache):
+        return given
+    raise refused(
+        TypeError, "expected True, a folder or a jl.FeatureCache", raised_by="fit", cache_features=given
+    )
+
+
+def trainer_of_head(trainer: Trainer, x: Any) -> tuple[Trainer, FeatureSplit]:
+    """A trainer of the layers behind the features, with the parameters and the state of the whole model.
+
+    Raises:
+        TypeError: tasks in place of a model, or data that are no arrays.
+        ValueError: no frozen layer stands where the model begins, or batches are changed before the model.
+    """
+    if not isinstance(trainer.model, Layer):
+        raise TypeError("fit: expected a model for cache_features, received a trainer of tasks")
+    if trainer.augment is not None:
+        raise refused(
+            ValueError,
+            "expected no augmentation beside cache_features, for it changes the samples in each epoch",
+            raised_by="fit",
+            augment=trainer.augment,
+        )
+    one = map_arrays(lambda array: jax.ShapeDtypeStruct((1, *array.shape[1:]), array.dtype), x)
+    leaves, form = jax.tree.flatten(one)
+    site = (form, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+    known = vars(trainer).setdefault("_heads", {})
+    if site not in known:
+        split = split_features(trainer.model, *map(as_spec, inputs_of(one)))
+        known[site] = (dataclasses.replace(trainer, model=split.head), split)
+    return known[site]
+
+
+def features_of(cache: FeatureCache, split: FeatureSplit, state: TrainState, x: Any, batch_size: int) -> Any:
+    """The features of all samples: arrays in memory, or on disk where they are read as they are needed.
+
+    Raises:
+        ValueError: they take more than `cache.max_bytes`.
+    """
+    rows = rows_of(x=x)
+    forms = _forms(split, state, x)
+    size = sum(math.prod((rows, *form.shape[1:])) * form.dtype.itemsize for form in forms.values())
+    if size > cache.max_bytes:
+        raise refused(
+            ValueError,
+            f"expected features of at most {cache.max_bytes} bytes, while those of {rows} samples at "
+            f"{', '.join(map(repr, split.at))} take {size}",
+            instead="freeze up to a layer with a smaller output, such as a pooling, or allow more",
+            raised_by="FeatureCache",
+            max_bytes=cache.max_bytes,
+        )
+    if cache.folder is None:
+        return predict(split.base, (state.params, state.state), x, batch_size=batch_size)
+    folder = pathlib.Path(cache.folder)
+    entry = folder / _key(split, state, x)
+    found = _read(entry, split, rows)
+    if found is None:
+        _make_room(folder, cache.max_bytes - size)
+        partial = entry.with_name(f"{entry.name}.{os.getpid()}")
+        partial.mkdir(parents=True, exist_ok=True)
+        try:
+            _write(partial, split, state, x, batch_size, rows, forms)
+            os.replace(partial, entry)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            if (found := _read(entry, split, rows)) is not None:  # another process was first
+                return found
+            raise
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        found = _read(entry, split, rows)
+    return found
+
+
+def _forms(split: FeatureSplit, state: TrainState, x: Any) -> dict[str, Any]:
+    one = jax.tree.map(lambda array: jax.ShapeDtypeStruct((1, *array.shape[1:]), array.dtype), x)
+    return jax.eval_shape(split.base.apply, state.params, state.state, *inputs_of(one))[0]
+
+
+def _key(split: FeatureSplit, state: TrainState, x: Any) -> str:
+    used = dict(_used(split, state))
+    facts = [repr(split.base), *split.at, jax.__version__, jax.default_backend()]
+    return fingerprint((used, x, np.array(facts, object)))[:32]
+
+
+def _used(split: FeatureSplit, state: TrainState) -> Iterator[tuple[str, Any]]:
+    """The weights of the frozen layers; others do not enter the features."""
+    for part, tree in (("params", state.params), ("state", state.state)):
+        for name, value in tree.items():
+            if "" in split.base.children[name].frozen:
+                yield f"{part}/{name}", jax.device_get(value)
+
+
+def _write(
+    folder: pathlib.Path,
+    split: FeatureSplit,
+    state: TrainState,
+    x: Any,
+    batch_size: int,
+    rows: int,
+    forms: Mapping[str, Any],
+) -> None:
+    files = [
+        np.lib.format.open_memmap(
+            folder / _DATA.format(number), "w+", np.dtype(forms[name].dtype), (rows, *forms[name].shape[1:])
+        )
+        for number, name in enumerate(split.at)
+    ]
+    step = batch_size * _BATCHES
+    for start in range(0, rows, step):
+        part = map_arrays(lambda array: array[start : start + step], x)  # noqa: B023
+        made = predict(split.base, (state.params, state.state), part, batch_size=batch_size)
+        for file, name in zip(files, split.at, strict=True):
+            file[start : start + step] = made[name]
+    for file in files:
+        file.flush()
+
+
+def _read(entry: pathlib.Path, split: FeatureSplit, rows: int) -> dict[str, np.ndarray] | None:
+    """What is kept under this entry; None if there is nothing, or not all of it."""
+    try:
+        found = {
+            name: np.load(entry / _DATA.format(number), mmap_mode="r", allow_pickle=False)
+            for number, name in enumerate(split.at)
+        }
+        os.utime(entry)  # what was used last is removed last
+    except (OSError, ValueError):
+        shutil.rmtree(entry, ignore_errors=True)
+        return None
+    return found if all(len(array) == rows for array in found.values()) else None
+
+
+def _make_room(folder: pathlib.Path, bytes_left: int) -> None:
+    """Remove the entries that were used longest ago until the others fit."""
+    if not folder.is_dir():
+        return
+    entries = sorted(
+        (p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True
+    )
+    total = 0
+    for entry in entries:
+        total += sum(file.stat().st_size for file in entry.glob(_DATA.format("*")))
+        if total > bytes_left:
+            shutil.rmtree(entry, ignore_errors=True)

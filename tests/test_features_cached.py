@@ -1,0 +1,112 @@
+"""A frozen base computed once per sample: the same training, to the bit on a CPU."""
+
+import jax
+import numpy as np
+import pytest
+
+import jlayers as jl
+from jlayers.transform.features import split_features
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(50, 6, 6, 2)).astype(np.float32)
+Y = RNG.integers(0, 3, 50)
+LOSS = {"SparseCategoricalCrossentropy": {"from_logits": True}}
+
+
+def sequential():
+    base = jl.Sequential(jl.Conv2D(4, 3, activation="relu"), jl.BatchNormalization(), name="base")
+    return jl.freeze(jl.Sequential(base, jl.GlobalAveragePooling2D(), jl.Dropout(0.3), jl.Dense(3)), "base")
+
+
+def graph():
+    """Two features: the output of the base and the image itself."""
+    image = jl.Input((6, 6, 2), name="image")
+    deep = jl.Conv2D(4, 3, name="stem", trainable=False)(image)
+    both = jl.Concatenate()(jl.Flatten()(deep), jl.Dense(2, name="skip")(jl.Flatten()(image)))
+    return jl.Model({"image": image}, jl.Dense(3, name="top")(jl.Dropout(0.2)(both)))
+
+
+def fitted(model, x=X, y=Y, **options):
+    trainer = jl.compile(model, "adam", LOSS, ["accuracy"])
+    return jl.fit(trainer, x, y, epochs=2, batch_size=16, seed=3, **options)
+
+
+@pytest.mark.parametrize(("model", "x"), [(sequential, X), (graph, {"image": X})])
+def test_training_on_kept_features_is_training_the_model(model, x):
+    plain, history = fitted(model(), x, validation_split=0.2)
+    kept, again = fitted(model(), x, validation_split=0.2, cache_features=True)
+    assert list(history) == list(again)
+    for name, values in history.items():
+        np.testing.assert_allclose(values, again[name], rtol=1e-6)
+    for a, b in zip(
+        jax.tree.leaves((plain.params, plain.state)), jax.tree.leaves((kept.params, kept.state)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+    assert jl.evaluate(jl.compile(model(), "adam", LOSS), kept, x, Y)["loss"] > 0
+
+
+def test_the_split_is_behind_all_that_never_changes():
+    assert split_features(sequential(), X.shape).at == ("global_average_pooling2d",)
+    split = split_features(graph(), {"image": X})
+    assert set(split.at) == {"flatten", "flatten_1"}
+
+
+def test_features_on_disk_are_used_again_and_only_for_the_same(tmp_path, monkeypatch):
+    first, history = fitted(sequential(), cache_features=tmp_path)
+    entries = list(tmp_path.iterdir())
+    assert len(entries) == 1
+    monkeypatch.setattr("jlayers.train.features.predict", lambda *a, **k: pytest.fail("computed again"))
+    second, again = fitted(sequential(), cache_features=tmp_path)
+    assert history == again
+    assert not jl.diff(first.params, second.params)
+    monkeypatch.undo()
+    fitted(sequential(), x=X + 1, cache_features=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2, "other samples"
+    trainer = jl.compile(sequential(), "adam", LOSS)
+    other = trainer.init(jax.random.key(9), X)
+    jl.fit(trainer, X, Y, state=other, cache_features=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3, "other weights"
+
+
+def test_a_damaged_entry_is_computed_again(tmp_path):
+    _, history = fitted(sequential(), cache_features=tmp_path)
+    (file,) = tmp_path.rglob("*.npy")
+    file.write_bytes(file.read_bytes()[:-40])
+    assert fitted(sequential(), cache_features=tmp_path)[1] == history
+
+
+def test_the_bound_is_kept(tmp_path):
+    size = 50 * 4 * 4
+    with pytest.raises(ValueError, match=f"at most {size - 1} bytes"):
+        fitted(sequential(), cache_features=jl.FeatureCache(max_bytes=size - 1))
+    cache = jl.FeatureCache(tmp_path, max_bytes=2 * size + 400)
+    for shift in range(3):
+        fitted(sequential(), x=X + shift, cache_features=cache)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (lambda: jl.unfreeze(sequential()), "'base', before the first of them, is trained"),
+        (lambda: jl.Sequential(jl.RandomFlip(), sequential()), "draws random numbers"),
+        (lambda: jl.freeze(sequential()), "a layer that is trained"),
+        (lambda: jl.Sequential(jl.Embedding(9, 3, mask_zero=True, trainable=False), jl.LSTM(2)), "mask"),
+    ],
+)
+def test_what_cannot_be_kept_is_said(model, words):
+    made = model()
+    x = np.zeros((2, 5), np.int32) if "embedding" in made.children else X
+    with pytest.raises(ValueError, match=words):
+        split_features(made, x)
+
+
+def test_streams_augmentation_and_tasks_are_refused():
+    trainer = jl.compile(sequential(), "adam", LOSS)
+    with pytest.raises(TypeError, match="arrays"):
+        jl.fit(trainer, [(X, Y)], cache_features=True)
+    mixed = jl.compile(sequential(), "adam", "mse", augment=jl.MixUp())
+    with pytest.raises(ValueError, match="augmentation"):
+        jl.fit(mixed, X, np.eye(3, dtype=np.float32)[Y], cache_features=True)
+    with pytest.raises(TypeError, match="cache_features=3"):
+        jl.fit(trainer, X, Y, cache_features=3)
