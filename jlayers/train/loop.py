@@ -364,7 +364,7 @@ class _Fit:
         watch.check_health(state, values)
         validation = self._validate(state, watch)
         stops = bool(validation) and self._ask(
-            self.callbacks, "on_validation_end", epoch, validation, self._current
+            self.callbacks, "on_validation_end", epoch, validation.copy, self._current
         )
         values |= validation
         state = self._current()
@@ -377,21 +377,20 @@ class _Fit:
         self.healthy = kept.back
         for key, value in values.items():
             self.history.setdefault(key, []).append(value)
-        stops |= self._ask(self.callbacks, "on_epoch_end", epoch, values, self._current)
+        stops |= self._ask(self.callbacks, "on_epoch_end", epoch, values.copy, self._current)
         keeper, last = self.keeper, stops or epoch + 1 == self.end
         if keeper is not None and (last or keeper.due_at_epoch(epoch + 1, runner.step)):
             keeper.save(self.state, self.history, logs=values, stopped=stops)
         return stops
 
     def _ask(self, callbacks: Sequence[Callback], event: str, *arguments: Any) -> bool:
-        """Tells callbacks of an event, each with what those before it have changed; True to stop.
+        """Tells callbacks of an event, each with logs of its own and with what those before it have changed.
 
-        The last argument may be a function that makes it anew for each.
+        True to stop. An argument may be a function that makes it anew for each.
         """
         stops = False
         for callback in callbacks:
-            *given, last = arguments
-            answer = getattr(callback, event)(*given, last() if callable(last) else last)
+            answer = getattr(callback, event)(*(a() if callable(a) else a for a in arguments))
             change = answer if isinstance(answer, Change) else Change(stop=bool(answer))
             stops |= change.stop
             if change.rate_factor is not None:
@@ -419,7 +418,7 @@ class _Fit:
         if not (listeners or keeps):
             return False
         values = watch.read_all()
-        stops = self._ask(listeners, "on_step", step, values, self._current)
+        stops = self._ask(listeners, "on_step", step, values.copy, self._current)
         if stops:
             self.state = self._current()
         if keeper is not None and (keeps or stops):
