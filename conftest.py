@@ -36,6 +36,7 @@ import jax
 import keras_values
 import pytest
 
+import jlayers.applications  # noqa: F401  registered once, and not within a test, after which it would be gone
 from jlayers.core.registry import Registry
 
 # Tracing makes many small objects that live on. Looking through them often takes a third of the time.

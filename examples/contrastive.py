@@ -22,7 +22,7 @@ MODELS = {
 }
 
 
-def likeness(call: Any, batch: jl.Batch, key: Any) -> jl.Loss:
+def likeness(call: Any, batch: jl.Batch, key: Any) -> jl.LossValue:
     """Which of the other views belongs to each one: a cross-entropy (Chen et al., 2020)."""
     views = [call("head", call("encoder", call("view", batch.x))) for _ in range(2)]
     codes = jnp.concatenate([view / jnp.linalg.norm(view, axis=-1, keepdims=True) for view in views])
@@ -30,7 +30,7 @@ def likeness(call: Any, batch: jl.Batch, key: Any) -> jl.Loss:
     scores = codes @ codes.T / 0.2 - 1e9 * jnp.eye(rows)
     partner = (jnp.arange(rows) + rows // 2) % rows
     loss = optax.losses.softmax_cross_entropy_with_integer_labels(scores, partner).mean()
-    return jl.Loss(loss, {"found": (scores.argmax(-1) == partner).astype(jnp.float32).mean()})
+    return jl.LossValue(loss, {"found": (scores.argmax(-1) == partner).astype(jnp.float32).mean()})
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:

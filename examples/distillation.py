@@ -17,13 +17,13 @@ import jlayers as jl
 TEMPERATURE = 3.0
 
 
-def imitation(call: Any, batch: jl.Batch, key: Any) -> jl.Loss:
+def imitation(call: Any, batch: jl.Batch, key: Any) -> jl.LossValue:
     """Half of the loss is that of the labels, half that of the teacher's scores (Hinton et al., 2015)."""
     scores = call("student", batch.x)
     soft = jax.nn.softmax(call("teacher", batch.x) / TEMPERATURE)
     hard = optax.losses.softmax_cross_entropy_with_integer_labels(scores, batch.y).mean()
     taught = optax.losses.softmax_cross_entropy(scores / TEMPERATURE, soft).mean() * TEMPERATURE**2
-    return jl.Loss((hard + taught) / 2, {"labels": hard, "teacher": taught}, outputs=scores)
+    return jl.LossValue((hard + taught) / 2, {"labels": hard, "teacher": taught}, outputs=scores)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:

@@ -23,7 +23,7 @@ MODELS = {
 }
 
 
-def evidence(call: Any, batch: jl.Batch, key: Any) -> jl.Loss:
+def evidence(call: Any, batch: jl.Batch, key: Any) -> jl.LossValue:
     """The negative evidence lower bound (Kingma and Welling, 2014), in two parts."""
     mean, log_variance = jnp.split(call("encoder", batch.x), 2, axis=-1)
     code = mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape)
@@ -31,7 +31,7 @@ def evidence(call: Any, batch: jl.Batch, key: Any) -> jl.Loss:
     reconstruction = pixels.sum((1, 2, 3)).mean()
     divergence = (jnp.exp(log_variance) + jnp.square(mean) - 1 - log_variance).sum(-1).mean() / 2
     parts = {"reconstruction": reconstruction, "divergence": divergence}
-    return jl.Loss(reconstruction + divergence, parts)
+    return jl.LossValue(reconstruction + divergence, parts)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:

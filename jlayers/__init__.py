@@ -1,5 +1,6 @@
 """jlayers: Keras's ease in stax's form. A layer is a pure `init`/`apply` pair over a parameter pytree."""
 
+import importlib
 from typing import TYPE_CHECKING
 
 from jlayers import (
@@ -23,6 +24,7 @@ from jlayers.core.compose import Inference, Pipeline, Remat, Repeat, Residual, S
 from jlayers.core.graph import Graph, Input, Model, Node, graph
 from jlayers.core.habits import missing_name
 from jlayers.core.layer import Layer, MissingKeyError, Wiring, layer, need_key, no_params
+from jlayers.core.layer import layers as _layers
 from jlayers.core.masks import Masked, keeps_mask
 from jlayers.core.node_table import InputLayer
 from jlayers.core.pair import Pair
@@ -39,7 +41,7 @@ from jlayers.preprocessing import HashedCrossing, Hashing, IntegerLookup, String
 from jlayers.regularizers import l1, l1_l2, l2
 from jlayers.saving import *
 from jlayers.train import *
-from jlayers.transform.freeze import freeze, trainable_mask, unfreeze
+from jlayers.transform.freeze import freeze, trainable_mask, trained_params, unfreeze
 from jlayers.transform.lora import LoRA, merge_lora
 from jlayers.transform.substitute import substitute
 from jlayers.transform.surgery import cut, insert, replace_head
@@ -76,6 +78,7 @@ __all__ = [
     "Wiring",
     "activations",
     "adapt",
+    "applications",
     "constraints",
     "cut",
     "data",
@@ -110,6 +113,7 @@ __all__ = [
     "testing",
     "train",
     "trainable_mask",
+    "trained_params",
     "unfreeze",
     "with_precision",
 ]
@@ -118,7 +122,13 @@ __all__ += saving.__all__
 __all__ += train.__all__
 
 
-if not TYPE_CHECKING:  # which would take any name to exist
+_layers.add_group("applications", lambda: importlib.import_module("jlayers.applications"))
+
+if TYPE_CHECKING:
+    from jlayers import applications
+else:  # type checkers would take any name to exist
 
     def __getattr__(name):
+        if name == "applications":  # loaded when used
+            return importlib.import_module("jlayers.applications")
         raise missing_name("jlayers", name, __all__)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jlayers.data.batches import ArrayBatches, Batch, Batches, StreamBatches, order, rows_of
+from jlayers.data.batches import ArrayBatches, Batch, Batches, order, rows_of
+from jlayers.data.stream import StreamBatches
 
 X = np.arange(22.0, dtype=np.float32).reshape(11, 2)
 Y = np.arange(11)

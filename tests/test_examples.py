@@ -18,6 +18,7 @@ BRIEFLY = {
     "digits_mlp": ["--epochs", "2"],
     "distillation": ["--epochs", "1"],
     "gan": ["--epochs", "2"],
+    "grain_resumed": ["--epochs", "2"],
     "lstm_vowels": ["--epochs", "1"],
     "own_loop": ["--steps", "5"],
     "text_topics": ["--epochs", "1"],

@@ -28,7 +28,7 @@ ORDER = [
     "initializers", "activations", "regularizers", "constraints",
     "core/wiring", "core/compose", "core/node_table", "core/operators", "core/node", "core/graph",
     "core/__init__",
-    "ops", "layers", "transform", "inspect",
+    "ops", "layers", "transform", "inspect", "applications",
     "losses", "metrics", "optimizers", "preprocessing", "data", "interop", "saving", "train", "config",
     "runs", "cli", "testing",
 ]
@@ -44,6 +44,9 @@ HEAVY = {
     "safetensors",
     "h5py",
     "orbax",
+    "grain",
+    "PIL",
+    "pyarrow",
     "keras",
     "pooch",
 }
@@ -117,6 +120,14 @@ def test_module_keeps_the_rules(path):
         for node in ast.walk(tree):
             printed = isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write")
             assert not printed, f"{name}, line {getattr(node, 'lineno', 0)} prints: only cli prints"
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_no_fact_is_read_off_a_name(path):
+    asked = re.search(
+        r"(spec\.name|__name__) (==|!=|in|not in) (?!\"__main__\"|layers\b)", path.read_text("utf-8")
+    )
+    assert not asked, f"{path.name}: carry the fact as a value, such as a property of the Pair: {asked}"
 
 
 def test_the_reader_of_imports_sees_every_form():

@@ -191,3 +191,23 @@ def test_errors_teach():
         jl.LoRA(jl.Sequential(jl.Dense(2)), 1, targets=["**/kernle"]).init(jax.random.key(0), (2, 3))
     with pytest.raises(ValueError, match="merge_lora: expected a model with LoRA inside"):
         jl.merge_lora(jl.Dense(2), {}, {})
+
+
+def test_adapters_are_saved_alone_put_back_and_merged(tmp_path):
+    plain = jl.Sequential(jl.Dense(16, activation="relu"), jl.Dense(3))
+    model = jl.LoRA(plain, rank=2, b_initializer="normal")
+    params, state = model.init(jax.random.key(0), (2, 8))
+    adapters = jl.trained_params(model, params)
+    assert list(adapters) == ["lora_a", "lora_b"]
+    jl.save_weights(tmp_path / "adapters.safetensors", adapters)
+    jl.save_weights(tmp_path / "base.safetensors", params["layer"])
+    other, _ = model.init(jax.random.key(1), (2, 8))
+    base, _ = jl.load_weights(tmp_path / "base.safetensors", other["layer"], {})
+    given = {**other, "layer": base}
+    loaded, _, report = jl.load_weights(tmp_path / "adapters.safetensors", given, state, partial=True)
+    assert len(report.loaded) == 4
+    assert not jl.diff(loaded, params)
+    merged, weights, rest = jl.merge_lora(model, loaded, state)
+    x = jax.numpy.ones((2, 8))
+    expected = model.apply(params, state, x)[0]
+    np.testing.assert_allclose(merged.apply(weights, rest, x)[0], expected, rtol=1e-5, atol=1e-6)

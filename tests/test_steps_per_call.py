@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import jlayers as jl
-from jlayers.data.batches import ArrayBatches, StreamBatches
+from jlayers.data.batches import ArrayBatches
+from jlayers.data.stream import StreamBatches
 from jlayers.train import feed
 
 RNG = np.random.default_rng(0)

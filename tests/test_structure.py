@@ -160,3 +160,25 @@ def test_a_pair_says_more_than_two_functions():
 
     with pytest.raises(TypeError, match="expected the constructor to return a pair of functions"):
         OneFunction()
+
+
+@jl.layer
+def OwnMemory():
+    return jl.LSTM(2, stateful=True)
+
+
+@jl.layer
+def OwnEnding():
+    return jl.Softmax()
+
+
+def test_facts_of_a_pair_go_through_adoption():
+    assert (OwnEnding().pair.activation, jl.Dense(2).pair.activation) == ("softmax", None)
+    assert (OwnMemory().pair.carries, jl.LSTM(2).pair.carries) == (True, False)
+    loss = {"categorical_crossentropy": {"from_logits": True}}
+    trainer = jl.compile(jl.Sequential(jl.Dense(3), OwnEnding()), loss=loss)
+    with pytest.raises(ValueError, match=r"expected logits .*activation='softmax'"):
+        jl.fit(trainer, np.zeros((4, 2)), np.eye(4, 3))
+    trainer = jl.compile(jl.Sequential(OwnMemory()), loss="mse")
+    with pytest.raises(ValueError, match="'own_memory' carries its state"):
+        jl.fit(trainer, np.zeros((4, 3, 2)), np.zeros((4, 2)), batch_size=2)

@@ -54,10 +54,12 @@ def test_each_option_reaches_the_trainer_from_yaml():
         "loss_scale": (8.0, 8.0),
         "accumulate": (2, 2),
         "ema": (0.5, 0.5),
+        "unfreeze": ("{3: [dense]}", {3: ["dense"]}),
     }
     assert given.keys() == {field.name for field in dataclasses.fields(Options)}
     text = "\n".join(f"{name}: {value}" for name, (value, _) in given.items())
-    trainer = loads(f"data: digits\nmodel: {{Sequential: [Flatten, Dense: 10]}}\n{text}").compile()
+    model = "model: {Sequential: [Flatten, Dense: {units: 10, trainable: false}]}"
+    trainer = loads(f"data: digits\n{model}\n{text}").compile()
     for name, (_, expected) in given.items():
         assert repr(getattr(trainer, name)).startswith(repr(expected).rstrip("()'").lstrip("'")) or (
             repr(expected).strip("'[]") in repr(getattr(trainer, name))

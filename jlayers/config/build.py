@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from jlayers.config.derive import Call
+from jlayers.config.derive import Entry
 from jlayers.config.errors import ConfigError, Path, Problem
 from jlayers.config.reader import Document
 from jlayers.core.errors import details_of
@@ -31,7 +31,7 @@ class Builder:
         Raises:
             ConfigError: a constructor refused its arguments.
         """
-        if isinstance(value, Call):
+        if isinstance(value, Entry):
             return self._call(value, path)
         if isinstance(value, Mapping):
             return self.each(value, path)
@@ -52,7 +52,7 @@ class Builder:
             raise ConfigError(problems)
         return built
 
-    def _call(self, call: Call, path: Path) -> Any:
+    def _call(self, call: Entry, path: Path) -> Any:
         below = (*path, call.name) if call.kind else path
         arguments = self.each(call.arguments, below)
         if call.text is not None and call.kind in _BY_NAME:

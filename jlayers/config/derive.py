@@ -1,6 +1,6 @@
 """Pydantic types derived from type hints, so that constructors' signatures are what YAML is checked against.
 
-Nothing is coerced. What is looked up by name is `Name` or `{Name: arguments}`. Validated data hold a `Call`
+Nothing is coerced. What is looked up by name is `Name` or `{Name: arguments}`. Validated data hold a `Entry`
 wherever a constructor is to be called; `jlayers.config.build` makes the calls.
 """
 
@@ -25,11 +25,11 @@ from jlayers.core.layer import Layer
 from jlayers.core.registry import Kind, to_data
 from jlayers.core.spelling import UNQUOTED, is_number, nearest
 
-__all__ = ["Call", "Choice", "Record", "arguments_model", "derived", "section_of"]
+__all__ = ["Choice", "Entry", "Record", "arguments_model", "derived", "section_of"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Call:
+class Entry:
     """A constructor and the arguments given to it, which may hold further calls."""
 
     kind: str
@@ -86,7 +86,7 @@ class Choice(Marker):
         article = "an" if kind[0] in "aeiou" else "a"
         self.expected = f"{article} {kind} by name"
 
-    def check(self, value: Any, info: Any) -> Call:
+    def check(self, value: Any, info: Any) -> Entry:
         bare = isinstance(value, str)
         if not bare and not isinstance(value, dict):
             raise wrong(self.expected)
@@ -114,7 +114,7 @@ class Choice(Marker):
         if not isinstance(given, dict) and (first := next(iter(arguments(make)), None)) is not None:
             given = {first: given}
         inner = adapter(_one_call(name, make)).validate_python({name: given}, context=info.context)
-        return Call(self.kind, name, make, inner[name], value if bare else None)
+        return Entry(self.kind, name, make, inner[name], value if bare else None)
 
     def fragment(self) -> dict[str, Any]:
         return {"x-jlayers-kind": self.kind}
@@ -143,11 +143,11 @@ class Record(Marker):
         self.make = make
         self.expected = f"a mapping of {', '.join(arguments(make))}"
 
-    def check(self, value: Any, info: Any) -> Call:
+    def check(self, value: Any, info: Any) -> Entry:
         if not isinstance(value, dict):
             raise wrong(self.expected)
         name = self.make.__name__
-        return Call("", name, self.make, validated(name, self.make, value, info.context))
+        return Entry("", name, self.make, validated(name, self.make, value, info.context))
 
     def fragment(self) -> dict[str, Any]:
         return arguments_model(self.make.__name__, self.make).model_json_schema()

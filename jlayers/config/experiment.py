@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from jlayers.config.build import Builder
-from jlayers.config.derive import Call
+from jlayers.config.derive import Entry
 from jlayers.config.overrides import override
 from jlayers.config.reader import Document, read_file, read_text
 from jlayers.config.schema import Settings, Training
@@ -96,7 +96,7 @@ class Experiment:
 
     settings: Settings
     model: Layer
-    call: Call
+    call: Entry
     builder: Builder
     learned: Mapping[str, Any] | None = None
 
@@ -201,6 +201,8 @@ class Experiment:
 
         names = [field.name for field in dataclasses.fields(Options)]
         options: dict[str, Any] = {name: getattr(self.settings, name) for name in names}
+        if schedule := self.settings.unfreeze:
+            options["unfreeze"] = {int(epochs): patterns for epochs, patterns in schedule.items()}
         with self.builder.located((), self.call.arguments):
             return train.compile(self.model, **options)
 
@@ -219,7 +221,7 @@ class Experiment:
 
 def plain(value: Any) -> Any:
     """Calls as the plain data that a file holds."""
-    if isinstance(value, Call):
+    if isinstance(value, Entry):
         if value.text is not None:
             return value.text
         arguments = plain(value.arguments)

@@ -36,7 +36,7 @@ def _define(registry: Registry, definitions: dict[str, Any]) -> None:
     """Enter a kind, `Name` or `{Name: arguments}`, and the arguments of each of its constructors."""
     names: list[dict[str, Any]] = []
     properties: dict[str, Any] = {}
-    for name in registry:
+    for name in [*registry, *(name for group in registry.groups for name in registry.group(group))]:
         make = registry[name]
         known = arguments(make)
         reference = f"{registry.kind}.{name}"

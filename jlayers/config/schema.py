@@ -105,6 +105,8 @@ class Settings:
         accumulate: micro-batches that each batch is cut into, to save memory.
         ema: the decay of a moving average of the weights, such as 0.999; null for none.
         freeze: patterns of paths of layers that are not trained, such as `encoder/**`.
+        unfreeze: patterns of frozen layers that are trained later, by the number of epochs after which that
+            begins, such as `{3: [encoder/block5*], 6: [encoder/**]}`.
         precision: the dtypes of parameters and of computation: a policy such as `mixed_bfloat16`, or a
             mapping from patterns of paths to policies; see `jlayers list policies`.
         seed: of the weights, of dropout and of the order of the samples.
@@ -124,12 +126,16 @@ class Settings:
     accumulate: int = 1
     ema: float | None = None
     freeze: list[str] = dataclasses.field(default_factory=list)
+    unfreeze: dict[str, list[str]] | None = None
     precision: PrecisionLike | None = None
     seed: int = 0
     training: Training = dataclasses.field(default_factory=Training)
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "a seed in [0, 2**32)", seed=self.seed)
+        if self.unfreeze is not None:
+            epochs = all(str(number).isdecimal() for number in self.unfreeze)
+            _require(epochs, "numbers of epochs as the keys of unfreeze", unfreeze=self.unfreeze)
 
 
 def graph_node(

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails, ValidationError
 
-from jlayers.config.derive import Call, derived
+from jlayers.config.derive import Entry, derived
 from jlayers.config.errors import ConfigError, Path, Problem
 from jlayers.config.reader import Document
 from jlayers.config.types import adapter
@@ -16,7 +16,7 @@ from jlayers.optimizers import keras_word, registry
 __all__ = ["validate"]
 
 
-def validate(document: Document, section: type) -> Call:
+def validate(document: Document, section: type) -> Entry:
     """The call that makes a `section` (a dataclass) out of a document.
 
     Raises:

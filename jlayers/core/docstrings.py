@@ -25,6 +25,8 @@ TEXTS = {
         "`KeyValueCache`. None for no cache."
     ),
     "center": "whether to add `beta`.",
+    "classes": "number of classes of the classifier.",
+    "classifier_activation": "activation of the classifier; None for logits.",
     "data_format": '"channels_last", the default, or "channels_first".',
     "dilation_rate": "distance between the cells of the window: one number, or one per axis.",
     "dropout": "fraction of the input dropped in training, the same features at every step; from 0 to 1.",
@@ -37,11 +39,18 @@ TEXTS = {
     "filters": "number of output channels.",
     "frozen": "relative paths of the layers inside that are frozen; `jl.freeze` writes them.",
     "go_backwards": "whether to process the sequence from its last step to its first.",
+    "include_preprocessing": "whether the network scales pixels from 0 to 255 itself.",
+    "include_top": "whether the network ends in its classifier; False for its features.",
+    "input_shape": (
+        "of an image: height, width and channels, None for sizes that may vary; None for any size with three "
+        "channels, unless the network needs to know it."
+    ),
     "interpolation": '"bilinear" or "nearest".',
     "keepdims": "whether to keep the reduced axes, with size 1.",
     "kernel_size": "size of the window: one number, or one per axis.",
     "name": "name of the layer in paths; None for its type's name in snake case, numbered by the parent.",
     "pool_size": "size of the window: one number, or one per axis.",
+    "pooling": '"avg" or "max" over all positions of the features, without the classifier; None for none.',
     "precision": "policy, or policies by path; see `jl.with_precision`.",
     "recurrent_activation": "applied to the gates; None for none.",
     "recurrent_dropout": (

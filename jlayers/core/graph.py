@@ -19,7 +19,7 @@ from jlayers.core.names import known_name, unique_names
 from jlayers.core.node import Input, LayerCall, Node, connect
 from jlayers.core.node_table import find, in_order, model_from_table
 from jlayers.core.policy import PrecisionLike
-from jlayers.core.spelling import UnknownNameError, nearest, snake_case
+from jlayers.core.spelling import UnknownNameError, nearest
 from jlayers.core.structure import Chain, Source, Table
 
 __all__ = ["Graph", "Input", "Model", "Node", "graph"]
@@ -170,9 +170,7 @@ def _name_calls(calls: Sequence[LayerCall], listed: Sequence[Node]) -> dict[Any,
         names[call] = f"{name}@{uses[name]}" if uses[name] else name
     taken = set(names.values())
     for node in listed:
-        name = node.call.name or (
-            "input" if node.call.layer is None else snake_case(node.call.layer.spec.name)
-        )
+        name = node.call.name or ("input" if node.call.layer is None else node.call.layer.spec.stem)
         stem, number = name, 0
         while name in taken:
             if node.call.name and node.call.layer is None:

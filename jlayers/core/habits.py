@@ -24,7 +24,11 @@ _ARGUMENTS = {
     ),
     "seed": ("no seed, for randomness is explicit", "give the key to the call: apply(..., key=key)"),
     "rngs": ("no generators, for randomness is explicit", "give the key to the call: apply(..., key=key)"),
-    "weights": ("no weights", "they are values beside a layer: params, state = layer.init(key, x)"),
+    "weights": (
+        "no weights",
+        "they are values beside a layer: params, state = layer.init(key, x), or jl.load_weights(...)",
+    ),
+    "input_tensor": ("no tensor", "call the layer on a node: layer(x)"),
     "deterministic": ("no mode", "it is said in the call: layer.apply(..., train=True)"),
     "use_running_average": ("no mode", "it is said in the call: layer.apply(..., train=True)"),
     "inplace": ("nothing that changes its input", "leave it away: arrays are values"),

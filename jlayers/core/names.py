@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jlayers.core.errors import refused
-from jlayers.core.spelling import snake_case
 from jlayers.core.state import AUX_LOSS, AUX_METRICS, CARRY
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ def unique_names(
     for member in distinct:
         name = explicit.get(member)
         if name is None:
-            stem = snake_case(member.spec.name)
+            stem = member.spec.stem
             while True:
                 name = f"{stem}_{used[stem]}" if used[stem] else stem
                 used[stem] += 1

@@ -20,7 +20,6 @@ from jlayers.core.notes import note_errors
 from jlayers.core.operators import Operators
 from jlayers.core.shapes import describe, shape_text
 from jlayers.core.sizes import infer, symbolic
-from jlayers.core.spelling import snake_case
 
 __all__ = ["Input", "LayerCall", "Node", "connect"]
 
@@ -119,7 +118,7 @@ def connect(layer: Layer, inputs: tuple[Any, ...], name: str | None = None) -> A
                 f"make constants inside a jl.Lambda"
             )
     specs = jax.tree.map(lambda node: node.spec, inputs)
-    with note_errors(name or layer.name or snake_case(layer.spec.name), layer, specs):
+    with note_errors(name or layer.name or layer.spec.stem, layer, specs):
         output = infer(functools.partial(_output, layer), *specs)
     call = LayerCall(layer, inputs, output, name)
     values, tree = jax.tree.flatten(output, is_leaf=is_masked)

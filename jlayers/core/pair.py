@@ -29,6 +29,8 @@ class Pair:
             before: where they are wider than what the policy computes in, the layer computes as wide.
         mixes: the axes that `apply` mixes if it keeps the mask of its input; None if it does not.
         ids_below: the input holds whole numbers from 0 to below this, as that of a table does.
+        activation: the name of the activation that the layer is, as `Softmax` is one; None if it is none.
+        carries: training hands the carry in its state from one batch to the next.
     """
 
     init: Init
@@ -38,6 +40,8 @@ class Pair:
     wide: bool = False
     mixes: tuple[int, ...] | None = None
     ids_below: int | None = None
+    activation: str | None = None
+    carries: bool = False
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.apply))

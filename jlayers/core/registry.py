@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -55,6 +55,11 @@ class Spec:
     kind: str
     name: str
     arguments: Mapping[str, Any]
+
+    @property
+    def stem(self) -> str:
+        """The name in snake case and without its group, after which unnamed things are numbered."""
+        return snake_case(self.name.rpartition(".")[2])
 
     @property
     def changed(self) -> dict[str, Any]:
@@ -143,6 +148,8 @@ class Registry:
     """The constructors of one kind, by name.
 
     A name is found in the form it was registered under or in snake case: `"HeNormal"` and `"he_normal"`.
+    Names with a dot, such as `"applications.VGG16"`, are those of a group, which is loaded when it is asked
+    for; `group` lists them, and the names of the registry leave them out.
     """
 
     _kinds: ClassVar[dict[str, Registry]] = {}
@@ -154,6 +161,7 @@ class Registry:
         self._constructors: dict[str, Callable[..., Any]] = {}
         self._functions: dict[str, Callable[..., Any]] = {}
         self._by_key: dict[str, str] = {}
+        self._loaders: dict[str, Callable[[], object]] = {}
         Registry._kinds[kind] = self
 
     @staticmethod
@@ -165,13 +173,32 @@ class Registry:
         return list(Registry._kinds.values())
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._constructors))
+        return iter(sorted(name for name in self._constructors if "." not in name))
 
     def __len__(self) -> int:
-        return len(self._constructors)
+        return len(list(iter(self)))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and snake_case(name) in self._by_key
+        return isinstance(name, str) and self._known(name) is not None
+
+    def _known(self, name: str) -> str | None:
+        group, dot, _ = name.partition(".")
+        if dot and group in self._loaders:
+            self._loaders[group]()
+        return self._by_key.get(snake_case(name))
+
+    def add_group(self, group: str, load: Callable[[], object]) -> None:
+        """Let `load` register the names `group.name` once one of them is asked for."""
+        self._loaders[group] = load
+
+    def group(self, group: str) -> list[str]:
+        """The names of a group, in order."""
+        self._loaders[group]()
+        return sorted(name for name in self._constructors if name.startswith(group + "."))
+
+    @property
+    def groups(self) -> list[str]:
+        return list(self._loaders)
 
     def register(self, name: str, constructor: Callable[..., Any], *aliases: str) -> None:
         """Enter `constructor` under `name`; the same definition may be entered again (a reloaded module)."""
@@ -239,13 +266,20 @@ class Registry:
 
     def find(self, name: str) -> str:
         """The registered spelling of `name`; an unknown name is an error with the nearest ones."""
-        if isinstance(name, str) and (known := self._by_key.get(snake_case(name))):
+        if isinstance(name, str) and (known := self._known(name)):
             return known
         raise UnknownNameError(f"unknown {self.kind} {name!r}: {self.advice(name)}")
 
     def advice(self, name: object) -> str:
         """What to write in place of a name that is not registered."""
-        return f"write {self.instead[str(name)]}" if name in self.instead else nearest(name, self)
+        if name in self.instead:
+            return f"write {self.instead[str(name)]}"
+        return nearest(name, self.beside(name))
+
+    def beside(self, name: object) -> Iterable[str]:
+        """The names among which an unknown one is searched: those of its group, if it names one."""
+        group, dot, _ = str(name).partition(".")
+        return self.group(group) if dot and group in self._loaders else self
 
     def spellings(self, name: str) -> list[str]:
         """The registered name and its aliases, each followed by its snake-case form."""

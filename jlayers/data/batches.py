@@ -1,4 +1,4 @@
-"""Batches from arrays and from iterables; pure NumPy.
+"""What a source of batches is, and batches of arrays; pure NumPy.
 
 The last batch of an epoch has the rows that are left. It is not filled up, so that no loss, statistic or
 metric, whatever it looks at, sees a row that is not there. A step is compiled once more for it.
@@ -14,23 +14,23 @@ sees the data of the run that was not interrupted.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jlayers.core.errors import refused
-from jlayers.data.gate import check_width, convert, leaves
+from jlayers.data.dataset import fingerprint
+from jlayers.data.gate import leaves
 
 __all__ = [
     "ArrayBatches",
     "Batch",
     "Batches",
     "Block",
-    "StreamBatches",
+    "Wrapped",
     "as_data",
+    "form_of",
     "map_arrays",
     "order",
     "rows_of",
@@ -120,7 +120,7 @@ class Batches:
     """A source of batches: what `fit` and `evaluate` take, and what a source of one's own inherits from.
 
     A subclass gives `epoch` and, if it can tell, `steps`. `fit` asks for a batch by the number of its epoch
-    and its place in it, so a source keeps no position of its own; one that must says so in `state`.
+    and its place in it, so a source keeps no position of its own; one that must gives it in `state`.
 
     Attributes:
         steps: batches in an epoch, or None if that is not known.
@@ -150,23 +150,56 @@ class Batches:
         group: list[Batch] = []
         full = None  # the form that has filled a block, for which a step over `size` batches is compiled
         for batch in self.epoch(number, start):
-            if group and (len(group) == size or _form(batch) != _form(group[0])):
-                yield _stack(group, size if full == _form(group[0]) else len(group))
-                full = _form(group[0]) if len(group) == size else full
+            if group and (len(group) == size or form_of(batch) != form_of(group[0])):
+                yield _stack(group, size if full == form_of(group[0]) else len(group))
+                full = form_of(group[0]) if len(group) == size else full
                 group = []
             group.append(batch)
         if group:
-            yield _stack(group, size if full == _form(group[0]) else len(group))
+            yield _stack(group, size if full == form_of(group[0]) else len(group))
 
-    def state(self) -> Mapping[str, Any]:
-        """What a checkpoint keeps of the source besides epoch and place: nothing."""
+    def state(self, number: int = 0, start: int = 0) -> Mapping[str, Any]:
+        """What a checkpoint keeps, as plain data, of a source that is to go on at batch `start` of an epoch.
+
+        Empty where the two numbers say it all. The source may be ahead of that batch.
+        """
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Takes back what `state` gave, before the first epoch of a run that goes on."""
+
+    def fingerprint(self) -> str:
+        """A text that differs where the data are known to differ: a run goes on with the same ones only."""
+        return f"batches, {self.steps}"
+
+    def close(self) -> None:
+        """Called when the last batch was taken."""
 
 
-def _form(batch: Batch) -> Any:
+class Wrapped(Batches):
+    """A source of batches around another one, which does what is not overridden."""
+
+    def __init__(self, data: Batches):
+        self.data, self.steps, self.checked = data, data.steps, data.checked
+
+    def first(self) -> Batch:
+        return self.data.first()
+
+    def state(self, number: int = 0, start: int = 0) -> Mapping[str, Any]:
+        return self.data.state(number, start)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.data.restore(state)
+
+    def fingerprint(self) -> str:
+        return self.data.fingerprint()
+
+    def close(self) -> None:
+        self.data.close()
+
+
+def form_of(batch: Batch) -> Any:
+    """The shapes and dtypes of a batch."""
     return [None if part is None else map_arrays(lambda a: (a.shape, str(a.dtype)), part) for part in batch]
 
 
@@ -229,6 +262,10 @@ class ArrayBatches(Batches):
     def first(self) -> Batch:
         return self._cut(slice(0, self.batch_size))
 
+    def fingerprint(self) -> str:
+        """Of all names, shapes, dtypes and bytes."""
+        return fingerprint(tuple(self.data[:3]))
+
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
         shuffled = order(self.rows, self.seed, number) if self.shuffle else None
         for begin in range(start * self.batch_size, self.rows, self.batch_size):
@@ -260,125 +297,6 @@ class ArrayBatches(Batches):
         return Batch(*(map_arrays(cut, part) for part in self.data[:3]))
 
 
-class StreamBatches(Batches):
-    """Batches from an iterable, each of its own size.
-
-    A batch is `(x, y)` or `(x, y, sample_weight)`, a `Batch`, or x alone where no targets are needed.
-
-    Args:
-        source: a list, a dataset, a loader: anything that can be iterated once per epoch, or that has a
-            length and gives batches by number. A generator can be iterated once in all.
-        steps: batches to take for an epoch; the next epoch goes on where this one ended. Needed for a source
-            that never ends.
-
-    Raises:
-        ValueError: a batch without rows, or a source without batches.
-        TypeError: something else than such batches.
-    """
-
-    def __init__(self, source: Any, steps: int | None = None):
-        self.source = _iterable(source)
-        self.once = iter(self.source) is self.source
-        self.limit = steps
-        self.steps = steps if steps is not None else _length(source)
-        self._held: list[Any] = []
-        self._running: tuple[int, Iterator[Any]] | None = None  # how many batches are gone, and the rest
-
-    def first(self) -> Batch:
-        """A batch for its shapes; one that cannot be had again is kept for the epoch to come."""
-        if not self._held:
-            self._held = list(itertools.islice(iter(self.source), 1))
-        if not self._held:
-            raise ValueError("expected an iterable of batches (x, y), received one without any batch")
-        return self._parse(self._held[0], 0)
-
-    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
-        held, self._held = (self._held if self.once else []), []
-        items = itertools.chain(held, self.source)
-        return self._whole(number, start, items) if self.limit is None else self._part(number, start, items)
-
-    def _whole(self, number: int, start: int, items: Iterator[Any]) -> Iterator[Batch]:
-        """An epoch that is all of the source."""
-        count = 0
-        for count, item in enumerate(items, 1):
-            if count > start:
-                yield self._parse(item, count - 1)
-        if count == 0:
-            raise ValueError(
-                f"the iterable gave no batches in epoch {number + 1}: a generator can be run through once "
-                f"only; pass a list, a dataset, or an object whose __iter__ starts anew"
-            )
-
-    def _part(self, number: int, start: int, items: Iterator[Any]) -> Iterator[Batch]:
-        """An epoch of `limit` batches; what comes before it is skipped."""
-        limit = self.limit or 0
-        first, end = number * limit + start, (number + 1) * limit
-        seen, running = self._running or (number * limit if self.once else 0, items)
-        if seen > first:
-            seen, running = (first, running) if self.once else (0, iter(self.source))
-        while seen < end:
-            item = next(running, self)
-            if item is self and not self.once:  # it has ended: once more from its beginning
-                running = iter(self.source)
-                item = next(running, self)
-            if item is self:
-                raise ValueError(
-                    f"expected {limit} batches in epoch {number + 1}, received an iterable that ended after "
-                    f"{max(0, seen - number * limit)}; ask for fewer steps, or pass one that starts anew"
-                )
-            seen += 1
-            self._running = (seen, running)
-            if seen > first:
-                yield self._parse(item, seen - 1 - number * limit)
-
-    def _parse(self, item: Any, index: int) -> Batch:
-        if isinstance(item, Batch):
-            parts: Any = item
-        elif isinstance(item, (tuple, list)):
-            parts = item
-        elif isinstance(item, dict) or hasattr(item, "shape"):
-            parts = (item,)
-        else:
-            parts = ()
-        if not isinstance(item, Batch) and len(parts) not in (1, 2, 3):
-            raise TypeError(
-                f"expected batches (x, y) or (x, y, sample_weight), received {type(item).__name__} as batch "
-                f"{index}; for arrays in memory pass x and y as two arguments"
-            )
-        named = dict(zip(("x", "y", "sample_weight", "mask"), parts, strict=False))
-        try:
-            made = {n: map_arrays(lambda a, n=n: _as_array(n, a), as_data(v)) for n, v in named.items()}
-            check_width(**made)
-            if rows_of(**made) == 0:
-                raise ValueError("expected batches of at least one row, received one without any")
-        except (ValueError, TypeError) as error:
-            error.add_note(f"in batch {index} of the iterable")
-            raise
-        return Batch(*made.values())
-
-
-class _ByNumber:
-    """Batches by number, `source[0]` to `source[len(source) - 1]`."""
-
-    def __init__(self, source: Any):
-        self.source = source
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self.source[i] for i in range(len(self.source)))
-
-
-def _iterable(source: Any) -> Any:
-    by_number = hasattr(source, "__getitem__") and hasattr(source, "__len__")
-    return _ByNumber(source) if by_number and not hasattr(source, "__iter__") else source
-
-
-def _length(source: Any) -> int | None:
-    try:
-        return len(source)
-    except TypeError:
-        return None
-
-
 def as_data(value: Any) -> Any:
     """A list of numbers as one array; a list with arrays in it stays, for it is several inputs."""
     if isinstance(value, (list, tuple)) and not any(
@@ -387,7 +305,3 @@ def as_data(value: Any) -> Any:
     ):
         return np.asarray(value)
     return value
-
-
-def _as_array(name: str, value: Any) -> Any:
-    return value if isinstance(value, jax.Array) else convert(name, value)

@@ -92,6 +92,7 @@ class Ahead(Generic[T]):
         settings = jax.config.values  # of the thread that takes the items: JAX keeps them by thread
         self._settings = settings["jax_enable_x64"], settings["jax_default_device"]
         self._queue: queue.Queue[Any] = queue.Queue(depth)
+        self._peeked: Any = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="jlayers-data", daemon=True)
 
@@ -111,17 +112,26 @@ class Ahead(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        try:
-            item = self._queue.get_nowait()
-        except queue.Empty:
-            self.until()
-            begun = time.perf_counter()
-            item = self._queue.get()
-            self.waiting.seconds += time.perf_counter() - begun
+        item, self._peeked = self._peeked if self._peeked is not None else self._get(), None
         if isinstance(item, _Raised):
             raise item.error
         if item is _END:
             raise StopIteration
+        return item
+
+    def ended(self) -> bool:
+        """Whether there is no further item; waits for it, if it is not there yet."""
+        if self._peeked is None:
+            self._peeked = self._get()
+        return self._peeked is _END
+
+    def _get(self) -> Any:
+        with contextlib.suppress(queue.Empty):
+            return self._queue.get_nowait()
+        self.until()
+        begun = time.perf_counter()
+        item = self._queue.get()
+        self.waiting.seconds += time.perf_counter() - begun
         return item
 
     def _work(self) -> None:

@@ -46,7 +46,7 @@ def diff(a: Any, b: Any) -> Diff:
     """What differs between two models or their weights.
 
     Args:
-        a: a layer, parameters, or a tuple `(layer, params)` or `(layer, params, state)`.
+        a: a layer, parameters, or a tuple `(params, state)`, `(layer, params)` or `(layer, params, state)`.
         b: likewise, with the same parts.
 
     Returns:
@@ -87,7 +87,8 @@ def _parts(value: Any) -> dict[str, Any]:
     if isinstance(value, Layer):
         return {"layer": value}
     if isinstance(value, tuple):
-        return dict(zip(("layer", "params", "state"), value, strict=False))
+        layer = ("layer",) if value and isinstance(value[0], Layer) else ()
+        return dict(zip((*layer, "params", "state"), value, strict=False))
     return {"params": value}
 
 

@@ -14,7 +14,6 @@ import jax
 
 from jlayers.core import tree
 from jlayers.core.layer import Layer
-from jlayers.core.spelling import snake_case
 from jlayers.core.structure import Table
 from jlayers.core.tree import join
 from jlayers.inspect.flops import FlopCount, flop_count
@@ -265,7 +264,7 @@ def _title(report: Summary) -> str:
 
 def _labels(row: SummaryRow, without_root: bool) -> list[str | list[str]]:
     level = (row.path.count("/") + 1 if row.path else 0) - without_root
-    name = row.path.rpartition("/")[2] or row.layer.name or snake_case(row.layer.spec.name)
+    name = row.path.rpartition("/")[2] or row.layer.name or row.layer.spec.stem
     marks = ["frozen"] * row.is_frozen + [f"shared, {row.calls} calls"] * (row.calls > 1)
     marks += [f"{row.times} times"] * (row.times > 1)
     label = "  " * level + name + (f" ({', '.join(marks)})" if marks else "")

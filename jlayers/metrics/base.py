@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from jlayers.core.registry import Kind, Registry, Spec
 from jlayers.core.shapes import describe
-from jlayers.core.spelling import snake_case
 from jlayers.losses.base import Loss, as_loss, unchanged
 from jlayers.metrics.totals import add_sum, value_of, zero
 
@@ -101,7 +100,7 @@ def name_of(metric: Any, given: Any = None) -> str:
         return given
     for source in (metric, given):
         if isinstance(spec := getattr(source, "spec", None), Spec):
-            return spec.arguments.get("name") or snake_case(spec.name)
+            return spec.arguments.get("name") or spec.stem
     return getattr(given, "__name__", "metric")
 
 

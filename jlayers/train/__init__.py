@@ -9,7 +9,7 @@ from jlayers.train.inference import evaluate, predict
 from jlayers.train.loop import fit
 from jlayers.train.progress import ProgressBar
 from jlayers.train.state import TrainState
-from jlayers.train.task import Loss, Task
+from jlayers.train.task import Loss, LossValue, Task
 from jlayers.train.trainer import Trainer, compile, make_eval_step, make_predict_step, make_train_step
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "EarlyStopping",
     "FeatureCache",
     "Loss",
+    "LossValue",
     "ProgressBar",
     "Run",
     "Task",

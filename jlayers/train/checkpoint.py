@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,8 +16,7 @@ import numpy as np
 
 from jlayers.core.registry import to_data
 from jlayers.core.spelling import nearest
-from jlayers.data.batches import ArrayBatches, Batches
-from jlayers.data.dataset import fingerprint
+from jlayers.data.batches import Batches
 from jlayers.saving.checkpoints import Store, require_orbax
 from jlayers.saving.model import rebuilt, structure_of
 from jlayers.saving.weights import differences
@@ -190,6 +189,7 @@ class Keeper:
         self.callbacks = _with_state(callbacks)
         self.store = checkpoint.store(directions.get(checkpoint.best or "", "min"))
         self.first_epoch = 0
+        self.stage = 0  # of the trainer; see `Trainer.stages`
         self.last: int | None = None  # the step of the newest checkpoint
 
     def __enter__(self) -> Keeper:
@@ -204,17 +204,17 @@ class Keeper:
                 raise
             error.add_note(f"the last checkpoint could not be written: {second}")
 
-    def resume(self, state: TrainState) -> Resumed | None:
+    def resume(self, start: Callable[[int], TrainState]) -> Resumed | None:
         """The run as the last whole checkpoint has it; None if there is none.
 
         Args:
-            state: of a new run, for the form of its arrays, accumulators included.
+            start: gives the state of a new run in a stage of its trainer, for the form of its arrays,
+                accumulators included.
 
         Raises:
             ValueError: the checkpoints are of a run with other data or another configuration; or all are
                 damaged.
         """
-        self.first_epoch = int(state.epoch)
         found = self.store.newest()
         if found is None:
             return None
@@ -225,6 +225,8 @@ class Keeper:
                 f"it was called then, or choose another folder"
             )
         callbacks = {path: a for path, a in found.arrays.items() if path.split("/")[0] == "callbacks"}
+        self.stage = facts["stage"]
+        state = start(self.stage)
         expected = _by_path(state)
         given = {path: a for path, a in found.arrays.items() if path not in callbacks}
         if problems := differences(given, expected):
@@ -284,9 +286,10 @@ class Keeper:
             "directions": self.directions,
             "history": {name: list(values) for name, values in history.items()},
             "first_epoch": self.first_epoch,
+            "stage": self.stage,
             "stopped": stopped,
             "callbacks": _packed([c.state() for c in self.callbacks], "callbacks", arrays),
-            "data": dict(self.data.state()),
+            "data": dict(self.data.state(int(arrays["epoch"]), int(arrays["step"] - arrays["epoch_start"]))),
             "trees": structure_of({"params": state.params, "state": state.state}),
         }
         self.last = int(arrays["step"])
@@ -363,7 +366,8 @@ def identity(
     fields = ["model", *(field.name for field in dataclasses.fields(Options))]
     known = {name: _written(getattr(trainer, name)) for name in fields}
     known |= {name: _written(value) for name, value in options.items()}
-    known |= {"the data": _data(data), "the validation data": _data(validation)}
+    held_out = "none" if validation is None else validation.fingerprint()
+    known |= {"the data": data.fingerprint(), "the validation data": held_out}
     for place, callback in enumerate(_with_state(callbacks)):
         given: Any = callback
         if callback.spec is None:
@@ -380,15 +384,6 @@ def _written(value: Any) -> str:
         return json.dumps(to_data(value), sort_keys=True)
     except TypeError:
         return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
-
-
-def _data(data: Batches | None) -> str:
-    inner = data
-    while inner is not None and not isinstance(inner, ArrayBatches):
-        inner = getattr(inner, "data", None)
-    if isinstance(inner, ArrayBatches):
-        return fingerprint((inner.data.x, inner.data.y, inner.data.weight))
-    return "none" if data is None else f"batches, {data.steps}"
 
 
 def _changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

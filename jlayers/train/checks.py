@@ -55,7 +55,7 @@ def check_carried(model: Layer, data: Batches) -> None:
     Traceback (most recent call last):
     ValueError: layer 'lstm' carries its state from batch to batch (stateful=True): expected ...
     """
-    carries = (path for path, layer in model.walk() if layer.spec.arguments.get("stateful") is True)
+    carries = (path for path, layer in model.walk() if layer.pair.carries)
     path = next((path for path in carries if path not in model.frozen), None)
     if path is None or not isinstance(data, ArrayBatches):
         return

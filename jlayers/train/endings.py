@@ -24,9 +24,9 @@ from jlayers.core.shapes import describe
 from jlayers.losses.base import Loss
 from jlayers.train.measures import values
 
-__all__ = ["Call", "Ending", "check_ending", "check_shares", "endings_of", "observed_calls"]
+__all__ = ["Ending", "TracedCall", "check_ending", "check_shares", "endings_of", "observed_calls"]
 
-Call = tuple[str, Layer, Any, Any]  # a layer's path, itself, its inputs and its output, inside a trace
+TracedCall = tuple[str, Layer, Any, Any]  # a layer's path, itself, its inputs and its output, inside a trace
 
 _PROBABILITIES = ("sigmoid", "softmax")
 _RAW = ("linear", "log_sigmoid", "log_softmax", "tanh")  # can be negative, and are used as scores
@@ -44,9 +44,9 @@ class Ending:
 
 
 @contextlib.contextmanager
-def observed_calls() -> Iterator[list[Call]]:
+def observed_calls() -> Iterator[list[TracedCall]]:
     """The calls of layers that containers make within."""
-    calls: list[Call] = []
+    calls: list[TracedCall] = []
 
     def note(path: str, layer: Layer, params: Any, state: Any, given: Any, output: Any) -> None:
         calls.append((path, layer, given, output))
@@ -55,25 +55,24 @@ def observed_calls() -> Iterator[list[Call]]:
         yield calls
 
 
-def endings_of(outputs: Any, calls: Sequence[Call]) -> list[Ending | None]:
+def endings_of(outputs: Any, calls: Sequence[TracedCall]) -> list[Ending | None]:
     """For each output of a model its `Ending`, or None if it is not known; inside the trace of the calls."""
     return [_ending(values_of(output), calls) for output in values(outputs)]
 
 
-def _ending(output: Any, calls: Sequence[Call]) -> Ending | None:
+def _ending(output: Any, calls: Sequence[TracedCall]) -> Ending | None:
     for path, layer, given, made in calls:
         if any(leaf is output for leaf in jax.tree.leaves(made)) and not any(
             leaf is output for leaf in jax.tree.leaves(given)
         ):
-            found = [name for spec in layer.specs if (name := _activation(spec))]
-            return Ending(path or layer.spec.name, found[0]) if found else None
+            found = [layer.pair.activation, *map(_activation, layer.specs)]
+            name = next(filter(None, found), None)
+            return Ending(path or layer.spec.name, name) if name else None
     return None
 
 
 def _activation(spec: Spec) -> str | None:
-    """The activation that a layer ends in. A layer with one of its own by default has it inside."""
-    if spec.name in activations.registry:  # such as Softmax
-        return activations.registry.find(spec.name)
+    """The activation that an argument of a layer names. One that is not None by default acts inside."""
     parameter = Registry.of(spec.kind).parameters(spec.name).get("activation")
     if parameter is None or parameter.default not in (None, parameter.empty):
         return None

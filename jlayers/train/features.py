@@ -69,7 +69,8 @@ def trainer_of_head(trainer: Trainer, x: Any) -> tuple[Trainer, FeatureSplit]:
 
     Raises:
         TypeError: tasks in place of a model, or data that are no arrays.
-        ValueError: no frozen layer stands where the model begins, or batches are changed before the model.
+        ValueError: no frozen layer stands where the model begins, or training changes what is frozen, or the
+            samples.
     """
     if not isinstance(trainer.model, Layer):
         raise TypeError("fit: expected a model for cache_features, received a trainer of tasks")
@@ -79,6 +80,14 @@ def trainer_of_head(trainer: Trainer, x: Any) -> tuple[Trainer, FeatureSplit]:
             "expected no augmentation beside cache_features, for it changes the samples in each epoch",
             raised_by="fit",
             augment=trainer.augment,
+        )
+    if trainer.unfreeze:
+        raise refused(
+            ValueError,
+            "expected layers that stay frozen beside cache_features",
+            instead="train in two calls of fit: the head on kept features, then more layers without them",
+            raised_by="fit",
+            unfreeze=trainer.unfreeze,
         )
     one = map_arrays(lambda array: jax.ShapeDtypeStruct((1, *array.shape[1:]), array.dtype), x)
     leaves, form = jax.tree.flatten(one)

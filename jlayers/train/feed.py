@@ -190,6 +190,7 @@ class Runner:
         self.every = every  # at multiples of these numbers of steps somebody wants to look
         self.interrupts = Interrupts()
         self.waiting = Waiting() if waiting is None else waiting
+        self.is_last: Callable[[], bool] = lambda: False  # whether a stream has ended with the last step
         self._next: Iterator[tuple[Any, Any, int]] | None = None  # blocks of the epoch to come
 
     def epoch(self, data: Batches, number: int, start: int) -> Generator[dict[str, jax.Array], None, None]:
@@ -202,8 +203,10 @@ class Runner:
         blocks = lambda: self._blocks(data, number, start)  # noqa: E731
         with Ahead(blocks, moved, self.waiting) as items:
             for block in items:
+                end = self.step + block[-1]
                 for logs in self._steps(*block):
                     items.until = functools.partial(jax.block_until_ready, logs)
+                    self.is_last = lambda end=end: self.step == end and items.ended()
                     yield logs
 
     def _steps(self, batches: Any, first: Any, steps: int) -> Iterator[dict[str, jax.Array]]:

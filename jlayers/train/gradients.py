@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from jlayers.core.shapes import wide_dtype
 from jlayers.data.batches import Batch
 from jlayers.train.scaling import scaled, unscaled
-from jlayers.train.task import Loss
+from jlayers.train.task import LossValue
 from jlayers.train.update import Update, join_params
 
 __all__ = ["Gradients", "gradients_of"]
 
-Observe = Callable[[Any, Loss, Batch], Any]
+Observe = Callable[[Any, LossValue, Batch], Any]
 
 
 class Gradients(NamedTuple):

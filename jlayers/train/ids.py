@@ -18,7 +18,7 @@ import numpy as np
 from jlayers.core.layer import Layer
 from jlayers.core.masks import values_of
 from jlayers.data.gate import leaves
-from jlayers.train.endings import Call
+from jlayers.train.endings import TracedCall
 
 __all__ = ["Lookup", "check_ids", "lookups_of"]
 
@@ -43,7 +43,7 @@ class Lookup:
     made: Callable[[Mapping[str, Any]], Any] | None = None
 
 
-def lookups_of(x: Any, calls: Sequence[Call]) -> dict[str, Lookup]:
+def lookups_of(x: Any, calls: Sequence[TracedCall]) -> dict[str, Lookup]:
     """The tables by the name of what goes into them, such as `x['words']` or `get_item(x)`.
 
     Of several tables the smallest counts. To be called inside the trace of the calls.
@@ -71,7 +71,9 @@ class _Source:
     made: Callable[[Mapping[str, Any]], Any]
 
 
-def _source(value: Any, inputs: Mapping[str, Any], calls: Sequence[Call], deepest: int) -> _Source | None:
+def _source(
+    value: Any, inputs: Mapping[str, Any], calls: Sequence[TracedCall], deepest: int
+) -> _Source | None:
     for name, leaf in inputs.items():
         if leaf is value:
             return _Source(name, operator.itemgetter(name))

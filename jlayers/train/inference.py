@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import Any, NamedTuple
 
@@ -62,8 +63,9 @@ def evaluate(
         raise TypeError(f"evaluate: expected what jl.compile returns, received {trainer!r}")
     data = source("x", x, arrays(x, y, sample_weight), batch_size, steps)
     weights = _weights(state)
-    review, data = look_over(trainer.tasks, weights, data)
-    return evaluated(trainer.eval_step, weights, review, data, 1, key)
+    with contextlib.closing(data):
+        review, data = look_over(trainer.tasks, weights, data)
+        return evaluated(trainer.eval_step, weights, review, data, 1, key)
 
 
 def evaluated(
@@ -160,7 +162,7 @@ def predict(
         return _filled(batch.x, rows, max(rows, size or min(most, 1 << (rows - 1).bit_length()))), rows
 
     sizes = itertools.chain([0], itertools.repeat(most))  # a single batch may be a small one
-    with ahead(data, filled) as batches:
+    with contextlib.closing(data), ahead(data, filled) as batches:
         for number, (x, rows) in enumerate(batches):
             own = None if key is None else jax.random.fold_in(key, number)
             outputs.append((step(weights.params, weights.state, x, own, train), rows))

@@ -26,7 +26,15 @@ from jlayers.train.features import FeatureCache, as_feature_cache, features_of, 
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
 from jlayers.train.inference import evaluated
 from jlayers.train.listeners import directions_of, step_for, with_rate_factor
-from jlayers.train.sources import BATCH_SIZE, arrays, hold_out, look_over, source, validation_source, weighed
+from jlayers.train.sources import (
+    BATCH_SIZE,
+    arrays,
+    look_over,
+    source,
+    split_validation,
+    validation_source,
+    weighed,
+)
 from jlayers.train.state import HostCopy, TrainState
 from jlayers.train.step import TrainStep
 from jlayers.train.trainer import Trainer
@@ -67,7 +75,8 @@ def fit(
         trainer: what `jl.compile` returns.
         x: an array with the samples first, a tuple of arrays for several inputs, a dict for named ones; or,
             without `y`, an iterable of batches `(x, y)` or `(x, y, sample_weight)`: a list, a generator, a
-            PyTorch `DataLoader`, anything with `__iter__` or with `__getitem__` and `__len__`.
+            PyTorch `DataLoader`, a Grain pipeline, anything with `__iter__` or with `__getitem__` and
+            `__len__`.
         y: the targets, in the structure of the model's outputs; those of outputs without a loss may be left
             out. A task may need none.
         batch_size: samples per step, 32 if not given. The last batch of an epoch has those that are left, for
@@ -136,26 +145,26 @@ def fit(
     checkpoints = kept[0] if kept else checkpoints
     listeners = [as_callback(value) for value in callbacks or () if value not in kept]
     checkpoint = None if checkpoints is None else as_checkpoint(checkpoints)
-    parts, validation_data = hold_out(arrays(x, y, sample_weight), validation_data, validation_split)
+    parts, validation_data = split_validation(arrays(x, y, sample_weight), validation_data, validation_split)
     if (cache := as_feature_cache(cache_features)) is not None:
         trainer, state, parts, validation_data = _on_features(
             cache, trainer, state, parts, validation_data, batch_size or BATCH_SIZE, seed
         )
-    step = step_for(listeners, trainer)
     parts = weighed(parts, class_weight)  # not before: no factor enters the validation loss
     data = source("x", x, parts, batch_size, steps_per_epoch, epochs, shuffle=shuffle, seed=seed)
     for model in trainer.tasks.models:
         check_carried(model, data)
     validation = validation_source(validation_data, batch_size, validation_steps, epochs)
-    again = state is None and step.compilations > 0
+    again = state is None and step_for(listeners, trainer).compilations > 0
+    stage = 0
     if state is None:
         first = lambda: trainer.init(jax.random.key(seed), data.first())  # noqa: E731
     else:
-        trainer.check_state(state)
+        stage = _stage_of(trainer, state)
         first = state.copy
     fresh = lambda: with_rate_factor(first(), listeners)  # noqa: E731
     live = fresh()
-    fit = _Fit(trainer, step, live, data, validation, listeners, steps_per_call)
+    fit = _Fit(trainer, stage, live, data, validation, listeners, steps_per_call)
     note = "begins anew: pass state= to go on with the weights of the last fit" if again else None
     if checkpoint is None:
         return fit.run(live, epochs, fresh, note)
@@ -172,9 +181,30 @@ def fit(
         class_weight=class_weight,
     )
     with Keeper(checkpoint, facts, fit.directions, data, listeners) as keeper:
-        resumed = keeper.resume(step.prepare(live, data.first()))
+        keeper.first_epoch, keeper.stage = int(live.epoch), stage
+        resumed = keeper.resume(lambda stage: _start(trainer, stage, live, data, listeners))
         live = live if resumed is None else resumed.state
         return fit.run(live, epochs, fresh, None, keeper, resumed)
+
+
+def _stage_of(trainer: Trainer, state: TrainState) -> int:
+    """The stage of the trainer that a state belongs to; at the end of one, the next has not begun yet."""
+    state.check_alive()
+    epochs = int(state.epoch)
+    stage = trainer.stage_of(epochs)
+    if epochs and not trainer.stages[stage][1].takes(state):
+        stage = trainer.stage_of(epochs - 1)
+    trainer.stages[stage][1].check_state(state)
+    return stage
+
+
+def _start(
+    trainer: Trainer, stage: int, state: TrainState, data: Batches, callbacks: Sequence[Callback]
+) -> TrainState:
+    """A state of the form that it has in a stage, accumulators included."""
+    own = trainer.stages[stage][1]
+    state = with_rate_factor(state if own.takes(state) else own.adopt(state), callbacks)
+    return step_for(callbacks, own).prepare(state, data.first())
 
 
 def _on_features(
@@ -208,14 +238,16 @@ class _Fit:
     def __init__(
         self,
         trainer: Trainer,
-        step: TrainStep,
+        stage: int,
         state: TrainState,
         data: Batches,
         validation: Batches | None,
         callbacks: Sequence[Callback],
         steps_per_call: StepsPerCall,
     ):
-        self.trainer, self.step = trainer, step
+        self.callbacks = callbacks
+        self.whole, self.stage = trainer, stage
+        trainer, step = self.trainer, self.step
         self.review, self.data = look_over(step.tasks, state, data)
         self.validation = validation
         if validation is not None:
@@ -232,6 +264,16 @@ class _Fit:
         self.history: History = {key: [] for key in self.directions}
         self.waiting = Waiting()
 
+    @property
+    def trainer(self) -> Trainer:
+        """The trainer of the stage in which the training is."""
+        return self.whole.stages[self.stage][1]
+
+    @property
+    def step(self) -> TrainStep:
+        """Its step, with what the callbacks ask for."""
+        return step_for(self.callbacks, self.trainer)
+
     def run(
         self,
         state: TrainState,
@@ -247,16 +289,13 @@ class _Fit:
         if resumed is not None:
             self.history = resumed.history
             fresh = HostCopy(state).back
+            self.stage = keeper.stage if keeper is not None else self.stage
             start, self.end = int(state.epoch), resumed.first_epoch + epochs
             if resumed.stopped:
                 self.end = start
             epochs = max(0, self.end - start)
-        step = self.step
         if epochs:
-            calls = calls_for(self.steps_per_call, step, state, self.data)
-            every = [callback.every for callback in self.callbacks if callback.every]
-            every += [] if keeper is None else keeper.every
-            self.runner = Runner(step, state, calls, every, self.waiting)
+            self.runner = self._runner(state)
         self.validation_key: Any = None  # of a model that samples in inference, too
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
@@ -282,6 +321,8 @@ class _Fit:
             keeper.restore_callbacks(resumed.callbacks)
         try:
             for epoch in range(start, start + epochs):
+                if (stage := self.whole.stage_of(epoch)) != self.stage:
+                    self._go_to(stage)
                 with self.runner.interrupts.watched():
                     stops = self._epoch(epoch)
                 if stops:
@@ -293,6 +334,9 @@ class _Fit:
             vars(error).update(state=state, history=self.history)
             self._end(state, failed=error)
             raise
+        finally:
+            for data in filter(None, (self.data, self.validation)):
+                data.close()
         return self._end(self.state), self.history
 
     def _forgiven(self, error: BaseException) -> bool:
@@ -304,6 +348,22 @@ class _Fit:
             except BaseException as second:
                 error.add_note(f"{type(callback).__name__}.on_error: {type(second).__name__}: {second}")
         return forgiven and isinstance(error, FloatingPointError) and bool(self.history["loss"])
+
+    def _runner(self, state: TrainState) -> Runner:
+        step = self.step
+        calls = calls_for(self.steps_per_call, step, state, self.data)
+        every = [callback.every for callback in self.callbacks if callback.every]
+        every += [] if self.keeper is None else self.keeper.every
+        return Runner(step, state, calls, every, self.waiting)
+
+    def _go_to(self, stage: int) -> None:
+        """Trains more layers from here on."""
+        self.stage = stage
+        if self.keeper is not None:
+            self.keeper.stage = stage
+        self.state = self.trainer.adopt(self._current(), keep_optimizer=True)
+        self.runner = self._runner(self.state)
+        self.healthy = HostCopy(self.state).back
 
     def _end(self, state: TrainState, failed: BaseException | None = None) -> TrainState:
         """Tells each callback of the end, whatever another one raises."""
@@ -356,7 +416,7 @@ class _Fit:
             if done == 0 or (self.data.steps is not None and done != self.data.steps):
                 raise ValueError(f"the data have no batches after the first {done}, where the state stands")
             watch.add(done, runner.program.logs(self._current(), self.review))
-        if epoch + 1 < self.end:
+        if epoch + 1 < self.end and self.whole.stage_of(epoch + 1) == self.stage:
             runner.look_ahead(self.data, epoch + 1)
         values = watch.read_all()
         self.waiting.passed += time.perf_counter() - begun
@@ -414,7 +474,7 @@ class _Fit:
         step, keeper = self.runner.step, self.keeper
         listeners = self._listeners_at(step)
         # The last step of an epoch has its checkpoint when the epoch is over.
-        keeps = keeper is not None and keeper.due_at_step(step) and done != self.data.steps
+        keeps = keeper is not None and keeper.due_at_step(step) and not self._is_last(done)
         if not (listeners or keeps):
             return False
         values = watch.read_all()
@@ -424,6 +484,10 @@ class _Fit:
         if keeper is not None and (keeps or stops):
             keeper.save(self._current(), self.history, stopped=stops)
         return stops
+
+    def _is_last(self, done: int) -> bool:
+        """Whether an epoch ends after so many batches; a stream of unknown length must be asked."""
+        return done == self.data.steps if self.data.steps is not None else self.runner.is_last()
 
     def _listeners_at(self, step: int) -> list[Callback]:
         return [c for c in self.callbacks if c.every and step % c.every == 0]

@@ -24,7 +24,7 @@ from jlayers.data.batches import Batch
 from jlayers.losses.base import Loss as Record
 from jlayers.losses.base import as_loss, match_axis, wide
 from jlayers.metrics.base import beside, product, ratio, spread
-from jlayers.train.endings import Call, check_ending, check_shares, observed_calls
+from jlayers.train.endings import TracedCall, check_ending, check_shares, observed_calls
 from jlayers.train.measures import (
     by_output,
     is_spec,
@@ -87,7 +87,7 @@ class Supervised(Task):
         """The names of the model's outputs, as far as they are known before it runs."""
         return self.output_names or ()
 
-    def _with_inner(self, y_pred: Any, calls: Sequence[Call]) -> dict[str, Any]:
+    def _with_inner(self, y_pred: Any, calls: Sequence[TracedCall]) -> dict[str, Any]:
         """The outputs by name, those of the inner layers among them."""
         names = output_names(y_pred, self.output_names)
         made = {name or "output": value for name, value in zip(names, values(y_pred), strict=True)}

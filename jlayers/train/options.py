@@ -29,3 +29,4 @@ class Options:
     loss_scale: LossScaleLike = "auto"
     accumulate: int = 1
     ema: float | None = None
+    unfreeze: Any = None

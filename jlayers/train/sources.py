@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jlayers.core.errors import refused
-from jlayers.data.batches import ArrayBatches, Batch, Batches, StreamBatches, rows_of
+from jlayers.data.batches import ArrayBatches, Batch, Batches, Wrapped, rows_of
 from jlayers.data.gate import check_finite, check_width, class_weights
+from jlayers.data.grains import GrainBatches, is_map_dataset
 from jlayers.data.split import last_share
+from jlayers.data.stream import StreamBatches
 from jlayers.train.checks import as_arrays
 from jlayers.train.ids import check_ids
 from jlayers.train.tasks import Review, Tasks
 
-__all__ = ["arrays", "hold_out", "look_over", "source", "validation_source", "weighed"]
+__all__ = ["arrays", "look_over", "source", "split_validation", "validation_source", "weighed"]
 
 BATCH_SIZE = 32  # as in Keras
 
@@ -79,6 +81,8 @@ def source(
         )
     if isinstance(x, Batches):
         return x if steps is None else _Limited(x, steps)
+    if is_map_dataset(x):
+        return GrainBatches(x, steps)
     by_number = hasattr(x, "__getitem__") and hasattr(x, "__len__")
     if not isinstance(x, Iterable) and not by_number:
         raise TypeError(f"expected arrays or an iterable of batches (x, y), received {type(x).__name__}")
@@ -92,7 +96,7 @@ def source(
     return data
 
 
-class _Limited(Batches):
+class _Limited(Wrapped):
     """The first batches of each epoch."""
 
     def __init__(self, data: Batches, steps: int):
@@ -100,13 +104,14 @@ class _Limited(Batches):
             raise ValueError(
                 f"expected at most {data.steps} steps, the batches in an epoch of the data, received {steps}"
             )
-        self.data, self.steps, self.checked = data, steps, data.checked
+        super().__init__(data)
+        self.steps = steps
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
         return itertools.islice(self.data.epoch(number, start), (self.steps or 0) - start)
 
 
-def hold_out(parts: Any, validation_data: Any, share: float) -> tuple[Any, Any]:
+def split_validation(parts: Any, validation_data: Any, share: float) -> tuple[Any, Any]:
     """What is trained on, and the validation data: given, or the last share of the samples."""
     if isinstance(share, (int, float)) and not share:
         return parts, validation_data
@@ -135,14 +140,12 @@ def validation_source(given: Any, batch_size: int | None, steps: int | None, epo
     return source("validation_data", given, parts, batch_size if parts is not None else None, steps, epochs)
 
 
-class _Checked(Batches):
+class _Checked(Wrapped):
     """Batches that are looked over as they pass."""
 
     def __init__(self, data: Batches, tasks: Tasks, review: Review):
-        self.data, self.tasks, self.review, self.steps = data, tasks, review, data.steps
-
-    def first(self) -> Batch:
-        return self.data.first()
+        super().__init__(data)
+        self.tasks, self.review, self.checked = tasks, review, False
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
         for index, batch in enumerate(self.data.epoch(number, start), start):

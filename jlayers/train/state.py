@@ -25,6 +25,7 @@ __all__ = [
     "HostCopy",
     "Live",
     "TrainState",
+    "carried_over",
     "copied",
     "first_opt_state",
     "inputs_of",
@@ -349,6 +350,18 @@ def unnamed(values: Mapping[str, Any]) -> Any:
 def first_opt_state(updates: Sequence[Update], params: Any) -> Any:
     """The optimizers' states before the first step."""
     return unnamed({update.name: copied(update.init(params)) for update in updates})
+
+
+def carried_over(old: Any, new: Any) -> Any:
+    """`new`, with each array of `old` that has the same place, shape and dtype in it."""
+    known = dict(jax.tree_util.tree_leaves_with_path(old))
+
+    def newest(path: Any, leaf: Any) -> Any:
+        kept = known.get(path)
+        fits = kept is not None and (kept.shape, kept.dtype) == (leaf.shape, leaf.dtype)
+        return kept if fits else leaf
+
+    return jax.tree_util.tree_map_with_path(newest, new)
 
 
 def _fitting(name: str, given: Any, expected: Any) -> Any:

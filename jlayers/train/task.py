@@ -22,7 +22,7 @@ from jlayers.core.wiring import as_layer, child_key, routed
 from jlayers.data.batches import Batch
 from jlayers.transform.freeze import trainable_mask
 
-__all__ = ["Loss", "Part", "Task"]
+__all__ = ["Loss", "LossValue", "Part", "Task"]
 
 
 @jax.tree_util.register_dataclass
@@ -47,8 +47,10 @@ class Part:
         return cls(mean * jnp.asarray(count, mean.dtype), count, factor)
 
 
-class Loss(NamedTuple):
-    """What a task makes of a batch.
+class LossValue(NamedTuple):
+    """The loss of one batch: what a task's function returns.
+
+    `jl.losses.Loss` is something else: a loss as a function of targets and predictions.
 
     Attributes:
         total: the scalar that is minimized, a mean over the batch.
@@ -65,12 +67,15 @@ class Loss(NamedTuple):
     targets: Any = None
 
 
+Loss = LossValue  # the shorter name, as `jl.Loss`
+
+
 class Task:
     """Models and a function from a batch to a loss; `fit` trains it like any model.
 
     Args:
         models: layers by name. Parameters and states are dicts by these names.
-        loss: `loss(call, batch, key)`, which returns a `Loss` or a scalar. `call(name, *inputs)` runs a
+        loss: `loss(call, batch, key)`, which returns a `LossValue` or a scalar. `call(name, *inputs)` runs a
             model; `key` is for what the function draws itself, and None where no key was given. Which model
             runs on what is learned from a trace of the function, so no shapes need to be declared.
         trains: patterns of the paths that are trained, such as "generator" or "encoder/**"; all if not
@@ -116,13 +121,15 @@ class Task:
         init, _ = self._pair(jax.random.key(0), train=False)
         return init(key, batch.x, batch.y, batch.weight)
 
-    def loss(self, params: Any, state: Any, batch: Batch, key: Any, train: bool) -> tuple[Loss, Any]:
+    def loss(self, params: Any, state: Any, batch: Batch, key: Any, train: bool) -> tuple[LossValue, Any]:
         """The loss of a batch, and the state after it; pure."""
         _, apply = self._pair(child_key(key, "loss"), train)
         loss, moved = apply(params, *batch[:3], state=state, key=key, train=train)
-        return self.with_extras(loss if isinstance(loss, Loss) else Loss(loss), params, moved, batch), moved
+        return self.with_extras(
+            loss if isinstance(loss, LossValue) else LossValue(loss), params, moved, batch
+        ), moved
 
-    def check(self, batch: Batch, loss: Loss) -> None:
+    def check(self, batch: Batch, loss: LossValue) -> None:
         """Look over the values of a batch on the host before it is trained on; raise on what cannot be meant.
 
         Args:
@@ -130,7 +137,7 @@ class Task:
             loss: what `loss` gives, as specs.
         """
 
-    def check_endings(self, loss: Loss, endings: Sequence[Any]) -> None:
+    def check_endings(self, loss: LossValue, endings: Sequence[Any]) -> None:
         """Refuse outputs that end in an activation that the loss cannot use; see `jlayers.train.endings`."""
 
     def check_predictions(self, params: Any, state: Any, batch: Batch, endings: Sequence[Any]) -> None:
@@ -197,7 +204,7 @@ class Task:
                 new[name] = model.constrain(params[name])
         return new
 
-    def with_extras(self, loss: Loss, params: Any, state: Any, batch: Batch) -> Loss:
+    def with_extras(self, loss: LossValue, params: Any, state: Any, batch: Batch) -> LossValue:
         """The loss with what layers add to it: penalties, `aux_loss`, and `aux_metrics` for the logs."""
         rows = row_count(batch)
         total = jnp.asarray(loss.total)

@@ -23,7 +23,8 @@ from jlayers.train.objective import Supervised
 from jlayers.train.options import Options
 from jlayers.train.probes import Probe
 from jlayers.train.scaling import LossScaleLike, first_scale, loss_scaling, scale_of
-from jlayers.train.state import TrainState, copied, first_opt_state
+from jlayers.train.stages import models_by_epoch
+from jlayers.train.state import TrainState, carried_over, copied, first_opt_state
 from jlayers.train.step import EvalStep, PredictStep, TrainStep
 from jlayers.train.task import Task
 from jlayers.train.tasks import Tasks
@@ -116,6 +117,17 @@ class Trainer(Options):
             )
         return PredictStep(self.model)
 
+    @functools.cached_property
+    def stages(self) -> list[tuple[int, Trainer]]:
+        """This trainer, and those with more layers trained, each with the epochs before it takes over."""
+        first, *later = models_by_epoch(self.model, self.unfreeze)
+        others = [(epochs, dataclasses.replace(self, model=model, unfreeze=None)) for epochs, model in later]
+        return [(first[0], self), *others]
+
+    def stage_of(self, epochs: int) -> int:
+        """The number of the stage that an epoch after `epochs` of them belongs to."""
+        return sum(start <= epochs for start, _ in self.stages) - 1
+
     def init(self, key: Any, x: Any, y: Any = None, *, params: Any = None, state: Any = None) -> TrainState:
         """The state before the first step.
 
@@ -158,11 +170,16 @@ class Trainer(Options):
         updates = self.updates
         return lambda params: first_opt_state(updates, params)
 
-    def adopt(self, state: TrainState) -> TrainState:
+    def adopt(self, state: TrainState, keep_optimizer: bool = False) -> TrainState:
         """A state of another trainer of this model made fit for this one.
 
         What to do after freezing, unfreezing or changing the optimizer: the optimizer's state is fresh, all
         else is kept. A dynamic loss scale starts anew, too, and so does the learning rate.
+
+        Args:
+            state: of the other trainer.
+            keep_optimizer: what the optimizer and the loss scale know goes on, too, where it has the same
+                place and shape in both: after unfreezing, for all that was trained before.
 
         >>> import jlayers as jl, jax
         >>> model = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head"))
@@ -171,12 +188,15 @@ class Trainer(Options):
         """
         new = state.copy()
         average = None if self.ema is None else new.average or copied(new.params)
+        opt_state, loss_scale = first_opt_state(self.updates, new.params), self._scale()
+        if keep_optimizer:
+            opt_state, loss_scale = carried_over((new.opt_state, new.loss_scale), (opt_state, loss_scale))
         return new.replace(
-            opt_state=first_opt_state(self.updates, new.params),
+            opt_state=opt_state,
             metrics={},
-            loss_scale=self._scale(),
+            loss_scale=loss_scale,
             average=average,
-            rate_factor=None,
+            rate_factor=new.rate_factor if keep_optimizer else None,
         )
 
     def check_state(self, state: TrainState) -> None:
@@ -184,17 +204,19 @@ class Trainer(Options):
         state.check_alive()
         if loss_scaling(self.tasks.models, self.loss_scale) == "dynamic":
             scale_of(state.loss_scale)
-        expected = self._opt_forms(state.params)
-        given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state.opt_state)
-        fits = jax.tree.structure(expected) == jax.tree.structure(given) and all(
-            e.shape == g.shape for e, g in zip(jax.tree.leaves(expected), jax.tree.leaves(given), strict=True)
-        )
-        if not fits or (self.ema is None) != (state.average is None):
+        if not self.takes(state) or (self.ema is None) != (state.average is None):
             raise ValueError(
                 "expected a state of this trainer, received one whose optimizer state was made by another "
                 "optimizer or with other layers frozen; write state=trainer.adopt(state) to go on with its "
                 "weights and a fresh optimizer state"
             )
+
+    def takes(self, state: TrainState) -> bool:
+        """Whether the optimizer's state in it is one of this trainer."""
+        expected, given = self._opt_forms(state.params), state.opt_state
+        return jax.tree.structure(expected) == jax.tree.structure(given) and all(
+            e.shape == g.shape for e, g in zip(jax.tree.leaves(expected), jax.tree.leaves(given), strict=True)
+        )
 
     def _opt_forms(self, params: Any) -> Any:
         """The specs of the optimizer's state, traced once for each form of parameters."""
@@ -225,6 +247,7 @@ def compile(
     loss_scale: LossScaleLike = "auto",
     accumulate: int = 1,
     ema: float | None = None,
+    unfreeze: Mapping[int, str | Sequence[str]] | None = None,
 ) -> Trainer:
     """What a model is trained for, as in Keras: a record, for `fit`, `evaluate` and `predict`.
 
@@ -250,6 +273,9 @@ def compile(
             up before the one update of the step.
         ema: keep a moving average of the weights, with this decay, such as 0.999, in `state.average`.
             `fit` evaluates the validation data with it, too.
+        unfreeze: layers that are frozen in the model and trained later: by a number of epochs, after which it
+            begins, the patterns that `jl.unfreeze` takes, such as `{3: "base/block5*", 6: "base/**"}`. `fit`
+            compiles a step for each; what was trained before keeps its optimizer state.
 
     Raises:
         KeyError: a name that is not registered.
@@ -293,7 +319,9 @@ def compile(
         loss_scale=loss_scale,
         accumulate=accumulate,
         ema=ema,
+        unfreeze=unfreeze,
     )
+    trainer.stages  # noqa: B018  a wrong schedule, too
     trainer.train_step  # noqa: B018  a misspelt name fails here and not in fit
     return trainer
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from jlayers.core.layer import Layer
-from jlayers.core.tree import above, map_with_path, match_layers
+from jlayers.core.tree import above, flatten, map_with_path, match_layers, unflatten
 
-__all__ = ["freeze", "trainable_mask", "unfreeze"]
+__all__ = ["freeze", "trainable_mask", "trained_params", "unfreeze"]
 
 
 def freeze(model: Layer, *patterns: str) -> Layer:
@@ -66,6 +66,21 @@ def trainable_mask(model: Layer, params: Mapping[str, Any]) -> dict[str, Any]:
         return owner not in model.frozen
 
     return map_with_path(trained, params)
+
+
+def trained_params(model: Layer, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that are trained: the adapters of a `LoRA`, or the head on a frozen base.
+
+    Saved alone, they take a small file. `jl.load_weights(file, params, state, partial=True)` puts them back.
+
+    >>> import jlayers as jl, jax
+    >>> model = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head"))
+    >>> params, state = model.init(jax.random.key(0), (1, 4))
+    >>> list(jl.trained_params(jl.freeze(model, "base"), params))
+    ['head']
+    """
+    trained = flatten(trainable_mask(model, params))
+    return unflatten({path: leaf for path, leaf in flatten(params).items() if trained[path]})
 
 
 def _paths(model: Layer) -> list[str]:

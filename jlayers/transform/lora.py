@@ -51,7 +51,8 @@ def LoRA(
 
     The layer is frozen, bias included: it runs in inference mode (dropout off, batch normalization by its
     running statistics), and `trainable_mask` is True for the thin matrices alone. `unfreeze(model,
-    "layer/head")` trains a new head besides. `merge_lora` makes a plain layer again.
+    "layer/head")` trains a new head besides. `merge_lora` makes a plain layer again. The adapters alone are
+    `jl.trained_params(model, params)`, to be saved in a small file.
 
     Shapes: those of the layer. Parameters: those of the layer, under `layer`, where pretrained weights fit;
     and under `lora_a` and `lora_b`, by the path of each kernel, `(*kernel.shape[:-1], rank)` and

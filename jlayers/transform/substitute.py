@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jlayers.core.layer import Layer, layers
-from jlayers.core.spelling import snake_case
 from jlayers.core.structure import Table
 from jlayers.core.tree import above, join, match_layers
 
@@ -143,4 +142,4 @@ def _names_itself(parent: Layer, name: str) -> bool:
     child = parent.children[name]
     if isinstance(parent.structure, Table):
         return False
-    return name == child.name or re.sub(r"_\d+$", "", name) == snake_case(child.spec.name)
+    return name == child.name or re.sub(r"_\d+$", "", name) == child.spec.stem

@@ -11,7 +11,7 @@ from jlayers.core.compose import Sequential
 from jlayers.core.layer import Layer
 from jlayers.core.node_table import find_use, in_order, model_from_table, parse
 from jlayers.core.precision import Policy
-from jlayers.core.spelling import UnknownNameError, nearest, snake_case
+from jlayers.core.spelling import UnknownNameError, nearest
 from jlayers.core.structure import Chain, Source, Table, Use
 from jlayers.transform.substitute import replace_layers
 
@@ -220,7 +220,7 @@ def _needed(inputs: Any, names: set[str]) -> Any:
 
 def _add(nodes: dict[str, Any], children: dict[str, Layer], layer: Layer, reads: Any) -> str:
     """Enter a node of a new layer that reads other nodes; its name."""
-    stem = layer.name or snake_case(layer.spec.name)
+    stem = layer.name or layer.spec.stem
     name, number = stem, 0
     while name in nodes:
         if layer.name:

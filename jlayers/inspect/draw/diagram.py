@@ -13,7 +13,6 @@ from jlayers.core.layer import Layer
 from jlayers.core.masks import is_masked
 from jlayers.core.node_table import by_name, find, in_order
 from jlayers.core.sizes import infer
-from jlayers.core.spelling import snake_case
 from jlayers.core.structure import Chain, Source, Table, Use
 from jlayers.core.tree import join
 from jlayers.inspect.observed import LayerRun, declarations, given_inputs, trace_runs
@@ -140,7 +139,7 @@ class _Drawing:
         run = next(self.runs.get(path, iter(())), None)
         number = self.add(
             Box(
-                name=path or layer.name or snake_case(layer.spec.name),
+                name=path or layer.name or layer.spec.stem,
                 kind="container" if layer.children else "layer",
                 call=short_call(layer, 34),
                 full=repr(layer),

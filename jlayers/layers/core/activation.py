@@ -46,7 +46,7 @@ def ReLU(max_value: float | None = None, negative_slope: float = 0.0, threshold:
     not_negative("negative_slope", negative_slope)
     not_negative("threshold", threshold)
     apply = keeps_mask(lambda params, x: activations.relu(x, negative_slope, max_value, threshold))
-    return Pair(no_params, apply, wide=True)
+    return Pair(no_params, apply, wide=True, activation="relu")
 
 
 @layer
@@ -66,7 +66,8 @@ def LeakyReLU(negative_slope: float = 0.3):
     [-0.5, 2.0]
     """
     not_negative("negative_slope", negative_slope)
-    return no_params, keeps_mask(lambda params, x: activations.leaky_relu(x, negative_slope))
+    apply = keeps_mask(lambda params, x: activations.leaky_relu(x, negative_slope))
+    return Pair(no_params, apply, activation="leaky_relu")
 
 
 @layer
@@ -82,7 +83,8 @@ def ELU(alpha: float = 1.0):
     >>> jl.ELU().apply({}, {}, jnp.array([-100.0, 2.0]))[0].tolist()
     [-1.0, 2.0]
     """
-    return no_params, keeps_mask(lambda params, x: activations.elu(x, alpha))
+    apply = keeps_mask(lambda params, x: activations.elu(x, alpha))
+    return Pair(no_params, apply, activation="elu")
 
 
 @layer
@@ -187,4 +189,4 @@ def Softmax(axis: int | tuple[int, ...] = -1):
             allowed = intersection(allowed, expand(real, x.ndim))
         return with_mask(softmax(x, along, allowed), real)
 
-    return Pair(init, apply, wide=True)
+    return Pair(init, apply, wide=True, activation="softmax")

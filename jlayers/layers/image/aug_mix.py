@@ -14,8 +14,6 @@ from jlayers.layers.image.rand_augment import augmentations, branch
 
 __all__ = ["AugMix"]
 
-_COLORS = ("RandomBrightness", "RandomColorDegeneration", "RandomContrast", "RandomSharpness")
-
 
 @layer
 def AugMix(
@@ -60,11 +58,7 @@ def AugMix(
     positive("chain_depth", chain_depth, most=100)
     above_zero("alpha", alpha)
     choice("interpolation", interpolation, ("bilinear", "nearest"))
-    members = [
-        member
-        for member in augmentations(pair, value_range, interpolation)
-        if all_ops or member.spec.name not in _COLORS
-    ]
+    members = augmentations(pair, value_range, interpolation, colors=all_ops)
     branches = [*map(branch, members), lambda key, image: image]
 
     def chain(key: Any, image: Image) -> Image:

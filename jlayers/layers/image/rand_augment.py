@@ -76,19 +76,31 @@ def branch(member: Layer) -> Any:
 
 
 def augmentations(
-    pair: tuple[float, float], value_range: tuple[float, float], interpolation: str
+    pair: tuple[float, float], value_range: tuple[float, float], interpolation: str, colors: bool = True
 ) -> tuple[Layer, ...]:
-    """The augmentations to choose from, with strengths drawn from the range `pair`."""
-    return (
+    """The augmentations to choose from, with strengths drawn from the range `pair`.
+
+    Args:
+        pair: lowest and highest strength.
+        value_range: lowest and highest value of a pixel.
+        interpolation: "bilinear" or "nearest".
+        colors: whether brightness, color, contrast and sharpness are among them.
+    """
+    moves = (
         RandomShear(pair, pair, interpolation),
         RandomTranslation(pair, pair, interpolation=interpolation),
         RandomRotation(pair, interpolation=interpolation),
+    )
+    degrees = (
         RandomBrightness(pair, value_range),
         RandomColorDegeneration(pair, value_range),
         RandomContrast(pair, value_range),
         RandomSharpness(pair, value_range),
+    )
+    tones = (
         RandomPosterization((1, max(1, int(8 * pair[1]))), value_range),
         Solarization(pair, pair, value_range),
         AutoContrast(value_range),
         Equalization(value_range),
     )
+    return (*moves, *(degrees if colors else ()), *tones)

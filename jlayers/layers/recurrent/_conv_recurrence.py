@@ -37,7 +37,7 @@ from jlayers.layers.recurrent._recurrence import (
     masked_steps,
     step_mask,
 )
-from jlayers.layers.recurrent._stateful import carried
+from jlayers.layers.recurrent._stateful import stateful_wiring
 from jlayers.ops.recurrent import lstm_step, scan_time
 
 __all__ = ["conv_lstm"]
@@ -155,7 +155,7 @@ def conv_lstm(
 
     pair = Pair(init, apply, draws=any(rates))
     if stateful:
-        return carried(lambda _: pair, return_state=return_state, names=("h", "c"))
+        return stateful_wiring(lambda _: pair, return_state=return_state, names=("h", "c"))
     return pair
 
 

@@ -17,7 +17,7 @@ from jlayers.core.masks import Masked, refusal
 from jlayers.core.pair import Pair
 from jlayers.core.shapes import param_dtype, shape_text
 from jlayers.layers._arguments import fraction, need_floating, need_rank, positive
-from jlayers.layers.recurrent._stateful import carried
+from jlayers.layers.recurrent._stateful import stateful_wiring
 from jlayers.ops.dropout import keep_mask
 from jlayers.ops.recurrent import scan_time
 from jlayers.ops.recurrent_cpu import Cell, Weights, over_steps
@@ -202,7 +202,7 @@ def over_time(
 
     pair = Pair(init, apply, draws=any(recurrence.rates))
     if stateful:
-        return carried(lambda _: pair, return_state=return_state, names=recurrence.states)
+        return stateful_wiring(lambda _: pair, return_state=return_state, names=recurrence.states)
     return pair
 
 

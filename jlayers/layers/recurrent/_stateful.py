@@ -15,12 +15,12 @@ from jlayers.core.pair import Pair
 from jlayers.core.shapes import wide_dtype
 from jlayers.core.state import CARRY
 
-__all__ = ["carried"]
+__all__ = ["stateful_wiring"]
 
 Wire = Callable[[Mapping[str, Layer]], Pair]
 
 
-def carried(
+def stateful_wiring(
     wire: Wire,
     *,
     return_state: bool,
@@ -36,7 +36,7 @@ def carried(
         children: the layers inside.
     """
 
-    def made(children: Mapping[str, Layer]) -> Pair:
+    def wire_stateful(children: Mapping[str, Layer]) -> Pair:
         inner = lift(wire(children), "")  # the outer pair has the name
 
         def init(key: Any, x: Any, *initial: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -56,8 +56,8 @@ def carried(
         def apply(
             params: Any, x: Any, *initial: Any, state: Any, key: Any, train: bool
         ) -> tuple[Any, dict[str, Any]]:
-            held, rest = state[CARRY], {name: s for name, s in state.items() if name != CARRY}
-            rows = jax.tree.leaves(held)[0].shape[0]
+            carry, rest = state[CARRY], {name: s for name, s in state.items() if name != CARRY}
+            rows = jax.tree.leaves(carry)[0].shape[0]
             if _rows(x) != rows:
                 raise refused(
                     ValueError,
@@ -66,14 +66,14 @@ def carried(
                     instead="row i goes on with row i of the batch before. Use one batch size, or make a "
                     "state for this one: _, state = init(key, x)",
                 )
-            before = initial or _as_tuple(held, names)
+            before = initial or _as_tuple(carry, names)
             (output, *states), rest = inner.apply(params, rest, x, *before, key=key, train=train)
-            after = jax.tree.map(lambda new, old: new.astype(old.dtype), _as_dict(states, names), held)
+            after = jax.tree.map(lambda new, old: new.astype(old.dtype), _as_dict(states, names), carry)
             return (output, *states) if return_state else output, {**rest, CARRY: after}
 
-        return Pair(init, apply, draws=inner.draws)
+        return Pair(init, apply, draws=inner.draws, carries=True)
 
-    return Wiring(children or {}, made)
+    return Wiring(children or {}, wire_stateful)
 
 
 def _as_dict(states: Sequence[Any], names: Sequence[str] | None = None) -> dict[str, Any]:
@@ -82,9 +82,9 @@ def _as_dict(states: Sequence[Any], names: Sequence[str] | None = None) -> dict[
     return {k: _as_dict(s) if isinstance(s, (tuple, list)) else s for k, s in zip(keys, states, strict=True)}
 
 
-def _as_tuple(held: Mapping[str, Any], names: Sequence[str] | None = None) -> tuple[Any, ...]:
+def _as_tuple(carry: Mapping[str, Any], names: Sequence[str] | None = None) -> tuple[Any, ...]:
     """The way back from `_as_dict`, whatever order the dict has come in."""
-    values = (held[name] for name in names or sorted(held, key=int))
+    values = (carry[name] for name in names or sorted(carry, key=int))
     return tuple(_as_tuple(value) if isinstance(value, Mapping) else value for value in values)
 
 

@@ -17,7 +17,7 @@ from jlayers.core.pair import Pair
 from jlayers.core.shapes import describe
 from jlayers.core.wiring import as_layer, child_key, routed
 from jlayers.layers.recurrent._recurrence import masked_steps, need_steps, step_mask
-from jlayers.layers.recurrent._stateful import carried
+from jlayers.layers.recurrent._stateful import stateful_wiring
 from jlayers.layers.recurrent._steps import before_steps, between_steps
 from jlayers.ops.recurrent import scan_time
 
@@ -112,7 +112,7 @@ def RNN(
         return Pair(init, apply, draws=child.draws)
 
     if stateful:
-        return carried(wire, return_state=return_state, children={"cell": inner})
+        return stateful_wiring(wire, return_state=return_state, children={"cell": inner})
     return Wiring({"cell": inner}, wire)
 
 

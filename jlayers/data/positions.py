@@ -1,0 +1,67 @@
+"""Where an iterator stands, as plain data: of sources that can tell, such as pipelines of Grain."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["continued", "position"]
+
+_BYTES = "$bytes"
+
+
+def position(source: Any, iterator: Any) -> Any:
+    """Where the iterator stands, in a form that JSON holds; None if nobody can tell.
+
+    It is asked for by `iterator.get_state()`, as Grain has it, or else by `source.state_dict()`, as a Hugging
+    Face `IterableDataset` and torchdata's `StatefulDataLoader` have it.
+    """
+    if _has(iterator, "get_state", "set_state"):
+        found = iterator.get_state()
+    elif _has(source, "state_dict", "load_state_dict"):
+        found = source.state_dict()
+    else:
+        return None
+    try:
+        return json.loads(json.dumps(_plain(found)))
+    except (TypeError, ValueError):  # arrays or objects: an iterator that must be run through again
+        return None
+
+
+def continued(source: Any, where: Any) -> Iterator[Any]:
+    """An iterator over what comes after a position."""
+    found = _revived(where)
+    if _has(source, "state_dict", "load_state_dict"):
+        source.load_state_dict(found)
+        return iter(source)
+    iterator: Any = iter(source)
+    iterator.set_state(found)
+    return iterator
+
+
+def _has(thing: Any, *names: str) -> bool:
+    return all(callable(getattr(thing, name, None)) for name in names)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {_BYTES: base64.b64encode(value).decode()}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        if not all(isinstance(name, str) for name in value):
+            raise TypeError("JSON's names are texts")
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _revived(value: Any) -> Any:
+    if isinstance(value, dict):
+        if list(value) == [_BYTES]:
+            return base64.b64decode(value[_BYTES])
+        return {name: _revived(part) for name, part in value.items()}
+    return [_revived(part) for part in value] if isinstance(value, list) else value
