@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import pickle
+import time
 import warnings
 
 import jax
@@ -620,7 +621,11 @@ def test_wandb_keeps_a_run_offline(trainer, tmp_path):
         _, history = jl.fit(trainer, X, Y, callbacks=[tracker], **FIT)
         (folder,) = (tmp_path / "wandb").glob("offline-run-*")
         (file,) = folder.glob("*.wandb")
-        found = logged(file)
+        for _ in range(100):  # the process of wandb may write a moment later
+            if found := logged(file):
+                break
+            time.sleep(0.1)
+
     assert [row["loss"] for row in found if "epoch" in row] == history["loss"]
 
 

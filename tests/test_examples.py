@@ -19,6 +19,7 @@ BRIEFLY = {
     "distillation": ["--epochs", "1"],
     "gan": ["--epochs", "2"],
     "grain_resumed": ["--epochs", "2"],
+    "image_folder": ["--epochs", "1"],
     "lstm_vowels": ["--epochs", "1"],
     "own_loop": ["--steps", "5"],
     "text_topics": ["--epochs", "1"],

@@ -4,22 +4,27 @@ from jlayers.data.buckets import BucketBatches, bucket_lengths
 from jlayers.data.dataset import Dataset, DatasetLike, get, register, registry
 from jlayers.data.digits import digits
 from jlayers.data.files import mnist, npy, npz
+from jlayers.data.images import image_dataset_from_directory
+from jlayers.data.lazy import LazyArray
 from jlayers.data.one_hot import one_hot, to_categorical
 from jlayers.data.parts import parts
 from jlayers.data.prepare import learn, transform
 from jlayers.data.sequences import pad_sequences, windows
 from jlayers.data.split import hold_out
 from jlayers.data.table import csv
+from jlayers.data.texts import text_dataset_from_directory
 
 __all__ = [
     "BucketBatches",
     "Dataset",
     "DatasetLike",
+    "LazyArray",
     "bucket_lengths",
     "csv",
     "digits",
     "get",
     "hold_out",
+    "image_dataset_from_directory",
     "learn",
     "mnist",
     "npy",
@@ -29,6 +34,7 @@ __all__ = [
     "parts",
     "register",
     "registry",
+    "text_dataset_from_directory",
     "to_categorical",
     "transform",
     "windows",

@@ -14,14 +14,17 @@ sees the data of the run that was not interrupted.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jlayers.core.errors import refused
 from jlayers.data.dataset import fingerprint
-from jlayers.data.gate import leaves
+from jlayers.data.gate import convert, leaves
+from jlayers.data.lazy import is_lazy
 
 __all__ = [
     "ArrayBatches",
@@ -33,6 +36,7 @@ __all__ = [
     "form_of",
     "map_arrays",
     "order",
+    "order_by_chunks",
     "rows_of",
 ]
 
@@ -99,6 +103,21 @@ def order(rows: int, seed: int, epoch: int) -> np.ndarray:
     True
     """
     return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def order_by_chunks(ends: np.ndarray, together: int, seed: int, epoch: int) -> np.ndarray:
+    """An order of rows that are stored in chunks, of which only a few are held at a time.
+
+    The chunks are put in an order, and the rows of each few of them, which follow each other, too.
+
+    >>> order_by_chunks(np.array([2, 4, 6]), 1, seed=0, epoch=0).tolist()
+    [5, 4, 0, 1, 2, 3]
+    """
+    draw = np.random.default_rng([seed, epoch])
+    stored = np.split(np.arange(ends[-1]), ends[:-1])
+    chunks = [stored[i] for i in draw.permutation(len(stored))]
+    groups = [np.concatenate(chunks[i : i + together]) for i in range(0, len(chunks), together)]
+    return np.concatenate([draw.permutation(group) for group in groups])
 
 
 def _check_size(batch_size: Any) -> int:
@@ -220,10 +239,10 @@ def _stack(group: list[Batch], size: int) -> Block:
 
 
 class ArrayBatches(Batches):
-    """Batches of arrays in memory.
+    """Batches of arrays, in memory or read when they are needed.
 
     Args:
-        x: arrays with the samples first, in a tuple or dict if there are several.
+        x: arrays with the samples first, in a tuple or dict if there are several; `LazyArray`s among them.
         y: targets.
         weight: per sample.
         batch_size: rows per batch; the last one has those that are left.
@@ -233,8 +252,6 @@ class ArrayBatches(Batches):
     Raises:
         ValueError: no samples, unequal lengths, or a batch size below 1.
     """
-
-    checked = True
 
     def __init__(
         self,
@@ -247,6 +264,9 @@ class ArrayBatches(Batches):
         seed: int = 0,
     ):
         self.data = Batch(x, y, weight)
+        lazy = [leaf for leaf in jax.tree.leaves(self.data) if is_lazy(leaf)]
+        self.checked = not lazy
+        self._stored = next((leaf for leaf in lazy if leaf.chunks is not None), None)
         self.rows = rows_of(x=x, y=y, sample_weight=weight)
         if self.rows == 0:
             raise ValueError("expected at least one sample, received arrays with 0 rows")
@@ -260,14 +280,23 @@ class ArrayBatches(Batches):
         return -(-self.rows // self.batch_size)
 
     def first(self) -> Batch:
+        return self._cut(slice(0, self.batch_size)) if self.checked else self._first
+
+    @functools.cached_property
+    def _first(self) -> Batch:
         return self._cut(slice(0, self.batch_size))
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if self._stored is None:
+            return order(self.rows, self.seed, epoch)
+        return order_by_chunks(self._stored.chunks, self._stored.together, self.seed, epoch)
 
     def fingerprint(self) -> str:
         """Of all names, shapes, dtypes and bytes."""
         return fingerprint(tuple(self.data[:3]))
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
-        shuffled = order(self.rows, self.seed, number) if self.shuffle else None
+        shuffled = self._order(number) if self.shuffle else None
         for begin in range(start * self.batch_size, self.rows, self.batch_size):
             rows = slice(begin, begin + self.batch_size)
             yield self._cut(rows if shuffled is None else shuffled[rows])
@@ -280,7 +309,7 @@ class ArrayBatches(Batches):
         [([[0, 1], [2, 3]], 2), ([[4]], 1)]
         """
         whole = self.rows // self.batch_size
-        rows = order(self.rows, self.seed, number) if self.shuffle else np.arange(self.rows)
+        rows = self._order(number) if self.shuffle else np.arange(self.rows)
         full = rows[: whole * self.batch_size].reshape(whole, self.batch_size)
         size = min(size, max(whole, 1))
         for begin in range(start, whole, size):
@@ -292,6 +321,8 @@ class ArrayBatches(Batches):
 
     def _cut(self, rows: Any) -> Batch:
         def cut(array: Any) -> Any:
+            if is_lazy(array):
+                return convert("x", array[rows] if isinstance(rows, slice) else array.take(rows))
             return array[rows] if isinstance(rows, slice) else array.take(rows, axis=0)
 
         return Batch(*(map_arrays(cut, part) for part in self.data[:3]))

@@ -13,6 +13,7 @@ import numpy as np
 
 from jlayers.core.registry import Kind, Registry
 from jlayers.core.shapes import describe
+from jlayers.data.lazy import is_lazy
 
 __all__ = [
     "Dataset",
@@ -84,10 +85,11 @@ class Dataset:
     Attributes:
         name: for people.
         train: `(x, y)`; x is an array with the samples along its first axis, or a dict of such arrays for
-            a model of several inputs.
+            a model of several inputs. It may be a `LazyArray`, which is read when a step needs it.
         test: as `train`, or None if nothing is held out.
         class_names: what the labels 0, 1, ... stand for, if y holds labels.
         table: the columns of a CSV file that x and y were read from, or None.
+        form: how the files of a folder become x, by which further files are read in the same way; or None.
 
     Raises:
         ValueError: no samples, or x and y differ in their number of samples.
@@ -103,6 +105,7 @@ class Dataset:
     test: tuple[Any, Any] | None = None
     class_names: tuple[str, ...] | None = None
     table: Table | None = None
+    form: Any = None
 
     def __post_init__(self) -> None:
         for part, pair in (("train", self.train), ("test", self.test)):
@@ -142,9 +145,12 @@ class Dataset:
 
 
 def fingerprint(tree: Any) -> str:
-    """A SHA-256 over names, shapes, dtypes and bytes of all arrays of a pytree."""
+    """A SHA-256 over names, shapes, dtypes and bytes of all arrays of a pytree; lazy ones have their own."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
+        if is_lazy(leaf):
+            digest.update(f"{jax.tree_util.keystr(path)} {leaf!r} {leaf.fingerprint()}".encode())
+            continue
         leaf = _as_bytes(np.ascontiguousarray(leaf))
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype.str} {leaf.shape}".encode())
         digest.update(leaf.data.cast("B") if leaf.size else b"")

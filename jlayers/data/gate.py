@@ -16,6 +16,7 @@ import numpy as np
 from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
+from jlayers.data.lazy import is_lazy
 
 __all__ = [
     "as_dtype",
@@ -69,16 +70,18 @@ def convert(where: str, value: Any) -> np.ndarray:
     Traceback (most recent call last):
     ValueError: expected whole numbers from -2147483648 to 2147483647 (int32), received x[1, 0]=17000000...
     """
-    array = np.asarray(value)
+    array: Any = value if is_lazy(value) else np.asarray(value)
     if array.dtype.kind not in "biufcV" or array.dtype.names:  # V: bfloat16 and its like
         raise TypeError(f"expected numbers as {where}, received {_found(array)}")
     wide = {np.dtype(np.longdouble): np.float64, np.dtype(np.clongdouble): np.complex128}
+    if is_lazy(array):  # each batch that is read comes through here again
+        return array
     target = wide.get(array.dtype, array.dtype) if array.dtype.kind in "fc" else array.dtype
     return as_dtype(where, array, jax.dtypes.canonicalize_dtype(target))
 
 
 def _found(array: np.ndarray) -> str:
-    if array.dtype != object or not array.size:
+    if is_lazy(array) or array.dtype != object or not array.size:
         return f"an array of dtype {array.dtype}; make numbers of text and categories first"
     first = array.ravel()[0]
     if isinstance(first, (list, tuple, np.ndarray)):

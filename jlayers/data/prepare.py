@@ -12,6 +12,7 @@ from jlayers.core.adapt import adapt, awaits
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
+from jlayers.data.lazy import is_lazy
 
 __all__ = ["learn", "transform"]
 
@@ -38,7 +39,7 @@ def learn(preprocess: Mapping[str, Any], x: Any) -> dict[str, Any]:
                 f"preprocess: expected an output_sequence_length for {name!r}, so that all texts become "
                 f"equally long, received output_sequence_length=None"
             )
-    return {n: adapt(thing, inputs[n]) if awaits(thing) else thing for n, thing in preprocess.items()}
+    return {n: adapt(thing, _read(inputs[n])) if awaits(thing) else thing for n, thing in preprocess.items()}
 
 
 def transform(preprocess: Mapping[str, Any], x: Any) -> Any:
@@ -54,11 +55,16 @@ def transform(preprocess: Mapping[str, Any], x: Any) -> Any:
     return next(iter(made.values())) if alone else made
 
 
+def _read(x: Any) -> Any:
+    """An array, or a lazy one part by part."""
+    return (part[:] for part in x.parts()) if is_lazy(x) else x
+
+
 def _named(x: Any) -> Mapping[str, Any]:
     return x if isinstance(x, Mapping) else {"x": x}
 
 
-def _apply(thing: Any, x: np.ndarray, name: str) -> np.ndarray:
+def _apply(thing: Any, x: Any, name: str) -> Any:
     if thing is None:
         if x.dtype == object:
             raise ValueError(
@@ -66,6 +72,8 @@ def _apply(thing: Any, x: np.ndarray, name: str) -> np.ndarray:
                 f"TextVectorization"
             )
         return x
+    if is_lazy(x):
+        return x.map(lambda rows: _apply(thing, rows, name))
     if not isinstance(thing, Layer):
         return thing(x)
     spec = jax.ShapeDtypeStruct(x.shape, x.dtype)

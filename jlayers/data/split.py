@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jlayers.core.errors import refused
+from jlayers.data.lazy import picked
 
 __all__ = ["hold_out", "last_share"]
 
@@ -94,4 +95,4 @@ def _rows(tree: Any) -> int:
 
 def _take(tree: Any, rows: Any) -> Any:
     """The given rows of every array of a tree."""
-    return jax.tree.map(lambda leaf: leaf[rows], tree)
+    return jax.tree.map(lambda leaf: picked(leaf, rows), tree)

@@ -20,6 +20,7 @@ from jlayers.core.registry import to_data
 from jlayers.core.state import with_new_carries, without_carries
 from jlayers.data import Dataset
 from jlayers.data.dataset import Table
+from jlayers.data.forms import form_of_data, form_to_data
 from jlayers.preprocessing import registry as preprocessors
 from jlayers.runs.curves import draw_curves
 from jlayers.runs.environment import environment
@@ -274,7 +275,8 @@ class Run:
         parts = {"inputs": _facts(source.train[0]), "features": _facts(data.train[0])}
         known = {"class_names": data.class_names, "fingerprint": data.fingerprint()}
         table = {} if data.table is None else {"table": dataclasses.asdict(data.table)}
-        self.write_json(DATA, {**facts, **parts, **known, **table})
+        form = {} if data.form is None else {"form": form_to_data(data.form)}
+        self.write_json(DATA, {**facts, **parts, **known, **table, **form})
 
     def write_preprocess(self, preprocess: Mapping[str, Any]) -> None:
         """Keep preprocessors with what they learned; no file if there are none."""
@@ -311,6 +313,14 @@ class Run:
             return None if found is None else Table.of(found)
         except (KeyError, TypeError) as error:
             raise damaged(self.path / DATA, f"expected columns under 'table': {error}") from None
+
+    def form(self) -> Any:
+        """How the files of a folder were read; None for other data."""
+        found = self.data().get("form")
+        try:
+            return None if found is None else form_of_data(found)
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(self.path / DATA, f"expected how files are read under 'form': {error}") from None
 
     def _specs(self, name: str) -> Any:
         try:

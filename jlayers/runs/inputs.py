@@ -7,6 +7,7 @@ import pathlib
 import warnings
 from typing import Any
 
+from jlayers.data.forms import rows_from, suffixes_of
 from jlayers.data.npy import read_npy, read_npz
 from jlayers.data.table import read_like, read_numbers
 from jlayers.runs.folder import Run
@@ -24,7 +25,8 @@ def read_inputs(
 
     Args:
         run: whose model is to be applied.
-        path: of a `.npy`, `.npz` or `.csv` file.
+        path: of a `.npy`, `.npz` or `.csv` file; for a run that was trained on a folder of images or texts,
+            of such a file, or of a folder with such files in it, which are taken in the order of their paths.
         header: whether a `.csv` file begins with the columns' names; as in the run's own data if not given.
         delimiter: between the cells of a `.csv` file; as in the run's own data if not given.
 
@@ -32,13 +34,17 @@ def read_inputs(
         ValueError: another kind of file, an unreadable one, or one without a column of the training data.
         FileNotFoundError: no such file.
     """
-    suffix = pathlib.Path(path).suffix.lower()
+    form, path = run.form(), pathlib.Path(path)
+    suffix = path.suffix.lower()
+    if form is not None and (path.is_dir() or suffix in suffixes_of(form)):
+        return rows_from(path, form)
     if suffix == ".npy":
         return read_npy(path)
     if suffix == ".npz":
         return read_npz(path)
     if suffix != ".csv":
-        raise ValueError(f"expected a .npy, .npz or .csv file, received {path}")
+        kinds = "" if form is None else f", or a folder or a file of {', '.join(suffixes_of(form))}"
+        raise ValueError(f"expected a .npy, .npz or .csv file{kinds}, received {path}")
     table = run.table()
     if table is None:  # trained on other files
         return read_numbers(path, header is not False, delimiter or ",")

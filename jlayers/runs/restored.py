@@ -8,14 +8,15 @@ import warnings
 from typing import Any
 
 import jax
-import numpy as np
 
 from jlayers import train
 from jlayers.config import ConfigError, Experiment, load
 from jlayers.core.layer import Layer
+from jlayers.core.shapes import describe
 from jlayers.core.state import with_new_carries, without_carries
 from jlayers.data import Dataset, transform
 from jlayers.data.gate import check_names, like_training
+from jlayers.data.lazy import is_lazy
 from jlayers.preprocessing.base import as_texts
 from jlayers.runs.folder import Run
 from jlayers.saving.weights import not_finite
@@ -189,7 +190,11 @@ def _fitting(x: Any, features: Any, run: Run) -> Any:
     return _cast(x, features, "input")
 
 
-def _cast(x: Any, spec: Any, where: str) -> np.ndarray:
+def _cast(x: Any, spec: Any, where: str) -> Any:
+    if is_lazy(x):
+        if x.dtype != spec.dtype or x.shape[1:] != spec.shape[1:]:
+            raise ValueError(f"{where}: expected {describe(spec)}, received {describe(x)}")
+        return x
     if spec.dtype == object:
         return as_texts(where, x)
     if x.shape == spec.shape[1:]:

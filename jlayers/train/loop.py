@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches, map_arrays
@@ -412,29 +411,25 @@ class _Fit:
                 watch.add(runner.step - first, logs)
                 if runner.every and self._looked_at(watch, runner.step - first):
                     return True
-        if logs is None:  # the state stands at the end of an epoch, or behind it
-            if done == 0 or (self.data.steps is not None and done != self.data.steps):
-                raise ValueError(f"the data have no batches after the first {done}, where the state stands")
-            watch.add(done, runner.program.logs(self._current(), self.review))
+        at_end = done > 0 and done == (self.data.steps or done)
+        if logs is None and not at_end:  # no step was left
+            raise ValueError(f"the data have no batches after the first {done}, where the state stands")
+        state = self._current()
+        ended = runner.program.end(state, self.review)
         if epoch + 1 < self.end and self.whole.stage_of(epoch + 1) == self.stage:
             runner.look_ahead(self.data, epoch + 1)
-        values = watch.read_all()
+        values = watch.finish(ended)
         self.waiting.passed += time.perf_counter() - begun
-        state = self._current()
-        watch.check_health(state, values)
         validation = self._validate(state, watch)
         stops = bool(validation) and self._ask(
             self.callbacks, "on_validation_end", epoch, validation.copy, self._current
         )
         values |= validation
         state = self._current()
-        zeros = self.step.tasks.accumulators(state.params, state.state, self.review.batch)
-        state = state.replace(metrics=zeros)
-        runner.flat = state.flat
-        place = jax.device_put((np.int32(epoch + 1), np.int32(runner.step)))
-        self.state = state.replace(epoch=place[0], epoch_start=place[1])
-        kept = HostCopy(self.state)
-        self.healthy = kept.back
+        place = {"epoch": ended.epoch, "epoch_start": ended.epoch_start}
+        self.state = state.replace(metrics=ended.metrics, **place)
+        runner.flat = self.state.flat
+        self.healthy = HostCopy(self.state).back
         for key, value in values.items():
             self.history.setdefault(key, []).append(value)
         stops |= self._ask(self.callbacks, "on_epoch_end", epoch, values.copy, self._current)

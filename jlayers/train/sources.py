@@ -170,7 +170,7 @@ def look_over(tasks: Tasks, state: Any, data: Batches) -> tuple[Review, Batches]
     if isinstance(whole, ArrayBatches):
         check_ids(review.lookups, whole.data.x)
         tasks.check(review, whole.data)
-    else:
+    if not data.checked:
         data = _Checked(data, tasks, review)
     tasks.check_endings(review)
     tasks.check_predictions(review, state.params, state.state, data.first())

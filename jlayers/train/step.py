@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec
 from jlayers.data.batches import Batch
+from jlayers.metrics.totals import value_of
 from jlayers.train.augment import augmented
 from jlayers.train.endings import observed_calls
 from jlayers.train.gradients import gradients_of
@@ -26,7 +28,7 @@ from jlayers.train.state import DONATED, Flat, Live, TrainState, inputs_of, name
 from jlayers.train.tasks import Review, Tasks
 from jlayers.train.update import averaged
 
-__all__ = ["EvalStep", "PredictStep", "TrainStep"]
+__all__ = ["Ended", "EvalStep", "PredictStep", "TrainStep"]
 
 
 def _one_of(batches: Batch) -> Batch:
@@ -49,6 +51,26 @@ def _counted(batches: Batch, count: int | None) -> np.int32:
     if not 1 <= count <= steps:
         raise refused(ValueError, f"expected a count of 1 to {steps} stacked batches", count=count)
     return np.int32(count)
+
+
+class Ended(NamedTuple):
+    """What is read and made at the end of an epoch.
+
+    Attributes:
+        logs: since the accumulators were last reset.
+        finite: whether all parameters and statistics are.
+        counted: whether a batch had a finite loss, under a dynamic loss scale.
+        metrics: accumulators at zero.
+        epoch: epochs finished.
+        epoch_start: the step at which the next one begins.
+    """
+
+    logs: dict[str, jax.Array]
+    finite: jax.Array
+    counted: jax.Array
+    metrics: Any
+    epoch: jax.Array
+    epoch_start: jax.Array
 
 
 class TrainStep:
@@ -81,7 +103,7 @@ class TrainStep:
         self.nth = jax.jit(self._nth, donate_argnums=0, static_argnames="impl")
         self.many = jax.jit(self._many, donate_argnums=0, static_argnames="impl")
         self.programs = [self.one, self.nth, self.many]
-        self._read: Any = None
+        self._end: Any = None
 
     @property
     def compilations(self) -> int:
@@ -138,14 +160,11 @@ class TrainStep:
             raise _explained(error) from None
         return TrainState(flat, state.key_data, state.epoch, state.epoch_start, state.impl), logs
 
-    def logs(self, state: TrainState, review: Review) -> dict[str, jax.Array]:
-        """The logs of the steps to this state since its accumulators were last reset; nothing is donated."""
-        if self._read is None:  # what is measured is a fact of the tasks
-            plans = review.plans
-            self._read = jax.jit(
-                lambda metrics, scale: self.tasks.logs(plans, metrics) | _scale_in_logs(scale)
-            )
-        return self._read(state.metrics, state.loss_scale)
+    def end(self, state: TrainState, review: Review) -> Ended:
+        """Reads the logs at the end of an epoch, and makes what the next one starts from; donates nothing."""
+        if self._end is None:  # what is measured is a fact of the tasks
+            self._end = jax.jit(functools.partial(self._ended, review))
+        return self._end(state.flat, state.epoch)
 
     def lower(self, state: TrainState, batch: Any) -> Any:
         """As `jax.jit(step).lower`: for cost analysis and the compiled text."""
@@ -174,6 +193,19 @@ class TrainStep:
     def _logs(self, live: Live, batch: Batch) -> dict[str, jax.Array]:
         review = self.tasks.review(live.params, live.state, batch)
         return self.tasks.logs(review.plans, live.metrics) | _scale_in_logs(live.loss_scale)
+
+    def _ended(self, review: Review, flat: Flat, epoch: jax.Array) -> Ended:
+        live = flat.live
+        each = named(live.metrics, self.tasks.names).values()
+        counts = [value_of(own["means"])[:, 1].sum() for own in each]
+        return Ended(
+            logs=self._logs(live, review.batch),
+            finite=finite((live.params, live.state)),
+            counted=jnp.asarray(live.loss_scale is None or sum(counts) > 0),
+            metrics=self.tasks.accumulators(live.params, live.state, review.batch),
+            epoch=epoch + 1,
+            epoch_start=live.step + 0,  # an array of its own
+        )
 
     def _step(self, live: Live, key_data: jax.Array, batch: Batch, impl: str) -> Live:
         """One step: for each task in turn its gradients and its update."""

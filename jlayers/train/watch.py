@@ -10,10 +10,9 @@ from typing import Any
 
 import jax
 
-from jlayers.metrics.totals import value_of
 from jlayers.train.callbacks import Callback
-from jlayers.train.scaling import FLOOR, finite
-from jlayers.train.state import TrainState
+from jlayers.train.scaling import FLOOR
+from jlayers.train.step import Ended
 from jlayers.train.tasks import Review
 
 __all__ = ["LARGE", "Watch", "read"]
@@ -83,26 +82,23 @@ class Watch:
             raise self.failed(f"gradients overflowed float16 even at a loss scale of {FLOOR:g}", step, HALF)
         self.healthy, self.latest = step, values
 
-    def check_health(self, state: TrainState, values: Mapping[str, float]) -> None:
-        """Under a dynamic loss scale a batch of infinite loss counts in no metric; not all may be such."""
-        if state.loss_scale is not None:
-            counts = [value_of(means)[:, 1].sum() for means in _means(state.metrics)]
-            if not any(float(count) > 0 for count in counts):
-                raise self.failed("the loss was not finite in any batch", self.last, HALF)
-        if not bool(_finite((state.params, state.state))):
+    def finish(self, ended: Ended) -> dict[str, float]:
+        """Waits for the device; the logs of the epoch, if the run is healthy.
+
+        Under a dynamic loss scale a batch of infinite loss counts in no metric; not all may be such.
+        """
+        logs, finite, counted = jax.device_get((ended.logs, ended.finite, ended.counted))
+        self._read(self.last, logs)
+        if not counted:
+            raise self.failed("the loss was not finite in any batch", self.last, HALF)
+        if not finite:
             raise self.failed("parameters became NaN or infinite", self.last, LARGE)
+        return dict(self.latest)
 
     def failed(self, what: str, step: int, fix: str) -> FloatingPointError:
         first = min(self.healthy + 1, step)
         steps = f"in step {step}" if first == step else f"between its steps {first} and {step}"
         return FloatingPointError(f"{what} in epoch {self.epoch + 1}, {steps}; {fix}")
-
-
-_finite = jax.jit(finite)
-
-
-def _means(metrics: Any) -> list[Any]:
-    return [metrics["means"]] if "means" in metrics else [own["means"] for own in metrics.values()]
 
 
 def read(logs: Mapping[str, Any], review: Review) -> dict[str, float]:
