@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches, map_arrays
