@@ -21,8 +21,8 @@ from jlayers import (
 )
 from jlayers.core.adapt import adapt
 from jlayers.core.compose import Inference, Pipeline, Remat, Repeat, Residual, Sequential
+from jlayers.core.elsewhere import missing_name
 from jlayers.core.graph import Graph, Input, Model, Node, graph
-from jlayers.core.habits import missing_name
 from jlayers.core.layer import Layer, MissingKeyError, Wiring, layer, need_key, no_params
 from jlayers.core.layer import layers as _layers
 from jlayers.core.masks import Masked, keeps_mask

@@ -6,10 +6,13 @@ Sums along an axis, as in `softmax`, are taken in float32 or wider.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jlayers.core.elsewhere import missing_name
 from jlayers.core.registry import Registry
 from jlayers.core.shapes import wide_dtype
 
@@ -261,3 +264,9 @@ def tanh_shrink(x: X) -> X:
 def threshold(x: X, threshold: float = 0.0, default_value: float = 0.0) -> X:
     """`x` where `x > threshold`, else `default_value`. (Keras has no defaults here.)"""
     return jnp.where(x > threshold, x, jnp.full_like(x, default_value))
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers.activations", name, __all__, registry)

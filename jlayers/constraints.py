@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.elsewhere import missing_name
 from jlayers.core.errors import refused
 from jlayers.core.registry import Registry
 from jlayers.core.shapes import wide_dtype
@@ -160,3 +161,9 @@ def unit_norm(axis: int | tuple[int, ...] = 0) -> Constraint:
 
 # Keras has both spellings.
 MaxNorm, MinMaxNorm, NonNeg, UnitNorm = max_norm, min_max_norm, non_neg, unit_norm
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers.constraints", name, __all__, registry)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.elsewhere import missing_name
 from jlayers.core.errors import refused
 from jlayers.core.registry import Registry
 from jlayers.core.shapes import wide_dtype
@@ -129,3 +130,9 @@ def orthogonal_regularizer(factor: float = 0.01, mode: Literal["rows", "columns"
 
 L1, L2, L1L2 = l1, l2, l1_l2  # Keras has both spellings
 OrthogonalRegularizer = orthogonal_regularizer
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers.regularizers", name, __all__, registry)

@@ -1,5 +1,8 @@
 """Checkpoints: a fit that ends anywhere and is called again ends with the bits of one that never ended."""
 
+import os
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,6 +73,67 @@ def test_a_fit_that_was_interrupted_ends_with_the_same_bits(tmp_path, steps_per_
     assert finished.stopped_epoch == early.stopped_epoch
     params, state = checkpoint.weights("best")
     jl.predict(made, (params, state), X[:2])
+
+
+class Press(jl.Callback):
+    """Sends a signal in the middle of an event, before other callbacks have seen it."""
+
+    every = 1
+
+    def __init__(self, number, event, at):
+        self.number, self.event, self.at = number, event, at
+
+    def on_epoch_begin(self, epoch):
+        self._press("on_epoch_begin", epoch)
+
+    def on_step(self, step, logs, state):
+        self._press("on_step", step)
+
+    def on_epoch_end(self, epoch, logs, state):
+        self._press("on_epoch_end", epoch)
+
+    def _press(self, event, at):
+        if (event, at) == (self.event, self.at):
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture
+def usual_handlers():
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("usual_handlers")
+def test_signals_make_a_checkpoint_and_leave(tmp_path):
+    made = trainer()
+    whole = jl.fit(made, X, Y, callbacks=[stopping()], **OPTIONS)
+    checkpoint = jl.Checkpoint(tmp_path, keep=9)
+    moments = [("on_step", 2, 2), ("on_epoch_begin", 1, 5), ("on_step", 8, 8), ("on_epoch_end", 2, 15)]
+    for number, (event, at, step) in zip([signal.SIGINT, signal.SIGTERM] * 2, moments, strict=True):
+        callbacks = [Press(number, event, at), stopping()]
+        with pytest.raises(KeyboardInterrupt) as caught:
+            jl.fit(made, X, Y, callbacks=callbacks, checkpoints=checkpoint, **OPTIONS)
+        assert caught.value.number == number
+        assert checkpoint.steps()[-1] == step == int(caught.value.state.step)
+    run, calls = made.eval_step.run, []
+
+    def pressed(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return run(*arguments)
+
+    made.eval_step.run = pressed  # the step of this checkpoint is that of the end of the epoch, too
+    with pytest.raises(KeyboardInterrupt):
+        jl.fit(made, X, Y, callbacks=[stopping()], checkpoints=checkpoint, **OPTIONS)
+    assert checkpoint.steps()[-1] == 20
+    same(whole, jl.fit(made, X, Y, callbacks=[stopping()], checkpoints=checkpoint, **OPTIONS))
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_more_epochs_go_on_and_fewer_change_nothing(tmp_path):

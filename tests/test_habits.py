@@ -66,6 +66,48 @@ KERAS = [
     (lambda: jl.keras, r"jl\.Dense and the other layers"),
     (lambda: jl.Sequential(jl.Dense), r"call it: Dense\(\.\.\.\)"),
     (lambda: jl.Sequential().add(jl.Dense(2)), "at least one layer"),
+    (lambda: jl.fit(TRAINER, DATA, LABELS, verbose=0), r"write callbacks=\[jl\.ProgressBar\(\)\]"),
+    (lambda: jl.fit(TRAINER, DATA, LABELS, batch=2), "did you mean 'batch_size'"),
+    (lambda: jl.fit(TRAINER, DATA, LABELS, 32), r"arguments by position \(trainer, x, y\).*batch_size="),
+    (lambda: jl.fit(TRAINER, DATA, LABELS, initial_epoch=2), "write state=state"),
+    (lambda: jl.fit(TRAINER, DATA, LABELS, validation_freq=2), "leave it out"),
+    (lambda: jl.fit(TRAINER), r"write jl\.fit\(trainer, x, y\)"),
+    (lambda: jl.fit(MODEL, DATA, LABELS), r"received a Layer; write jl\.fit\(trainer, x, y\)"),
+    (lambda: jl.fit(TRAINER, DATA, LABELS, shuffle="batch"), "shuffle to be True or False"),
+    (lambda: jl.fit(TRAINER, DATA, LABELS, state=(PARAMS, STATE)), r"trainer\.init\(key, x, params=params"),
+    (lambda: jl.fit(TRAINER, {"a": DATA}, LABELS), r"expected one array, received \{a: float32"),
+    (lambda: jl.predict(TRAINER, DATA), r"write jl\.predict\(trainer, state, x\)"),
+    (lambda: jl.predict(TRAINER, (PARAMS, STATE), DATA, verbose=0), "nothing is printed"),
+    (lambda: jl.evaluate(TRAINER, (PARAMS, STATE)), r"write jl\.evaluate\(trainer, state, x, y\)"),
+    (lambda: jl.evaluate(TRAINER, (PARAMS, STATE), DATA, return_dict=True), "the result is a dict"),
+    (lambda: jl.compile(MODEL, loss="mse", learning_rate=1), r"jl\.optimizers\.adam\(learning_rate\)"),
+    (lambda: jl.compile(MODEL, loss="mse", run_eagerly=True), r"jax\.disable_jit\(\)"),
+    (lambda: jl.compile(MODEL, "mse", "adam"), "the optimizer before the loss"),
+    (lambda: jl.compile(MODEL, loss=jl.losses.MeanSquaredError), r"call it: MeanSquaredError\(\.\.\.\)"),
+    (lambda: jl.compile(MODEL, jl.optimizers.Adam, "mse"), r"call it: adam\(\.\.\.\)"),
+    (lambda: jl.optimizers.Adam(lr=0.1), "write learning_rate=0.1"),
+    (lambda: jl.Input(batch_shape=(None, 3)), "without the batch dimension"),
+    (lambda: jl.Model(inputs=VECTOR), r"write jl\.Model\(inputs, outputs\)"),
+    (lambda: jl.losses.mean_squared_error, r"write jl\.losses\.MeanSquaredError\(\)"),
+    (lambda: jl.losses.CategoricalCrosentropy, "did you mean 'CategoricalCrossentropy'"),
+    (lambda: jl.metrics.F1, r"write jl\.metrics\.F1Score\(\)"),
+    (lambda: jl.optimizers.schedules.CosineDecay, r"write jl\.optimizers\.cosine_decay_schedule"),
+    (lambda: jl.initializers.HeNorml, "did you mean 'HeNormal'"),
+    (lambda: jl.layers.Sequential, r"write jl\.Sequential"),
+    (lambda: jl.models, r"jl\.Sequential and jl\.Model"),
+    (lambda: jl.utils, r"jl\.data, which has to_categorical"),
+    (lambda: TRAINER.fit(DATA, LABELS), r"write jl\.fit\(trainer, x, y\)"),
+    (lambda: TRAINER.init(KEY, DATA).weights, r"write state\.params"),
+    (lambda: MODEL.save("model"), r"write jl\.save\(path, model, params, state\)"),
+    (lambda: jl.save("model", MODEL), r"write jl\.save\(path, model, params, state\)"),
+    (lambda: jl.summary(TRAINER), r"expected a layer as model, received a Trainer"),
+    (lambda: jl.reset_state(MODEL), "expected the state of a model as a dict"),
+    (lambda: jnp.sum(MASKED), r"x\.values"),
+    (lambda: jax.nn.relu(MASKED), r"x\.values"),
+    (lambda: MASKED.shape, r"received '\.shape' on masked values.*x\.values"),
+    (lambda: MASKED.mean(1), r"x\.values"),
+    (lambda: MASKED == 1, r"x\.values"),
+    (lambda: len(MASKED), r"x\.values"),
 ]
 FLAX = [
     (lambda: MODEL.apply(PARAMS, DATA), r"params, state = layer\.init\(key, x\)"),
@@ -98,6 +140,9 @@ FLAX = [
     (lambda: jl.Rngs, r"write jax\.random\.key\(seed\)"),
     (lambda: MODEL.variables, "weights are values beside a layer"),
     (lambda: jnp.tanh(VECTOR), r"jl\.Activation\('tanh'\)\(node\)"),
+    (lambda: MODEL.init(), r"write layer\.init\(jax\.random\.key\(seed\), x\)"),
+    (lambda: MODEL.apply(), r"params, state = layer\.init\(key, x\)"),
+    (lambda: TRAINER.init(KEY, DATA).apply_gradients(), r"trainer\.train_step\(state, jl\.Batch\(x, y\)\)"),
 ]
 TORCH = [
     (lambda: jl.Linear, r"write jl\.Dense\(units\)"),
@@ -128,8 +173,13 @@ TORCH = [
     (lambda: MODEL[0], r"model\.children\[name\]"),
     (lambda: jl.Sequential(jl.Dense(2), jax.nn.relu), r"jl\.Activation\(function\)"),
     (lambda: VECTOR > 0, r"jl\.Lambda\(function\)"),
-    (lambda: VECTOR.relu(), "relu"),
-    (lambda: MODEL.register_buffer("a", DATA), "register_buffer"),
+    (lambda: VECTOR.relu(), r"received \.relu of .*jl\.Activation\('tanh'\)\(node\)"),
+    (lambda: MODEL.register_buffer("a", DATA), r"init returns \(params, state\)"),
+    (lambda: jl.losses.CrossEntropy, r"jl\.losses\.SparseCategoricalCrossentropy\(from_logits=True\)"),
+    (lambda: jl.losses.BCEWithLogitsLoss, r"jl\.losses\.BinaryCrossentropy\(from_logits=True\)"),
+    (lambda: jl.optim, r"jl\.optimizers"),
+    (lambda: jl.no_grad, r"gradients are taken by jl\.fit and jax\.grad only"),
+    (lambda: jl.data.DataLoader, r"any loader in place of x"),
 ]
 SLIPS = [
     (name, *slip) for name, slips in (("keras", KERAS), ("flax", FLAX), ("torch", TORCH)) for slip in slips
@@ -142,6 +192,10 @@ SLIPS = [
 def test_a_slip_is_told_what_to_write(act, text):
     with pytest.raises((TypeError, ValueError, AttributeError, KeyError), match=text):
         act()
+
+
+def test_there_are_thirty_slips_of_each():
+    assert min(map(len, (KERAS, FLAX, TORCH))) >= 30
 
 
 def test_keras_has_input_among_its_layers():

@@ -21,8 +21,10 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # A module imports from those before it in this list only. A folder that is named counts as one.
 # fmt: off
 ORDER = [
-    "core/shapes", "core/errors", "core/sizes", "core/spelling", "core/registry", "core/docstrings",
-    "core/habits", "core/masks", "core/pair", "core/tree", "core/state", "core/lifting", "core/inference",
+    "core/shapes", "core/errors", "core/sizes", "core/spelling", "core/elsewhere", "core/registry",
+    "core/docstrings",
+    "core/habits", "core/calls", "core/masks", "core/pair", "core/tree", "core/state", "core/lifting",
+    "core/inference",
     "core/names", "core/notes", "core/penalties", "core/policy", "core/precision", "core/options",
     "core/structure", "core/base", "core/layer", "core/adapt",
     "initializers", "activations", "regularizers", "constraints",

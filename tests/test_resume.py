@@ -20,15 +20,25 @@ from jlayers.saving.checkpoints import Store
 
 NET = """\
 data: {npz: {path: data.npz, test_fraction: 0.25}}
-model: {Sequential: [{Dense: 6}, relu, BatchNormalization, {Dropout: 0.3}, {Dense: 1}]}
+model:
+  Sequential:
+  - RandomFlip
+  - Flatten
+  - {Dense: {units: 6, activation: relu}}
+  - BatchNormalization
+  - {Dropout: 0.3}
+  - {Dense: 1}
+augment: MixUp
 loss: mse
 metrics: [mae]
+accumulate: 2
+ema: 0.9
 training:
   epochs: 6
   batch_size: 8
   validation: 0.2
   early_stopping: {patience: 3, restore_best_weights: true}
-  checkpoint: {every_steps: 2, keep: 2, best: val_mae}
+  checkpoint: {every_steps: 2, every_minutes: 0.01, keep: 2, best: val_mae}
   callbacks:
     - ReduceLROnPlateau: {factor: 0.5, patience: 2, min_delta: 0.3}
     - LearningRateMonitor
@@ -37,17 +47,37 @@ training:
     - JSONLinesLogger: {every: 3}
 """
 
+# As a terminal starts it: a job in the background of a shell inherits that SIGINT is ignored. With AIMED the
+# process kills itself in the course of a save: a while after that many of its steps in the file system.
+COMMAND_LINE = """
+import os, signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if aimed := os.environ.get("AIMED"):
+    left, wait = int(aimed.split()[0]), float(aimed.split()[1])
+    def count(event, arguments):
+        global left
+        if event in ("open", "os.mkdir", "os.rename", "os.rmdir", "os.remove") and arguments:
+            if left and "checkpoints" in str(arguments[0]):
+                left -= 1
+                if not left:
+                    kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+                    threading.Timer(wait, kill).start() if wait else kill()
+    sys.addaudithook(count)
+from jlayers.cli import main
+sys.exit(main())
+"""
+
 
 def prepare(path: pathlib.Path) -> pathlib.Path:
-    x = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
-    np.savez(path / "data.npz", x=x, y=x[:, :1])
-    (path / "net.yaml").write_text(NET.replace("relu", "{Activation: relu}"))
+    x = np.random.default_rng(0).normal(size=(100, 2, 2, 1)).astype(np.float32)
+    np.savez(path / "data.npz", x=x, y=x[:, 0, :1, 0])
+    (path / "net.yaml").write_text(NET)
     return path
 
 
-def start(path, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(jl.__file__).parents[1])}
-    command = [sys.executable, "-m", "jlayers.cli", "train", *arguments]
+def start(path, *arguments, aimed=""):
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(jl.__file__).parents[1]), "AIMED": aimed}
+    command = [sys.executable, "-c", COMMAND_LINE, "train", *arguments]
     return subprocess.Popen(
         command, cwd=path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -58,12 +88,11 @@ def check_ends_well(process):
     assert process.returncode == 0, errors
 
 
-def begin_or_resume(path):
-    """A process that trains into `path / "r"`, and whether it had begun when this returns."""
+def begin_or_resume(path, aimed=""):
+    """A process that trains into `path / "r"`, once it has begun."""
     run = path / "r"
-    if run.exists() and not (run / "config.yaml").exists():  # killed before there was anything to keep
-        shutil.rmtree(run)
-    process = start(path, "--resume", "r") if run.exists() else start(path, "net.yaml", "--run", "r")
+    arguments = ("--resume", "r") if run.exists() else ("net.yaml", "--run", "r")
+    process = start(path, *arguments, aimed=aimed)
     while process.poll() is None:
         if (run / "results.json").exists():
             trained_by = json.loads((run / "results.json").read_text())["process"]["pid"]
@@ -98,21 +127,34 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole, pytestcon
     seed = random.SystemRandom().randrange(2**32)
     print("seed", seed)
     draw = random.Random(seed)
-    wanted, kills = 200 if pytestconfig.getoption("--full") else 3, 0
-    while kills < wanted:
-        process = begin_or_resume(path)
-        time.sleep(draw.uniform(0, 1.2 * whole.results()["seconds"]))
-        process.send_signal(signal.SIGKILL)
-        _, errors = process.communicate(timeout=60)
-        if process.returncode == -signal.SIGKILL:
-            kills += 1
+    wanted = 200 if pytestconfig.getoption("--full") else 4
+    ends: dict[str, int] = {}
+    while sum(ends.values()) - ends.get("whole", 0) < wanted:
+        ways = [("at random", signal.SIGKILL), ("in a save", signal.SIGKILL), ("signal", signal.SIGTERM)]
+        how, number = draw.choices(ways, [3, 6, 1])[0] if ends else ways[1]
+        if how == "in a save":
+            wait = draw.choice([0.0, 0.003, 0.03]) * draw.random()
+            process = begin_or_resume(path, aimed=f"{draw.randrange(1, 120)} {wait}")
         else:
-            assert process.returncode == 0, errors
+            process = begin_or_resume(path)
+            time.sleep(draw.uniform(0, 1.2 * whole.results()["seconds"]))
+            process.send_signal(number)
+        _, errors = process.communicate(timeout=300)
+        if process.returncode == 0:
             check_equal(Run(path / "r"), whole)
             shutil.rmtree(path / "r")
+            how = "whole"
+        else:
+            expected = {-signal.SIGKILL: "killed", 128 + signal.SIGTERM: "interrupted"}
+            assert process.returncode in expected, errors
+            if (path / "r").exists():
+                assert Run(path / "r").status == expected[process.returncode]
+        ends[how] = ends.get(how, 0) + 1
+        print(how, "rest:", errors.count("is damaged"), flush=True)
     process = begin_or_resume(path)
     check_ends_well(process)
     check_equal(Run(path / "r"), whole)
+    print("ends", ends)
 
 
 def test_what_cannot_be_resumed_is_told(whole, tmp_path, monkeypatch, capsys):

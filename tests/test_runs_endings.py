@@ -19,10 +19,10 @@ from jlayers import config
 from jlayers.cli import main
 from jlayers.data import hold_out
 from jlayers.runs import Interrupted, Run, load_weights, train_run
-from jlayers.runs.interruptions import Interruptions
 from jlayers.runs.process import has_ended, this_process
 from jlayers.runs.training import Recorder
 from jlayers.saving.files import replacing, sweep, write_atomically
+from jlayers.train.interruptions import Interruptions
 
 LINE = """\
 data: {npz: {path: data.npz, test_fraction: 0.25}}

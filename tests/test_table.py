@@ -11,7 +11,7 @@ import pytest
 
 from jlayers import data
 from jlayers.cli import main
-from jlayers.data.reading import records
+from jlayers.data.reading import Records
 from jlayers.data.table import csv, read_like
 
 
@@ -268,7 +268,7 @@ def test_predict_without_a_header_when_told_so(run, tmp_path, capsys):
 def test_evaluate_refuses_columns_that_changed_their_order(run, capsys):
     path = run / "d.csv"
     kept = path.read_bytes()
-    rows = [row for _, row in records(path, ";")]
+    rows = [row for _, row in Records(path, ";")]
     path.write_text("".join(f"{b};{a};{y}\n" for a, b, y in rows))
     try:
         assert main(["evaluate", str(run / "r")]) == 2

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jlayers as jl
-from jlayers.train.feed import Interrupts
+from jlayers.train.interruptions import Interrupted, Interruptions, interruptions
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 4)).astype(np.float32)
@@ -204,16 +204,22 @@ def control_c():
 
 @pytest.mark.usefixtures("control_c")
 def test_control_c_waits_for_a_dispatch_and_a_second_one_does_not():
-    interrupts = Interrupts()
-    with interrupts.watched():
-        interrupts.busy = True
+    def press():
         os.kill(os.getpid(), signal.SIGINT)
-        assert interrupts.caught
+
+    with Interruptions() as interrupts:
+        interrupts.busy = 1
+        press()
+        assert isinstance(interrupts.received, Interrupted)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-        interrupts = Interrupts()
-    with interrupts.watched(), pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
+            press()
+        interrupts.busy = 0
+        with pytest.raises(Interrupted):
+            interrupts.check()
+    with interruptions() as outer, interruptions() as inner:
+        assert inner is outer
+        with pytest.raises(Interrupted):
+            press()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -6,7 +6,7 @@ layers are Keras's, where Keras has the network. The package is loaded when it i
 
 from typing import TYPE_CHECKING
 
-from jlayers.core.habits import missing_name
+from jlayers.core.elsewhere import missing_name
 from jlayers.core.layer import layers
 
 from .efficientnet import *

@@ -69,6 +69,13 @@ def _remarks() -> Iterator[None]:
 
 def train(given: argparse.Namespace) -> None:
     """`jlayers train FILE`."""
+    from jlayers.train.interruptions import Interruptions
+
+    with Interruptions(at_once=True):
+        _train(given)
+
+
+def _train(given: argparse.Namespace) -> None:
     from jlayers.config import load
     from jlayers.inspect.summary import summary
     from jlayers.runs import Run, train_run
@@ -142,7 +149,9 @@ def tell_what_is_kept(run: Run) -> None:
     with contextlib.suppress(Exception):
         there = (run.path / WEIGHTS).is_file()
         kept = f"it keeps the weights of epoch {run.kept_epoch()}" if there else "it holds no weights yet"
-        console(stderr=True).print(f"run {run.path}: {kept}")
+        resume = f"; go on with: jlayers train --resume {shlex.quote(str(run.path))}"
+        out = console(stderr=True)
+        out.print(f"run {run.path}: {kept}{resume if run.checkpoints.is_dir() else ''}")
 
 
 def _print_header(out: Any, given: argparse.Namespace, experiment: Any, report: Any, run: Run) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from jlayers.core.calls import taught
 from jlayers.core.errors import add_name
 from jlayers.core.layer import Layer
 from jlayers.core.registry import Registry, Spec
@@ -50,6 +51,7 @@ def _learner_of(spec: Any) -> tuple[str, Learner] | None:
     return _LEARNERS.get((spec.kind, spec.name)) if isinstance(spec, Spec) else None
 
 
+@taught
 def adapt(thing: Thing, data: Any) -> Thing:
     """The same layer or preprocessor with what it learns from data: statistics, boundaries, a vocabulary.
 
@@ -76,7 +78,7 @@ def adapt(thing: Thing, data: Any) -> Thing:
     if known is None:
         names = sorted(name for _, name in _LEARNERS)
         near = nearest(spec.name, names) if isinstance(spec, Spec) else f"valid: {', '.join(names)}"
-        raise TypeError(f"adapt: {thing!r} learns nothing from data; {near}")
+        raise TypeError(f"adapt: {describe(thing)} learns nothing from data; {near}")
     _, learner = known
     try:
         learned = learner(dict(spec.arguments), data)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.calls import taught
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import combine, values_of
@@ -25,6 +26,7 @@ __all__ = ["Inference", "Remat", "Repeat", "Residual", "Sequential"]
 _MOST_TIMES = 100_000  # more layers than any model has: a slip of a configuration, which would never end
 
 
+@taught
 def Sequential(
     *layers: Layer | Iterable[Layer],
     name: str | None = None,

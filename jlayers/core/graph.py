@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.calls import taught
 from jlayers.core.layer import Layer
 from jlayers.core.masks import leaves
 from jlayers.core.names import known_name, unique_names
@@ -25,6 +26,7 @@ from jlayers.core.structure import Chain, Source, Table
 __all__ = ["Graph", "Input", "Model", "Node", "graph"]
 
 
+@taught
 def Model(
     inputs: Any,
     outputs: Any,
@@ -196,6 +198,7 @@ class Graph:
         return self.nodes[name]
 
 
+@taught
 def graph(model: Layer) -> Graph:
     """The graph inside a `Model`, or a `Sequential` that starts with an `Input`: for surgery.
 

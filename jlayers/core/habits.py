@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-from jlayers.core.spelling import nearest
 
 __all__ = [
     "apply_error",
@@ -13,7 +11,7 @@ __all__ = [
     "assignment_error",
     "call_error",
     "missing_attribute",
-    "missing_name",
+    "missing_in",
 ]
 
 # Arguments that constructors have elsewhere and none has here: what was expected, and what to do.
@@ -32,6 +30,7 @@ _ARGUMENTS = {
     "deterministic": ("no mode", "it is said in the call: layer.apply(..., train=True)"),
     "use_running_average": ("no mode", "it is said in the call: layer.apply(..., train=True)"),
     "inplace": ("nothing that changes its input", "leave it away: arrays are values"),
+    "input_length": ("no length, which each batch has itself", "leave it away"),
     "batch_first": ("no order of axes", "leave it away: the batch comes first, then time"),
     "device": ("no device", "leave it away: a layer runs where its arrays are"),
     **dict.fromkeys(
@@ -97,7 +96,11 @@ _ATTRIBUTES = {
     "layers": "model.children",
     "losses": "layer.penalty(params), and the leaves called aux_loss in the state",
     "predict": "jl.predict(model, (params, state), x)",
+    "load_weights": "jl.load_weights(model, path)",
+    "register_buffer": "a layer of your own whose init returns (params, state)",
     "reset_states": "jl.reset_state(state)",
+    "save": "jl.save(path, model, params, state)",
+    "save_weights": "jl.save_weights(path, params, state)",
     "summary": "jl.summary(model)",
     "tabulate": "jl.summary(model, shape)",
     "train": "layer.apply(params, state, x, key=key, train=True)",
@@ -115,39 +118,19 @@ _ATTRIBUTES = {
         _VALUES,
     ),
 }  # fmt: skip
-# Names of other libraries, and what stands for them here.
-_ELSEWHERE = {
-    "Linear": "jl.Dense(units)",
-    "BatchNorm": "jl.BatchNormalization()",
-    "BatchNorm1d": "jl.BatchNormalization()",
-    "BatchNorm2d": "jl.BatchNormalization()",
-    "LayerNorm": "jl.LayerNormalization()",
-    "RMSNorm": "jl.RMSNormalization()",
-    "GroupNorm": "jl.GroupNormalization()",
-    "Embed": "jl.Embedding(input_dim, output_dim)",
-    "Conv": "jl.Conv1D, jl.Conv2D or jl.Conv3D",
-    "ConvTranspose": "jl.Conv2DTranspose",
-    "MultiHeadDotProductAttention": "jl.MultiHeadAttention(num_heads, key_dim)",
-    "MultiheadAttention": "jl.MultiHeadAttention(num_heads, key_dim)",
-    "SelfAttention": "jl.MultiHeadAttention(num_heads, key_dim)(x, x)",
-    "ModuleList": "a list of layers, or jl.Sequential",
-    "Module": "a function under @jl.layer that returns a pair (init, apply)",
-    "compact": "a function under @jl.layer that returns a pair (init, apply)",
-    "nn": "jl.Dense and the other layers, and jl.activations",
-    "keras": "jl.Dense and the other layers, and jl.activations",
-    "Adam": "optimizer='adam' in jl.compile",
-    "SGD": "optimizer='sgd' in jl.compile",
-    "Rngs": "jax.random.key(seed)",
-    "Tensor": "a JAX array",
-    "Variable": "params, state = layer.init(key, x): weights are values beside a layer",
-    "CrossEntropyLoss": "loss='sparse_categorical_crossentropy' in jl.compile",
-    "MSELoss": "loss='mse' in jl.compile",
-    "load_model": "jl.load",
-    "save_model": "jl.save",
-    **dict.fromkeys(
-        ("HashedCrossing", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization"),
-        "jl.{name}: it is no layer but a preprocessor, which is called on the host before the model",
-    ),
+# Attributes of what compile and fit return, and what stands for them.
+_KEPT = {
+    "evaluate": "jl.evaluate(trainer, state, x, y) with the state that jl.fit returns",
+    "fit": "jl.fit(trainer, x, y)",
+    "predict": "jl.predict(trainer, state, x) with the state that jl.fit returns",
+    "save": "jl.save(path, model, state.params, state.state)",
+    "save_weights": "jl.save_weights(path, state.params, state.state)",
+    "summary": "jl.summary(model)",
+    **dict.fromkeys(("weights", "variables", "trainable_variables", "get_weights"), "state.params"),
+    **dict.fromkeys(("history", "epoch_logs"), "state, history = jl.fit(trainer, x, y)"),
+    "train_on_batch": "state, logs = trainer.train_step(state, jl.Batch(x, y))",
+    "apply_gradients": "state, logs = trainer.train_step(state, jl.Batch(x, y))",
+    "apply_fn": "model.apply(params, state, x)",
 }
 
 
@@ -180,16 +163,16 @@ def apply_error(type_name: str, given: Mapping[str, Any]) -> TypeError:
     )
 
 
-def missing_name(module: str, name: str, known: Iterable[str]) -> AttributeError:
-    """The error of a module that was asked for a name it does not have."""
-    instead = f"write {_ELSEWHERE[name].format(name=name)}" if name in _ELSEWHERE else nearest(name, known)
-    return AttributeError(f"{module} has no {name!r}; {instead}", name=name)
-
-
 def missing_attribute(name: str) -> AttributeError:
     """The error of a layer that was asked for an attribute it does not have."""
     instead = f"; write {_ATTRIBUTES[name]}" if name in _ATTRIBUTES else ""
     return AttributeError(f"a layer has no attribute {name!r}{instead}")
+
+
+def missing_in(kind: str, name: str) -> AttributeError:
+    """The error of a trainer or a state that was asked for an attribute it does not have."""
+    instead = f"; write {_KEPT[name]}" if name in _KEPT else ""
+    return AttributeError(f"a {kind} has no attribute {name!r}{instead}", name=name)
 
 
 def assignment_error(name: str, value: Any) -> AttributeError:

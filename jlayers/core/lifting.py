@@ -93,7 +93,7 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
             raise refusal(inputs, f"and mixes axes {mixes} under the mask")
         return x.mask
 
-    def lifted_init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def lifted_init(key: Any = None, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if not _is_key(key):
             raise TypeError(
                 f"{type_name}.init: expected a PRNG key first, received key={describe(key)}; write "
@@ -127,7 +127,12 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
         return params, state
 
     def lifted_apply(
-        params: Any, state: Any, *inputs: Any, key: Any = None, train: bool = False, **others: Any
+        params: Any = None,
+        state: Any = None,
+        *inputs: Any,
+        key: Any = None,
+        train: bool = False,
+        **others: Any,
     ) -> tuple[Any, Any]:
         if others:
             raise apply_error(type_name, others)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -58,15 +58,28 @@ class Masked:
         return f"{describe(self.values)} with mask {describe(self.mask)}"
 
     def _refuse(self, *_: Any) -> NoReturn:
-        raise TypeError(
-            f"received an operation on masked values, {describe(self)}, which would lose the mask; write "
+        raise TypeError(self._told("an operation"))
+
+    def _told(self, what: str) -> str:
+        return (
+            f"received {what} on masked values, {describe(self)}, which would lose the mask; write "
             f"jl.Add() and other layers on them, x.values for the values with their padding, or in a layer "
             f"of your own jlayers.core.masks.combine(function, a, b)"
         )
 
+    if not TYPE_CHECKING:  # which would take any attribute to exist
+
+        def __getattr__(self, name):
+            if name.startswith("__") or name in ("values", "mask"):  # copying asks before they are there
+                raise AttributeError(name)
+            raise AttributeError(self._told(repr(f".{name}")), name=name)
+
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
-    __neg__ = __pow__ = __matmul__ = __rmatmul__ = __getitem__ = __array__ = _refuse
-    __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = _refuse
+    __neg__ = __abs__ = __matmul__ = __rmatmul__ = __getitem__ = __len__ = __iter__ = _refuse
+    __array__ = __jax_array__ = __float__ = __int__ = __bool__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _refuse
+    __hash__ = object.__hash__
 
 
 def is_masked(value: Any) -> bool:

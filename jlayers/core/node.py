@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from jlayers.core.calls import taught
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.masks import is_masked, leaves, values_of
@@ -73,6 +74,7 @@ class Node(Operators):
         return InputLayer(self.shape[1:], dtype=str(self.dtype), name=self.call.name)
 
 
+@taught
 def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None = None) -> Node:
     """An input of a graph, as in Keras.
 

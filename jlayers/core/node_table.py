@@ -25,6 +25,8 @@ _REF = re.compile(r"(?P<name>[^\[\]]+?)(?:\[(?P<index>\d+)\])?")
 
 def _check(name: str, source: Source, x: Any) -> None:
     x, shape, dtype = values_of(x), source.shape, jnp.dtype(source.dtype)
+    if not hasattr(x, "shape"):
+        raise TypeError(f"input {name!r}: expected one array, received {describe(x)}")
     expected = (None, *shape)
     kind = jnp.floating if jnp.issubdtype(dtype, jnp.floating) else jnp.integer
     fits = len(x.shape) == len(expected) and all(

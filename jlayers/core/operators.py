@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -42,6 +42,13 @@ class Operators:
     __pow__, __rpow__ = _forward("power"), _backward("power")
     __matmul__, __rmatmul__ = _forward("matmul"), _backward("matmul")
     __lt__, __le__, __gt__, __ge__ = map(_refusal, ("<", "<=", ">", ">="))
+
+    if not TYPE_CHECKING:  # which would take any attribute to exist
+
+        def __getattr__(self, name):
+            if name.startswith("_") or name in ("call", "index"):  # copying asks before they are there
+                raise AttributeError(name)
+            raise AttributeError(self._told(f".{name}"), name=name)
 
     def __neg__(self) -> Any:
         return self * -1

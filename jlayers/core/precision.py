@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.calls import taught
 from jlayers.core.pair import Pair
 from jlayers.core.policy import DType, Policy, PrecisionLike, get, registry
 from jlayers.core.shapes import as_spec
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["assign", "computes_in", "shortest_form", "widen", "with_policy", "with_precision"]
 
 
+@taught
 def with_precision(model: Layer, precision: PrecisionLike) -> Layer:
     """The model with other dtypes, for all of it or by paths; the one that was given stays as it is.
 

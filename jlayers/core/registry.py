@@ -12,10 +12,11 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
+from jlayers.core.elsewhere import missing_name
 from jlayers.core.errors import add_name
 from jlayers.core.spelling import UnknownNameError, nearest, snake_case
 
@@ -285,6 +286,12 @@ class Registry:
         """The registered name and its aliases, each followed by its snake-case form."""
         return list(dict.fromkeys([name, *(key for key, known in self._by_key.items() if known == name)]))
 
+    if not TYPE_CHECKING:  # which would take any attribute to exist
+
+        def __getattr__(self, name):
+            known = vars(self)  # empty before __init__: copying and unpickling ask then, too
+            raise missing_name(f"the table of {known.get('plural')}", name, known.get("_constructors", ()))
+
     def __getitem__(self, name: str) -> Callable[..., Any]:
         return self._constructors[self.find(name)]
 
@@ -339,6 +346,8 @@ class Registry:
                 f"expected {self._a_kind} by name or as a function, received {value!r}: "
                 f"{nearest(value, self)}"
             )
+        if name := next((n for n, made in self._constructors.items() if made is value), None):
+            raise TypeError(f"expected {self._a_kind}, received the constructor {name}; call it: {name}(...)")
         spec = getattr(value, "spec", None)
         if isinstance(spec, Spec) and spec.kind != self.kind:
             raise TypeError(f"expected {self._a_kind}, received the {spec.kind} {value!r}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.core.tree import flatten, map_with_path, unflatten
 
 __all__ = [
@@ -78,6 +79,14 @@ def reset_state(state: Mapping[str, Any]) -> dict[str, Any]:
     >>> jl.reset_state(moved)
     {'carry': {'h': Array([[0., 0.]], dtype=float32)}}
     """
+    if not isinstance(state, Mapping):
+        raise refused(
+            TypeError,
+            "expected the state of a model as a dict",
+            raised_by="reset_state",
+            instead="write jl.reset_state(state) with what layer.init and layer.apply give beside it",
+            state=type(state).__name__,
+        )
     return map_with_path(lambda path, leaf: jnp.zeros_like(leaf) if is_carry(path) else leaf, state)
 
 

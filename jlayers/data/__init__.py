@@ -1,5 +1,8 @@
 """Data: arrays to train on, by the name of their source."""
 
+from typing import TYPE_CHECKING
+
+from jlayers.core.elsewhere import missing_name
 from jlayers.data.buckets import BucketBatches, bucket_lengths
 from jlayers.data.dataset import Dataset, DatasetLike, get, register, registry
 from jlayers.data.digits import digits
@@ -7,6 +10,7 @@ from jlayers.data.files import mnist, npy, npz
 from jlayers.data.images import image_dataset_from_directory
 from jlayers.data.lazy import LazyArray
 from jlayers.data.one_hot import one_hot, to_categorical
+from jlayers.data.parquet import parquet
 from jlayers.data.parts import parts
 from jlayers.data.prepare import learn, transform
 from jlayers.data.sequences import pad_sequences, windows
@@ -31,6 +35,7 @@ __all__ = [
     "npz",
     "one_hot",
     "pad_sequences",
+    "parquet",
     "parts",
     "register",
     "registry",
@@ -39,3 +44,9 @@ __all__ = [
     "transform",
     "windows",
 ]
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers.data", name, __all__)

@@ -82,7 +82,10 @@ def rows_of(**trees: Any) -> int:
     for name, tree in trees.items():
         for path, array in leaves(tree, name):
             if np.ndim(array) == 0:
-                raise ValueError(f"expected arrays with the samples first, received {path}={array!r}")
+                raise ValueError(
+                    f"expected arrays with the samples first, received {path}={array!r}; a source of single "
+                    f"samples goes into a loader, which makes batches of them"
+                )
             rows = array.shape[0]
             if first is None:
                 first = (path, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from jlayers.core.errors import refused
 from jlayers.core.spelling import nearest
 from jlayers.data.dataset import Dataset
+from jlayers.data.digest import digest_of
 from jlayers.data.gate import check_choice
 from jlayers.data.lazy import LazyArray
 from jlayers.data.split import hold_out
@@ -20,8 +20,6 @@ from jlayers.data.split import hold_out
 __all__ = ["FileRows", "Files", "LabelMode", "by_class", "files_in", "labelled", "list_classes"]
 
 LabelMode = Literal["int", "categorical", "binary"]
-SAMPLED = 1024  # files whose content enters the fingerprint of a folder
-HEAD = 1 << 20  # bytes of each of them
 
 
 class Files(NamedTuple):
@@ -128,15 +126,8 @@ class FileRows(LazyArray):
         return self.files.root / self.files.names[row]
 
     def fingerprint(self) -> str:
-        """Of the names and sizes of all files and the content of up to 1,024 of them, evenly chosen.
-
-        Not of times, which change when a folder is copied.
-        """
-        digest = hashlib.sha256(repr((type(self).__name__, self.shape[1:], *self.files[1:])).encode())
-        for row in np.unique(np.linspace(0, len(self) - 1, SAMPLED).astype(int)):
-            with self.path(row).open("rb") as file:
-                digest.update(file.read(HEAD))
-        return digest.hexdigest()
+        """Of the names and sizes of all files, and of their content as `digest_of` says."""
+        return digest_of([self.path(row) for row in range(len(self))], self.files.names)
 
 
 def labelled(

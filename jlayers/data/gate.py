@@ -70,7 +70,13 @@ def convert(where: str, value: Any) -> np.ndarray:
     Traceback (most recent call last):
     ValueError: expected whole numbers from -2147483648 to 2147483647 (int32), received x[1, 0]=17000000...
     """
-    array: Any = value if is_lazy(value) else np.asarray(value)
+    try:
+        array: Any = value if is_lazy(value) else np.asarray(value)
+    except (TypeError, RuntimeError) as error:  # of PyTorch: a gradient, bfloat16, another device
+        raise TypeError(
+            f"expected {where} as arrays that NumPy can read, received a {type(value).__name__}: {error}; "
+            f"convert it before, such as by x.detach().float().cpu()"
+        ) from error
     if array.dtype.kind not in "biufcV" or array.dtype.names:  # V: bfloat16 and its like
         raise TypeError(f"expected numbers as {where}, received {_found(array)}")
     wide = {np.dtype(np.longdouble): np.float64, np.dtype(np.clongdouble): np.complex128}

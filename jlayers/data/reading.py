@@ -6,13 +6,13 @@ import contextlib
 import csv
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO
 
 from jlayers.core.errors import refused
 
-__all__ = ["MAX_BYTES", "open_file", "read_bytes", "records"]
+__all__ = ["MAX_BYTES", "Records", "open_file", "read_bytes"]
 
 MAX_BYTES = 4 << 30
 _CHUNK = 1 << 20
@@ -63,47 +63,85 @@ def read_bytes(file: IO[bytes], size: int, path: Path, what: str) -> bytes:
     return b"".join(parts)
 
 
-def records(
-    path: str | os.PathLike[str], delimiter: str = ",", max_bytes: int = MAX_BYTES
-) -> Iterator[tuple[int, list[str]]]:
+class Records:
     """The rows of a CSV file as texts, each with the line on which it begins; empty lines are left out.
+
+    Args:
+        path: of the file.
+        delimiter: between cells.
+        max_bytes: the most that the file may take.
+        start: a `place` of an earlier reading, to go on from.
+
+    Attributes:
+        place: the byte and the line at which the next row begins; None behind a line that ends by a bare
+            carriage return, where a reading cannot begin.
 
     Raises:
         ValueError: not UTF-8, quotes that do not close, a line too long, or as `open_file`.
         FileNotFoundError: no such file.
     """
-    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"':
-        raise refused(
-            ValueError, "expected a delimiter of one character", raised_by="csv", delimiter=delimiter
-        )
-    with open_file(path, max_bytes) as file:
-        lines = _Lines(file, Path(path))
-        reader = csv.reader(iter(lines), delimiter=delimiter, strict=True, skipinitialspace=True)
-        while True:
-            start = lines.number + 1
-            try:
-                row = next(reader, None)
-            except csv.Error as error:
-                raise ValueError(f"{path}, line {start}: not readable as CSV ({error})") from None
-            if row is None:
-                return
-            if row:
-                yield start, row
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        delimiter: str = ",",
+        max_bytes: int = MAX_BYTES,
+        start: tuple[int, int] = (0, 0),
+    ):
+        if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"':
+            raise refused(
+                ValueError, "expected a delimiter of one character", raised_by="csv", delimiter=delimiter
+            )
+        self.place: tuple[int, int] | None = start
+        self._rows = self._read(path, delimiter, max_bytes, start)
+
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
+        return self._rows
+
+    def __next__(self) -> tuple[int, list[str]]:
+        return next(self._rows)
+
+    def close(self) -> None:
+        """Closes the file before its end."""
+        self._rows.close()
+
+    def _read(
+        self, path: str | os.PathLike[str], delimiter: str, max_bytes: int, start: tuple[int, int]
+    ) -> Generator[tuple[int, list[str]], None, None]:
+        with open_file(path, max_bytes) as file:
+            file.seek(start[0])
+            lines = _Lines(file, Path(path), start)
+            reader = csv.reader(iter(lines), delimiter=delimiter, strict=True, skipinitialspace=True)
+            while True:
+                line = lines.number + 1
+                try:
+                    row = next(reader, None)
+                except csv.Error as error:
+                    raise ValueError(f"{path}, line {line}: not readable as CSV ({error})") from None
+                if row is None:
+                    return
+                self.place = lines.place
+                if row:
+                    yield line, row
 
 
 class _Lines:
     """Lines of text with the number of the last one."""
 
-    def __init__(self, file: IO[bytes], path: Path):
-        self.file, self.path, self.number = file, path, 0
+    def __init__(self, file: IO[bytes], path: Path, start: tuple[int, int] = (0, 0)):
+        self.file, self.path = file, path
+        self.offset, self.number = start
+        self.place: tuple[int, int] | None = start
 
     def __iter__(self) -> Iterator[str]:
         while raw := self.file.readline(_LINE):
             if len(raw) == _LINE:
                 raise self.wrong(f"expected lines of at most {_LINE:,} bytes")
+            self.offset += len(raw)
             if not self.number:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")
-            for line in raw.splitlines(keepends=True):  # some programs end a line by \r
+            lines = raw.splitlines(keepends=True)  # some programs end a line by \r
+            for left, line in zip(reversed(range(len(lines))), lines, strict=True):
                 self.number += 1
                 try:
                     text = line.decode()
@@ -113,6 +151,7 @@ class _Lines:
                 if "\0" in text:
                     self.number -= 1
                     raise self.wrong("expected text in UTF-8, received bytes of 0; save it as UTF-8")
+                self.place = None if left else (self.offset, self.number)
                 yield text
 
     def wrong(self, what: str) -> ValueError:

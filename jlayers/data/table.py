@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import os
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import numpy as np
 
 from jlayers.core.errors import refused
 from jlayers.core.spelling import nearest
+from jlayers.data.blocks import Blocks
 from jlayers.data.dataset import Dataset, FilePath, Table, register
+from jlayers.data.digest import digest_of
 from jlayers.data.gate import check_names, check_resolution
 from jlayers.data.labels import Labels, encode, is_missing, number
-from jlayers.data.reading import MAX_BYTES, records
+from jlayers.data.reading import MAX_BYTES, Records
 from jlayers.data.split import hold_out
 
 __all__ = ["csv", "read_like", "read_numbers"]
@@ -32,8 +36,8 @@ class _File:
     """A CSV file: the names of its columns, then its rows. Without a header they are "0", "1", ..."""
 
     def __init__(self, path: FilePath, header: bool, delimiter: str, max_bytes: int = MAX_BYTES):
-        self.path, self.header = os.fspath(path), header
-        self.records = records(path, delimiter, max_bytes)
+        self.path, self.header, self.delimiter = os.fspath(path), header, delimiter
+        self.records = Records(path, delimiter, max_bytes)
         self.first = next(self.records, None)
         cells = self._some(self.first)[1]
         self.names = [name.strip() for name in cells] if header else [str(i) for i in range(len(cells))]
@@ -45,6 +49,10 @@ class _File:
             below = " below the header" if self.header else ""
             raise ValueError(f"{self.path}: expected rows of numbers{below}, received none")
         return found
+
+    def rows(self, begin: tuple[int, int], count: int) -> Iterator[tuple[int, list[str]]]:
+        """Some rows from a place in the file on, each with its line."""
+        return itertools.islice(Records(self.path, self.delimiter, sys.maxsize, begin), count)
 
     def place(self, column: Column) -> int:
         """The place of a column by its name."""
@@ -58,8 +66,11 @@ class _File:
     def where(self, line: int, place: int) -> str:
         return f"{self.path}, line {line}, column {place + 1} ({self.names[place]!r})"
 
-    def read(self, *parts: _Numbers | _Texts | Labels) -> None:
-        """Hand each part all rows."""
+    def read(self, *parts: _Numbers | _Texts | Labels) -> list[tuple[int, tuple[int, int]]]:
+        """Hand each part all rows; gives rows at which a reading can begin, with their places in the file."""
+        begin = self.records.place if self.header else (0, 0)
+        marks: list[tuple[int, tuple[int, int]]] = []
+        count = 0
         rows = self.records if self.header else itertools.chain([self._some(self.first)], self.records)
         line = 0
         for line, row in rows:
@@ -67,16 +78,20 @@ class _File:
                 raise ValueError(
                     f"{self.path}, line {line}: expected {len(self.names)} cells, received {len(row)}"
                 )
+            if begin is not None and (not marks or count - marks[-1][0] >= _ROWS):
+                marks.append((count, begin))
             for part in parts:
                 part.add(row, line)
+            count, begin = count + 1, self.records.place
         self._some(line or None)
+        return marks
 
 
 class _Numbers:
     """Columns of numbers, packed as float32 while they are read."""
 
-    def __init__(self, file: _File, places: Sequence[int], hint: str = ""):
-        self.file, self.places, self.hint = file, places, hint
+    def __init__(self, file: _File, places: Sequence[int], hint: str = "", keep: bool = True):
+        self.file, self.places, self.hint, self.keep = file, places, hint, keep
         self.waiting: list[tuple[int, list[str]]] = []
         self.blocks: list[np.ndarray] = []
         self.low = np.full(len(places), np.inf)
@@ -86,9 +101,10 @@ class _Numbers:
     def add(self, row: list[str], line: int) -> None:
         self.waiting.append((line, row))
         if len(self.waiting) == _ROWS:
-            self._pack()
+            self.pack()
 
-    def _pack(self) -> None:
+    def pack(self) -> None:
+        """Look over the rows that wait, and keep them as float32."""
         if not self.waiting:
             return
         cells = [row[place] for _, row in self.waiting for place in self.places]
@@ -108,7 +124,8 @@ class _Numbers:
         narrow = wide.astype(np.float32)
         self.low, self.high = np.minimum(self.low, wide.min(0)), np.maximum(self.high, wide.max(0))
         self.error = np.maximum(self.error, np.abs(narrow - wide).max(0))
-        self.blocks.append(narrow)
+        if self.keep:
+            self.blocks.append(narrow)
         self.waiting = []
 
     def _refuse(self, line: int, row: list[str], place: int, value: float) -> None:
@@ -125,7 +142,7 @@ class _Numbers:
 
     def array(self) -> np.ndarray:
         """float32 `(rows, columns)`."""
-        self._pack()
+        self.pack()
         return np.concatenate(self.blocks)
 
     def check_resolution(self) -> None:
@@ -138,31 +155,64 @@ class _Numbers:
 class _Texts:
     """A column of texts, taken as they are."""
 
-    def __init__(self, place: int):
-        self.place = place
+    def __init__(self, place: int, keep: bool = True):
+        self.place, self.keep = place, keep
         self.values: list[str] = []
 
     def add(self, row: list[str], line: int) -> None:
-        self.values.append(row[self.place])
+        if self.keep:
+            self.values.append(row[self.place])
 
     def array(self) -> np.ndarray:
         return np.array(self.values, object)
 
 
 class _Inputs:
-    """The columns of x: one array of numbers, or a part for each column if some are texts."""
+    """The columns of x: one array of numbers, or a part for each column if some are texts.
 
-    def __init__(self, file: _File, places: Sequence[int], texts: Collection[int], hint: str = ""):
+    With `keep=False` the cells are looked over, and left in the file.
+    """
+
+    def __init__(
+        self, file: _File, places: Sequence[int], texts: Collection[int], hint: str = "", keep: bool = True
+    ):
+        self.file, self.places, self.texts, self.keep = file, places, texts, keep
         self.parts: dict[str, _Numbers | _Texts] = {}
         if not texts:
-            self.parts[""] = _Numbers(file, places, hint)
+            self.parts[""] = _Numbers(file, places, hint, keep)
         for place in places if texts else ():
-            made = _Texts(place) if place in texts else _Numbers(file, [place], hint)
+            made = _Texts(place, keep) if place in texts else _Numbers(file, [place], hint, keep)
             self.parts[file.names[place]] = made
 
     def arrays(self) -> Any:
         made = {name: part.array() for name, part in self.parts.items()}
         return made[""] if list(made) == [""] else made
+
+    def blocks(self, marks: Sequence[tuple[int, tuple[int, int]]], rows: int) -> Any:
+        """The same as arrays that are read by blocks, which begin at the marks."""
+        if not marks:
+            raise ValueError(
+                f"{self.file.path}: expected lines that end by a line feed, to be read in blocks; save the "
+                f"file with such ends, or set in_memory to true"
+            )
+        ends = [*(row for row, _ in marks[1:]), rows]
+
+        def load(number: int) -> dict[str, np.ndarray]:
+            row, begin = marks[number]
+            part = _Inputs(self.file, self.places, self.texts)
+            for line, cells in self.file.rows(begin, ends[number] - row):
+                for column in part.parts.values():
+                    column.add(cells, line)
+            return {name: column.array() for name, column in part.parts.items()}
+
+        path = Path(self.file.path)
+        return Blocks(ends, load, functools.cache(lambda: digest_of([path], [path.name]))).columns()
+
+    def finish(self) -> None:
+        """Look over the rows that were read last."""
+        for part in self.parts.values():
+            if isinstance(part, _Numbers):
+                part.pack()
 
     def check_resolution(self) -> None:
         for part in self.parts.values():
@@ -239,6 +289,7 @@ def csv(
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
     text: list[str | int] | None = None,
+    in_memory: bool = True,
 ) -> Dataset:
     """Rows of a CSV file: x is float32 `(rows, columns)`, all but the target unless `features` names some.
 
@@ -257,8 +308,11 @@ def csv(
         test_path: a second file, held out, whose columns are found by the same names.
         test_fraction: the part held out at random if there is no `test_path`, of each class with labels.
         seed: of that split.
-        max_bytes: the most that a file may take.
+        max_bytes: the most that a file may take that is held in memory.
         text: the columns of x that are text, taken as they are.
+        in_memory: False for a file that memory does not hold. It is read once to be looked over; then blocks
+            of some thousand rows are read when a step needs them, and shuffling keeps to a few blocks at a
+            time. The targets are in memory all the same.
 
     Raises:
         ValueError: a cell that is no finite number or no label, with its line and column; numbers that
@@ -270,7 +324,7 @@ def csv(
         raise refused(ValueError, "expected one target column of labels", raised_by="csv", target=target)
 
     def load(path: FilePath, like: Table | None = None) -> tuple[Table, Any, Any]:
-        file = _File(path, header, delimiter, max_bytes)
+        file = _File(path, header, delimiter, max_bytes if in_memory else sys.maxsize)
         if like is not None and not header and len(file.names) != like.width:
             raise ValueError(f"{file.path}: expected {like.width} columns, received {len(file.names)}")
         ys = [file.place(name) for name in targets]
@@ -288,16 +342,18 @@ def csv(
             raise ValueError(f"csv: expected text columns among those of x, received text={text}")
         named = [tuple(file.names[i] for i in places) for places in (xs, ys, sorted(texts))]
         table = Table(named[0], tuple(xs), named[1], named[2], len(file.names), header, delimiter)
-        inputs = _Inputs(file, xs, texts, _TEXT)
+        inputs = _Inputs(file, xs, texts, _TEXT, in_memory)
         if labels:
             y: Any = Labels(ys[0], lambda line: file.where(line, ys[0]))
         else:
             y = _Numbers(file, ys, _CLASS)
-        file.read(*inputs.parts.values(), y)
-        x = inputs.arrays()
+        marks = file.read(*inputs.parts.values(), y)
+        inputs.finish()
         if like is None:
             inputs.check_resolution()
-        return table, x, y if labels else y.array()
+        y_read = y if labels else y.array()
+        rows = len(y.codes) if labels else len(y_read)
+        return table, inputs.arrays() if in_memory else inputs.blocks(marks, rows), y_read
 
     table, x, y = load(path)
     held = None if test_path is None else load(test_path, table)[1:]

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from jlayers.core import tree
+from jlayers.core.calls import taught
 from jlayers.core.layer import Layer
 from jlayers.core.structure import Table
 from jlayers.core.tree import join
@@ -127,6 +128,7 @@ class Summary:
     __repr__ = __str__
 
 
+@taught
 def summary(model: Layer, *inputs: Any, depth: int | None = None) -> Summary:
     """The layers of a model with output shapes, parameters, state, FLOPs (see `jl.flops`) and bytes.
 

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from jlayers.core.compose import Pipeline as Pipeline  # as in Keras, like Input
+from jlayers.core.elsewhere import missing_name
 from jlayers.core.graph import Input as Input
-from jlayers.core.habits import missing_name
 
 from .attention import *
 from .audio import *

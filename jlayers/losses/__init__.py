@@ -10,6 +10,9 @@ broadcast. In training, targets of shape `(batch,)` are given the axis of predic
 [1.0, 1.0]
 """
 
+from typing import TYPE_CHECKING
+
+from jlayers.core.elsewhere import missing_name
 from jlayers.losses import classification, decoding, embeddings, overlap, regression, sequences
 from jlayers.losses.base import Loss, LossLike, get, register, registry
 from jlayers.losses.classification import *
@@ -26,3 +29,9 @@ __all__ += embeddings.__all__
 __all__ += overlap.__all__
 __all__ += regression.__all__
 __all__ += sequences.__all__
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers.losses", name, __all__, registry)

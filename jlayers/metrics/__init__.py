@@ -14,6 +14,9 @@ means.
 3.0
 """
 
+from typing import TYPE_CHECKING
+
+from jlayers.core.elsewhere import missing_name
 from jlayers.metrics import accuracy, confusion, curves, f_scores, iou, means, points, relations
 from jlayers.metrics.accuracy import *
 from jlayers.metrics.base import Metric, MetricLike, get, mean_of, register, registry
@@ -34,3 +37,9 @@ __all__ += iou.__all__
 __all__ += means.__all__
 __all__ += points.__all__
 __all__ += relations.__all__
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers.metrics", name, __all__, registry)

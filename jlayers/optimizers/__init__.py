@@ -37,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jlayers.core.spelling import nearest
+from jlayers.core.elsewhere import missing_name
 from jlayers.optimizers import entries as entries  # fills the registries
 from jlayers.optimizers.base import Optimizer, OptimizerLike, chain, has_patterns, registry
 from jlayers.optimizers.base import lenient as lenient
@@ -80,7 +80,7 @@ def __getattr__(name: str) -> Callable[..., Any]:
     for table in (registry, schedules):
         if not name.startswith("_") and name in table:
             return table[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}: {nearest(name, __dir__())}")
+    raise missing_name(__name__, name, __dir__())
 
 
 def __dir__() -> list[str]:

@@ -88,6 +88,8 @@ class _Optimizers(Registry):
         if isinstance(value, (list, tuple)):
             return chain(list(value))
         if not isinstance(value, (str, Mapping)):
+            if callable(value):
+                super().get(value)  # a constructor that is to be called is told so
             raise TypeError(
                 f"expected an optimizer by name, as {{name: arguments}}, as a list of such, or an "
                 f"optax.GradientTransformation; received {value!r}: {nearest(value, self)}"

@@ -1,5 +1,8 @@
 """Text and categories made into numbers on the host, before the model: plain NumPy, without TensorFlow."""
 
+from typing import TYPE_CHECKING
+
+from jlayers.core.elsewhere import missing_name
 from jlayers.preprocessing.base import PreprocessorLike, get, register, registry
 from jlayers.preprocessing.hashing import HashedCrossing, Hashing
 from jlayers.preprocessing.lookup import IntegerLookup, StringLookup
@@ -16,3 +19,9 @@ __all__ = [
     "register",
     "registry",
 ]
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers.preprocessing", name, __all__)

@@ -2,12 +2,12 @@
 
 from jlayers.runs.environment import environment
 from jlayers.runs.folder import Run
-from jlayers.runs.interruptions import Interrupted
 from jlayers.runs.own_code import OwnCode, OwnCodeError, read_own_code
 from jlayers.runs.restored import RunWarning, evaluate_run, predict_run, resumed
 from jlayers.runs.training import train_run
 from jlayers.saving.loading import load_weights
 from jlayers.saving.weights import save_weights
+from jlayers.train.interruptions import Interrupted
 
 __all__ = [
     "Interrupted",

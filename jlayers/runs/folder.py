@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pathlib
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,18 @@ from jlayers.runs.curves import draw_curves
 from jlayers.runs.environment import environment
 from jlayers.runs.own_code import CODE, OwnCode
 from jlayers.runs.process import has_ended, this_process
-from jlayers.saving.files import damaged, naming, overwrite, read_json, sha256, sweep, write_atomically
+from jlayers.saving.files import (
+    damaged,
+    is_locked,
+    locked,
+    naming,
+    new_folder,
+    overwrite,
+    read_json,
+    sha256,
+    sweep,
+    write_atomically,
+)
 from jlayers.saving.loading import load_weights
 from jlayers.saving.weights import read_metadata, save_weights
 
@@ -66,6 +78,7 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = pathlib.Path(path)
+        self._lock: Any = None
 
     @classmethod
     def create(
@@ -84,34 +97,50 @@ class Run:
             code: the user's own files that the configuration needs.
 
         Raises:
-            FileExistsError: there is something at `path` already; nothing is touched.
+            FileExistsError: there is something at `path` already; nothing is touched. Until all of the new
+                folder is written it has another name, so that a run that was killed is whole or not there.
             NotADirectoryError: something above `path` is no folder, such as a link that leads nowhere.
         """
-        run = cls(path)
         contents = {
             CONFIG: to_yaml(config).encode(),
             ENVIRONMENT: _json(environment()),
             **({SUMMARY: (summary.rstrip() + "\n").encode()} if summary else {}),
             **{f"{CODE}/{own.name}": own.content for own in code},
         }
-        _make_folder(run.path.parent)
-        try:
-            run.path.mkdir()
-        except FileExistsError:
-            raise FileExistsError(
-                f"{path} is there already, and a run is never written over: choose another folder"
-            ) from None
-        try:
-            hashes = {own.name: own.sha256 for own in code}
-            run.note(status="running", process=this_process(), **({"code": hashes} if code else {}))
+        hashes = {own.name: own.sha256 for own in code}
+        target = pathlib.Path(path)
+        _make_folder(target.parent)
+        with new_folder(target, "a run is never written over") as folder:
+            run = cls(folder)
             if code:
-                (run.path / CODE).mkdir()
+                (folder / CODE).mkdir()
             for name, content in contents.items():
-                write_atomically(run.path / name, content)
-        except BaseException as error:
-            run.fail(error)
-            raise
+                write_atomically(folder / name, content)
+            run._begin(**({"code": hashes} if code else {}))
+        run.path = target
         return run
+
+    def _begin(self, **known: Any) -> None:
+        """Lock the folder and note that this process trains now."""
+        self.lock()
+        process = {**this_process(), "locked": self._lock is not None}
+        self.note(status="running", process=process, **known)
+
+    def lock(self) -> None:
+        """Let no other process train into the folder until `unlock`, or until this process ends.
+
+        Raises:
+            BlockingIOError: another process does.
+        """
+        if self._lock is None:
+            handle = locked(self.config, f"{self.path} is still being trained by another process")
+            self._lock = None if handle is None else weakref.finalize(self, os.close, handle)
+
+    def unlock(self) -> None:
+        """Let others train into the folder."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock()
 
     @classmethod
     def create_next(
@@ -173,12 +202,16 @@ class Run:
         return run
 
     def begin_again(self) -> None:
-        """Note that this process trains now, and sweep what the one before has left half written."""
+        """Note that this process trains now, and sweep what the one before has left half written.
+
+        Raises:
+            BlockingIOError: another process trains into the folder.
+        """
+        self.lock()
         sweep(self.path)
         known = {name: value for name, value in self.results().items() if name not in ("reason", "files")}
-        hashes = {name: digest for name in HASHED if (digest := self._hash(name))}
-        known |= {"status": "running", "process": this_process(), "files": hashes}
         self.write_json(RESULTS, known)
+        self._begin()
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -189,8 +222,13 @@ class Run:
     def status(self) -> str:
         """`running`, `completed`, `failed`, `interrupted` or `killed`; `unknown` for a run without one."""
         results = self.results()
-        status = str(results.get("status", "unknown"))
-        return "killed" if status == "running" and has_ended(results.get("process")) else status
+        status, process = str(results.get("status", "unknown")), results.get("process")
+        return "killed" if status == "running" and (has_ended(process) or self._let_go(process)) else status
+
+    def _let_go(self, process: Any) -> bool:
+        """Whether a process, perhaps on another computer, has locked the folder and holds it no more."""
+        locks = isinstance(process, dict) and process.get("locked") is True
+        return locks and self._lock is None and is_locked(self.config) is False
 
     @property
     def code(self) -> dict[str, str]:

@@ -13,10 +13,10 @@ from jlayers import train
 from jlayers.config import Experiment
 from jlayers.core.state import without_carries
 from jlayers.runs.folder import Run
-from jlayers.runs.interruptions import Interruptions
 from jlayers.runs.restored import with_fresh_carries
 from jlayers.saving.weights import not_finite
 from jlayers.train.callbacks import Callback, EarlyStopping
+from jlayers.train.interruptions import Interruptions, interruptions
 
 __all__ = ["ending_noted", "train_run"]
 
@@ -92,31 +92,36 @@ def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -
         of that epoch in training and validation, and those on the data held out.
 
     Raises:
+        BlockingIOError: another process trains into the folder.
         FloatingPointError: a loss or a weight became NaN or infinite; the last healthy weights are kept.
         Interrupted: a signal (Ctrl-C, SIGTERM, SIGHUP) ended the training.
             Whatever ends the training is noted in the run.
     """
-    with ending_noted(run) as interruptions:
-        _train(experiment, run, callbacks, interruptions)
-    run.draw()
-    return run.results()
+    run.lock()
+    try:
+        with ending_noted(run) as interrupts:
+            _train(experiment, run, callbacks, interrupts)
+        run.draw()
+        return run.results()
+    finally:
+        run.unlock()
 
 
 @contextlib.contextmanager
 def ending_noted(run: Run) -> Iterator[Interruptions]:
     """A block whose errors and interruptions are noted in the run before they go on."""
-    with Interruptions() as interruptions:
+    with interruptions() as interrupts:
         try:
-            yield interruptions
+            yield interrupts
         except BaseException as error:
-            interruptions.hold()
+            interrupts.hold()
             run.fail(error)
             raise
 
 
-def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interruptions: Interruptions) -> None:
+def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupts: Interruptions) -> None:
     settings, data = experiment.settings.training, experiment.data
-    with interruptions.held():
+    with interrupts.held():
         run.write_data(data, experiment.source)
         run.write_preprocess(experiment.preprocess)
         run.note(status="running")
@@ -127,7 +132,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         callback.place(run.path / LOGS)
     stopping = _restoring(own)
     # The recorder comes last: early stopping has judged an epoch when the recorder asks which one is best.
-    listeners = [*callbacks, *own, Recorder(run, own, interruptions)]
+    listeners = [*callbacks, *own, Recorder(run, own, interrupts)]
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "shuffle": settings.shuffle,
@@ -154,7 +159,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
     epochs = kept = len(history["loss"])
     if stopping is not None and stopping.best_epoch is not None:
         kept = stopping.best_epoch + 1
-    with interruptions.held():  # first of all: nothing that follows can lose the weights
+    with interrupts.held():  # first of all: nothing that follows can lose the weights
         _save(run, state, kept)
     results: dict[str, Any] = {
         "epochs": epochs,
@@ -170,7 +175,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         fresh = with_fresh_carries(experiment.model, weights, data.test[0], settings.batch_size)
         results["test"] = train.evaluate(trainer, fresh, *data.test, batch_size=settings.batch_size)
         _require_finite(results["test"], "on the data held out")
-    interruptions.hold()
+    interrupts.hold()
     run.finish(results)
 
 

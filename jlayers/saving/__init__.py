@@ -1,7 +1,16 @@
 """What is kept on disk: files written whole, weights, and models. Nothing that is loaded can run code."""
 
+from typing import TYPE_CHECKING
+
+from jlayers.core.elsewhere import missing_name
 from jlayers.saving.loading import load_weights
 from jlayers.saving.model import load, save
 from jlayers.saving.weights import WeightsReport, save_weights
 
 __all__ = ["WeightsReport", "load", "load_weights", "save", "save_weights"]
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers.saving", name, __all__)

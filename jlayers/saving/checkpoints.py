@@ -1,27 +1,36 @@
 """A folder of checkpoints, kept by Orbax: arrays by path, and facts as JSON, by the number of the step.
 
 Each checkpoint holds hashes of what was written, so that damage is found when it is read, whatever it hit.
+All writing is done by one thread of its own, so that a training only waits for a write that the next one
+catches up with.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import pathlib
+import shutil
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.saving.files import locked, naming
+
 __all__ = ["CheckpointWarning", "Found", "Store", "require_orbax"]
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint is damaged, and the one before it is used."""
+    """A checkpoint is damaged and the one before it is used, or one could not be written."""
 
 
 class Found(NamedTuple):
@@ -66,8 +75,12 @@ class Store:
     ):
         self.path = pathlib.Path(path).absolute()
         self.keep, self.best, self.direction = keep, best, direction
-        self._manager: Any = None
-        self._lock: Any = None
+        self._lock: int | None = None
+        self._thread: concurrent.futures.ThreadPoolExecutor | None = None
+        self._writing: tuple[int, concurrent.futures.Future[None]] | None = None
+        self._manager: Any = None  # of the thread that writes
+
+    # ------------------------------------------------------------------------------------------ write
 
     def open(self) -> None:
         """Begin to write. One process at a time may.
@@ -78,7 +91,155 @@ class Store:
         """
         require_orbax()
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.path)
+        self._lock = locked(self.path / ".lock", f"another process writes checkpoints into {self.path}")
+        try:
+            _check_writable(self.path)
+            for old in self.path.glob(f"{_REPLACED}*"):  # a process ended while it replaced a checkpoint
+                self._put_back(old)
+        except BaseException:
+            self.close()
+            raise
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
+
+    def save(
+        self,
+        step: int,
+        arrays: Mapping[str, np.ndarray],
+        facts: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+        refuse: Callable[[Mapping[str, np.ndarray]], str | None] = lambda arrays: None,
+    ) -> None:
+        """Begin to write a checkpoint; arrays and facts must not change afterwards.
+
+        One of the same step is replaced once the new one is whole.
+
+        Args:
+            step: its number.
+            arrays: by path.
+            facts: plain data.
+            metrics: results by name.
+            refuse: says what is wrong with the arrays, if they must not be kept; called in the background.
+
+        Raises:
+            OSError: the one before it could not be written; see `settle`.
+        """
+        assert self._thread is not None, "open the store first"
+        self.settle()
+        self._writing = step, self._thread.submit(self._write, step, arrays, facts, metrics or {}, refuse)
+
+    def settle(self) -> None:
+        """Wait until what was begun is written.
+
+        Raises:
+            OSError: it could not be. The checkpoints before it are as they were.
+        """
+        if self._writing is None:
+            return
+        (step, future), self._writing = self._writing, None
+        try:
+            future.result()
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise OSError(
+                f"the checkpoint of step {step} was not written into {self.path}: {reason}"
+            ) from error
+
+    def close(self) -> None:
+        """Wait until all is written, and let others write.
+
+        Raises:
+            OSError: as `settle`.
+        """
+        thread, self._thread = self._thread, None
+        lock, self._lock = self._lock, None
+        try:
+            self.settle()
+        finally:  # in the thread, should this wait be interrupted: nobody else may write before it ends
+            if thread is None:
+                _release(lock)
+            else:
+                thread.submit(self._close_manager)
+                thread.submit(_release, lock)
+                thread.shutdown()
+
+    def _write(
+        self,
+        step: int,
+        arrays: Mapping[str, np.ndarray],
+        facts: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        refuse: Callable[[Mapping[str, np.ndarray]], str | None],
+    ) -> None:
+        from orbax import checkpoint as ocp
+
+        if reason := refuse(arrays):
+            raise ValueError(reason)
+        inner = {
+            "facts": facts,
+            "metrics": dict(metrics),
+            "hashes": {path: _hash_of(array) for path, array in arrays.items()},
+            "empty": {p: [str(a.dtype), a.shape] for p, a in arrays.items() if not a.size},
+        }
+        text = json.dumps(inner)
+        envelope = {"text": text, "hash": _hash(text.encode())}
+        whole = {path: array for path, array in arrays.items() if array.size}  # Orbax refuses empty arrays
+        kinds = ocp.args.Composite(
+            arrays=ocp.args.PyTreeSave(whole or {_NOTHING: np.zeros(1)}), facts=ocp.args.JsonSave(envelope)
+        )
+        value = metrics.get(self.best or "", math.nan)
+        judged = {self.best: value} if math.isfinite(value) else None  # NaN is never the best
+        old, replaced = self.path / str(step), self.path / f"{_REPLACED}{step}"
+        try:
+            if old.exists():
+                self._close_manager()
+                old.rename(replaced)
+            if self._manager is None:
+                self._manager = ocp.CheckpointManager(self.path, options=self._options())
+            self._manager.save(step, args=kinds, metrics=judged, force=True)
+        except BaseException:
+            self._close_manager()
+            for half in self.path.glob(f"{step}.*tmp*"):  # it may have filled the disk
+                shutil.rmtree(half, ignore_errors=True)
+            raise
+        finally:
+            if replaced.exists():
+                self._put_back(replaced)
+
+    def _put_back(self, replaced: pathlib.Path) -> None:
+        """The old checkpoint of a step in its place, if there is no new one."""
+        if (new := self.path / replaced.name.removeprefix(_REPLACED)).exists():
+            shutil.rmtree(replaced)
+        else:
+            replaced.rename(new)
+
+    def _close_manager(self) -> None:
+        manager, self._manager = self._manager, None
+        with contextlib.suppress(Exception):  # the error of a write was told
+            if manager is not None:
+                manager.close()
+
+    def _options(self) -> Any:
+        from orbax import checkpoint as ocp
+        from orbax.checkpoint import checkpoint_managers as policies
+
+        kept: list[Any] = [policies.LatestN(self.keep)]
+        if (name := self.best) is not None:
+            kept.append(
+                policies.BestN(
+                    get_metric_fn=lambda metrics: metrics[name],
+                    reverse=self.direction == "min",
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        return ocp.CheckpointManagerOptions(
+            create=True,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=False,  # the thread is ours
+            preservation_policy=policies.AnyPreservationPolicy(kept),
+        )
+
+    # ------------------------------------------------------------------------------------------- read
 
     def newest(self) -> Found | None:
         """The last checkpoint that is whole; None in a folder without any.
@@ -92,6 +253,8 @@ class Store:
         for step in reversed(steps):
             try:
                 return self.read(step)
+            except (PermissionError, MemoryError):  # it may be whole
+                raise
             except Exception as error:  # of many kinds, by what is damaged
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 warnings.warn(
@@ -128,7 +291,7 @@ class Store:
         with self._reader() as manager:
             for step in sorted(manager.all_steps()):
                 value = _inner(manager, step)["metrics"].get(self.best)
-                if value is not None:
+                if value is not None and math.isfinite(value):
                     values[step] = value
         choose = max if self.direction == "max" else min
         return choose(values, key=values.__getitem__) if values else None
@@ -153,73 +316,10 @@ class Store:
             raise ValueError("its arrays are not those that were written")
         return Found(step, arrays, inner["facts"])
 
-    def save(
-        self,
-        step: int,
-        arrays: Mapping[str, np.ndarray],
-        facts: Mapping[str, Any],
-        metrics: Mapping[str, float] | None = None,
-    ) -> None:
-        """Begin to write a checkpoint; the arrays must not change afterwards.
-
-        Raises:
-            OSError: this one, or the one before it, could not be written.
-        """
-        from orbax import checkpoint as ocp
-
-        if self._manager is None:
-            self._manager = ocp.CheckpointManager(self.path, options=self._options())
-        inner = {
-            "facts": facts,
-            "metrics": dict(metrics or {}),
-            "hashes": {path: _hash_of(array) for path, array in arrays.items()},
-            "empty": {p: [str(a.dtype), a.shape] for p, a in arrays.items() if not a.size},
-        }
-        text = json.dumps(inner)
-        envelope = {"text": text, "hash": _hash(text.encode())}
-        whole = {path: array for path, array in arrays.items() if array.size}  # Orbax refuses empty arrays
-        kinds = ocp.args.Composite(
-            arrays=ocp.args.PyTreeSave(whole or {_NOTHING: np.zeros(1)}), facts=ocp.args.JsonSave(envelope)
-        )
-        self._manager.save(step, args=kinds, metrics=dict(metrics) if metrics else None, force=True)
-
-    def close(self) -> None:
-        """Wait until all is written, and let others write."""
-        manager, self._manager = self._manager, None
-        lock, self._lock = self._lock, None
-        try:
-            if manager is not None:
-                manager.wait_until_finished()
-                manager.close()
-        finally:
-            if lock is not None:
-                os.close(lock)
-
-    def _options(self) -> Any:
-        from orbax import checkpoint as ocp
-        from orbax.checkpoint import checkpoint_managers as policies
-
-        kept: list[Any] = [policies.LatestN(self.keep)]
-        if (name := self.best) is not None:
-            kept.append(
-                policies.BestN(
-                    get_metric_fn=lambda metrics: metrics[name],
-                    reverse=self.direction == "min",
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
-        return ocp.CheckpointManagerOptions(
-            create=True,
-            cleanup_tmp_directories=True,
-            preservation_policy=policies.AnyPreservationPolicy(kept),
-        )
-
     def _reader(self) -> Any:
         from orbax import checkpoint as ocp
 
-        if self._manager is not None:
-            self._manager.wait_until_finished()
+        self.settle()
         return ocp.CheckpointManager(self.path, options=ocp.CheckpointManagerOptions(create=False))
 
 
@@ -234,6 +334,7 @@ def _inner(manager: Any, step: int) -> dict[str, Any]:
 
 
 _NOTHING = "nothing"  # stands for no arrays at all
+_REPLACED = "replaced-"  # begins the name of a checkpoint that waits until the new one of its step is whole
 
 
 def _hash(content: bytes) -> str:
@@ -241,21 +342,16 @@ def _hash(content: bytes) -> str:
 
 
 def _hash_of(array: np.ndarray) -> str:
-    return _hash(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
+    digest = hashlib.blake2b(f"{array.dtype} {array.shape} ".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
-def _locked(folder: pathlib.Path) -> int | None:
-    """A lock that goes with the process, however it ends; None where there are no such locks."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise BlockingIOError(
-            f"another process writes checkpoints into {folder}: wait, or choose another folder"
-        ) from None
-    return handle
+def _check_writable(folder: pathlib.Path) -> None:
+    with naming(folder), tempfile.TemporaryDirectory(prefix=".", dir=folder):
+        pass
+
+
+def _release(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
+import time
+import uuid
 from collections.abc import Iterator
 from typing import IO, Any
 
-__all__ = ["damaged", "naming", "overwrite", "read_json", "replacing", "sha256", "sweep", "write_atomically"]
+__all__ = [
+    "damaged",
+    "is_locked",
+    "locked",
+    "naming",
+    "new_folder",
+    "overwrite",
+    "read_json",
+    "replacing",
+    "sha256",
+    "sweep",
+    "write_atomically",
+]
 
-_PART = ".part"  # ends the name of a file that is still being written
+_PART = ".part"  # ends the name of what is still being written
+_HOUR = 3600.0
 
 
 @contextlib.contextmanager
@@ -69,6 +86,86 @@ def overwrite(path: str | os.PathLike[str], content: bytes) -> None:
         file.truncate()
         file.flush()
         os.fsync(file.fileno())
+
+
+def locked(path: pathlib.Path, refusal: str) -> int | None:
+    """The handle of a file that only one process at a time can lock; to close it lets others in.
+
+    The system opens the lock when the process ends, whatever ends it. None where there are no such locks.
+
+    Raises:
+        BlockingIOError: another process holds it; `refusal` says so.
+        OSError: the file cannot be opened for writing.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    with naming(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    for attempt in range(5):  # `is_locked` holds it for a moment
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            if attempt < 4:
+                time.sleep(0.02)
+        except OSError:  # a file system without locks
+            os.close(handle)
+            return None
+    os.close(handle)
+    raise BlockingIOError(f"{refusal}: wait until it has ended, or choose another folder")
+
+
+def is_locked(path: pathlib.Path) -> bool | None:
+    """Whether a process holds the lock of a file; None if that cannot be told."""
+    if not path.is_file():
+        return None
+    try:
+        handle = locked(path, "")
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    if handle is None:
+        return None
+    os.close(handle)
+    return False
+
+
+@contextlib.contextmanager
+def new_folder(path: pathlib.Path, reason: str) -> Iterator[pathlib.Path]:
+    """A folder that gets the name `path` when the block ends; after an error nothing is left of it.
+
+    >>> place = pathlib.Path(tempfile.mkdtemp()) / "new"
+    >>> with new_folder(place, "it is kept") as folder:
+    ...     _ = (folder / "a.txt").write_text("whole")
+    ...     place.exists()
+    False
+    >>> [file.name for file in place.iterdir()]
+    ['a.txt']
+
+    Raises:
+        FileExistsError: there is something at `path` already, and `reason`.
+    """
+    taken = FileExistsError(f"{path} is there already, and {reason}: choose another folder")
+    if os.path.lexists(path):
+        raise taken
+    for old in path.parent.glob(f".{glob.escape(path.name)}-*{_PART}"):  # of a process that was killed
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > _HOUR:
+                shutil.rmtree(old)
+    folder = path.parent / f".{path.name}-{uuid.uuid4().hex[:8]}{_PART}"
+    folder.mkdir()
+    try:
+        yield folder
+        try:
+            folder.rename(path)
+        except OSError:
+            raise (taken if os.path.lexists(path) else FileNotFoundError(f"{path} cannot be made")) from None
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def sweep(folder: pathlib.Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jlayers.core.calls import taught
 from jlayers.core.layer import Layer, layers
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import UnknownNameError
@@ -24,6 +25,7 @@ MODEL = "model.json"
 FORMAT = 1
 
 
+@taught
 def save(
     path: str | os.PathLike[str],
     model: Layer,
@@ -82,6 +84,7 @@ def save(
     sweep(folder)
 
 
+@taught
 def load(path: str | os.PathLike[str]) -> tuple[Layer, dict[str, Any], dict[str, Any]]:
     """The model, the parameters and the state that `jl.save` has kept. Loading runs no code.
 

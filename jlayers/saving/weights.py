@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.calls import taught
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
 from jlayers.core.tree import map_with_path
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 
+@taught
 def save_weights(
     path: str | os.PathLike[str],
     params: Mapping[str, Any],
@@ -99,6 +101,7 @@ class WeightsReport:
         return "\n  ".join([f"{len(self.loaded)} of {total} arrays loaded", *lines])
 
 
+@taught
 def load_exactly(
     path: str | os.PathLike[str],
     params: Mapping[str, Any],

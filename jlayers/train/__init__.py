@@ -1,5 +1,8 @@
 """Training: a state, pure compiled steps, and thin loops over them."""
 
+from typing import TYPE_CHECKING
+
+from jlayers.core.elsewhere import missing_name
 from jlayers.data.batches import Batch
 from jlayers.train import callbacks
 from jlayers.train.callbacks import Callback, EarlyStopping, Run
@@ -34,3 +37,9 @@ __all__ = [
     "make_train_step",
     "predict",
 ]
+
+
+if not TYPE_CHECKING:  # which would take any name to exist
+
+    def __getattr__(name):
+        raise missing_name("jlayers.train", name, __all__)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
 import os
 import re
+import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -17,12 +20,12 @@ import numpy as np
 from jlayers.core.registry import to_data
 from jlayers.core.spelling import nearest
 from jlayers.data.batches import Batches
-from jlayers.saving.checkpoints import Store, require_orbax
+from jlayers.saving.checkpoints import CheckpointWarning, Store, require_orbax
 from jlayers.saving.model import rebuilt, structure_of
 from jlayers.saving.weights import differences
 from jlayers.train.callbacks import Callback
 from jlayers.train.options import Options
-from jlayers.train.state import TrainState, copied
+from jlayers.train.state import HostCopy, TrainState, copied
 
 __all__ = ["Checkpoint", "Keeper", "Plan", "Resumed", "as_checkpoint", "identity"]
 
@@ -33,22 +36,28 @@ _ARRAY = "$array"
 class Plan:
     """When checkpoints are made, and which stay.
 
-    Whether one is made follows from the step's number. The end of the run always makes one.
+    The end of the run always makes one, and so do Ctrl-C, SIGTERM and an error of the data.
 
     Attributes:
         every_steps: make one at each multiple of this number of steps, counted over the whole run.
         every_epochs: make one at the end of each multiple of this number of epochs.
+        every_minutes: make one after the step in which this time is over since the last one. The bits of the
+            run do not depend on when checkpoints are made.
         keep: how many of the last ones stay.
         best: a name in the logs, such as `val_accuracy`; the checkpoint at the end of the epoch in which it
-            was best stays, too.
+            was best is made in any case, and stays.
     """
 
     every_steps: int | None = None
     every_epochs: int | None = 1
+    every_minutes: float | None = None
     keep: int = 3
     best: str | None = None
 
     def __post_init__(self) -> None:
+        minutes = self.every_minutes
+        if minutes is not None and not (isinstance(minutes, (int, float)) and 0 < minutes < math.inf):
+            raise ValueError(f"Checkpoint: expected minutes above 0, received every_minutes={minutes!r}")
         for name in ("every_steps", "every_epochs", "keep"):
             value = getattr(self, name)
             least = isinstance(value, int) and not isinstance(value, bool) and value >= 1
@@ -63,18 +72,24 @@ class Checkpoint(Plan):
     """Checkpoints of `fit`, in a folder, kept by Orbax (`pip install 'jlayers[checkpoint]'`).
 
     A `fit` that is called again with the same arguments goes on from the last one, in the middle of an epoch,
-    too, and ends with the same bits as one that was never interrupted.
+    too, and ends with the same bits as one that was never interrupted. The first Ctrl-C or SIGTERM makes a
+    checkpoint and raises a KeyboardInterrupt; a second one does not wait.
+
+    A checkpoint that cannot be written, as on a full disk, is told by a `CheckpointWarning`, and the training
+    goes on. The ones before it stay.
 
     Args:
         path: of the folder.
         every_steps: make one at each multiple of this number of steps, counted over the whole run.
         every_epochs: make one at the end of each multiple of this number of epochs.
+        every_minutes: make one after the step in which this time is over since the last one. The bits of the
+            run do not depend on when checkpoints are made.
         keep: how many of the last ones stay.
         best: a name in the logs, such as `val_accuracy`; the checkpoint at the end of the epoch in which it
-            was best stays, too.
+            was best is made in any case, and stays.
 
     Raises:
-        ValueError: a number below 1.
+        ValueError: a number below 1, or minutes that are not above 0.
 
     >>> import numpy as np, tempfile, jlayers as jl
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
@@ -190,7 +205,8 @@ class Keeper:
         self.store = checkpoint.store(directions.get(checkpoint.best or "", "min"))
         self.first_epoch = 0
         self.stage = 0  # of the trainer; see `Trainer.stages`
-        self.last: int | None = None  # the step of the newest checkpoint
+        self.last: tuple[int, int, bool] | None = None  # the place of the newest checkpoint
+        self.clock = time.monotonic()
 
     def __enter__(self) -> Keeper:
         self.store.open()
@@ -199,10 +215,11 @@ class Keeper:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         try:
             self.store.close()
-        except Exception as second:
+        except OSError as second:
             if error is None:
-                raise
-            error.add_note(f"the last checkpoint could not be written: {second}")
+                _tell(second)
+            else:
+                error.add_note(str(second))
 
     def resume(self, start: Callable[[int], TrainState]) -> Resumed | None:
         """The run as the last whole checkpoint has it; None if there is none.
@@ -237,7 +254,8 @@ class Keeper:
         leaves = [jax.device_put(given[path], leaf.sharding) for path, leaf in expected.items()]
         whole = copied(jax.tree.unflatten(jax.tree.structure(state), leaves))
         self.data.restore(facts["data"])
-        self.first_epoch, self.last = facts["first_epoch"], found.step
+        self.first_epoch = facts["first_epoch"]
+        self.last = (found.step, int(whole.epoch), facts["stopped"])
         kept = _unpacked(facts["callbacks"], callbacks)
         return Resumed(whole, facts["history"], self.first_epoch, facts["stopped"], kept)
 
@@ -251,12 +269,28 @@ class Keeper:
         """Steps at whose multiples a dispatch must end."""
         return [] if self.plan.every_steps is None else [self.plan.every_steps]
 
-    def due_at_step(self, step: int) -> bool:
-        return self.plan.every_steps is not None and step % self.plan.every_steps == 0
+    @property
+    def by_clock(self) -> bool:
+        """Whether the time decides, too: only when to save, and nothing about the steps."""
+        return self.plan.every_minutes is not None
 
-    def due_at_epoch(self, epochs: int, step: int) -> bool:
+    def due_at_step(self, step: int) -> bool:
+        plan = self.plan
+        if plan.every_minutes is not None and time.monotonic() - self.clock >= 60 * plan.every_minutes:
+            return True
+        return plan.every_steps is not None and step % plan.every_steps == 0
+
+    def due_at_epoch(self, epochs: int, step: int, history: Mapping[str, Sequence[float]]) -> bool:
         by_epoch = self.plan.every_epochs is not None and epochs % self.plan.every_epochs == 0
-        return by_epoch or self.due_at_step(step)
+        return by_epoch or self._is_best(history) or self.due_at_step(step)
+
+    def _is_best(self, history: Mapping[str, Sequence[float]]) -> bool:
+        """Whether the last epoch is the best one so far."""
+        *before, last = history.get(self.plan.best or "") or [math.nan]
+        sign = -1 if self.directions.get(self.plan.best or "") == "max" else 1
+        return sign * last < min(
+            (sign * value for value in before if not math.isnan(value)), default=math.inf
+        )
 
     def save(
         self,
@@ -265,22 +299,29 @@ class Keeper:
         *,
         logs: Mapping[str, float] | None = None,
         stopped: bool = False,
-    ) -> bool:
-        """Begin to write a checkpoint; False, and nothing is written, if the state is not
-        healthy, or is that of the last checkpoint.
+        kept: HostCopy | None = None,
+    ) -> None:
+        """Begin to write a checkpoint, unless it would be the last one again. A state that is not healthy is
+        not written. If the checkpoint before this one could not be written, a `CheckpointWarning` says so.
 
         Args:
             state: the live one, which may move on when this returns.
             history: of the epochs that are over.
             logs: of the epoch that has just ended.
             stopped: a callback has ended the run.
+            kept: the state on the host, if it is there already.
         """
-        by_path = _by_path(state)
-        arrays = {
-            p: np.array(a) for p, a in zip(by_path, jax.device_get(list(by_path.values())), strict=True)
-        }
-        if not _healthy(arrays):
-            return False
+        self.clock = time.monotonic()
+        try:
+            self.store.settle()
+        except OSError as error:
+            self.last = None
+            _tell(error)
+        values = (HostCopy(state) if kept is None else kept).values
+        arrays: dict[str, np.ndarray] = dict(zip(_by_path(state), values, strict=True))
+        place = (int(arrays["step"]), int(arrays["epoch"]), stopped)
+        if place == self.last:
+            return
         facts = {
             "identity": self.facts,
             "directions": self.directions,
@@ -292,9 +333,13 @@ class Keeper:
             "data": dict(self.data.state(int(arrays["epoch"]), int(arrays["step"] - arrays["epoch_start"]))),
             "trees": structure_of({"params": state.params, "state": state.state}),
         }
-        self.last = int(arrays["step"])
-        self.store.save(self.last, arrays, facts, logs)
-        return True
+        self.store.save(place[0], arrays, facts, logs, _unhealthy)
+        self.last = place
+
+
+def _tell(error: OSError) -> None:
+    text = f"{error}. The training goes on; the checkpoints before this one stay"
+    warnings.warn(text, CheckpointWarning, stacklevel=3)
 
 
 def _by_path(state: TrainState) -> dict[str, Any]:
@@ -309,16 +354,15 @@ def _by_path(state: TrainState) -> dict[str, Any]:
     return found
 
 
-def _healthy(arrays: Mapping[str, np.ndarray]) -> bool:
-    """Weights and statistics are finite; an optimizer may keep an infinity, such as a best value so far."""
+def _unhealthy(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Weights and statistics must be finite; an optimizer may keep an infinity, such as its best value."""
     for path, array in arrays.items():
         if jnp.issubdtype(array.dtype, jnp.inexact):
             part = path.split("/")[0]
-            if part in ("params", "state", "average") and not np.isfinite(array).all():
-                return False
-            if part == "opt_state" and np.isnan(array).any():
-                return False
-    return True
+            weights = part in ("params", "state", "average") and not np.isfinite(array).all()
+            if weights or (part == "opt_state" and np.isnan(array).any()):
+                return f"{path} is not finite"
+    return None
 
 
 def _packed(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -26,8 +26,6 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import signal
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Literal
 
@@ -38,10 +36,11 @@ from jlayers.core.tree import count
 from jlayers.data.batches import Batches
 from jlayers.data.prefetch import Ahead, Waiting
 from jlayers.inspect.flops import primitives
+from jlayers.train.interruptions import Interruptions
 from jlayers.train.state import Flat, Live, TrainState
 from jlayers.train.step import TrainStep
 
-__all__ = ["Calls", "Interrupts", "Runner", "StepsPerCall", "ahead", "calls_for"]
+__all__ = ["Calls", "Runner", "StepsPerCall", "ahead", "calls_for"]
 
 StepsPerCall = int | Literal["auto"]
 
@@ -136,38 +135,11 @@ def ahead(
     return Ahead(data.epoch, lambda batch: moved(prepare(batch)))
 
 
-class Interrupts:
-    """Lets Ctrl-C wait until a dispatch has handed over its state; a second one does not wait.
-
-    Between the call of a compiled step and the assignment of what it returns, the old state is gone and the
-    new one has no name yet: a KeyboardInterrupt there would lose both.
-    """
-
-    def __init__(self) -> None:
-        self.busy = False
-        self.caught = False
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Within, Ctrl-C waits while `busy`; in the main thread, where nobody else handles it."""
-        main = threading.current_thread() is threading.main_thread()
-        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            yield
-            return
-        signal.signal(signal.SIGINT, self._catch)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def _catch(self, number: int, frame: Any) -> None:
-        if not self.busy or self.caught:
-            raise KeyboardInterrupt
-        self.caught = True
-
-
 class Runner:
     """Holds the one live state, and moves it over batches.
+
+    Between the call of a compiled step and the assignment of what it returns, the old state is gone and the
+    new one has no name yet: an interruption waits until then.
 
     Attributes:
         flat: the live state, as the last dispatch gave it; the one before it is gone.
@@ -182,13 +154,14 @@ class Runner:
         calls: Calls,
         every: Sequence[int] = (),
         waiting: Waiting | None = None,
+        interrupts: Interruptions | None = None,
     ):
         self.program = program
         self.flat, self.key_data, self.impl = state.flat, state.key_data, state.impl
         self.step = int(state.step)
         self.calls = calls
         self.every = every  # at multiples of these numbers of steps somebody wants to look
-        self.interrupts = Interrupts()
+        self.interrupts = Interruptions() if interrupts is None else interrupts
         self.waiting = Waiting() if waiting is None else waiting
         self.is_last: Callable[[], bool] = lambda: False  # whether a stream has ended with the last step
         self._next: Iterator[tuple[Any, Any, int]] | None = None  # blocks of the epoch to come
@@ -253,12 +226,12 @@ class Runner:
 
     def _call(self, program: Any, steps: int, *arguments: Any) -> dict[str, jax.Array]:
         interrupts = self.interrupts
-        interrupts.busy = True
+        interrupts.busy += 1
         try:
             self.flat, logs = program(self.flat, self.key_data, *arguments, impl=self.impl)
+            self.step += steps
         finally:
-            interrupts.busy = False
-        self.step += steps
-        if interrupts.caught:
-            raise KeyboardInterrupt
+            interrupts.busy -= 1
+        if interrupts.received is not None:
+            interrupts.check()
         return logs

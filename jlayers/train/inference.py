@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jlayers.core.calls import taught
 from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches, Batch, Batches
 from jlayers.data.gate import check_finite, check_width
@@ -25,6 +26,7 @@ from jlayers.train.watch import read
 __all__ = ["evaluate", "evaluated", "predict"]
 
 
+@taught
 def evaluate(
     trainer: Trainer,
     state: Any,
@@ -60,7 +62,10 @@ def evaluate(
     """
     check_process()
     if not isinstance(trainer, Trainer):
-        raise TypeError(f"evaluate: expected what jl.compile returns, received {trainer!r}")
+        raise TypeError(
+            f"evaluate: expected what jl.compile returns, received a {type(trainer).__name__}; write "
+            f"jl.evaluate(trainer, state, x, y)"
+        )
     data = source("x", x, arrays(x, y, sample_weight), batch_size, steps)
     weights = _weights(state)
     with contextlib.closing(data):
@@ -104,6 +109,7 @@ def _weights(state: Any) -> TrainState | _Weights:
     return _Weights(*state)
 
 
+@taught
 def predict(
     trainer: Trainer | Layer,
     state: Any,
@@ -188,7 +194,9 @@ def _on_host(made: Any, rows: int) -> Any:
 def _predict_step(model: Any) -> PredictStep:
     """The compiled forward pass of a model; the model itself holds it, so that both go together."""
     if not isinstance(model, Layer):
-        raise TypeError(f"predict: expected what jl.compile returns, or a model, received {model!r}")
+        raise TypeError(
+            f"predict: expected what jl.compile returns, or a model, received a {type(model).__name__}"
+        )
     kept = vars(model)
     if "_predict_step" not in kept:
         kept["_predict_step"] = PredictStep(model)

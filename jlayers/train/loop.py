@@ -10,12 +10,14 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from jlayers.core.calls import taught
+from jlayers.core.errors import refused
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches, map_arrays
 from jlayers.data.prefetch import Waiting
@@ -25,6 +27,7 @@ from jlayers.train.checks import check_carried, check_process, seed_number, whol
 from jlayers.train.features import FeatureCache, as_feature_cache, features_of, trainer_of_head
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
 from jlayers.train.inference import evaluated
+from jlayers.train.interruptions import ENDING, interruptions
 from jlayers.train.listeners import directions_of, step_for, with_rate_factor
 from jlayers.train.sources import (
     BATCH_SIZE,
@@ -36,7 +39,7 @@ from jlayers.train.sources import (
     weighed,
 )
 from jlayers.train.state import HostCopy, TrainState
-from jlayers.train.step import TrainStep
+from jlayers.train.step import Ended, TrainStep
 from jlayers.train.trainer import Trainer
 from jlayers.train.watch import LARGE, Watch
 
@@ -45,6 +48,7 @@ __all__ = ["fit"]
 History = dict[str, list[float]]
 
 
+@taught
 def fit(
     trainer: Trainer,
     x: Any,
@@ -129,7 +133,8 @@ def fit(
     """
     if not isinstance(trainer, Trainer):
         raise TypeError(
-            f"fit: expected what jl.compile(model, optimizer, loss) returns, received {trainer!r}"
+            f"fit: expected what jl.compile(model, optimizer, loss) returns, received a "
+            f"{type(trainer).__name__}; write jl.fit(trainer, x, y)"
         )
     check_process()
     epochs = whole_number("epochs", epochs, 0)
@@ -139,11 +144,20 @@ def fit(
     for name, steps in (("steps_per_epoch", steps_per_epoch), ("validation_steps", validation_steps)):
         if steps is not None:
             whole_number(name, steps, 1)
-    kept = [value for value in callbacks or () if isinstance(value, Checkpoint)]
+    if not isinstance(shuffle, bool):
+        raise refused(ValueError, "expected shuffle to be True or False", raised_by="fit", shuffle=shuffle)
+    if state is not None and not isinstance(state, TrainState):
+        raise TypeError(
+            f"fit: expected the state that jl.fit returns, received state as a {type(state).__name__}; to "
+            f"begin with given weights, write state=trainer.init(key, x, params=params, state=model_state)"
+        )
+    one = callable(callbacks) or isinstance(callbacks, (Callback, Checkpoint))
+    given = [callbacks] if one else callbacks or ()
+    kept = [value for value in given if isinstance(value, Checkpoint)]
     if len(kept) + (checkpoints is not None) > 1:
         raise ValueError("expected one place for checkpoints, received two: in callbacks and checkpoints")
     checkpoints = kept[0] if kept else checkpoints
-    listeners = [as_callback(value) for value in callbacks or () if value not in kept]
+    listeners = [as_callback(value) for value in given if value not in kept]
     checkpoint = None if checkpoints is None else as_checkpoint(checkpoints)
     parts, validation_data = split_validation(arrays(x, y, sample_weight), validation_data, validation_split)
     if (cache := as_feature_cache(cache_features)) is not None:
@@ -283,7 +297,19 @@ class _Fit:
         keeper: Keeper | None = None,
         resumed: Resumed | None = None,
     ) -> tuple[TrainState, History]:
-        self.keeper = keeper
+        with interruptions(("SIGINT",) if keeper is None else ENDING) as interrupts:
+            self.keeper, self.interrupts = keeper, interrupts
+            return self._run(state, epochs, fresh, note, resumed)
+
+    def _run(
+        self,
+        state: TrainState,
+        epochs: int,
+        fresh: Callable[[], TrainState],
+        note: str | None,
+        resumed: Resumed | None,
+    ) -> tuple[TrainState, History]:
+        keeper = self.keeper
         start = int(state.epoch)
         self.end = start + epochs
         if resumed is not None:
@@ -296,9 +322,11 @@ class _Fit:
             epochs = max(0, self.end - start)
         if epochs:
             self.runner = self._runner(state)
+            self.looks = bool(self.runner.every) or (keeper is not None and keeper.by_clock)
         self.validation_key: Any = None  # of a model that samples in inference, too
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
+        self.torn = False  # in the middle of what belongs together
         run = Run(
             start,
             epochs,
@@ -322,16 +350,16 @@ class _Fit:
         try:
             for epoch in range(start, start + epochs):
                 if (stage := self.whole.stage_of(epoch)) != self.stage:
-                    self._go_to(stage)
-                with self.runner.interrupts.watched():
-                    stops = self._epoch(epoch)
-                if stops:
+                    with self._together():
+                        self._go_to(stage)
+                if self._epoch(epoch):
                     break
         except BaseException as error:
             state = self.healthy() if isinstance(error, FloatingPointError) else self._whole()
             if self._forgiven(error):
                 return self._end(state), self.history
             vars(error).update(state=state, history=self.history)
+            self._keep_last(state, error)
             self._end(state, failed=error)
             raise
         finally:
@@ -354,7 +382,7 @@ class _Fit:
         calls = calls_for(self.steps_per_call, step, state, self.data)
         every = [callback.every for callback in self.callbacks if callback.every]
         every += [] if self.keeper is None else self.keeper.every
-        return Runner(step, state, calls, every, self.waiting)
+        return Runner(step, state, calls, every, self.waiting, self.interrupts)
 
     def _go_to(self, stage: int) -> None:
         """Trains more layers from here on."""
@@ -384,6 +412,23 @@ class _Fit:
                 state = callback.to_keep(state)
         return state
 
+    def _keep_last(self, state: TrainState, error: BaseException) -> None:
+        """Makes a checkpoint of a run that ends before its time, if all its parts are of one moment."""
+        if self.keeper is None or self.torn or state.flat is not self.runner.flat:
+            return
+        try:
+            self.keeper.save(state, self.history)
+        except Exception as second:
+            error.add_note(f"no checkpoint was made of where it ended: {second}")
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """A block that an interruption waits for. Within, some callbacks know more than others."""
+        self.torn = True
+        with self.interrupts.held():
+            yield
+            self.torn = False
+
     def _whole(self) -> TrainState:
         """The last state that a step has handed over."""
         state = self._current()
@@ -400,7 +445,9 @@ class _Fit:
 
     def _epoch(self, epoch: int) -> bool:
         """Trains for an epoch; True if a callback wants to stop."""
-        if self._ask(self.callbacks, "on_epoch_begin", epoch):
+        with self._together():
+            stops = self._ask(self.callbacks, "on_epoch_begin", epoch)
+        if stops:
             return True
         runner = self.runner
         first = int(self.state.epoch_start)
@@ -410,7 +457,7 @@ class _Fit:
         with contextlib.closing(runner.epoch(self.data, epoch, done)) as steps:  # ends threads on every way
             for logs in steps:
                 watch.add(runner.step - first, logs)
-                if runner.every and self._looked_at(watch, runner.step - first):
+                if self.looks and self._looked_at(watch, runner.step - first):
                     return True
         at_end = done > 0 and done == (self.data.steps or done)
         if logs is None and not at_end:  # no step was left
@@ -422,6 +469,14 @@ class _Fit:
         values = watch.finish(ended)
         self.waiting.passed += time.perf_counter() - begun
         validation = self._validate(state, watch)
+        with self._together():
+            return self._epoch_over(epoch, values, validation, ended)
+
+    def _epoch_over(
+        self, epoch: int, values: dict[str, float], validation: dict[str, float], ended: Ended
+    ) -> bool:
+        """Moves to the next epoch and tells of it; True if a callback wants to stop."""
+        runner, keeper = self.runner, self.keeper
         stops = bool(validation) and self._ask(
             self.callbacks, "on_validation_end", epoch, validation.copy, self._current
         )
@@ -430,13 +485,15 @@ class _Fit:
         place = {"epoch": ended.epoch, "epoch_start": ended.epoch_start}
         self.state = state.replace(metrics=ended.metrics, **place)
         runner.flat = self.state.flat
-        self.healthy = HostCopy(self.state).back
+        kept, before = HostCopy(self.state), self.state
+        self.healthy = kept.back
         for key, value in values.items():
             self.history.setdefault(key, []).append(value)
         stops |= self._ask(self.callbacks, "on_epoch_end", epoch, values.copy, self._current)
-        keeper, last = self.keeper, stops or epoch + 1 == self.end
-        if keeper is not None and (last or keeper.due_at_epoch(epoch + 1, runner.step)):
-            keeper.save(self.state, self.history, logs=values, stopped=stops)
+        last = stops or epoch + 1 == self.end
+        if keeper is not None and (last or keeper.due_at_epoch(epoch + 1, runner.step, self.history)):
+            same = kept if self.state is before else None  # no callback has changed it
+            keeper.save(self.state, self.history, logs=values, stopped=stops, kept=same)
         return stops
 
     def _ask(self, callbacks: Sequence[Callback], event: str, *arguments: Any) -> bool:
@@ -474,11 +531,12 @@ class _Fit:
         if not (listeners or keeps):
             return False
         values = watch.read_all()
-        stops = self._ask(listeners, "on_step", step, values.copy, self._current)
-        if stops:
-            self.state = self._current()
-        if keeper is not None and (keeps or stops):
-            keeper.save(self._current(), self.history, stopped=stops)
+        with self._together():
+            stops = self._ask(listeners, "on_step", step, values.copy, self._current)
+            if stops:
+                self.state = self._current()
+            if keeper is not None and (keeps or stops):
+                keeper.save(self._current(), self.history, stopped=stops)
         return stops
 
     def _is_last(self, done: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jlayers import optimizers
+from jlayers.core.habits import missing_in
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec, is_shape
 from jlayers.core.tree import flatten
@@ -139,6 +140,11 @@ class TrainState:
     epoch: jax.Array
     epoch_start: jax.Array
     impl: str = "threefry2x32"
+
+    if not TYPE_CHECKING:  # which would take any attribute to exist
+
+        def __getattr__(self, name):
+            raise missing_in("state", name)
 
     @property
     def live(self) -> Live:
@@ -319,6 +325,9 @@ DONATED = (
 class HostCopy:
     """Arrays copied off the device, and the way back to where they were.
 
+    Attributes:
+        values: the arrays, in the order of the tree's leaves.
+
     >>> kept = HostCopy({"w": jnp.ones(2)})
     >>> kept.back()["w"].tolist()
     [1.0, 1.0]
@@ -327,12 +336,12 @@ class HostCopy:
     def __init__(self, tree: Any):
         leaves, self._form = jax.tree.flatten(tree)
         self._places = [getattr(leaf, "sharding", None) for leaf in leaves]
-        self._values = [np.array(leaf) for leaf in leaves]  # a copy, on a CPU too
+        self.values = [np.array(leaf) for leaf in leaves]  # copies, on a CPU too
 
     def back(self) -> Any:
         """The arrays on their devices."""
         placed = [
-            jax.device_put(value, place) for value, place in zip(self._values, self._places, strict=True)
+            jax.device_put(value, place) for value, place in zip(self.values, self._places, strict=True)
         ]
         return copied(jax.tree.unflatten(self._form, placed))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jlayers import optimizers
+from jlayers import losses, optimizers
+from jlayers.core.calls import taught
 from jlayers.core.errors import refused
+from jlayers.core.habits import missing_in
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec
 from jlayers.data.batches import Batch
@@ -42,6 +44,11 @@ class Trainer(Options):
     """
 
     model: Any
+
+    if not TYPE_CHECKING:  # which would take any attribute to exist
+
+        def __getattr__(self, name):
+            raise missing_in("trainer", name)
 
     @functools.cached_property
     def updates(self) -> list[Update]:
@@ -236,6 +243,7 @@ def _by_task(given: Any, name: str) -> Any:
     return given.get(name, ()) if name and isinstance(given, Mapping) and name in given else given
 
 
+@taught
 def compile(
     model: Layer | Task | Mapping[str, Task],
     optimizer: OptimizerLike | Mapping[str, OptimizerLike] = "adam",
@@ -288,6 +296,14 @@ def compile(
     adam()
     """
     tasks: Any = model.values() if isinstance(model, Mapping) else [model]
+    if isinstance(optimizer, str) and optimizer not in optimizers.registry and optimizer in losses.registry:
+        raise refused(
+            TypeError,
+            "expected the optimizer before the loss",
+            raised_by="compile",
+            instead=f"write jl.compile(model, 'adam', {optimizer!r})",
+            optimizer=optimizer,
+        )
     given: Any = optimizer
     if isinstance(model, Layer):
         if loss is None:

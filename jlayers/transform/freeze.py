@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from jlayers.core.calls import taught
 from jlayers.core.layer import Layer
 from jlayers.core.tree import above, flatten, map_with_path, match_layers, unflatten
 
 __all__ = ["freeze", "trainable_mask", "trained_params", "unfreeze"]
 
 
+@taught
 def freeze(model: Layer, *patterns: str) -> Layer:
     """The model with the layers that the patterns match frozen, as `trainable=False` in Keras.
 
@@ -34,6 +36,7 @@ def freeze(model: Layer, *patterns: str) -> Layer:
     return model.with_frozen(model.frozen | {p for p in _paths(model) if _within(p, matched)})
 
 
+@taught
 def unfreeze(model: Layer, *patterns: str) -> Layer:
     """The model with the layers that the patterns match, and all inside them, trained again.
 
@@ -48,6 +51,7 @@ def unfreeze(model: Layer, *patterns: str) -> Layer:
     return model.with_frozen(model.frozen - thawed - around)
 
 
+@taught
 def trainable_mask(model: Layer, params: Mapping[str, Any]) -> dict[str, Any]:
     """Python bools in the structure of `params`: True where the parameter is trained.
 

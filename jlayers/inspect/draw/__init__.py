@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jlayers.core.calls import taught
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.inspect.draw.diagram import diagram
@@ -14,6 +15,7 @@ from jlayers.inspect.draw.text import text
 __all__ = ["draw"]
 
 
+@taught
 def draw(
     model: Layer,
     file: str | os.PathLike[str] | None = None,
