@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers.core.elsewhere import missing_name
+from jlayers.core.errors import refused
 from jlayers.core.registry import Registry
 from jlayers.core.shapes import wide_dtype
 
@@ -91,7 +92,9 @@ def glu(x: X, axis: int = -1) -> X:
         ValueError: `axis` has an odd size.
     """
     if x.shape[axis] % 2:
-        raise ValueError(f"glu halves an axis: expected an even size, received shape={x.shape}, axis={axis}")
+        raise refused(
+            ValueError, "expected an even size along axis, to halve it", x, raised_by="glu", axis=axis
+        )
     return jax.nn.glu(x, axis)
 
 

@@ -116,7 +116,7 @@ def orthogonal_regularizer(factor: float = 0.01, mode: Literal["rows", "columns"
 
     def penalty(w: jax.Array) -> jax.Array:
         if w.ndim != 2:
-            raise ValueError(f"orthogonal_regularizer: expected a matrix, received shape={w.shape}")
+            raise refused(ValueError, "expected a matrix", w)
         w = _wide(w if mode == "rows" else w.T)
         # The maximum keeps the gradient of a row of zeros finite.
         unit = w * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(w), axis=1, keepdims=True), 1e-12))

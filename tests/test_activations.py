@@ -144,7 +144,9 @@ def test_names_and_options():
 
 
 def test_glu_needs_an_even_axis():
-    with pytest.raises(ValueError, match=r"expected an even size, received shape=\(3,\), axis=-1"):
+    with pytest.raises(
+        ValueError, match=r"expected an even size along axis, to halve it, received axis=-1, float32\(3,\)"
+    ):
         activations.glu(jnp.ones(3))
 
 

@@ -1,6 +1,7 @@
 """Applications: Keras's weights and numbers by name, arguments, specs, preprocessing, class names."""
 
 import pickle
+import re
 
 import applications_keras as same
 import jax
@@ -19,8 +20,8 @@ KERAS_LACKS = ("EfficientNetLite", "SqueezeNet", "ViT", "BERT", "MiniLM")
 IN_KERAS = [name for name in NAMES if not name.startswith(KERAS_LACKS)]
 FEW = {"VGG16", "MobileNetV2", "EfficientNetB0"}  # one of each kind; the others with --full
 
-# Layers without weights that Keras has besides, because it pads apart from the convolution.
-PADDING = ("_pad", "input_layer")
+# Layers that Keras has besides, because it pads apart from the convolution, and those that are none there.
+BESIDES = re.compile(r".*_pad(_.*)?|input_layer|(add|arithmetic)(_\d+)?")
 
 
 def few_or_all(name, request):
@@ -35,12 +36,12 @@ def test_weights_have_keras_names_and_shapes(name, request):
 
     def theirs():
         model = same.keras_model(name)
-        plain = [layer.name for layer in model.layers if not layer.name.endswith(PADDING)]
+        plain = [layer.name for layer in model.layers if not BESIDES.fullmatch(layer.name)]
         return {"weights": same.digest(same.keras_forms(model)), "layers": " ".join(sorted(plain))}
 
     expected, model = keras_values(theirs), same.ours(name)
     assert same.digest(same.forms(model, (1, size, size, 3))) == expected["weights"]
-    assert set(expected["layers"].split()) == {n for n in model.children if not n.endswith(PADDING)}
+    assert set(expected["layers"].split()) == {n for n in model.children if not BESIDES.fullmatch(n)}
 
 
 @pytest.mark.parametrize("name", IN_KERAS)

@@ -85,12 +85,12 @@ LAYERS = [
     (
         lambda: jl.Activation(None),
         ValueError,
-        "Activation: expected the name of an activation or a function, received None",
+        "Activation: expected the name of an activation or a function, received activation=None",
     ),
     (
         lambda: jl.Lambda(None),
         TypeError,
-        "Lambda: expected a function, received None",
+        "Lambda: expected a function, received function=None",
     ),
     (
         lambda: jl.Conv2D(0, 3),
@@ -358,13 +358,13 @@ LAYERS = [
     (
         lambda: init(jl.Average()),
         ValueError,
-        "Average: expected some inputs, received 0: none",
+        "Average: expected at least one input, received none",
     ),
     (
         lambda: init(jl.Concatenate(), (2, 3, 4), (2, 5, 4)),
         ValueError,
-        "Concatenate: expected inputs that differ only along axis 2, received float32(2, 3, 4), float32(2,"
-        " 5, 4)",
+        "Concatenate: expected inputs that differ only along the given axis, received axis=-1, "
+        "float32(2, 3, 4), float32(2, 5, 4)",
     ),
     (
         lambda: init(jl.Concatenate(axis=4), (2, 3), (2, 3)),
@@ -379,8 +379,8 @@ LAYERS = [
     (
         lambda: init(jl.Dot(1), (2, 3), (2, 4)),
         ValueError,
-        "Dot: expected one batch size and equal sizes along axes=(1, 1) (the batch is no axis), received "
-        "float32(2, 3), float32(2, 4)",
+        "Dot: expected one batch size and equal sizes along axes, neither of which is the batch, received "
+        "axes=(1, 1), float32(2, 3), float32(2, 4)",
     ),
     (
         lambda: jl.ReLU(threshold=-1.0),

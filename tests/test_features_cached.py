@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 
 import jlayers as jl
+import jlayers.config
+from jlayers.data.lazy import LazyArray
+from jlayers.runs import Run, train_run
 from jlayers.transform.features import split_features
 
 RNG = np.random.default_rng(0)
@@ -110,3 +113,39 @@ def test_streams_augmentation_and_tasks_are_refused():
         jl.fit(mixed, X, np.eye(3, dtype=np.float32)[Y], cache_features=True)
     with pytest.raises(TypeError, match="cache_features=3"):
         jl.fit(trainer, X, Y, cache_features=3)
+
+
+class Drawn(LazyArray):
+    """Samples that are read when they are asked for."""
+
+    def read(self, rows):
+        return X[rows]
+
+    def fingerprint(self):
+        return "X"
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_samples_that_are_read_when_needed_have_their_features_kept(tmp_path, on_disk):
+    _, history = fitted(sequential())
+    lazy = Drawn(X.shape, X.dtype)
+    _, again = fitted(sequential(), x=lazy, cache_features=tmp_path if on_disk else True)
+    for name, values in history.items():
+        np.testing.assert_allclose(values, again[name], rtol=1e-5)
+
+
+CONFIG = """
+data: digits
+model: {Sequential: [Flatten, {Dense: {units: 8, name: base}}, {Dense: {units: 10, name: head}}]}
+loss: {sparse_categorical_crossentropy: {from_logits: true}}
+freeze: [base]
+training: {epochs: 1, cache_features: features}
+"""
+
+
+def test_a_configuration_keeps_features_beside_its_file(tmp_path):
+    (tmp_path / "experiment.yaml").write_text(CONFIG)
+    experiment = jlayers.config.load(tmp_path / "experiment.yaml")
+    results = train_run(experiment, Run.create(tmp_path / "run", experiment.to_data()))
+    assert results["epochs"] == 1
+    assert len(list((tmp_path / "features").iterdir())) == 1

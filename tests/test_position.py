@@ -131,7 +131,12 @@ def test_half_precision_counts_in_float32_and_lengths_may_be_symbolic(make):
         ),
         (jl.SinusoidalPositionEmbedding, [(2, 4)], ValueError, r"\(batch, length, size\), received"),
         (lambda: jl.PositionEmbedding(0), [], ValueError, r"sequence_length=0"),
-        (lambda: jl.PositionEmbedding(3), [(2, 4, 2)], ValueError, r"no longer than sequence_length=3"),
+        (
+            lambda: jl.PositionEmbedding(3),
+            [(2, 4, 2)],
+            ValueError,
+            r"at most sequence_length positions, received sequence_length=3",
+        ),
     ],
 )
 def test_errors_teach(make, inputs, error, message, key):

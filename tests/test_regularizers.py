@@ -72,7 +72,7 @@ def test_zero_rows_have_a_finite_gradient():
         ),
         (
             lambda: regularizers.orthogonal_regularizer()(jnp.ones(3)),
-            "orthogonal_regularizer: expected a matrix, received shape=(3,)",
+            "orthogonal_regularizer: expected a matrix, received float32(3,)",
         ),
     ],
 )

@@ -118,7 +118,7 @@ def test_a_model_with_a_tied_embedding_has_one_weight():
     np.testing.assert_allclose(y, by_hand, rtol=1e-5, atol=1e-6)
     for again in (pickle.loads(pickle.dumps(model)), layers.get(model.to_data())):
         np.testing.assert_array_equal(again.apply(params, state, x)[0], y)
-    with pytest.raises(ValueError, match=r"output_dim=4, received float32\(2, 3\); convert numbers"):
+    with pytest.raises(ValueError, match=r"received output_dim=4, float32\(2, 3\); convert numbers"):
         embed.init(jax.random.key(0), (2, 3))
     with pytest.raises(ValueError, match="expected logit_soft_cap > 0"):
         jl.ReversibleEmbedding(5, 4, logit_soft_cap=0.0)

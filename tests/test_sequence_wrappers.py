@@ -179,7 +179,7 @@ def test_time_distributed_errors_teach(key):
         jl.TimeDistributed(jl.Add()).init(key, (2, 3, 4), (2, 2, 4))
     summed = jl.Lambda(lambda x: jnp.sum(x, axis=0))
     with pytest.raises(
-        ValueError, match=r"keep the batch axis in front, 6 rows, received the output float32\(4,\)"
+        ValueError, match=r"keep the batch of 6 rows as the first axis of its output, received float32\(4,\)"
     ):
         jl.TimeDistributed(summed).init(key, (2, 3, 4))
     with pytest.raises(TypeError, match=r"received the constructor Dense; call it"):
@@ -255,11 +255,13 @@ def test_bidirectional_errors_teach(key):
         jl.Bidirectional(jl.GRU(2), "add")
     with pytest.raises(TypeError, match=r"a recurrent layer such as LSTM.*received layer=Dense\(2\)"):
         jl.Bidirectional(jl.Dense(2))
-    with pytest.raises(ValueError, match=r"received go_backwards=True and go_backwards=True"):
+    with pytest.raises(ValueError, match=r"received layer=GRU\(2, go_backwards=True\), backward"):
         jl.Bidirectional(jl.GRU(2, go_backwards=True))
-    with pytest.raises(ValueError, match=r"received go_backwards=False and go_backwards=False"):
+    with pytest.raises(ValueError, match=r"received layer=GRU\(2\), backward_layer=GRU\(2\)"):
         jl.Bidirectional(jl.GRU(2), backward_layer=jl.GRU(2))
-    with pytest.raises(ValueError, match=r"the same return_state, received .*return_state=True"):
+    with pytest.raises(
+        ValueError, match=r"one return_state in both layers, not False and True, received layer"
+    ):
         jl.Bidirectional(jl.GRU(2), backward_layer=jl.GRU(2, go_backwards=True, return_state=True))
-    with pytest.raises(ValueError, match=r"as many of each, received 1: float32\(2, 2\)"):
+    with pytest.raises(ValueError, match=r"not 1 in all, received float32\(2, 2\)"):
         jl.Bidirectional(jl.GRU(2, **CHEAP)).init(key, (2, 3, 2), (2, 2))

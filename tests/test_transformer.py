@@ -63,7 +63,7 @@ def test_errors_teach(key):
         jl.TransformerEncoder(4, 6, 3)
     with pytest.raises(ValueError, match=r"intermediate_dim=0"):
         jl.TransformerEncoder(4, 0, 2)
-    with pytest.raises(ValueError, match=r"with hidden_dim=4, received float32\(2, 5, 3\)"):
+    with pytest.raises(ValueError, match=r"received hidden_dim=4, float32\(2, 5, 3\)"):
         jl.TransformerEncoder(4, 6, 2).init(key, (2, 5, 3))
-    with pytest.raises(TypeError, match=r"expected 1 to 2 inputs"):
+    with pytest.raises(TypeError, match=r"expected 1 or 2 inputs, x and mask, not 3"):
         jl.TransformerEncoder(4, 6, 2).init(key, X, X, X)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -45,6 +46,8 @@ class Training:
         callbacks: what listens to the training, such as a logger; see `jlayers list callbacks`. Files that
             they write are in the folder `logs` of the run.
         steps_per_call: steps in one dispatch; `auto` takes many where a step is so small that this pays.
+        cache_features: whether what frozen layers at the beginning of the model give is computed once per
+            sample and kept: true for memory, or a folder on a disk.
         checkpoint: when to keep a checkpoint that `jlayers train --resume RUN` can go on from; without this
             section there are none.
     """
@@ -57,6 +60,7 @@ class Training:
     early_stopping: Annotated[EarlyStopping, Record(EarlyStopping)] | None = None
     callbacks: list[CallbackLike] = dataclasses.field(default_factory=list)
     steps_per_call: StepsPerCall = "auto"
+    cache_features: bool | os.PathLike[str] = False
     checkpoint: Annotated[Plan, Record(Plan)] | None = None
 
     def __post_init__(self) -> None:

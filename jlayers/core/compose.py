@@ -68,7 +68,13 @@ def Sequential(
 def _sequential_wiring(layers: Sequence[Layer]) -> Wiring:
     members = [as_layer(item, f"Sequential, position {i}") for i, item in enumerate(layers)]
     if not members:
-        raise ValueError("Sequential: expected at least one layer, received none; all are given at once")
+        raise refused(
+            ValueError,
+            "expected at least one layer",
+            instead="give all layers at once",
+            raised_by="Sequential",
+            layers=[],
+        )
     children = number_children(members, "Sequential")
     name_of = {member: name for name, member in children.items()}
     order = [name_of[member] for member in members]
@@ -240,9 +246,12 @@ def Inference(layer: LayerLike):
 
 def _same(where: str, x: Any, y: Any) -> None:
     if _form(x) != _form(y):
-        raise ValueError(
-            f"{where}: expected the layer to give back what it was given, {describe(x)}, received "
-            f"{describe(y)}; add a layer that brings it to that shape"
+        raise refused(
+            ValueError,
+            f"expected a layer that keeps the shape and dtype {describe(x)}",
+            y,
+            instead="add a layer that restores them",
+            raised_by=where,
         )
 
 

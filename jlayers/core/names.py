@@ -51,9 +51,11 @@ def check_name(where: str, name: Any) -> None:
             name=name,
         )
     if name in _IN_STATE:
-        raise ValueError(
-            f"{where}: expected a name that means nothing in a state, received name={name!r}, under which a "
-            f"state holds {_IN_STATE[name]}; choose another"
+        raise refused(
+            ValueError,
+            f"expected another name, since a state holds {_IN_STATE[name]} under this one",
+            raised_by=where,
+            name=name,
         )
 
 

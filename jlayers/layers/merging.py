@@ -29,8 +29,9 @@ def _several(inputs: Sequence[Any], exactly: int | None = None) -> list[Any]:
     if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)):
         inputs = inputs[0]
     if not inputs or (exactly and len(inputs) != exactly):
-        given = f"{len(inputs)}: {describe(list(inputs)) or 'none'}"
-        raise refused(ValueError, f"expected {exactly or 'some'} inputs, received {given}")
+        wanted = "at least one input" if exactly is None else f"{exactly} inputs"
+        given = f"{len(inputs)}: {describe(list(inputs))}" if inputs else "none"
+        raise refused(ValueError, f"expected {wanted}, received {given}")
     return list(inputs)
 
 
@@ -196,7 +197,9 @@ def Concatenate(axis: int = -1):
         joined = axis_of(inputs[0], axis)
         others = [[d for a, d in enumerate(x.shape) if a != joined] for x in inputs]
         if len({len(x.shape) for x in inputs}) > 1 or not all(map(_agree, zip(*others, strict=True))):
-            raise refused(ValueError, f"expected inputs that differ only along axis {joined}", list(inputs))
+            raise refused(
+                ValueError, "expected inputs that differ only along the given axis", list(inputs), axis=axis
+            )
         return joined
 
     def init(key: Any, *inputs: Any) -> dict[str, Any]:
@@ -250,8 +253,9 @@ def Dot(axes: int | tuple[int, int], normalize: bool = False):
         if 0 in (i, j) or not _agree([a.shape[i], b.shape[j]]) or not _agree([a.shape[0], b.shape[0]]):
             raise refused(
                 ValueError,
-                f"expected one batch size and equal sizes along axes={pair!r} (the batch is no axis)",
+                "expected one batch size and equal sizes along axes, neither of which is the batch",
                 [a, b],
+                axes=pair,
             )
         return i, j
 

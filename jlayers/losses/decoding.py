@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jlayers.core.shapes import describe
+from jlayers.core.errors import refused
 from jlayers.losses.base import wide
 
 __all__ = ["ctc_decode"]
@@ -55,27 +55,35 @@ def ctc_decode(
     """
     inputs = jnp.asarray(inputs)
     if inputs.ndim != 3 or not jnp.issubdtype(inputs.dtype, jnp.floating):
-        raise ValueError(
-            f"ctc_decode: expected logits (batch, frames, classes), received inputs={describe(inputs)}"
-        )
+        raise refused(ValueError, "expected logits (batch, frames, classes)", inputs, raised_by="ctc_decode")
     batch, frames, classes = inputs.shape
     lengths = jnp.full(batch, frames) if sequence_lengths is None else jnp.asarray(sequence_lengths)
     if lengths.shape != (batch,):
-        raise ValueError(
-            f"ctc_decode: expected a length for each of {batch} samples, received "
-            f"sequence_lengths={describe(lengths)}"
+        raise refused(
+            ValueError,
+            f"expected a length for each of {batch} samples",
+            raised_by="ctc_decode",
+            sequence_lengths=sequence_lengths,
         )
     if not 0 <= mask_index < classes:
-        raise ValueError(f"ctc_decode: expected one of {classes} classes, received mask_index={mask_index!r}")
+        raise refused(
+            ValueError, f"expected one of {classes} classes", raised_by="ctc_decode", mask_index=mask_index
+        )
     logits = inputs.astype(wide(inputs.dtype))
     real = jnp.arange(frames)[None, :] < lengths[:, None]
     if strategy == "greedy":
         return _greedy(logits, real, merge_repeated, mask_index)
     if strategy != "beam_search":
-        raise ValueError(f"ctc_decode: expected 'greedy' or 'beam_search', received strategy={strategy!r}")
+        raise refused(
+            ValueError, "expected 'greedy' or 'beam_search'", raised_by="ctc_decode", strategy=strategy
+        )
     if not 1 <= top_paths <= beam_width:
-        raise ValueError(
-            f"ctc_decode: expected from 1 to beam_width={beam_width} paths, received top_paths={top_paths!r}"
+        raise refused(
+            ValueError,
+            "expected from 1 to beam_width paths",
+            raised_by="ctc_decode",
+            top_paths=top_paths,
+            beam_width=beam_width,
         )
 
     def one(logits: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Array]:

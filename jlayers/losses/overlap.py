@@ -11,7 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jlayers.core.shapes import describe
+from jlayers.core.errors import refused
 from jlayers.losses.base import EPSILON, Loss, Values, aligned, registry
 
 __all__ = ["Dice", "Tversky"]
@@ -76,9 +76,7 @@ def _overlap(name: str, axis: int | tuple[int, ...] | None, score: Callable[...,
         t, p = aligned(y_true, y_pred)
         given = range(t.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
         if any(not -t.ndim <= a < t.ndim for a in given):
-            raise ValueError(
-                f"{name}: expected axes of the data, received axis={axis!r}, y_pred={describe(y_pred)}"
-            )
+            raise refused(ValueError, "expected axes of the data", y_pred, raised_by=name, axis=axis)
         along = tuple({a % t.ndim for a in given})
         if 0 in along and mask is not None:
             real = mask.reshape(-1, *(1,) * (t.ndim - 1)) > 0

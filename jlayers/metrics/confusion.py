@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers.core.errors import refused
-from jlayers.core.shapes import describe
 from jlayers.losses.base import aligned
 from jlayers.metrics.base import Link, Metric, of_probabilities, ratio, registry, spread
 from jlayers.metrics.totals import add_sum, value_of, zero
@@ -89,9 +88,7 @@ def one_class(class_id: int | None, *arrays: Any) -> Any:
     if class_id is None:
         return arrays
     if arrays[0].ndim < 2 or not 0 <= class_id < arrays[0].shape[-1]:
-        raise ValueError(
-            f"expected scores of more than class_id={class_id} classes, received {describe(arrays[-1])}"
-        )
+        raise refused(ValueError, "expected scores of this class, too", arrays[-1], class_id=class_id)
     return tuple(array[..., class_id] for array in arrays)
 
 

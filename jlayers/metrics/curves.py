@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers.core.errors import refused
-from jlayers.core.shapes import describe
 from jlayers.losses.base import EPSILON, aligned, wide
 from jlayers.metrics.base import Link, Metric, of_probabilities, ratio, registry, spread
 from jlayers.metrics.totals import add_at, value_of, zero
@@ -171,9 +170,13 @@ def AUC(
     def columns(y_pred: Any) -> int:
         expected = num_labels or (len(label_weights) if label_weights else y_pred.shape[-1])
         if len(y_pred.shape) != 2 or y_pred.shape[1] != expected:
-            raise ValueError(
-                f"AUC: expected predictions (batch, {num_labels or 'labels'}) with multi_label=True and "
-                f"{len(label_weights or ()) or 'no'} label_weights, received {describe(y_pred)}"
+            raise refused(
+                ValueError,
+                "expected predictions (batch, labels) with multi_label=True",
+                y_pred,
+                raised_by="AUC",
+                num_labels=num_labels,
+                label_weights=label_weights,
             )
         return expected
 

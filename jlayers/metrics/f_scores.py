@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.errors import refused
-from jlayers.core.shapes import describe
 from jlayers.losses.base import EPSILON, aligned, unchanged
 from jlayers.metrics.base import Link, Metric, of_probabilities, registry, spread
 from jlayers.metrics.totals import add_sum, value_of, zero
@@ -92,15 +91,22 @@ def _score(type_name: str, average: Any, beta: float, threshold: float | None, f
 
     def init(y_pred: Any) -> dict[str, jax.Array]:
         if len(y_pred.shape) < 2:
-            raise ValueError(
-                f"{type_name}: expected predictions (batch, ..., classes), received {describe(y_pred)}; "
-                f"for one score per sample give both an axis: y[..., None]"
+            raise refused(
+                ValueError,
+                "expected predictions (batch, ..., classes)",
+                y_pred,
+                instead="for one score per sample give targets and predictions an axis: y[..., None]",
+                raised_by=type_name,
             )
         if threshold is None and y_pred.shape[-1] == 1:
-            raise ValueError(
-                f"{type_name}: expected a threshold for predictions of one column, received "
-                f"{describe(y_pred)} and threshold=None, with which the highest of each sample is positive; "
-                f"write {type_name}(threshold=0.5)"
+            raise refused(
+                ValueError,
+                "expected a threshold for predictions of one column",
+                y_pred,
+                instead="without one the highest score of each sample counts as positive, so write "
+                f"{type_name}(threshold=0.5)",
+                raised_by=type_name,
+                threshold=None,
             )
         return {key: zero((y_pred.shape[-1],)) for key in ("right", "predicted", "actual")}
 

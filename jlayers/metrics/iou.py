@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.errors import refused
-from jlayers.core.shapes import describe
 from jlayers.losses.base import needed, unchanged
 from jlayers.metrics.accuracy import check_threshold
 from jlayers.metrics.base import Link, Metric, of_probabilities, ratio, registry, spread
@@ -199,9 +198,14 @@ def _iou(
         elif p.shape == (*y.shape, 1):
             p = p[..., 0]
         if y.shape != p.shape:
-            raise ValueError(
-                f"{type_name}: expected a class for each place, received y_true={describe(y_true)} and "
-                f"y_pred={describe(y_pred)} with sparse_y_true={sparse_y_true}, sparse_y_pred={sparse_y_pred}"
+            raise refused(
+                ValueError,
+                "expected a class for each place in y_true and y_pred",
+                y_true,
+                y_pred,
+                raised_by=type_name,
+                sparse_y_true=sparse_y_true,
+                sparse_y_pred=sparse_y_pred,
             )
         y, p = y.astype(jnp.int32), p.astype(jnp.int32)
         counts = (y >= 0) & (y < num_classes) & (p >= 0) & (p < num_classes)

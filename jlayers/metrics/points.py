@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import refused
 from jlayers.losses.base import aligned
 from jlayers.metrics.base import Metric, registry, spread
 from jlayers.metrics.confusion import one_class
@@ -31,7 +32,8 @@ def _best(
 ) -> Metric:
     """The highest `wanted` at thresholds at which `condition` is at least `value`; 0 if there is none."""
     if not 0 <= value <= 1:
-        raise ValueError(f"{name}: expected a share between 0 and 1, received {value!r}")
+        received: dict[str, Any] = {condition: value}
+        raise refused(ValueError, "expected a share between 0 and 1", raised_by=name, **received)
 
     def prepare(y_true: Any, y_pred: Any, weight: Any) -> tuple[Any, Any, Any]:
         y, p = aligned(y_true, y_pred)

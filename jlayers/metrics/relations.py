@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from jlayers import losses
 from jlayers.core.errors import refused
-from jlayers.core.shapes import describe
 from jlayers.losses.base import EPSILON, aligned
 from jlayers.metrics.base import Metric, mean_of, ratio, registry, spread
 from jlayers.metrics.totals import add, add_sum, value_of, zero
@@ -56,7 +55,7 @@ def R2Score(
 
     def init(y_pred: Any) -> dict[str, jax.Array]:
         if len(y_pred.shape) != 2:
-            raise ValueError(f"R2Score: expected predictions (batch, outputs), received {describe(y_pred)}")
+            raise refused(ValueError, "expected predictions (batch, outputs)", y_pred, raised_by="R2Score")
         sums = {key: zero(y_pred.shape[1:]) for key in ("weight", "mean", "total", "residual")}
         return sums | {"rows": zero()}
 

@@ -60,7 +60,7 @@ def ftrl(
 
     def update(gradients: Any, state: FtrlState, params: Any = None) -> tuple[Any, FtrlState]:
         if params is None:
-            raise ValueError("ftrl: expected the parameters, received params=None")
+            raise refused(ValueError, "expected the parameters", raised_by="ftrl", params=None)
         rate: Any = learning_rate(state.count) if callable(learning_rate) else learning_rate
         safe = jnp.where(rate == 0, 1.0, rate)
 

@@ -116,7 +116,9 @@ def chain(transformations: list[OptimizerLike]) -> Optimizer:
     """
     members = [registry.member(member) for member in transformations]
     if not members:
-        raise ValueError("chain: expected at least one optimizer, received an empty list")
+        raise refused(
+            ValueError, "expected at least one optimizer", raised_by="chain", transformations=transformations
+        )
     return with_spec(
         optax.chain(*members),
         Spec("optimizer", "chain", {"transformations": members}),

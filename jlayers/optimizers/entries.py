@@ -8,6 +8,7 @@ from typing import Any
 
 import optax
 
+from jlayers.core.errors import refused
 from jlayers.core.registry import Configured, Registry, Spec
 from jlayers.optimizers import _keras
 from jlayers.optimizers.base import registry, with_spec
@@ -82,8 +83,9 @@ def _enter(
                 continue
             arguments[key] = rate = get_schedule(arguments[key])
             if callable(rate) and signature.parameters[key].annotation is float:
-                raise TypeError(
-                    f"{name}: expected a number, as it takes no schedule, received {key}={rate!r}"
+                received: dict[str, Any] = {key: rate}
+                raise refused(
+                    TypeError, "expected a number, as it takes no schedule", raised_by=name, **received
                 )
         if steps := arguments.get("boundaries_and_scales"):  # JSON knows keys of text only
             arguments["boundaries_and_scales"] = {int(step): scale for step, scale in steps.items()}

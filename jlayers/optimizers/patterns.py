@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.spelling import nearest
 from jlayers.core.tree import match
 
@@ -24,9 +25,13 @@ def mask_of(name: str, argument: str, value: Any) -> Any:
     leaves = jax.tree.leaves(value)
     if value is None or callable(value) or all(isinstance(leaf, (bool, np.bool_)) for leaf in leaves):
         return value
-    raise TypeError(
-        f"{name}: expected patterns of parameters' paths such as '**/kernel', a tree of true and false, or a "
-        f"function of the parameters, received {argument}={value!r}"
+    received: dict[str, Any] = {argument: value}
+    raise refused(
+        TypeError,
+        "expected patterns of parameters' paths such as '**/kernel', a tree of true and false, or a function "
+        "of the parameters",
+        raised_by=name,
+        **received,
     )
 
 
@@ -41,11 +46,13 @@ class Patterns:
     def __call__(self, params: Any) -> Any:
         paths = paths_of(params)
         if paths and not any(match(pattern, paths) for pattern in self.patterns):
-            raise ValueError(
-                f"{self.name}: expected patterns that fit parameters, such as '**/kernel', received "
-                f"{self.argument}={list(self.patterns)!r}: {nearest(self.patterns[0], paths)}"
-                if self.patterns
-                else f"{self.name}: expected patterns of paths, received {self.argument}=[]"
+            received: dict[str, Any] = {self.argument: list(self.patterns)}
+            raise refused(
+                ValueError,
+                "expected patterns that fit parameters, such as '**/kernel'",
+                instead=nearest(self.patterns[0], paths) if self.patterns else "",
+                raised_by=self.name,
+                **received,
             )
         return self.among(params)
 

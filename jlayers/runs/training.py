@@ -36,6 +36,7 @@ class Recorder(Callback):
         self.interruptions = interruptions
 
     def on_fit_begin(self, run: train.Run) -> None:
+        self.waiting = run.waiting
         self.run.cut(run.first_epoch)
 
     def on_progress(self, epoch: int, step: int, logs: Any) -> None:
@@ -88,8 +89,9 @@ def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -
         callbacks: more listeners, such as a progress bar.
 
     Returns:
-        what `results.json` then holds: how many epochs, the one whose weights are kept, seconds, the results
-        of that epoch in training and validation, and those on the data held out.
+        what `results.json` then holds: how many epochs, the one whose weights are kept, seconds, the share of
+        them in which the device waited for data that are read as they are needed, the results of that epoch
+        in training and validation, and those on the data held out.
 
     Raises:
         BlockingIOError: another process trains into the folder.
@@ -132,7 +134,8 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         callback.place(run.path / LOGS)
     stopping = _restoring(own)
     # The recorder comes last: early stopping has judged an epoch when the recorder asks which one is best.
-    listeners = [*callbacks, *own, Recorder(run, own, interrupts)]
+    recorder = Recorder(run, own, interrupts)
+    listeners = [*callbacks, *own, recorder]
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "shuffle": settings.shuffle,
@@ -153,6 +156,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
             class_weight=experiment.class_weight,
             callbacks=listeners,
             steps_per_call=settings.steps_per_call,
+            cache_features=settings.cache_features,
             checkpoints=checkpoints,
             **options,
         )
@@ -167,6 +171,8 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         "seconds": round(time.perf_counter() - started, 3),
         "train": {k: v[kept - 1] for k, v in history.items() if not k.startswith("val_")},
     }
+    if recorder.waiting.seconds:  # the share of the training in which the device had no data
+        results["waited_for_data"] = round(recorder.waiting.share, 3)
     if validation is not None:
         results["validation"] = {k[4:]: v[kept - 1] for k, v in history.items() if k.startswith("val_")}
     if data.test is not None:

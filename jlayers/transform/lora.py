@@ -145,7 +145,7 @@ def merge_lora(
     (Dense(2), ['kernel', 'bias'])
     """
     if not _is_adapted(model):
-        raise ValueError(f"merge_lora: expected a model with LoRA inside, received {model!r}")
+        raise refused(ValueError, "expected a model with LoRA inside", raised_by="merge_lora", model=model)
     plain = replace_layers(
         model, {path: _without for path, inner in model.walk() if _is_lora(inner)}, keep_names=False
     )
@@ -169,9 +169,12 @@ def _target_kernels(
 ) -> list[tuple[str, Any, int]]:
     found = {path: (path, kernel, stacked) for path, kernel, stacked in find_kernels(base, params)}
     if not found:
-        raise ValueError(
-            f"LoRA: expected a layer with parameters named kernel, embeddings or ..._kernel, of two or more "
-            f"dimensions, received layer={base!r} with the parameters {sorted(flatten(params))}"
+        raise refused(
+            ValueError,
+            "expected a layer with parameters named kernel, embeddings or ..._kernel, of two or more "
+            f"dimensions, not {sorted(flatten(params))}",
+            raised_by="LoRA",
+            layer=base,
         )
     if targets is None:
         return list(found.values())
@@ -179,9 +182,12 @@ def _target_kernels(
     for pattern in [targets] if isinstance(targets, str) else targets:
         matched = match(pattern, found)
         if not matched:
-            raise ValueError(
-                f"LoRA: expected targets to match kernels, received targets={targets!r}, of which "
-                f"{pattern!r} matches none: {nearest(pattern, found)}"
+            raise refused(
+                ValueError,
+                f"expected patterns that match kernels, and {pattern!r} matches none",
+                instead=nearest(pattern, found),
+                raised_by="LoRA",
+                targets=targets,
             )
         kept.update({path: found[path] for path in matched})
     return list(kept.values())

@@ -11,7 +11,6 @@ from jax.core import Tracer
 
 from jlayers.core.errors import refused
 from jlayers.core.layer import layer
-from jlayers.core.shapes import describe
 from jlayers.core.state import CARRY
 from jlayers.layers._arguments import need_rank, positive
 
@@ -142,8 +141,10 @@ def KeyValueCache(cache_length: int):
         if length > cache_length or (known and int(positions[0, -1]) >= cache_length):
             raise refused(
                 ValueError,
-                f"expected at most cache_length={cache_length!r} positions, received {describe(k)} at "
-                f"{positions[0, 0] if known else 0}",
+                f"expected at most cache_length positions, {positions[0, 0] if known else 0} of them in the "
+                "cache already",
+                k,
+                cache_length=cache_length,
                 instead="begin anew with jl.reset_state(state), or give the layer a greater cache_length",
             )
         start = positions[0, 0] if length else 0

@@ -179,7 +179,7 @@ def PositionEmbedding(
         _check_sequence(x, positions)
         if positions is None and isinstance(x.shape[1], int) and x.shape[1] > sequence_length:
             raise refused(
-                ValueError, f"expected a sequence no longer than sequence_length={sequence_length!r}", x
+                ValueError, "expected at most sequence_length positions", x, sequence_length=sequence_length
             )
 
     def init(key: Any, x: Any, positions: Any = None) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, layer
 from jlayers.core.masks import combine, values_of
 from jlayers.core.registry import ActivationLike, InitializerLike
-from jlayers.core.shapes import describe
 from jlayers.core.wiring import routed
 from jlayers.layers._arguments import fraction, positive
 from jlayers.layers.attention.attention_heads import MultiHeadAttention
@@ -84,8 +83,7 @@ def TransformerEncoder(
 
     def route(call: Callable[..., Any], *inputs: Any) -> Any:
         if not 1 <= len(inputs) <= 2:
-            given = f"{len(inputs)}: {describe(inputs)}"
-            raise refused(TypeError, f"expected 1 to 2 inputs, x, mask, received {given}")
+            raise refused(TypeError, f"expected 1 or 2 inputs, x and mask, not {len(inputs)}", *inputs)
         x, mask = inputs[0], inputs[1] if len(inputs) == 2 else None
         _need_hidden(x, hidden_dim)
         x = half(call, "attention_norm", lambda x: call("attention", x, None, None, mask), x)
@@ -184,8 +182,9 @@ def TransformerDecoder(
         if not least <= len(inputs) <= len(names):
             raise refused(
                 TypeError,
-                f"expected {least} to {len(names)} inputs, {', '.join(names)}, with "
-                f"cross_attention={cross_attention!r}, received {len(inputs)}: {describe(inputs)}",
+                f"expected {least} to {len(names)} inputs, {', '.join(names)}, not {len(inputs)}",
+                *inputs,
+                cross_attention=cross_attention,
             )
         given = dict(zip(names, inputs, strict=False))
         x = given["x"]
@@ -267,6 +266,4 @@ def _parts(
 def _need_hidden(x: Any, hidden_dim: int) -> None:
     shape = values_of(x).shape
     if len(shape) != 3 or shape[2] != hidden_dim:
-        raise refused(
-            ValueError, f"expected an input (batch, length, hidden_dim) with hidden_dim={hidden_dim!r}", x
-        )
+        raise refused(ValueError, "expected an input (batch, length, hidden_dim)", x, hidden_dim=hidden_dim)

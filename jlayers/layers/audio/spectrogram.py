@@ -97,8 +97,9 @@ def STFTSpectrogram(
         if padding == "valid" and isinstance(steps, int) and steps < frame_length:
             raise refused(
                 ValueError,
-                f"expected a signal of at least {frame_length} steps, the length of a frame",
+                "expected a signal of at least frame_length steps",
                 x,
+                frame_length=frame_length,
                 instead="pad it, or take padding='same'",
             )
 

@@ -95,9 +95,9 @@ def EinsumDense(
             if of_input.get(letter, size) != size:
                 raise refused(
                     ValueError,
-                    f"expected size {size} along {letter!r} of {equation!r}, for which the parameters "
-                    "were made",
+                    f"expected size {size} along {letter!r}, for which the parameters were made",
                     x,
+                    equation=equation,
                 )
         kernel = kernel.astype(x.dtype)
         axes = form.summed_last
@@ -155,9 +155,9 @@ class _Equation:
             least = "at least " if self.before or self.after else ""
             raise refused(
                 ValueError,
-                f"expected an input of {least}{letters + self.before} dimensions for the equation "
-                f"{self.equation!r}",
+                f"expected an input of {least}{letters + self.before} dimensions",
                 x,
+                equation=self.equation,
             )
         shape = x.shape[rank - letters :] if self.before else x.shape[:letters]
         return dict(zip(self.input, shape, strict=True))
@@ -176,9 +176,9 @@ class _Equation:
             if size is not None and known is not None and size != known:
                 raise refused(
                     ValueError,
-                    f"expected size {size} along {letter!r} of {self.equation!r}, as in output_shape="
-                    f"{sizes!r}",
+                    f"expected size {size} along {letter!r} of {self.equation!r}",
                     x,
+                    output_shape=sizes,
                     instead="None takes the input's",
                 )
             found[letter] = known if size is None else size
@@ -190,9 +190,9 @@ class _Equation:
             if not isinstance(sizes[letter], int):
                 raise refused(
                     ValueError,
-                    f"expected a fixed size along {letter!r} of {self.equation!r}, for which parameters "
-                    "are made",
+                    f"expected a fixed size along {letter!r}, for which parameters are made",
                     x,
+                    equation=self.equation,
                 )
         return tuple(sizes[letter] for letter in letters)
 

@@ -33,7 +33,7 @@ def Activation(activation: ActivationLike):
     """
     activate = activations.get(activation)
     if activate is None:
-        raise refused(ValueError, "expected the name of an activation or a function", None)
+        raise refused(ValueError, "expected the name of an activation or a function", activation=None)
     return Pair(no_params, keeps_mask(lambda params, x: activate(x)), wide=True)
 
 
@@ -70,6 +70,6 @@ def Lambda(function: ActivationLike, arguments: Mapping[str, Any] | None = None)
     """
     call: Callable[..., Any] | None = activations.get(function)
     if call is None:
-        raise refused(TypeError, "expected a function", None)
+        raise refused(TypeError, "expected a function", function=None)
     options = dict(arguments or {})
     return no_params, lambda params, *inputs: call(*inputs, **options)

@@ -79,8 +79,9 @@ def ReversibleEmbedding(
         if not x.shape or x.shape[-1] != output_dim:
             raise refused(
                 ValueError,
-                f"expected whole numbers, or vectors (batch, ..., output_dim) with output_dim={output_dim!r}",
+                "expected whole numbers, or vectors (batch, ..., output_dim)",
                 x,
+                output_dim=output_dim,
                 instead="convert numbers with x.astype('int32'), and in a graph write jl.Input(shape, "
                 "dtype='int32')",
             )

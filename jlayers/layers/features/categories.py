@@ -103,7 +103,10 @@ def Discretization(
 def _check_bins(bin_boundaries: Any, num_bins: Any, epsilon: Any) -> None:
     if bin_boundaries is None and num_bins is None:
         raise refused(
-            ValueError, "expected bin_boundaries, or num_bins for jl.adapt to find them, received neither"
+            ValueError,
+            "expected bin_boundaries, or num_bins for jl.adapt to find them",
+            bin_boundaries=None,
+            num_bins=None,
         )
     if num_bins is not None:
         positive("num_bins", num_bins)
@@ -117,8 +120,10 @@ def _check_bins(bin_boundaries: Any, num_bins: Any, epsilon: Any) -> None:
     if num_bins is not None and len(edges) != num_bins - 1:
         raise refused(
             ValueError,
-            f"expected {num_bins - 1} boundaries between num_bins={num_bins} bins, received {len(edges)}",
-            instead="pass one of the two",
+            f"expected {num_bins - 1} boundaries between {num_bins} bins, not {len(edges)}",
+            instead="pass only one of the two arguments",
+            bin_boundaries=bin_boundaries,
+            num_bins=num_bins,
         )
 
 
@@ -127,10 +132,7 @@ def _boundaries(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
     """Quantiles, with lines between the steps of the distribution of the data."""
     bins = arguments["num_bins"]
     if bins is None:
-        raise ValueError(
-            "Discretization: expected num_bins, the number of bins to make out of the data, received "
-            "num_bins=None"
-        )
+        raise refused(ValueError, "expected the number of bins to make from the data", num_bins=None)
     parts = math.ceil(1 / arguments["epsilon"])
     values = reached = np.zeros(0)
     for index, batch in enumerate(batches(data)):
@@ -138,7 +140,7 @@ def _boundaries(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
         kept = _summary(values, reached, parts)
         values, reached = _merged(*kept, new, np.arange(1.0, new.size + 1))
     if not values.size:
-        raise ValueError("Discretization: expected batches to adapt to, received none")
+        raise refused(ValueError, "expected at least one batch to adapt to, received none")
     shares = np.arange(1, bins) / bins
     return {"bin_boundaries": np.interp(shares * reached[-1], reached, values).tolist()}
 

@@ -15,7 +15,7 @@ from jlayers.core.errors import refused
 from jlayers.core.layer import layer
 from jlayers.core.masks import keeps_mask
 from jlayers.core.pair import Pair
-from jlayers.core.shapes import describe, param_dtype, wide_dtype
+from jlayers.core.shapes import param_dtype, wide_dtype
 from jlayers.layers._dtypes import minus
 
 __all__ = ["Normalization"]
@@ -138,8 +138,11 @@ def _check_statistics(mean: Any, variance: Any, axes: tuple[int, ...]) -> None:
     if shape != np.shape(variance) or len(shape) > len(axes):
         raise refused(
             ValueError,
-            f"expected mean and variance of one shape, with at most one axis for each of axis={axes}, "
-            f"received the shapes {shape} and {np.shape(variance)}",
+            f"expected mean and variance of one shape, with at most {len(axes)} axes, as axis says, not "
+            f"{shape} and {np.shape(variance)}",
+            mean=mean,
+            variance=variance,
+            axis=axes,
         )
     low, wide = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
     if not (np.isfinite(low).all() and np.isfinite(wide).all() and (wide >= 0).all()):
@@ -161,10 +164,7 @@ def _statistics(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
         kept = _kept(axes, x)
         sizes = (x.ndim, [x.shape[a] for a in kept])
         if features is not None and features != sizes:
-            raise ValueError(
-                f"Normalization: expected batches of one shape, received {describe(x)} as batch {index}, "
-                f"unlike those before"
-            )
+            raise refused(ValueError, f"expected batches of one shape, unlike the shape of batch {index}", x)
         features = sizes
         rest = tuple(a for a in range(x.ndim) if a not in kept)
         new = math.prod(x.shape[a] for a in rest)
@@ -173,5 +173,5 @@ def _statistics(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
         mean = mean + change * new / count
         squares = squares + x.var(rest) * new + change**2 * new * (count - new) / count
     if features is None:
-        raise ValueError("Normalization: expected batches to adapt to, received none")
+        raise refused(ValueError, "expected at least one batch to adapt to, received none")
     return {"mean": mean.tolist(), "variance": (squares / count).tolist()}

@@ -295,8 +295,11 @@ def RandomColorJitter(
     if not parts:
         raise refused(
             ValueError,
-            "expected at least one of brightness_factor, contrast_factor, saturation_factor and hue_factor, "
-            "received none",
+            "expected at least one factor",
+            brightness_factor=None,
+            contrast_factor=None,
+            saturation_factor=None,
+            hue_factor=None,
         )
 
     def augment(key: Any, image: Image) -> Image:

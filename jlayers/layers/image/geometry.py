@@ -120,7 +120,9 @@ def Resizing(
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
         raise refused(
             ValueError,
-            "expected crop_to_aspect_ratio or pad_to_aspect_ratio, received both as True; choose one",
+            "expected only one of the two",
+            crop_to_aspect_ratio=True,
+            pad_to_aspect_ratio=True,
         )
 
     def transform(x: jax.Array) -> jax.Array:

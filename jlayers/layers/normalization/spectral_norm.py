@@ -83,8 +83,9 @@ def SpectralNormalization(layer: LayerLike, power_iterations: int = 1):
                 return name
         raise refused(
             ValueError,
-            f"expected a layer with a parameter named {' or '.join(_KERNELS)}, received layer={inner!r} with "
-            f"the parameters {sorted(params)}; wrap the layers inside it",
+            f"expected a layer with a parameter named {' or '.join(_KERNELS)}, not {sorted(params)}",
+            instead="wrap the layers inside it",
+            layer=inner,
         )
 
     def wire(children: Mapping[str, Layer]) -> Pair:

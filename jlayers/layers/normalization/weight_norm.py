@@ -63,9 +63,9 @@ def WeightNormalization(layer: LayerLike):
             if not g:
                 raise refused(
                     ValueError,
-                    f"expected a layer with parameters named kernel, embeddings or ..._kernel, of two or "
-                    f"more dimensions, received layer={inner!r} with the parameters "
-                    f"{sorted(flatten(params.get('layer', {})))}",
+                    "expected a layer with parameters named kernel, embeddings or ..._kernel, of two or "
+                    f"more dimensions, not {sorted(flatten(params.get('layer', {})))}",
+                    layer=inner,
                 )
             return {**params, "g": unflatten(g)}, state
 

@@ -132,8 +132,8 @@ def output_and_states(cell: Layer, made: Any) -> tuple[Any, tuple[Any, ...]]:
     if not (isinstance(made, (tuple, list)) and len(made) > 1 and hasattr(made[0], "shape")):
         raise refused(
             TypeError,
-            f"expected a cell, such as LSTMCell, that gives the tuple (output, *states), received {cell!r}, "
-            f"which gives {describe(made)}",
+            f"expected a cell that gives the tuple (output, *states), such as LSTMCell, not {describe(made)}",
+            cell=cell,
         )
     return made[0], tuple(made[1:])
 
@@ -176,7 +176,7 @@ def StackedRNNCells(cells: list[LayerLike]):
     """
     members = [as_layer(cell, f"StackedRNNCells, position {i}") for i, cell in enumerate(cells)]
     if not members:
-        raise refused(ValueError, "expected at least one cell, received none")
+        raise refused(ValueError, "expected at least one cell", cells=cells)
     children = number_children(members, "StackedRNNCells")
     name_of = {member: name for name, member in children.items()}
 
@@ -184,8 +184,9 @@ def StackedRNNCells(cells: list[LayerLike]):
         if states and len(states) != len(members):
             raise refused(
                 ValueError,
-                f"expected {len(members)} states, one per cell and in a tuple where it has several, received "
-                f"{len(states)}: {describe(states)}",
+                f"expected {len(members)} states, one per cell, and a tuple for a cell with several, not "
+                f"{len(states)}",
+                *states,
             )
         new: list[Any] = []
         for i, member in enumerate(members):

@@ -23,7 +23,7 @@ from jlayers.core.masks import (
 )
 from jlayers.core.notes import note_errors
 from jlayers.core.pair import Pair
-from jlayers.core.shapes import describe, shape_text
+from jlayers.core.shapes import shape_text
 from jlayers.core.wiring import as_layer, child_key, routed
 from jlayers.layers._arguments import choice
 from jlayers.layers.recurrent._steps import before_steps, between_steps, holds_losses
@@ -148,8 +148,8 @@ def _need_batch(output: Any, batch: Any) -> None:
             rows = shape_text((batch,))[1:-2]
             raise refused(
                 ValueError,
-                f"expected the layer to keep the batch axis in front, {rows} rows, received the output "
-                f"{describe(output)}",
+                f"expected the layer to keep the batch of {rows} rows as the first axis of its output",
+                output,
             )
 
 
@@ -209,16 +209,18 @@ def Bidirectional(
     if options["go_backwards"] or not others["go_backwards"]:
         raise refused(
             ValueError,
-            f"expected layer with go_backwards=False and backward_layer with go_backwards=True, received "
-            f"go_backwards={options['go_backwards']!r} and go_backwards={others['go_backwards']!r}",
+            "expected go_backwards=False in layer and go_backwards=True in backward_layer",
+            layer=forward,
+            backward_layer=backward,
         )
     for option in (*_ALIKE, "stateful"):
         value, other = options.get(option, False), others.get(option, False)
         if value != other:
             raise refused(
                 ValueError,
-                f"expected both layers to have the same {option}, received layer with {option}={value!r} and "
-                f"backward_layer with {option}={other!r}",
+                f"expected one {option} in both layers, not {value!r} and {other!r}",
+                layer=forward,
+                backward_layer=backward,
             )
 
     def route(call: Any, x: Any, *initial: Any) -> Any:
@@ -226,8 +228,9 @@ def Bidirectional(
         if len(initial) % 2:
             raise refused(
                 ValueError,
-                f"expected the initial states of the forward and of the backward layer, as many of each, "
-                f"received {len(initial)}: {describe(initial)}",
+                "expected the initial states of the forward layer, then as many of the backward layer, not "
+                f"{len(initial)} in all",
+                *initial,
             )
         y = call("forward_layer", x, *initial[:half])
         z = call("backward_layer", x, *initial[half:])
