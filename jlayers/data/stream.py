@@ -212,7 +212,15 @@ class _ByNumber:
         self.source = source
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.source[i] for i in range(len(self.source)))
+        for number in range(len(self.source)):
+            try:
+                batch = self.source[number]
+            except IndexError as error:
+                raise ValueError(
+                    f"expected {len(self.source)} batches, which the length of the source says, received "
+                    f"IndexError for source[{number}]: {error}"
+                ) from error
+            yield batch
 
 
 def _iterable(source: Any) -> Any:
