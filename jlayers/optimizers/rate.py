@@ -12,12 +12,8 @@ import optax
 import optax.contrib
 
 from jlayers.optimizers.base import chain, lenient, registry
-from jlayers.optimizers.schedules import get_schedule
 
 __all__ = ["learning_rates", "rates_at", "with_rate_factor"]
-
-_RATES = ("learning_rate", "adam_learning_rate")
-_START_ONLY = ("rprop",)  # its learning rate is the size of the first step; later ones follow from the signs
 
 
 def with_rate_factor(optimizer: Any, factor: Any) -> Any:
@@ -42,20 +38,15 @@ def with_rate_factor(optimizer: Any, factor: Any) -> Any:
     """
     if not learning_rates(optimizer):
         return _with_scaled_updates(optimizer, factor)
-    spec = optimizer.spec
-    if spec.name == "chain":
+    if optimizer.members:
         return chain([with_rate_factor(m, factor) if learning_rates(m) else m for m in optimizer.members])
-    if spec.name == "multi_optimizer":
-        members = {p: with_rate_factor(m, factor) for p, m in spec.arguments["optimizers"].items()}
-        rest = spec.arguments["default"]
-        rest = None if rest is None else with_rate_factor(rest, factor)
-        return registry.build(spec.name, {"optimizers": members, "default": rest})
-    scaled = {
-        name: _scaled(get_schedule(spec.arguments[name]), factor)
-        for name in _RATES
-        if spec.arguments.get(name) is not None
-    }
-    return registry.build(spec.name, {**spec.arguments, **scaled})
+    name, arguments = optimizer.spec.name, optimizer.spec.arguments
+    if optimizer.groups:
+        scaled = {pattern: with_rate_factor(member, factor) for pattern, member in optimizer.groups.items()}
+        return registry.build(name, {"default": scaled.pop("", None), "optimizers": scaled})
+    return registry.build(
+        name, {**arguments, **{n: _scaled(rate, factor) for n, rate in optimizer.rates.items()}}
+    )
 
 
 def _scaled(rate: Any, factor: Any) -> Any:
@@ -134,18 +125,12 @@ def _walk(optimizer: Any, state: Any = None) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _rates(optimizer: Any, state: Any, label: str) -> Iterator[tuple[str, Any, Any]]:
-    spec = getattr(optimizer, "spec", None)
-    if spec is None:
-        return
-    if spec.name == "chain":
-        parts = [None] * len(optimizer.members) if state is None else state
-        for member, part in zip(optimizer.members, parts, strict=True):
+    if members := getattr(optimizer, "members", ()):
+        parts = [None] * len(members) if state is None else state
+        for member, part in zip(members, parts, strict=True):
             yield from _rates(member, part, label)
-    elif spec.name == "multi_optimizer":
-        members = {**spec.arguments["optimizers"], "": spec.arguments["default"]}
-        for pattern, member in members.items():
-            if member is not None:
-                part = None if state is None else state.inner_states[pattern].inner_state
-                yield from _rates(member, part, f"{label}/{pattern}" if pattern else label)
-    elif spec.name not in _START_ONLY and spec.arguments.get("learning_rate") is not None:
-        yield label, get_schedule(spec.arguments["learning_rate"]), state
+    for pattern, member in getattr(optimizer, "groups", {}).items():
+        part = None if state is None else state.inner_states[pattern].inner_state
+        yield from _rates(member, part, f"{label}/{pattern}" if pattern else label)
+    for rate in list(getattr(optimizer, "rates", {}).values())[:1]:  # others of one optimizer follow it
+        yield label, rate, state
