@@ -55,9 +55,12 @@ class ProgressBar(Callback):
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}", style="dim"),
-            TextColumn("{task.fields[logs]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+            TextColumn(
+                "{task.fields[logs]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            ),
             console=self._out,
             transient=True,
+            expand=True,  # so that the logs get what room is left, and nothing else is cut
         )
         first = "compiling" if epoch == self.run.first_epoch else ""
         self._task = self._bar.add_task(self._title(epoch), total=self.run.steps, speed=first, logs="")
@@ -71,10 +74,10 @@ class ProgressBar(Callback):
     def _speed(self, step: int) -> str:
         """Time per step, examples per second, and the time that the rest of the epoch will take."""
         now = time.perf_counter()
-        begun, before = self._first or (self._begun, 0)
-        if self._first is None or step < before:
+        if self._first is None:
             self._first = (now, step)
-        if step <= before:
+        begun, before = self._first
+        if step == before:
             return ""
         each = (now - begun) / (step - before)
         left = f"  ETA {duration(each * (self.run.steps - step))}" if self.run.steps else ""
