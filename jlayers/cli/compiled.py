@@ -34,12 +34,12 @@ class Compiled:
         self.folder, self.own = folder, own
         self.seconds, self.fresh, self.kept = 0.0, 0, 0
 
-    def took(self, event: str, seconds: float, **_: Any) -> None:
+    def took(self, event: str, duration_secs: float, **kwargs: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            self.seconds += seconds
+            self.seconds += duration_secs
             self.fresh += 1
 
-    def happened(self, event: str, **_: Any) -> None:
+    def happened(self, event: str, **kwargs: Any) -> None:
         if event == "/jax/compilation_cache/cache_hits":
             self.kept += 1
             self.fresh -= 1
