@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from jlayers.core.calls import taught
-from jlayers.core.errors import refused
+from jlayers.core.errors import noted, refused
 from jlayers.core.layer import Layer
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches, map_arrays
@@ -272,11 +272,8 @@ class _Fit:
         self.review, self.data = look_over(step.tasks, state, data)
         self.validation = validation
         if validation is not None:
-            try:
+            with noted("in the validation data"):
                 self.val_review, self.validation = look_over(trainer.tasks, state, validation)
-            except (ValueError, TypeError, KeyError) as error:
-                error.add_note("in the validation data")
-                raise
         self.callbacks = callbacks
         self.steps_per_call: StepsPerCall = steps_per_call
         self.directions = directions_of(
