@@ -141,6 +141,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole, pytestcon
             process.send_signal(number)
         _, errors = process.communicate(timeout=300)
         expected = {0: "completed", -signal.SIGKILL: "killed", 128 + signal.SIGTERM: "interrupted"}
+        expected[-signal.SIGTERM] = "completed"  # it came when all was done
         assert process.returncode in expected, errors
         run = Run(path / "r")
         how = "whole" if process.returncode == 0 else how

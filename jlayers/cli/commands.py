@@ -231,6 +231,7 @@ def evaluate(given: argparse.Namespace) -> None:
 
 def predict(given: argparse.Namespace) -> None:
     """`jlayers predict RUN INPUT`."""
+    from jlayers.data.folders import FileRows
     from jlayers.runs import Run, predict_run
     from jlayers.runs.environment import first_device
     from jlayers.runs.inputs import read_inputs
@@ -243,20 +244,24 @@ def predict(given: argparse.Namespace) -> None:
     _use_for_run(given, run)
     with _remarks():
         x = read_inputs(run, given.input, given.header, given.delimiter)
+        files = x.files.names if isinstance(x, FileRows) and len(x) > 1 else ()
         outputs = named_outputs(predict_run(run, x))
     if given.output:
         write_outputs(given.output, outputs)
     else:
-        _print_outputs(outputs, run.data().get("class_names"))
+        _print_outputs(outputs, run.data().get("class_names"), files)
 
 
-def _print_outputs(named: Mapping[str, Any], class_names: Sequence[str] | None) -> None:
+def _print_outputs(
+    named: Mapping[str, Any], class_names: Sequence[str] | None, files: Sequence[str] = ()
+) -> None:
     for name, output in named.items():
         if len(named) > 1:
             print(f"{name}:")
-        for row in _rows(output):
+        for number, row in enumerate(_rows(output)):
+            file = f"{files[number]}  " if files else ""
             best = f"{class_names[row.argmax()]}  " if class_names and len(row) == len(class_names) else ""
-            print(best + " ".join(map(_shown, row.tolist())))
+            print(file + best + " ".join(map(_shown, row.tolist())))
 
 
 def _shown(value: Any) -> str:

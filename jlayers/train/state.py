@@ -93,10 +93,11 @@ class Flat:
     ((1, 2), {'w': 1})
     """
 
-    __slots__ = ("form", "leaves")
+    __slots__ = ("_live", "form", "leaves")
 
     def __init__(self, form: Form, leaves: tuple[Any, ...]):
         self.form, self.leaves = form, leaves
+        self._live: Live | None = None
 
     @classmethod
     def of(cls, live: Live) -> Flat:
@@ -105,7 +106,9 @@ class Flat:
 
     @property
     def live(self) -> Live:
-        return jax.tree.unflatten(self.form.tree, self.leaves)
+        if self._live is None:
+            self._live = jax.tree.unflatten(self.form.tree, self.leaves)
+        return self._live
 
     def __reduce__(self) -> Any:
         return Flat.of, (self.live,)
