@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from jlayers.core.tree import flatten, join
 from jlayers.interop.keras import need_h5py
 from jlayers.interop.slots import slots_of
 
-__all__ = ["keras_content", "keras_order"]
+__all__ = ["by_class", "keras_content", "keras_order"]
 
 # What Keras calls the layers inside a layer, by our names, where it calls them otherwise.
 _INSIDE = {
@@ -62,6 +62,25 @@ def keras_content(model: Layer, params: Mapping[str, Any], state: Mapping[str, A
             for number, name in enumerate(_in_order(slot.wanted)):
                 _write(group, str(number), np.asarray(arrays[slot.paths[name]]))
     return content.getvalue()
+
+
+def by_class(model: Layer, paths: Sequence[str], names: Iterable[str]) -> dict[str, str]:
+    """A renaming of arrays that stand under the class and number of their layers, as in Keras's first files.
+
+    Args:
+        model: which has the layers.
+        paths: of its layers with arrays.
+        names: of all arrays. If layers are found under their own names, nothing is to be renamed.
+    """
+    groups = {name.rpartition("/")[0] for name in names if name.rpartition("/")[2].isdigit()}
+    kinds = {path: layer.spec.name for path, layer in model.walk()}
+    places = {}
+    for path, place in _places(model):
+        plain = "/".join(part for part in place.split("/") if part != "layers")
+        places[path] = join(plain, "cell") if kinds[path] in _WITH_A_CELL else plain
+    if groups & set(paths) or not {places.get(path) for path in paths} <= groups:
+        return {}
+    return {f"{places[path]}/*": f"{path}/*" for path in paths}
 
 
 _ORDER = ("depthwise_kernel", "pointwise_kernel", "kernel", "recurrent_kernel", "gamma", "beta", "bias",

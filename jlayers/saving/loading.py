@@ -17,6 +17,7 @@ from jlayers.core.shapes import is_shape
 from jlayers.core.tree import flatten, map_with_path
 from jlayers.inspect.observed import given_inputs
 from jlayers.interop.fetch import fetch
+from jlayers.interop.keras_file import by_class
 from jlayers.interop.matching import Matched, by_names, by_order
 from jlayers.interop.names import Rename, groups_of, renamed
 from jlayers.interop.reading import read
@@ -141,17 +142,12 @@ def _load_into(
     if by not in ("names", "order"):
         raise refused(ValueError, "expected 'names' or 'order'", raised_by="load_weights", by=by)
     specs = given_inputs(model, _several(inputs))
-    published = isinstance(source, str) and source == "imagenet"
-    arrays, where = _arrays(_published(model) if published else source)
+    arrays, where = _arrays(_published(model) if source == "imagenet" else source)
     tree, order = initial(model, specs)
     slots = slots_of(model, tree, order)
-    entries = renamed(arrays, rename)
+    entries = renamed(arrays, rename or by_class(model, [slot.path for slot in slots], arrays))
     root = groups_of(entries)
-    if by == "order":
-        matched = by_order(slots, entries, root)
-    else:  # applications fix what their first layers do themselves
-        fixed = fixed_of(model)
-        matched = by_names(slots, root, dict.fromkeys(fixed) if published else fixed)
+    matched = by_order(slots, entries, root) if by == "order" else by_names(slots, root, fixed_of(model))
     problems = matched.problems()
     if problems and (strict or not matched.arrays):
         fit = "holds no array that fits the model" if not matched.arrays else "does not fit the model"
