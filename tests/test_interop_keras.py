@@ -110,6 +110,10 @@ class Subclassed(keras.Model):
     [
         (lambda: unsupported(Own(name="mine")), "inner/mine: there is no layer Own here"),
         (lambda: unsupported(lambda x: keras.ops.erf(x)), "inner/erf: there is no operation Erf on nodes"),
+        (
+            lambda: unsupported(L.Lambda(lambda x: x * 2, name="code")),
+            "inner/code/function: there is no layer",
+        ),
         (lambda: keras.Sequential([L.Dense(2)], name="open"), "expected a built model, received 'open'"),
         (lambda: Subclassed(), "expected a built model"),
     ],
