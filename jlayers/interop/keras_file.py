@@ -24,17 +24,23 @@ from jlayers.interop.slots import slots_of
 
 __all__ = ["by_class", "keras_content", "keras_order"]
 
-# What Keras calls the layers inside a layer, by our names, where it calls them otherwise.
-_INSIDE = {
+# By the kind of a layer what Keras calls the layers inside, where it calls them otherwise than we do.
+_HEADS = {
     "query": "query_dense",
     "key": "key_dense",
     "value": "value_dense",
     "gate": "gate_dense",
     "attention_output": "output_dense",
 }
+_INSIDE: dict[str, dict[str, str]] = {
+    "Bidirectional": {},
+    "GroupQueryAttention": _HEADS,
+    "MultiHeadAttention": _HEADS,
+    "RNN": {},
+    "SpectralNormalization": {},
+    "TimeDistributed": {},
+}
 _WITH_A_CELL = ("SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
-_WRAPPERS = ("Bidirectional", "TimeDistributed", "RNN", "SpectralNormalization", "MultiHeadAttention",
-             "GroupQueryAttention")  # fmt: skip
 
 
 def keras_content(model: Layer, params: Mapping[str, Any], state: Mapping[str, Any]) -> bytes:
@@ -113,10 +119,12 @@ def _places(layer: Layer, path: str = "", place: str = "") -> Iterator[tuple[str
             if inner is not None:
                 group = join(place, f"layers/{stem}_{number}" if number else f"layers/{stem}")
                 yield from _places(inner, join(path, child), group)
-    elif not layer.children or layer.spec.name in _WRAPPERS:
+        return
+    names = _INSIDE.get(layer.spec.name)
+    if names is not None or not layer.children:
         yield path, place
         for child, inner in layer.children.items():
-            yield from _places(inner, join(path, child), join(place, _INSIDE.get(child, child)))
+            yield from _places(inner, join(path, child), join(place, (names or {}).get(child, child)))
 
 
 def _class_of(layer: Layer) -> str:
