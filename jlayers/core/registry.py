@@ -339,7 +339,8 @@ class Registry:
                 f"expected {self._a_kind} by name or as a function, received {value!r}: "
                 f"{nearest(value, self)}"
             )
-        if name := next((n for n, made in self._constructors.items() if made is value), None):
+        every = (made for table in Registry.all() for made in table._constructors.items())
+        if name := next((n for n, made in every if made is value), None):
             raise TypeError(f"expected {self._a_kind}, received the constructor {name}; call it: {name}(...)")
         spec = getattr(value, "spec", None)
         if isinstance(spec, Spec) and spec.kind != self.kind:
