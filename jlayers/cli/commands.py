@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jlayers.cli.compiled import kept_programs
 from jlayers.cli.terminal import console
 
 if TYPE_CHECKING:
@@ -71,11 +72,13 @@ def train(given: argparse.Namespace) -> None:
     """`jlayers train FILE`."""
     from jlayers.train.interruptions import Interruptions
 
-    with Interruptions(at_once=True):
-        _train(given)
+    with Interruptions(at_once=True), kept_programs(given) as compiled:
+        if _train(given):
+            console().print(str(compiled), style="dim")
 
 
-def _train(given: argparse.Namespace) -> None:
+def _train(given: argparse.Namespace) -> bool:
+    """False if nothing was left to do."""
     from jlayers.config import load
     from jlayers.inspect.summary import summary
     from jlayers.runs import Run, train_run
@@ -86,7 +89,7 @@ def _train(given: argparse.Namespace) -> None:
     if given.resume is not None:
         found = _to_resume(given)
         if found is None:
-            return
+            return False
         experiment, run = found
         with experiment.located_layer():
             report = summary(experiment.model, experiment.data.features)
@@ -120,6 +123,7 @@ def _train(given: argparse.Namespace) -> None:
     _print_results(out, experiment.data, results)
     use = "".join(f" --use {shlex.quote(path)}" for path in given.use)
     out.print(f"evaluate again with: jlayers evaluate {shlex.quote(str(run.path))}{use}", style="dim")
+    return True
 
 
 def _to_resume(given: argparse.Namespace) -> tuple[Any, Run] | None:
