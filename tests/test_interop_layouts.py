@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from test_torch_values import CASES, CHANNELS_FIRST, VALUES, channels_last, statistics
 
 import jlayers as jl
@@ -163,6 +164,9 @@ def test_out_and_in_again(suffix, tmp_path):
     params, state = jl.load_weights(MODEL, torch_weights())
     jl.save_weights(tmp_path / f"w{suffix}", params, state)
     same(jl.load_weights(MODEL, tmp_path / f"w{suffix}"), (params, state))
+    if suffix == ".safetensors":
+        found = safetensors.numpy.load_file(tmp_path / "w.safetensors")  # as for users of PyTorch
+        np.testing.assert_array_equal(found["params/dense/kernel"], params["dense"]["kernel"])
     if suffix == ".npz":
         with np.load(tmp_path / "w.npz", allow_pickle=False) as found:
             np.testing.assert_array_equal(found["params/dense/kernel"], params["dense"]["kernel"])

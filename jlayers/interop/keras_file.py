@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,19 +22,25 @@ from jlayers.core.tree import flatten, join
 from jlayers.interop.keras import need_h5py
 from jlayers.interop.slots import slots_of
 
-__all__ = ["keras_content", "keras_order"]
+__all__ = ["by_class", "keras_content", "keras_order"]
 
-# What Keras calls the layers inside a layer, by our names, where it calls them otherwise.
-_INSIDE = {
+# By the kind of a layer what Keras calls the layers inside, where it calls them otherwise than we do.
+_HEADS = {
     "query": "query_dense",
     "key": "key_dense",
     "value": "value_dense",
     "gate": "gate_dense",
     "attention_output": "output_dense",
 }
+_INSIDE: dict[str, dict[str, str]] = {
+    "Bidirectional": {},
+    "GroupQueryAttention": _HEADS,
+    "MultiHeadAttention": _HEADS,
+    "RNN": {},
+    "SpectralNormalization": {},
+    "TimeDistributed": {},
+}
 _WITH_A_CELL = ("SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
-_WRAPPERS = ("Bidirectional", "TimeDistributed", "RNN", "SpectralNormalization", "MultiHeadAttention",
-             "GroupQueryAttention")  # fmt: skip
 
 
 def keras_content(model: Layer, params: Mapping[str, Any], state: Mapping[str, Any]) -> bytes:
@@ -62,6 +68,25 @@ def keras_content(model: Layer, params: Mapping[str, Any], state: Mapping[str, A
             for number, name in enumerate(_in_order(slot.wanted)):
                 _write(group, str(number), np.asarray(arrays[slot.paths[name]]))
     return content.getvalue()
+
+
+def by_class(model: Layer, paths: Sequence[str], names: Iterable[str]) -> dict[str, str]:
+    """A renaming of arrays that stand under the class and number of their layers, as in Keras's first files.
+
+    Args:
+        model: which has the layers.
+        paths: of its layers with arrays.
+        names: of all arrays. If layers are found under their own names, nothing is to be renamed.
+    """
+    groups = {name.rpartition("/")[0] for name in names if name.rpartition("/")[2].isdigit()}
+    kinds = {path: layer.spec.name for path, layer in model.walk()}
+    places = {}
+    for path, place in _places(model):
+        plain = "/".join(part for part in place.split("/") if part != "layers")
+        places[path] = join(plain, "cell") if kinds[path] in _WITH_A_CELL else plain
+    if groups & set(paths) or not {places.get(path) for path in paths} <= groups:
+        return {}
+    return {f"{places[path]}/*": f"{path}/*" for path in paths}
 
 
 _ORDER = ("depthwise_kernel", "pointwise_kernel", "kernel", "recurrent_kernel", "gamma", "beta", "bias",
@@ -94,10 +119,12 @@ def _places(layer: Layer, path: str = "", place: str = "") -> Iterator[tuple[str
             if inner is not None:
                 group = join(place, f"layers/{stem}_{number}" if number else f"layers/{stem}")
                 yield from _places(inner, join(path, child), group)
-    elif not layer.children or layer.spec.name in _WRAPPERS:
+        return
+    names = _INSIDE.get(layer.spec.name)
+    if names is not None or not layer.children:
         yield path, place
         for child, inner in layer.children.items():
-            yield from _places(inner, join(path, child), join(place, _INSIDE.get(child, child)))
+            yield from _places(inner, join(path, child), join(place, (names or {}).get(child, child)))
 
 
 def _class_of(layer: Layer) -> str:

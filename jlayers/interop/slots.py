@@ -73,10 +73,16 @@ def slots_of(model: Layer, tree: Mapping[str, Any], order: list[str]) -> list[Sl
     ]
 
 
-def fixed_of(model: Layer) -> dict[str, dict[str, Any]]:
-    """By path the layers whose weights in Keras are arguments here: what a `Normalization` has learned."""
+def fixed_of(model: Layer) -> dict[str, dict[str, Any] | None]:
+    """By path the layers whose weights in Keras are arguments here: what a `Normalization` has learned.
+
+    None stands for those of `jl.applications`, which scale their images as they were published.
+    """
+    published = [path for path, layer in model.walk() if layer.spec.name.startswith("applications.")]
     return {
-        path: {name: layer.spec.arguments[name] for name in ("mean", "variance")}
+        path: None
+        if any(f"{path}/".startswith(f"{around}/") or not around for around in published)
+        else {name: layer.spec.arguments[name] for name in ("mean", "variance")}
         for path, layer in model.walk()
         if "Normalization" in (spec.name for spec in layer.specs)
     }

@@ -59,18 +59,19 @@ def from_keras(model: Any) -> tuple[Layer, dict[str, Any], dict[str, Any]]:
         )
     arrays = _arrays_of(model)
     made = layer_of(data, arrays)
-    learned = {n for n in arrays if n.rpartition("/")[0] in _learned(model)}
+    fixed = _learned(model, keras.layers.Normalization)
+    learned = {n for n in arrays if n.rpartition("/")[0] in fixed}
     weights = {name: array for name, array in arrays.items() if name not in learned}
     params, state = load_weights(made, weights)
     return made, params, state
 
 
-def _learned(model: Any, path: str = "") -> set[str]:
-    """The paths of layers whose weights are arguments here."""
+def _learned(model: Any, normalization: Any, path: str = "") -> set[str]:
+    """The paths of layers of a class whose weights are arguments here."""
     found = set()
     for layer in getattr(model, "layers", []):
         inner = join(path, layer.name)
-        found |= {inner} if type(layer).__name__ == "Normalization" else _learned(layer, inner)
+        found |= {inner} if isinstance(layer, normalization) else _learned(layer, normalization, inner)
     return found
 
 

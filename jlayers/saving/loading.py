@@ -18,6 +18,7 @@ from jlayers.core.shapes import is_shape
 from jlayers.core.tree import above, flatten, map_with_path, match_layers
 from jlayers.inspect.observed import given_inputs
 from jlayers.interop.fetch import fetch
+from jlayers.interop.keras_file import by_class
 from jlayers.interop.matching import Matched, by_names, by_order
 from jlayers.interop.names import Rename, groups_of, renamed
 from jlayers.interop.packages import PREFIX, in_package
@@ -210,19 +211,17 @@ def _match(model: Layer, slots: Sequence[Slot], entry: Weights) -> Matched:
     source: Any = entry.source
     roots = match_layers(entry.to, [path for path, _ in model.walk()])
     own = [slot for slot in slots if slot.path in roots or any(path in roots for path in above(slot.path))]
-    published = isinstance(source, str) and source == "imagenet"
-    if published:
+    if isinstance(source, str) and source == "imagenet":
         source = _published(dict(model.walk())[min(roots, key=len)])
     elif isinstance(source, str) and source.startswith(PREFIX):
         source = in_package(source)
     arrays, where = _arrays(source)
-    entries = renamed(arrays, entry.rename)
+    entries = renamed(arrays, entry.rename or by_class(model, [slot.path for slot in own], arrays))
     root = groups_of(entries)
     if entry.by == "order":
         matched = by_order(own, entries, root)
-    else:  # applications fix what their first layers do themselves
-        fixed = fixed_of(model)
-        matched = by_names(own, root, dict.fromkeys(fixed) if published else fixed)
+    else:
+        matched = by_names(own, root, fixed_of(model))
     problems = matched.problems()
     if problems and (entry.strict or not matched.arrays):
         fit = "holds no array that fits the model" if not matched.arrays else "does not fit the model"
