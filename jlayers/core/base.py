@@ -1,4 +1,4 @@
-"""What a layer is: a pair of pure functions and the call that made it.
+"""A layer: a pair of pure functions, and the call that made it.
 
 The canonical form, the only one that containers, transforms and training call:
 
@@ -145,7 +145,7 @@ class Layer:
 
     @property
     def structure(self) -> Any:
-        """How the layers inside are connected; None if that is not known. See `Wiring`."""
+        """The connections of the layers inside; None if they are not known. See `Wiring`."""
         return self.wiring and self.wiring.structure
 
     @property
@@ -155,7 +155,7 @@ class Layer:
 
     @property
     def repeats(self) -> int:
-        """How often the children run for each time that a trace sees them: a loop is traced once."""
+        """The number of runs of the children behind each one in a trace: a loop is traced once."""
         return self.wiring.repeats if self.wiring else 1
 
     @property
@@ -221,7 +221,7 @@ class Layer:
 
     @functools.cached_property
     def depth(self) -> int:
-        """How many levels of layers are inside this one."""
+        """The number of levels of layers inside this one."""
         return max((1 + child.depth for child in self.children.values()), default=0)
 
     def walk(self, path: str = "") -> Iterator[tuple[str, Layer]]:

@@ -1,4 +1,4 @@
-"""What users of Keras, Flax and PyTorch write out of habit, and what is written here: errors that teach."""
+"""Errors for habits of Keras, Flax and PyTorch: each says what to write here instead."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _ARGUMENTS = {
         "they are values beside a layer: params, state = layer.init(key, x), or jl.load_weights(...)",
     ),
     "input_tensor": ("no tensor", "call the layer on a node: layer(x)"),
-    "deterministic": ("no mode", "it is said in the call: layer.apply(..., train=True)"),
-    "use_running_average": ("no mode", "it is said in the call: layer.apply(..., train=True)"),
-    "inplace": ("nothing that changes its input", "leave it away: arrays are values"),
-    "input_length": ("no length, which each batch has itself", "leave it away"),
-    "batch_first": ("no order of axes", "leave it away: the batch comes first, then time"),
-    "device": ("no device", "leave it away: a layer runs where its arrays are"),
+    "deterministic": ("no mode", "write it in the call: layer.apply(..., train=True)"),
+    "use_running_average": ("no mode", "write it in the call: layer.apply(..., train=True)"),
+    "inplace": ("nothing that changes its input", "leave it out: arrays are values"),
+    "input_length": ("no length, which each batch has itself", "leave it out"),
+    "batch_first": ("no order of axes", "leave it out: the batch comes first, then time"),
+    "device": ("no device", "leave it out: a layer runs where its arrays are"),
     **dict.fromkeys(
         ("input_shape", "input_dim", "batch_input_shape", "in_features", "in_channels", "input_size"),
         ("no shape of the input, which init sees", "put jl.Input(shape) at the head of the model"),
@@ -58,7 +58,7 @@ _RENAMED = {
     "act": ("activation",),
 }
 _CALL = {
-    "training": "training is said in layer.apply(..., train=True); for a part that stays in inference mode "
+    "training": "write layer.apply(..., train=True); for a part that stays in inference mode "
     "while it is trained, write jl.Inference(layer)(x), and to hold it still, jl.freeze(layer)(x)",
     "initial_state": "the states follow the sequences: layer(x, h, c)",
     "mask": "a mask belongs to its values: jl.AttachMask()(x, mask)",
@@ -135,7 +135,7 @@ _KEPT = {
 
 
 def argument_error(type_name: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> TypeError | None:
-    """The error of a constructor that was given an argument by its name elsewhere, or None."""
+    """The error for an argument that has this name only in another library; None if there is none."""
     for name, (expected, instead) in _ARGUMENTS.items():
         if name in given and name not in known:
             return TypeError(f"{type_name}: expected {expected}, received {name}={given[name]!r}; {instead}")
@@ -150,8 +150,8 @@ def argument_error(type_name: str, given: Mapping[str, Any], known: Mapping[str,
 def call_error(type_name: str, given: Mapping[str, Any]) -> TypeError:
     """The error of a layer that was called with keywords."""
     name, value = next(iter(given.items()))
-    instead = _CALL.get(name, "what Keras's calls take besides arrays is an argument of the constructor")
-    return TypeError(f"{type_name}: expected inputs by position alone, received {name}={value!r}; {instead}")
+    instead = _CALL.get(name, "other inputs of a Keras call are arguments of the constructor here")
+    return TypeError(f"{type_name}: expected inputs by position only, received {name}={value!r}; {instead}")
 
 
 def apply_error(type_name: str, given: Mapping[str, Any]) -> TypeError:
@@ -176,7 +176,7 @@ def missing_in(kind: str, name: str) -> AttributeError:
 
 
 def assignment_error(name: str, value: Any) -> AttributeError:
-    """The error of a layer of which an attribute is set."""
+    """The error of a layer whose attribute is set."""
     instead = (
         "jl.freeze(model, pattern) or jl.unfreeze" if name == "trainable" else f"layer.replace({name}=...)"
     )

@@ -58,7 +58,7 @@ def layer(
     - `mask`: what says which positions of the input are real, or None; the input is then plain. For an
       `apply` that takes one input it is the mask, else a tuple with one for each. An `apply` that returns
       an array has consumed the mask, one that returns a `Masked` hands it on. One that works on each position
-      alone is marked with `jl.keeps_mask` instead. Any other layer refuses masked inputs.
+      by itself is marked with `jl.keeps_mask` instead. Any other layer refuses masked inputs.
 
     The constructor may instead return a `Layer`, whose pair it adopts, or a `Wiring` of children (see
     `jl.routed`). Every constructor also takes `name=None`, `trainable=True` as in Keras,

@@ -192,13 +192,13 @@ def _astype(x: Any, dtype: Any) -> Any:
 
 
 def _dtype_of(params: Any) -> Any:
-    """What fractions are to be for these parameters: float32 if there are none."""
+    """The dtype of fractions beside these parameters: float32 if there are none."""
     floating = (leaf.dtype for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.floating))
     return next(floating, jnp.float32)
 
 
 def _is_key(value: Any) -> bool:
-    """Whether this may be a PRNG key: a typed one, or the two numbers of an old one."""
+    """True for a PRNG key: a typed one, or the two numbers of an old one."""
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         return False
     return jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or value.dtype == jnp.uint32

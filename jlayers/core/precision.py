@@ -26,7 +26,7 @@ __all__ = ["assign", "computes_in", "shortest_form", "widen", "with_policy", "wi
 
 @taught
 def with_precision(model: Layer, precision: PrecisionLike) -> Layer:
-    """The model with other dtypes, for all of it or by paths; the one that was given stays as it is.
+    """The model with other dtypes, as a whole or by paths; the given model does not change.
 
     Args:
         model: any layer.
@@ -79,7 +79,7 @@ def assign(
 
 
 def shortest_form(paths: Sequence[str], made: Mapping[str, Policy], policies: Mapping[str, Policy]) -> Any:
-    """The shortest plain data that `assign` makes `policies` of, from the ones a layer was `made` with.
+    """The shortest plain data from which `assign` makes `policies`, given those that the constructor `made`.
 
     >>> policies = {"": Policy(), "head": Policy()}
     >>> shortest_form(["", "head"], {}, policies), shortest_form(["", "head"], policies, policies)

@@ -105,7 +105,7 @@ def _name_fits(pattern: str, name: str) -> bool:
 
 
 def _fits(pattern: Sequence[str], parts: Sequence[str], wild: str, fits: Callable[[str, str], bool]) -> bool:
-    """Whether the parts are those of the pattern one by one, where `wild` stands for any number of them.
+    """True if the parts are those of the pattern one by one; `wild` stands for any number of parts.
 
     Each `wild` first takes nothing, and one part more whenever what follows it does not fit. Only the last
     `wild` can need more: so nothing is tried twice from the start.

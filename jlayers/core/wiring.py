@@ -1,4 +1,4 @@
-"""How a container runs its children: names, keys and parameters.
+"""Containers that run their children: names, keys and parameters.
 
 `routed(children, route)` makes a container from named layers and one function that says which runs on
 what; `init` is read off a trace of that function.
@@ -27,7 +27,7 @@ __all__ = ["around", "as_layer", "child_key", "routed"]
 
 
 def child_key(key: Any, name: str) -> Any:
-    """The key of the child called `name`: it depends on the name alone, not on the siblings."""
+    """The key of the child called `name`: it depends only on the name, not on the siblings."""
     return None if key is None else jax.random.fold_in(key, name_number(name))
 
 

@@ -36,7 +36,7 @@ def _several(inputs: Sequence[Any], exactly: int | None = None) -> list[Any]:
 
 
 def _agree(sizes: Sequence[Any]) -> bool:
-    """Whether sizes may be equal; those not yet known may."""
+    """True if sizes may be equal; a size that is not known yet may equal any."""
     return len({d for d in sizes if isinstance(d, int)}) <= 1
 
 

@@ -87,7 +87,7 @@ class Loss:
         return self.values(y_true, y_pred, mask) if self.across_rows else self.values(y_true, y_pred)
 
     def counted(self, y_true: Any, y_pred: Any, mask: Any = None) -> Any:
-        """Which values count, as booleans; None if all do."""
+        """True for the values that count; None if all do."""
         if self.counts is None:
             return None
         return self.counts(y_true, y_pred, mask) if self.across_rows else self.counts(y_true, y_pred)

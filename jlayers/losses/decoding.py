@@ -107,7 +107,7 @@ def _greedy(logits: Any, real: Any, merge_repeated: bool, blank: int) -> tuple[j
 def _beam_search(
     log_probs: jax.Array, real: jax.Array, width: int, paths: int, blank: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Of one sample: for each beginning the probability that it ends in a blank, and that it does not."""
+    """Beam search for one sample, with the probabilities that a beginning ends in a blank or does not."""
     frames, classes = log_probs.shape
     dtype, never = log_probs.dtype, -jnp.inf
 

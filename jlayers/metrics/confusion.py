@@ -103,7 +103,7 @@ def Precision(
     """The share of predicted positives that are right: TP / (TP + FP), or 0 if there are none; as in Keras.
 
     Args:
-        thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
+        thresholds: scores above the threshold are positive; 0.5 if not given. Each of several gives a result.
         top_k: only the `top_k` highest scores of a sample may be positive.
         class_id: count only this entry of the last axis.
         name: in the history.
@@ -137,7 +137,7 @@ def Recall(
     """The share of positives that are predicted: TP / (TP + FN), or 0 if there are none; as in Keras.
 
     Args:
-        thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
+        thresholds: scores above the threshold are positive; 0.5 if not given. Each of several gives a result.
         top_k: only the `top_k` highest scores of a sample may be positive.
         class_id: count only this entry of the last axis.
         name: in the history.
@@ -176,7 +176,7 @@ def TruePositives(
     """The number of positives that are predicted as positive, by sample weight; as in Keras.
 
     Args:
-        thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
+        thresholds: scores above the threshold are positive; 0.5 if not given. Each of several gives a result.
         name: in the history.
         from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
@@ -194,7 +194,7 @@ def TrueNegatives(
     """The number of negatives that are predicted as negative, by sample weight; as in Keras.
 
     Args:
-        thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
+        thresholds: scores above the threshold are positive; 0.5 if not given. Each of several gives a result.
         name: in the history.
         from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
@@ -212,7 +212,7 @@ def FalsePositives(
     """The number of negatives that are predicted as positive, by sample weight; as in Keras.
 
     Args:
-        thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
+        thresholds: scores above the threshold are positive; 0.5 if not given. Each of several gives a result.
         name: in the history.
         from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
@@ -230,7 +230,7 @@ def FalseNegatives(
     """The number of positives that are predicted as negative, by sample weight; as in Keras.
 
     Args:
-        thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
+        thresholds: scores above the threshold are positive; 0.5 if not given. Each of several gives a result.
         name: in the history.
         from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 

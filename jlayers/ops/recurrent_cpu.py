@@ -68,7 +68,7 @@ class Cell(NamedTuple):
 
 
 def joint_turn(weights: Any) -> Any:
-    """The input's kernel beside the recurrent one: one product per step."""
+    """The kernels of input and state, joined, so that each step takes one product."""
     kernel, recurrent_kernel, bias = weights
     return jnp.concatenate([kernel, recurrent_kernel]).T, bias[:, None]
 

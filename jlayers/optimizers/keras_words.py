@@ -35,7 +35,7 @@ _WITH_DECAY = {"adam": "adamw", "adamax": "adamaxw", "nadam": "nadamw"}
 
 
 def keras_word(name: str, known: Iterable[str], word: str, value: Any) -> str | None:
-    """What to write here for an argument of Keras's optimizer of that name."""
+    """The text to write here in place of an argument of Keras's optimizer of that name."""
     known = set(known)
     if word == "epsilon":
         found = [here for here in ("epsilon_hat", "eps") if here in known]

@@ -78,7 +78,7 @@ def to_bytes(tree: Mapping[str, Any], metadata: Mapping[str, str] | None = None)
 
 @dataclasses.dataclass(frozen=True)
 class WeightsReport:
-    """What `load_weights` has done where not everything had to fit, by paths.
+    """The paths that `load_weights` has filled or left, where not everything had to fit.
 
     Attributes:
         loaded: from the file.

@@ -27,7 +27,7 @@ __all__ = ["LoRA", "merge_lora"]
 
 @dataclasses.dataclass(frozen=True)
 class Adaptation:
-    """How a `LoRA` is recognized: the layer that it was given, and the factor of the products."""
+    """The mark of a `LoRA`: the layer inside it, and the factor of the products."""
 
     base: Layer
     scale: float
@@ -50,7 +50,7 @@ def LoRA(
     `_kernel`. Since `lora_b` starts at zero, the model starts as it was.
 
     The layer is frozen, bias included: it runs in inference mode (dropout off, batch normalization by its
-    running statistics), and `trainable_mask` is True for the thin matrices alone. `unfreeze(model,
+    running statistics), and `trainable_mask` is True only for the thin matrices. `unfreeze(model,
     "layer/head")` trains a new head besides. `merge_lora` makes a plain layer again. The adapters alone are
     `jl.trained_params(model, params)`, to be saved in a small file.
 

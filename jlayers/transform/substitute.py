@@ -104,7 +104,7 @@ def _around(layer: Layer, children: Mapping[str, Layer], keep_names: bool) -> La
 
 
 def _takes_the_place(again: Layer, layer: Layer, children: Mapping[str, Layer], keep_names: bool) -> bool:
-    """Whether a constructor has put the new children where the old ones were, and changed nothing else."""
+    """True if a constructor put the new children in the places of the old ones, and changed nothing else."""
     if len(again.children) != len(layer.children):
         return False
     for (name, before), (now, after) in zip(layer.children.items(), again.children.items(), strict=True):
@@ -138,7 +138,7 @@ def _origin(layer: Layer) -> Layer:
 
 
 def _names_itself(parent: Layer, name: str) -> bool:
-    """Whether a child has its name in the parent from itself, and not from the parent, as in `Residual`."""
+    """True if a child brings its own name; in `Residual`, for example, the parent names it."""
     child = parent.children[name]
     if isinstance(parent.structure, Table):
         return False
