@@ -86,7 +86,7 @@ _ATTRIBUTES = {
     "call": "layer.apply(params, state, x)",
     "compile": "jl.compile(model, optimizer, loss)",
     "count_params": "jl.summary(model).params",
-    "eval": "layer.apply(params, state, x), which is in inference mode unless it is said train=True",
+    "eval": "layer.apply(params, state, x), which is in inference mode without train=True",
     "evaluate": "jl.evaluate(trainer, state, x, y)",
     "fit": "jl.fit(jl.compile(model, optimizer, loss), x, y)",
     "forward": "layer.apply(params, state, x)",
