@@ -134,29 +134,32 @@ _KEPT = {
 }
 
 
-def argument_error(type_name: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> TypeError | None:
+def argument_error(type_name: str, keywords: Mapping[str, Any], known: Mapping[str, Any]) -> TypeError | None:
     """The error for an argument that has this name only in another library; None if there is none."""
     for name, (expected, instead) in _ARGUMENTS.items():
-        if name in given and name not in known:
-            return TypeError(f"{type_name}: expected {expected}, received {name}={given[name]!r}; {instead}")
-    for name, others in _RENAMED.items():
-        if name in given and name not in known and (own := next((o for o in others if o in known), None)):
+        if name in keywords and name not in known:
             return TypeError(
-                f"{type_name}: expected {own}, as in Keras, received {name}={given[name]!r}; write {own}=..."
+                f"{type_name}: expected {expected}, received {name}={keywords[name]!r}; {instead}"
+            )
+    for name, others in _RENAMED.items():
+        if name in keywords and name not in known and (own := next((o for o in others if o in known), None)):
+            return TypeError(
+                f"{type_name}: expected {own}, as in Keras, received {name}={keywords[name]!r}; "
+                f"write {own}=..."
             )
     return None
 
 
-def call_error(type_name: str, given: Mapping[str, Any]) -> TypeError:
+def call_error(type_name: str, keywords: Mapping[str, Any]) -> TypeError:
     """The error of a layer that was called with keywords."""
-    name, value = next(iter(given.items()))
+    name, value = next(iter(keywords.items()))
     instead = _CALL.get(name, "other inputs of a Keras call are arguments of the constructor here")
     return TypeError(f"{type_name}: expected inputs by position only, received {name}={value!r}; {instead}")
 
 
-def apply_error(type_name: str, given: Mapping[str, Any]) -> TypeError:
+def apply_error(type_name: str, keywords: Mapping[str, Any]) -> TypeError:
     """The error of an `apply` that was given a keyword that it does not have."""
-    name, value = next(iter(given.items()))
+    name, value = next(iter(keywords.items()))
     instead = f"write {_APPLY[name]}" if name in _APPLY else "inputs are given by position"
     return TypeError(
         f"{type_name}.apply: expected no keywords but key and train, received {name}={value!r}; {instead}"

@@ -199,7 +199,7 @@ def _refuse_split_sharing(children: Mapping[str, Layer], params: Mapping[str, An
         if not params[name]:
             continue
         for path, inner in child.walk(name):
-            original = inner.made or inner
+            original = inner.original or inner
             known = places.setdefault(original, path)
             if known != path and not inner.children and _holds(params, path):
                 raise ValueError(

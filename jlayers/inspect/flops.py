@@ -72,8 +72,8 @@ def flop_count(function: Callable[..., Any], *args: Any) -> FlopCount:
     >>> flop_count(halve, (10,)).caveats
     ('while: the number of rounds is not known, counted as one',)
     """
-    given = tuple(jax.tree.map(_as_argument, arg, is_leaf=is_shape) for arg in args)
-    return count_jaxpr(jax.make_jaxpr(function)(*given).jaxpr)
+    arguments = tuple(jax.tree.map(_as_argument, arg, is_leaf=is_shape) for arg in args)
+    return count_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _as_argument(value: Any) -> Any:

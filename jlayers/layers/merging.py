@@ -30,8 +30,8 @@ def _several(inputs: Sequence[Any], exactly: int | None = None) -> list[Any]:
         inputs = inputs[0]
     if not inputs or (exactly and len(inputs) != exactly):
         wanted = "at least one input" if exactly is None else f"{exactly} inputs"
-        given = f"{len(inputs)}: {describe(list(inputs))}" if inputs else "none"
-        raise refused(ValueError, f"expected {wanted}, received {given}")
+        received = f"{len(inputs)}: {describe(list(inputs))}" if inputs else "none"
+        raise refused(ValueError, f"expected {wanted}, received {received}")
     return list(inputs)
 
 

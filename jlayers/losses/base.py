@@ -95,9 +95,9 @@ class Loss:
 
 def as_loss(value: Any) -> Loss:
     """The record of a loss: of one that is registered, of a record, or of a plain function."""
-    made = value.function if isinstance(value, Configured) else value
-    if isinstance(made, Loss):
-        return dataclasses.replace(made, name=repr(value)) if isinstance(value, Configured) else made
+    function = value.function if isinstance(value, Configured) else value
+    if isinstance(function, Loss):
+        return dataclasses.replace(function, name=repr(value)) if isinstance(value, Configured) else function
     name = getattr(value, "__name__", None) or repr(value)
     return Loss(lambda y_true, y_pred: _own(value, name, y_true, y_pred), name=name)
 

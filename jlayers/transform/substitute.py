@@ -76,7 +76,7 @@ def replace_layers(model: Layer, wraps: Mapping[str, Wrap], *, keep_names: bool 
 
 def _around(layer: Layer, children: Mapping[str, Layer], keep_names: bool) -> Layer:
     """The layer with other children: by its constructor if they are arguments of it, else by its wiring."""
-    made = layer.made or layer
+    made = layer.original or layer
     if keep_names:
         children = {
             name: child.with_name(name) if _names_itself(made, name) and child.name != name else child
@@ -134,7 +134,7 @@ def _swap(value: Any, new: Mapping[Layer, Layer], used: set[Layer]) -> Any:
 
 def _origin(layer: Layer) -> Layer:
     """The layer as its constructor made it, by which it is recognized however it was frozen since."""
-    return layer.made or layer
+    return layer.original or layer
 
 
 def _names_itself(parent: Layer, name: str) -> bool:

@@ -194,10 +194,10 @@ def _blocks(
         ranked = sorted(
             (_precedence(a, b, boxes, above, below, place), a, b) for a in upper for b in below[a]
         )
-        made: list[tuple[int, int]] = []
+        segments: list[tuple[int, int]] = []
         for _, a, b in ranked:
-            if all((place[a] - place[c]) * (place[b] - place[d]) > 0 for c, d in made):
-                made.append((a, b))
+            if all((place[a] - place[c]) * (place[b] - place[d]) > 0 for c, d in segments):
+                segments.append((a, b))
                 top[b] = top[a]
     return top
 
