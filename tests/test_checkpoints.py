@@ -1,7 +1,12 @@
 """Checkpoints: a fit that ends anywhere and is called again ends with the bits of one that never ended."""
 
+import errno
+import math
 import os
+import re
 import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -210,6 +215,164 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path):
         jl.fit(made, X, Y, epochs=3, steps_per_call=1, checkpoints=checkpoint)
     for step in checkpoint.steps():
         assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(checkpoint.weights(step)))
+
+
+def test_weights_are_those_to_evaluate_with(tmp_path):
+    made = jl.compile(
+        model(0.0), [{"clip_by_global_norm": {"max_norm": 1.0}}, "schedule_free_adamw"], "mse", ema=0.9
+    )
+    checkpoint = jl.Checkpoint(tmp_path)
+    state, history = jl.fit(
+        made, X, Y, batch_size=8, epochs=2, validation_data=(X, Y), checkpoints=checkpoint
+    )
+    kept, average = checkpoint.weights(), checkpoint.weights(average=True)
+    for mine, theirs in ((kept, state.to_evaluate()), (average, state.averaged())):
+        jax.tree.map(np.testing.assert_array_equal, mine[0], theirs.params)
+    assert jl.evaluate(made, kept, X, Y, batch_size=8)["loss"] == history["val_loss"][-1]
+    assert jl.evaluate(made, average, X, Y, batch_size=8)["loss"] == history["val_ema_loss"][-1]
+    jl.fit(jl.compile(jl.Dense(1), "sgd", "mse"), X, Y, checkpoints=tmp_path / "plain")
+    with pytest.raises(ValueError, match="hold no average"):
+        jl.Checkpoint(tmp_path / "plain").weights(average=True)
+
+
+def test_a_trainer_starts_from_a_part_of_a_checkpoint(tmp_path):
+    old = jl.Sequential(jl.Input((4,)), jl.Dense(6, name="base"), jl.Dense(2, name="head"))
+    jl.fit(jl.compile(old, "sgd", "mse"), X, X[:, :2], checkpoints=tmp_path)
+    params, state = jl.Checkpoint(tmp_path).weights()
+    new = jl.Sequential(jl.Input((4,)), jl.Dense(6, name="base"), jl.Dense(1, name="head"))
+    given = {"params": params, "state": state}
+    mine, own, report = jl.load_weights(new, given, strict=False, key=jax.random.key(0))
+    assert report.loaded == ("params/base/kernel", "params/base/bias")
+    assert len(report.misshapen) == 2
+    made = jl.compile(new, "sgd", "mse")
+    start = made.init(jax.random.key(0), X[:1], params=mine, state=own)
+    np.testing.assert_array_equal(start.params["base"]["kernel"], params["base"]["kernel"])
+    jl.fit(made, X, Y, state=start)
+
+
+class Disk(jl.Callback):
+    """A disk that is full in some epochs."""
+
+    def __init__(self, full, free, epochs):
+        self.full, self.free, self.epochs = full, free, epochs
+
+    def on_epoch_begin(self, epoch):
+        (self.full if epoch in self.epochs else self.free)()
+
+
+FULL_DISK = """
+import resource, warnings, numpy as np, jlayers as jl
+from test_checkpoints import Disk
+def most(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+x = np.linspace(0, 1, 4800, dtype=np.float32).reshape(16, 300)
+made = jl.compile(jl.Dense(100), "adam", "mse")
+checkpoint = jl.Checkpoint("c", every_steps=1)
+for epochs in (2, 6):
+    disk = Disk(lambda: most(50_000), lambda: most(resource.RLIM_INFINITY), (3,))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        jl.fit(made, x, x[:, :100], batch_size=8, epochs=epochs, callbacks=[disk], checkpoints=checkpoint)
+    print(len(caught), [str(one.message) for one in caught][:1], checkpoint.steps())
+jl.fit(made, x, x[:, :100], batch_size=8, epochs=7, checkpoints=checkpoint)
+print(checkpoint.steps())
+"""
+
+
+def test_a_full_disk_ends_no_training_and_loses_no_checkpoint(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, os.path.dirname(__file__)])}
+    command = [sys.executable, "-c", FULL_DISK]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    first, second, third = done.stdout.splitlines()
+    assert first == "0 [] [2, 3, 4]"
+    # The write of step 6 goes on while the disk fills up.
+    assert re.match(r"[23] \['the checkpoint of step [67] was not written into ", second)
+    assert "File too large. The training goes on" in second
+    assert second.endswith("[10, 11, 12]")
+    assert third == "[12, 13, 14]"
+
+
+def test_what_cannot_be_written_at_all_is_told_before_the_first_step(tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    (tmp_path / "c").mkdir()
+    monkeypatch.setattr(os, "mkdir", refuse)
+    made = trainer()
+    with pytest.raises(OSError, match=r"Read-only file system: '.*/c'"):
+        jl.fit(made, X, Y, checkpoints=tmp_path / "c", **OPTIONS)
+    assert made.train_step.compilations == 0
+    monkeypatch.undo()
+    jl.fit(made, X, Y, checkpoints=tmp_path / "c", **{**OPTIONS, "epochs": 1})  # the lock was let go
+
+
+def test_a_failure_of_the_last_write_is_told_with_the_error_that_ended_the_run(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    made, options = trainer(), {**OPTIONS, "epochs": 3}
+    checkpoint = jl.Checkpoint(tmp_path)
+    monkeypatch.setattr(Store, "_write", full)
+    with (
+        pytest.raises(InterruptedError) as caught,
+        pytest.warns(CheckpointWarning, match="of step 5 was not"),
+    ):
+        jl.fit(made, X, Y, callbacks=[End(12)], checkpoints=checkpoint, **options)
+    assert "step 10 was not written" in caught.value.__notes__[0]
+    assert checkpoint.steps() == []
+
+
+def test_data_that_raise_leave_a_checkpoint(tmp_path):
+    made = jl.compile(jl.Dense(1), "sgd", "mse")
+
+    class Batches:
+        def __init__(self, ends):
+            self.ends = ends
+
+        def __iter__(self):
+            for i in range(5):
+                if i == self.ends:
+                    raise OSError("the disk is gone")
+                yield X[8 * i : 8 * i + 8], Y[8 * i : 8 * i + 8]
+
+        def __len__(self):
+            return 5
+
+    whole = jl.fit(made, Batches(None), epochs=2)
+    checkpoint = jl.Checkpoint(tmp_path)
+    with pytest.raises(OSError, match="the disk is gone"):
+        jl.fit(made, Batches(3), epochs=2, checkpoints=checkpoint)
+    assert checkpoint.steps() == [3]
+    same(whole, jl.fit(made, Batches(None), epochs=2, checkpoints=checkpoint))
+
+
+def test_the_best_epoch_is_kept_though_it_is_not_due_and_nan_is_never_best(tmp_path):
+    store = Store(tmp_path, keep=1, best="loss")
+    store.open()
+    for step, value in enumerate([3.0, math.nan, 1.0, 2.0, 5.0]):
+        store.save(step, {"w": np.full(2, step)}, {}, {"loss": value})
+    store.close()
+    assert (store.steps(), store.best_step()) == ([2, 4], 2)
+    made, options = trainer(), {**OPTIONS, "epochs": 6}
+    checkpoint = jl.Checkpoint(tmp_path / "c", every_epochs=100, keep=1, best="val_loss")
+    _, history = jl.fit(made, X, Y, checkpoints=checkpoint, **options)
+    assert checkpoint.steps() == sorted({5 * (1 + int(np.argmin(history["val_loss"]))), 30})
+
+
+def test_minutes_decide_when_to_save_and_nothing_else(tmp_path):
+    made, options = trainer(), {**OPTIONS, "epochs": 2}
+    whole = jl.fit(made, X, Y, **options)
+    checkpoint = jl.Checkpoint(tmp_path, every_epochs=None, every_minutes=1e-9, keep=20)
+    same(whole, jl.fit(made, X, Y, steps_per_call=1, checkpoints=checkpoint, **options))
+    assert checkpoint.steps() == list(range(1, 11))
+    rare = jl.Checkpoint(tmp_path / "rare", every_epochs=None, every_minutes=60)
+    jl.fit(made, X, Y, steps_per_call=1, checkpoints=rare, **options)
+    assert rare.steps() == [10]
+    with pytest.raises(ValueError, match="minutes above 0, received every_minutes=0"):
+        jl.Checkpoint(tmp_path, every_minutes=0)
 
 
 def test_one_fit_at_a_time_writes_into_a_folder(tmp_path):

@@ -79,7 +79,7 @@ def test_batch_and_other_axes_may_be_symbolic():
     x = jl.Input((None, 6))
     assert jl.EinsumDense("abc,cde->abde", (None, 2, 4), bias_axes="de")(x).shape == (None, None, 2, 4)
     assert jl.EinsumDense("...c,cd->...d", 3, bias_axes="d")(x).shape == (None, None, 3)
-    with pytest.raises(ValueError, match=r"expected a fixed size along 'b', for which parameters are made, received equation='abc,bd->adc'"):
+    with pytest.raises(ValueError, match=r"a fixed size along 'b', .*, received equation='abc,bd->adc'"):
         jl.EinsumDense("abc,bd->adc", (4, None))(x)
 
 

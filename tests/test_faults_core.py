@@ -243,6 +243,17 @@ def test_models_of_open_sizes(start, pool, shape, given):
     assert model(again).shape == shape  # nested
 
 
+# E5
+def test_pools_after_one_another_on_open_sizes():
+    x, y = words()
+    assert jl.GlobalMaxPooling1D()(jl.MaxPooling1D()(jl.MaxPooling1D()(y))).shape == (None, 4)
+    x, y = picture()
+    y = jl.Conv2D(5, 3, padding="same", strides=2)(jl.MaxPooling2D(3, 2, padding="same")(y))
+    model = jl.Model(x, jl.GlobalAveragePooling2D()(jl.AveragePooling2D(2)(jl.UpSampling2D()(y))))
+    assert model(jl.Input((None, None, 3))).shape == (None, 5)
+    assert jl.summary(model, (1, 32, 40, 3)).rows[-1].output.shape == (1, 5)
+
+
 def test_branches_of_open_sizes_agree():
     x = jl.Input((None, 3))
     one = jl.Conv1D(3, 5)(x)

@@ -49,9 +49,9 @@ def test_training_on_kept_features_is_training_the_model(model, x):
 
 
 def test_the_split_is_behind_all_that_never_changes():
-    assert split_features(sequential(), X.shape).at == ("global_average_pooling2d",)
+    assert list(split_features(sequential(), X.shape).forms) == ["global_average_pooling2d"]
     split = split_features(graph(), {"image": X})
-    assert set(split.at) == {"flatten", "flatten_1"}
+    assert set(split.forms) == {"flatten", "flatten_1"}
 
 
 def test_features_on_disk_are_used_again_and_only_for_the_same(tmp_path, monkeypatch):
@@ -69,6 +69,12 @@ def test_features_on_disk_are_used_again_and_only_for_the_same(tmp_path, monkeyp
     other = trainer.init(jax.random.key(9), X)
     jl.fit(trainer, X, Y, state=other, cache_features=tmp_path)
     assert len(list(tmp_path.iterdir())) == 3, "other weights"
+
+
+def test_features_in_half_precision_are_kept_as_they_are(tmp_path):
+    model = jl.with_precision(sequential(), "mixed_bfloat16")
+    _, history = fitted(model, cache_features=tmp_path)
+    assert fitted(model, cache_features=tmp_path)[1] == history == fitted(model, cache_features=True)[1]
 
 
 def test_a_damaged_entry_is_computed_again(tmp_path):

@@ -1,5 +1,7 @@
 """Folders of images and of texts by class: what becomes of each file, its label, errors, training, YAML."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -301,6 +303,13 @@ def test_training_on_a_folder_is_training_on_its_arrays(folder):
     np.testing.assert_array_equal(lazy.params["dense"]["kernel"], together.params["dense"]["kernel"])
 
 
+def test_one_image_as_several_inputs(folder):
+    data = jl.data.parts(load(folder), axis=2, names=["a", "b", "c", "d", "e"])
+    assert isinstance(data.train[0]["b"], LazyArray)
+    np.testing.assert_array_equal(data.train[0]["b"][:2], load(folder).train[0][:2][:, :, 1:2])
+    assert jl.data.one_hot(load(folder)).train[1].shape == (18, 2)
+
+
 def test_a_broken_file_ends_the_run_with_its_path_and_the_last_step(folder):
     data = load(folder, test_fraction=0.0)
     path = damage(folder, "truncated")
@@ -326,6 +335,7 @@ def test_from_yaml(folder, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", str(tmp_path / "run.yaml"), "--run", str(run)]) == 0
     capsys.readouterr()
+    assert 0 < json.loads((run / "results.json").read_text())["waited_for_data"] < 1
     assert main(["evaluate", str(run)]) == 0
     assert "accuracy" in capsys.readouterr().out
     one = next((folder / "light").glob("*.png"))

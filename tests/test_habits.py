@@ -175,6 +175,7 @@ TORCH = [
     (lambda: VECTOR > 0, r"jl\.Lambda\(function\)"),
     (lambda: VECTOR.relu(), r"received \.relu of .*jl\.Activation\('tanh'\)\(node\)"),
     (lambda: MODEL.register_buffer("a", DATA), r"init returns \(params, state\)"),
+    (lambda: jl.Task(MODEL, lambda call, batch, key: 0), r"write jl\.Task\(\{'model': model\}, loss\)"),
     (lambda: jl.losses.CrossEntropy, r"jl\.losses\.SparseCategoricalCrossentropy\(from_logits=True\)"),
     (lambda: jl.losses.BCEWithLogitsLoss, r"jl\.losses\.BinaryCrossentropy\(from_logits=True\)"),
     (lambda: jl.optim, r"jl\.optimizers"),

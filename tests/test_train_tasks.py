@@ -277,6 +277,43 @@ def test_micro_batches_of_masked_sequences_weigh_what_is_real():
         close(moved[1][1], moved[parts][1])
 
 
+def test_micro_batches_weigh_each_output_by_what_it_counts():
+    ids = np.array([[1, 2, 3, 4], [1, 0, 0, 0], [2, 2, 0, 0], [3, 1, 1, 0], [5, 5, 5, 0]])
+    words, size = (ids % 3).astype(np.int32), ids.sum(1, keepdims=True).astype(np.float32)
+    words[:2, 0] = 2
+    inputs = jl.Input((4,), dtype="int32")
+    code = jl.Embedding(7, 4, mask_zero=True)(inputs)
+    tagged = jl.Dense(3, "softmax", name="words")(code)
+    model = jl.Model(
+        inputs,
+        {
+            "words": tagged,
+            "size": jl.Dense(1, kernel_regularizer="l2", name="size")(jl.GlobalAveragePooling1D()(code)),
+            "kind": jl.Dense(2, "softmax", name="kind")(jl.GlobalMaxPooling1D()(code)),
+        },
+    )
+    losses = {
+        "words": jl.losses.SparseCategoricalCrossentropy(ignore_class=2),
+        "size": "mse",
+        "kind": jl.losses.SparseCategoricalCrossentropy(ignore_class=0),
+    }
+    y = {"words": words, "size": size, "kind": np.array([0, 1, 0, 0, 1], np.int32)}
+    weight = {
+        "words": np.linspace(1, 2, 5, dtype=np.float32),
+        "size": np.linspace(0, 1, 5, dtype=np.float32),
+        "kind": np.array([1, 2, 1, 1, 3], np.float32),
+    }
+    moved = {}
+    for parts in (1, 2, 3, 5):
+        trainer = jl.compile(
+            model, jl.optimizers.sgd(0.5), losses, accumulate=parts, loss_weights={"words": 2.0}
+        )
+        moved[parts] = trainer.train_step(trainer.init(jax.random.key(0), ids), (ids, y, weight))
+    for parts in (2, 3, 5):
+        close(moved[1][0].params, moved[parts][0].params)
+        close(moved[1][1], moved[parts][1])
+
+
 def test_micro_batches_draw_each_for_itself_and_keep_float32_sums():
     half = jl.with_precision(jl.Sequential(jl.Dropout(0.5), jl.Dense(1)), "float16")
     trainer = jl.compile(half, "sgd", "mse", accumulate=5)

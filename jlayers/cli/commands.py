@@ -186,10 +186,12 @@ def _print_results(out: Any, data: Any, results: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from jlayers.train.progress import waited
+
     titles = {"training": "train", "validation": "validation", "held out": "test"}
     columns = {title: results[part] for title, part in titles.items() if part in results}
     rows = dict.fromkeys(name for values in columns.values() for name in values)
-    title = Text(f"{data.name}, {results['seconds']:.1f} s")
+    title = Text(f"{data.name}, {results['seconds']:.1f} s{waited(results.get('waited_for_data', 0.0))}")
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("")
     for name in columns:

@@ -6,7 +6,9 @@ are inferred from two sets of known sizes: what differs between the two is again
 
 from __future__ import annotations
 
+import ast
 import functools
+import operator
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +24,8 @@ __all__ = ["infer", "is_known", "symbolic"]
 _BATCH = (6, 12)
 _AXIS = (192, 384)
 _SYMBOL = re.compile(r"n(?P<one>\d+)_(?P<other>\d+)|d(?P<axis>\d+)|batch")
+_OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Pow: operator.pow}
+_FUNCTIONS = {"floordiv": operator.floordiv, "mod": operator.mod, "max": max, "min": min}
 
 
 @functools.cache
@@ -91,8 +95,22 @@ def _number(size: Any, which: int) -> int:
             return str(_AXIS[which] * int(symbol["axis"]))
         return symbol["other" if which else "one"] or str(_BATCH[which])
 
-    (number,) = export.symbolic_shape(_SYMBOL.sub(value, str(size)))
-    return int(number)
+    text = _SYMBOL.sub(value, str(size)).replace("^", "**")
+    return _calculated(ast.parse(text, mode="eval").body)
+
+
+def _calculated(term: ast.expr) -> int:
+    """What JAX's text of a size comes to, once its symbols are numbers."""
+    match term:
+        case ast.Constant(value=int(number)):
+            return number
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_calculated(operand)
+        case ast.BinOp(left=left, op=operation, right=right):
+            return _OPERATIONS[type(operation)](_calculated(left), _calculated(right))
+        case ast.Call(func=ast.Name(id=name), args=parts):
+            return _FUNCTIONS[name](*map(_calculated, parts))
+    raise ValueError(f"expected a size, received {ast.unparse(term)}")
 
 
 def _placed(specs: Any, pairs: dict[Any, tuple[int, int]], which: int) -> Any:

@@ -9,6 +9,7 @@ from jlayers.data.digits import digits
 from jlayers.data.files import mnist, npy, npz
 from jlayers.data.images import image_dataset_from_directory
 from jlayers.data.lazy import LazyArray
+from jlayers.data.named import columns, named
 from jlayers.data.one_hot import one_hot, to_categorical
 from jlayers.data.parquet import parquet
 from jlayers.data.parts import parts
@@ -24,6 +25,7 @@ __all__ = [
     "DatasetLike",
     "LazyArray",
     "bucket_lengths",
+    "columns",
     "csv",
     "digits",
     "get",
@@ -31,6 +33,7 @@ __all__ = [
     "image_dataset_from_directory",
     "learn",
     "mnist",
+    "named",
     "npy",
     "npz",
     "one_hot",

@@ -332,7 +332,9 @@ class ArrayBatches(Batches):
 
 
 def as_data(value: Any) -> Any:
-    """A list of numbers as one array; a list with arrays in it stays, for it is several inputs."""
+    """A list of numbers as one array, in a dict, too; a list with arrays in it, several inputs, stays."""
+    if isinstance(value, dict):
+        return {name: as_data(member) for name, member in value.items()}
     if isinstance(value, (list, tuple)) and not any(
         hasattr(member, "shape") or hasattr(member, "__array__") or isinstance(member, dict)
         for member in value

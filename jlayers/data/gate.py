@@ -279,7 +279,7 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 # --------------------------------------------------------------------------------------------- labels
 
 
-def class_weights(weights: Any, y: Any, sample_weight: Any = None) -> np.ndarray:
+def class_weights(weights: Any, y: Any, sample_weight: Any = None, whole: bool = True) -> np.ndarray:
     """Weights per sample from weights per class, times `sample_weight`; a class that is not named weighs 1.
 
     Args:
@@ -287,6 +287,7 @@ def class_weights(weights: Any, y: Any, sample_weight: Any = None) -> np.ndarray
             "balanced" for `samples / (classes * samples of the class)`, as scikit-learn counts.
         y: one class per sample: whole numbers `(samples,)` or `(samples, 1)`, or one-hot rows.
         sample_weight: further factors, samples first, or None.
+        whole: y are all targets; False for those of a batch, which need not have all classes.
 
     Returns:
         float32 in the shape of `sample_weight`, else `(samples,)`.
@@ -303,7 +304,7 @@ def class_weights(weights: Any, y: Any, sample_weight: Any = None) -> np.ndarray
     """
     labels = _labels(y)
     present, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    factors = np.array(_factors(weights, present, counts), np.float32)
+    factors = np.array(_factors(weights, present, counts, whole), np.float32)
     per_sample = factors[places.reshape(-1)]
     if sample_weight is None:
         return per_sample
@@ -359,13 +360,19 @@ def _labels(y: Any) -> np.ndarray:
     return labels
 
 
-def _factors(weights: Any, present: np.ndarray, counts: np.ndarray) -> list[float]:
+def _factors(weights: Any, present: np.ndarray, counts: np.ndarray, whole: bool) -> list[float]:
     """One factor for each class that is present."""
     classes = [int(label) for label in present]
     if isinstance(weights, str):
         if weights != "balanced":
             raise refused(
                 ValueError, "expected class_weight as a mapping, a list or 'balanced'", class_weight=weights
+            )
+        if not whole:
+            raise refused(
+                ValueError,
+                "expected factors of the classes for batches, whose classes nobody has counted",
+                class_weight=weights,
             )
         return [float(f) for f in counts.sum() / (len(classes) * counts)]
     if isinstance(weights, (list, tuple, np.ndarray)):
@@ -382,7 +389,8 @@ def _factors(weights: Any, present: np.ndarray, counts: np.ndarray) -> list[floa
         )
     else:
         for label in weights:
-            if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or label not in classes:
+            number = isinstance(label, (int, np.integer)) and not isinstance(label, bool)
+            if not number or (whole and label not in classes):
                 raise ValueError(
                     f"expected class numbers as the keys of class_weight, here {_range(classes)}, received "
                     f"class_weight[{label!r}]={weights[label]!r}, which no sample has"

@@ -50,5 +50,5 @@ class GrainBatches(StreamBatches):
         source = (dataset if endless else dataset.repeat()).to_iter_dataset(options)
         super().__init__(source, len(dataset) if steps is None else steps)
 
-    def _begin(self, place: int) -> _Run:
+    def _begin(self, place: int, number: int = 0) -> _Run:
         return _Run(continued(self.source, {"next_index": place}), place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
@@ -154,11 +153,6 @@ def _pixels(image: Any, form: ImageForm) -> np.ndarray:
     return pixels.reshape(form.shape)
 
 
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_THREADS, thread_name_prefix="jlayers-images")
-
-
 class ImageFiles(FileRows):
     """Image files as an array `(files, height, width, channels)` that is read when it is needed, in threads.
 
@@ -182,7 +176,8 @@ class ImageFiles(FileRows):
             for place in places:
                 made[place] = self._image(int(rows[place]))
 
-        list(_threads().map(fill, np.array_split(np.arange(len(rows)), _THREADS)))
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="jlayers-images") as threads:
+            list(threads.map(fill, np.array_split(np.arange(len(rows)), _THREADS)))
         return made
 
     def _image(self, row: int) -> np.ndarray:

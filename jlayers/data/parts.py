@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from jlayers.data.dataset import Dataset, DatasetLike, get, register
+from jlayers.data.lazy import is_lazy
 
 __all__ = ["parts"]
 
@@ -30,7 +33,7 @@ def parts(data: DatasetLike, axis: int, names: list[str]) -> Dataset:
     """
     whole: Dataset = get(data) if not isinstance(data, Dataset) else data
     x = whole.train[0]
-    if not isinstance(x, np.ndarray):
+    if isinstance(x, Mapping):
         raise ValueError(f"parts: expected data with a single array x, received the inputs {list(x)}")
     if not 1 <= axis < x.ndim or not names or x.shape[axis] % len(names):
         raise ValueError(
@@ -40,9 +43,13 @@ def parts(data: DatasetLike, axis: int, names: list[str]) -> Dataset:
     if len(set(names)) != len(names):
         raise ValueError(f"parts: expected names that differ, received names={names}")
 
+    def piece(number: int, x: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.split(x, len(names), axis=axis)[number])
+
     def cut(pair: tuple[Any, Any]) -> tuple[Any, Any]:
-        pieces = np.split(pair[0], len(names), axis=axis)
-        return {n: np.ascontiguousarray(p) for n, p in zip(names, pieces, strict=True)}, pair[1]
+        each = [functools.partial(piece, number) for number in range(len(names))]
+        x = pair[0]
+        return {n: x.map(p) if is_lazy(x) else p(x) for n, p in zip(names, each, strict=True)}, pair[1]
 
     test = None if whole.test is None else cut(whole.test)
     return Dataset(whole.name, cut(whole.train), test, whole.class_names)

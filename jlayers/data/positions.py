@@ -14,37 +14,26 @@ __all__ = ["continued", "position"]
 _BYTES = "$bytes"
 
 
-def position(source: Any, iterator: Any) -> Any:
+def position(iterator: Any) -> Any:
     """The position of the iterator, in a form that JSON holds; None if it cannot be told.
 
-    It is asked for by `iterator.get_state()`, as Grain has it, or else by `source.state_dict()`, as a Hugging
-    Face `IterableDataset` and torchdata's `StatefulDataLoader` have it.
+    It is asked for by `iterator.get_state()`, as Grain has it. The `state_dict` of other libraries is left
+    alone: that of a Hugging Face `IterableDataset` forgets the buffer that it shuffles in, so that other
+    batches would follow.
     """
-    if _has(iterator, "get_state", "set_state"):
-        found = iterator.get_state()
-    elif _has(source, "state_dict", "load_state_dict"):
-        found = source.state_dict()
-    else:
+    if not (hasattr(iterator, "get_state") and hasattr(iterator, "set_state")):
         return None
     try:
-        return json.loads(json.dumps(_plain(found)))
+        return json.loads(json.dumps(_plain(iterator.get_state())))
     except (TypeError, ValueError):  # arrays or objects: an iterator that must be run through again
         return None
 
 
 def continued(source: Any, where: Any) -> Iterator[Any]:
     """An iterator over what comes after a position."""
-    found = _revived(where)
-    if _has(source, "state_dict", "load_state_dict"):
-        source.load_state_dict(found)
-        return iter(source)
     iterator: Any = iter(source)
-    iterator.set_state(found)
+    iterator.set_state(_revived(where))
     return iterator
-
-
-def _has(thing: Any, *names: str) -> bool:
-    return all(callable(getattr(thing, name, None)) for name in names)
 
 
 def _plain(value: Any) -> Any:

@@ -27,6 +27,8 @@ class StreamBatches(Batches):
 
     An iterable that can tell where it stands is taken up there by a run that goes on (see
     `jlayers.data.positions`); of any other one, the batches that are gone are made once more and left out.
+    One that has `set_epoch`, as a Hugging Face `IterableDataset` has it, is told the number of each round, so
+    that its shuffling gives each round an order of its own.
 
     Args:
         source: a list, a dataset, a loader: anything that can be iterated once per epoch, or that has a
@@ -67,7 +69,8 @@ class StreamBatches(Batches):
         while limit is None or run.count < before + limit:
             item = run.take()
             if item is _END and limit is not None and not self.once:  # once more from its beginning
-                run.items = iter(self.source)
+                run.rounds += 1
+                run.items = self._round(run.rounds)
                 item = run.take()
             if item is _END:
                 self._check_end(number, run.count - before)
@@ -78,20 +81,29 @@ class StreamBatches(Batches):
         if limit is None:
             self._end()
 
-    def _begin(self, place: int) -> _Run:
+    def _begin(self, place: int, number: int = 0) -> _Run:
         """A run from its beginning, or from `place` on if that costs nothing."""
-        return _Run(iter(self.source))
+        return _Run(self._round(number))
+
+    def _round(self, number: int) -> Iterator[Any]:
+        """The source from its beginning, in the order of this round if it has one for each."""
+        if hasattr(self.source, "set_epoch"):
+            self.source.set_epoch(number)
+        return iter(self.source)
 
     def _run_at(self, number: int, before: int, start: int) -> _Run:
         """A run that stands at a batch of an epoch, or before it."""
         place, run, resumed = before + start, self._run, self._resumed
+        others = self._epoch_of(number) and hasattr(
+            self.source, "set_epoch"
+        )  # than in the run that was begun
         known = resumed and resumed["epoch"] == self._epoch_of(number) and resumed["batches"] <= place
         if resumed and known:
             self._end()
             run = _Run(continued(self.source, resumed["position"]), resumed["batches"])
-        elif run is None or (run.count > place and not self.once):
+        elif run is None or others or (run.count > place and not self.once):
             self._end()
-            run = self._begin(place)
+            run = self._begin(place, self._epoch_of(number))
         if self.once and resumed is None and (run.count < before or run.count > place):
             run.count = before  # a generator of another call stands where its epoch begins
         self._resumed, self._run = None, run
@@ -102,7 +114,7 @@ class StreamBatches(Batches):
         return number if self.limit is None else 0
 
     def _mark(self, number: int, run: _Run) -> None:
-        if (where := position(self.source, run.items)) is not None:
+        if (where := position(run.items)) is not None:
             self._marks[self._epoch_of(number), run.count] = where
             if len(self._marks) > _MARKS:
                 del self._marks[next(iter(self._marks))]
@@ -124,7 +136,7 @@ class StreamBatches(Batches):
         """Number and form of the batches, and of a pipeline that can be taken up again the first one."""
         first = self.first()
         forms = f"{super().fingerprint()}, {form_of(first)}"
-        exact = self._run is not None and position(self.source, self._run.items) is not None
+        exact = self._run is not None and position(self._run.items) is not None
         return f"{forms}, {fingerprint(tuple(first))}" if exact else forms
 
     def close(self) -> None:
@@ -179,6 +191,7 @@ class _Run:
     def __init__(self, items: Iterator[Any], count: int = 0):
         self.items: Any = items
         self.count = count
+        self.rounds = 0
         self._held: list[Any] = []
 
     def look(self) -> Any:
@@ -199,7 +212,15 @@ class _ByNumber:
         self.source = source
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.source[i] for i in range(len(self.source)))
+        for number in range(len(self.source)):
+            try:
+                batch = self.source[number]
+            except IndexError as error:
+                raise ValueError(
+                    f"expected {len(self.source)} batches, which the length of the source says, received "
+                    f"IndexError for source[{number}]: {error}"
+                ) from error
+            yield batch
 
 
 def _iterable(source: Any) -> Any:

@@ -12,11 +12,25 @@ import optax.contrib
 
 from jlayers.core.tree import flatten, unflatten
 
-__all__ = ["averaged", "restarted"]
+__all__ = ["at_average", "averaged", "restarted", "schedule_free_places"]
 
 
 def _schedule_free(node: Any) -> bool:
     return isinstance(node, optax.contrib.ScheduleFreeState)
+
+
+def schedule_free_places(opt_state: Any) -> list[str]:
+    """The paths of the states of schedule-free optimizers within a state."""
+    nodes = jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=_schedule_free)
+    return [
+        jax.tree_util.keystr(path, simple=True, separator="/") for path, node in nodes if _schedule_free(node)
+    ]
+
+
+def at_average(y: Any, z: Any, b1: Any) -> Any:
+    """The parameter to evaluate with, from the one that trains, y, and the sequence z of plain steps."""
+    b1 = b1.astype(y.dtype)
+    return (y - (1 - b1) * z.astype(y.dtype)) / b1
 
 
 def averaged(opt_state: Any, params: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -31,9 +45,7 @@ def averaged(opt_state: Any, params: Mapping[str, Any]) -> dict[str, Any] | None
     for state in states:
         for path, z in flatten(state.z).items():
             if not isinstance(z, optax.MaskedNode):
-                y = flat[path]
-                b1 = state.b1.astype(y.dtype)
-                flat[path] = (y - (1 - b1) * z.astype(y.dtype)) / b1
+                flat[path] = at_average(flat[path], z, state.b1)
     return unflatten(flat) if states else None
 
 

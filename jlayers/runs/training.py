@@ -34,6 +34,7 @@ class Recorder(Callback):
         self.interruptions = interruptions
 
     def on_fit_begin(self, run: train.Run) -> None:
+        self.waiting = run.waiting
         self.run.cut(run.first_epoch)
 
     def on_progress(self, epoch: int, step: int, logs: Any) -> None:
@@ -78,8 +79,9 @@ def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -
         callbacks: more listeners, such as a progress bar.
 
     Returns:
-        what `results.json` then holds: how many epochs, the one whose weights are kept, seconds, the results
-        of that epoch in training and validation, and those on the data held out.
+        what `results.json` then holds: how many epochs, the one whose weights are kept, seconds, the share of
+        them in which the device waited for data that are read as they are needed, the results of that epoch
+        in training and validation, and those on the data held out.
 
     Raises:
         BlockingIOError: another process trains into the folder.
@@ -119,11 +121,8 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
     (x, y), validation = experiment.parts
     stopping = settings.early_stopping
     # The recorder comes last: early stopping has judged an epoch when the recorder asks which one is best.
-    listeners = [
-        *callbacks,
-        *([] if stopping is None else [stopping]),
-        Recorder(run, stopping, interrupts),
-    ]
+    recorder = Recorder(run, stopping, interrupts)
+    listeners = [*callbacks, *([] if stopping is None else [stopping]), recorder]
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "shuffle": settings.shuffle,
@@ -159,6 +158,8 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         "seconds": round(time.perf_counter() - started, 3),
         "train": {k: v[kept - 1] for k, v in history.items() if not k.startswith("val_")},
     }
+    if recorder.waiting.seconds:  # the share of the training in which the device had no data
+        results["waited_for_data"] = round(recorder.waiting.share, 3)
     if validation is not None:
         results["validation"] = {k[4:]: v[kept - 1] for k, v in history.items() if k.startswith("val_")}
     if data.test is not None:

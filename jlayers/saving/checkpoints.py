@@ -15,6 +15,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 import warnings
@@ -139,10 +140,8 @@ class Store:
         try:
             future.result()
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise OSError(
-                f"the checkpoint of step {step} was not written into {self.path}: {reason}"
-            ) from error
+            text = f"the checkpoint of step {step} was not written into {self.path}: {_reason(error)}"
+            raise OSError(text) from error
 
     def close(self) -> None:
         """Wait until all is written, and let others write.
@@ -256,13 +255,10 @@ class Store:
             except (PermissionError, MemoryError):  # it may be whole
                 raise
             except Exception as error:  # of many kinds, by what is damaged
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                warnings.warn(
-                    f"the checkpoint {self.path / str(step)} is damaged ({reason}): the one before it is "
-                    f"used",
-                    CheckpointWarning,
-                    stacklevel=2,
+                text = (
+                    f"the checkpoint {self.path / str(step)} is damaged ({_reason(error)}): the one before it"
                 )
+                warnings.warn(f"{text} is used", CheckpointWarning, stacklevel=2)
                 if self._lock is not None:
                     self._set_aside(step)
         if steps:
@@ -345,6 +341,13 @@ def _hash_of(array: np.ndarray) -> str:
     digest = hashlib.blake2b(f"{array.dtype} {array.shape} ".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    """Why reading or writing failed, in a few words; TensorStore writes whole paths around the system's."""
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    code = re.search(r"os_error_code='(\d+)'", text)
+    return os.strerror(int(code[1])) if code else text
 
 
 def _check_writable(folder: pathlib.Path) -> None:

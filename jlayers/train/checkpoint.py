@@ -20,6 +20,7 @@ import numpy as np
 from jlayers.core.registry import to_data
 from jlayers.core.spelling import nearest
 from jlayers.data.batches import Batches
+from jlayers.optimizers.schedule_free import at_average, schedule_free_places
 from jlayers.saving.checkpoints import CheckpointWarning, Store, require_orbax
 from jlayers.saving.model import rebuilt, structure_of
 from jlayers.saving.weights import differences
@@ -111,15 +112,22 @@ class Checkpoint(Plan):
         """The steps at which there are checkpoints."""
         return self.store().steps()
 
-    def weights(self, step: int | Literal["last", "best"] = "last") -> tuple[dict[str, Any], dict[str, Any]]:
+    def weights(
+        self, step: int | Literal["last", "best"] = "last", *, average: bool = False
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Parameters and state of a checkpoint, for `jl.predict` and `jl.evaluate`.
+
+        The parameters are those to evaluate with, which a schedule-free optimizer keeps beside those that it
+        trains. A part of them goes into another model by `jl.load_weights(model, {"params": params, "state":
+        state}, strict=False)`, with a report, and from there into `trainer.init(..., params=..., state=...)`.
 
         Args:
             step: of the checkpoint; the last one, or the one in which `best` was best.
+            average: the averaged parameters, of a trainer with `ema`.
 
         Raises:
             FileNotFoundError: there is no such checkpoint.
-            ValueError: it is damaged.
+            ValueError: it is damaged, or holds no average.
         """
         found = None
         store = self.store()
@@ -133,8 +141,18 @@ class Checkpoint(Plan):
             raise FileNotFoundError(
                 f"{self.path} holds no checkpoint for step={step!r}; it holds those of {store.steps()}"
             )
-        trees = found.facts["trees"]
-        kept = {path: a for path, a in found.arrays.items() if path.split("/")[0] in trees}
+        trees, arrays = found.facts["trees"], found.arrays
+        kept = {path: a for path, a in arrays.items() if path.split("/")[0] in trees}
+        for place in found.facts["schedule_free"]:
+            for path, z in _below(f"opt_state/{place}/z", arrays).items():
+                name = f"params/{path}"
+                own = (arrays[name], z, arrays[f"opt_state/{place}/b1"])
+                kept[name] = at_average(*map(jnp.asarray, own))
+        if average:
+            own = _below("average", arrays)
+            if trees["params"] and not own:
+                raise ValueError(f"the checkpoints in {self.path} hold no average: compile with ema=0.999")
+            kept |= {f"params/{path}": a for path, a in own.items()}
         tree = rebuilt(trees, kept)
         return tree["params"], tree["state"]
 
@@ -332,6 +350,7 @@ class Keeper:
             "callbacks": _packed([c.state() for c in self.callbacks], "callbacks", arrays),
             "data": dict(self.data.state(int(arrays["epoch"]), int(arrays["step"] - arrays["epoch_start"]))),
             "trees": structure_of({"params": state.params, "state": state.state}),
+            "schedule_free": schedule_free_places(state.opt_state),
         }
         self.store.save(place[0], arrays, facts, logs, _unhealthy)
         self.last = place
@@ -352,6 +371,12 @@ def _by_path(state: TrainState) -> dict[str, Any]:
     if len(found) != len(leaves):
         raise ValueError("two arrays of the state have the same path: name layers and parameters without '/'")
     return found
+
+
+def _below(place: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays below a path, by the rest of theirs."""
+    start = f"{place}/".lstrip("/")
+    return {path.removeprefix(start): array for path, array in arrays.items() if path.startswith(start)}
 
 
 def _unhealthy(arrays: Mapping[str, np.ndarray]) -> str | None:

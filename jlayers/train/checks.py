@@ -9,10 +9,10 @@ import numpy as np
 
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
-from jlayers.data.batches import ArrayBatches, Batches, as_data, map_arrays
+from jlayers.data.batches import ArrayBatches, Batch, Batches, as_data, map_arrays
 from jlayers.data.gate import convert
 
-__all__ = ["as_arrays", "check_carried", "check_process", "seed_number", "whole_number"]
+__all__ = ["as_arrays", "check_carried", "check_named", "check_process", "seed_number", "whole_number"]
 
 
 def seed_number(seed: Any) -> int:
@@ -71,6 +71,21 @@ def check_carried(model: Layer, data: Batches) -> None:
         f"layer {path!r} carries its state from batch to batch (stateful=True): expected whole batches in "
         f"their order, received {received}"
     )
+
+
+def check_named(batch: Batch) -> None:
+    """Refuse a batch that is a dict of columns, of which nobody has said what the targets are.
+
+    >>> check_named(Batch({"pixels": np.zeros((2, 4)), "label": np.zeros(2)}))
+    Traceback (most recent call last):
+    ValueError: expected batches (x, y), received dicts with the names 'pixels', 'label'; say which are ...
+    """
+    if isinstance(batch.x, dict) and batch.y is None:
+        names = ", ".join(map(repr, batch.x))
+        raise ValueError(
+            f"expected batches (x, y), received dicts with the names {names}; say which are inputs and which "
+            f"are targets: jl.data.named(data, x='...', y='...')"
+        )
 
 
 _process: list[int] = []  # in which JAX was first used from here

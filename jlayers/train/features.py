@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -106,13 +106,12 @@ def features_of(cache: FeatureCache, split: FeatureSplit, state: TrainState, x: 
         ValueError: they take more than `cache.max_bytes`.
     """
     rows = rows_of(x=x)
-    forms = _forms(split, state, x)
-    size = sum(math.prod((rows, *form.shape[1:])) * form.dtype.itemsize for form in forms.values())
+    size = sum(math.prod((rows, *form.shape[1:])) * form.dtype.itemsize for form in split.forms.values())
     if size > cache.max_bytes:
         raise refused(
             ValueError,
             f"expected features of at most {cache.max_bytes} bytes, while those of {rows} samples at "
-            f"{', '.join(map(repr, split.at))} take {size}",
+            f"{', '.join(map(repr, split.forms))} take {size}",
             instead="freeze up to a layer with a smaller output, such as a pooling, or allow more",
             raised_by="FeatureCache",
             max_bytes=cache.max_bytes,
@@ -127,7 +126,7 @@ def features_of(cache: FeatureCache, split: FeatureSplit, state: TrainState, x: 
         partial = entry.with_name(f"{entry.name}.{os.getpid()}")
         partial.mkdir(parents=True, exist_ok=True)
         try:
-            _write(partial, split, state, x, batch_size, rows, forms)
+            _write(partial, split, state, x, batch_size, rows)
             os.replace(partial, entry)
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)
@@ -141,14 +140,9 @@ def features_of(cache: FeatureCache, split: FeatureSplit, state: TrainState, x: 
     return found
 
 
-def _forms(split: FeatureSplit, state: TrainState, x: Any) -> dict[str, Any]:
-    one = jax.tree.map(lambda array: jax.ShapeDtypeStruct((1, *array.shape[1:]), array.dtype), x)
-    return jax.eval_shape(split.base.apply, state.params, state.state, *inputs_of(one))[0]
-
-
 def _key(split: FeatureSplit, state: TrainState, x: Any) -> str:
     used = dict(_used(split, state))
-    facts = [repr(split.base), *split.at, jax.__version__, jax.default_backend()]
+    facts = [repr(split.base), *split.forms, jax.__version__, jax.default_backend()]
     return fingerprint((used, x, np.array(facts, object)))[:32]
 
 
@@ -167,19 +161,18 @@ def _write(
     x: Any,
     batch_size: int,
     rows: int,
-    forms: Mapping[str, Any],
 ) -> None:
     files = [
         np.lib.format.open_memmap(
-            folder / _DATA.format(number), "w+", np.dtype(forms[name].dtype), (rows, *forms[name].shape[1:])
+            folder / _DATA.format(number), "w+", np.dtype(form.dtype), (rows, *form.shape[1:])
         )
-        for number, name in enumerate(split.at)
+        for number, form in enumerate(split.forms.values())
     ]
     step = batch_size * _BATCHES
     for start in range(0, rows, step):
         part = map_arrays(lambda array: array[start : start + step], x)  # noqa: B023
         made = predict(split.base, (state.params, state.state), part, batch_size=batch_size)
-        for file, name in zip(files, split.at, strict=True):
+        for file, name in zip(files, split.forms, strict=True):
             file[start : start + step] = made[name]
     for file in files:
         file.flush()
@@ -189,8 +182,8 @@ def _read(entry: pathlib.Path, split: FeatureSplit, rows: int) -> dict[str, np.n
     """The features under this entry; None if there are none, or not all of them."""
     try:
         found = {
-            name: np.load(entry / _DATA.format(number), mmap_mode="r", allow_pickle=False)
-            for number, name in enumerate(split.at)
+            name: np.load(entry / _DATA.format(number), mmap_mode="r", allow_pickle=False).view(form.dtype)
+            for number, (name, form) in enumerate(split.forms.items())
         }
         os.utime(entry)  # what was used last is removed last
     except (OSError, ValueError):

@@ -13,7 +13,7 @@ from jlayers.core.calls import taught
 from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches, Batch, Batches
 from jlayers.data.gate import check_finite, check_width
-from jlayers.train.checks import as_arrays, check_process
+from jlayers.train.checks import as_arrays, check_named, check_process
 from jlayers.train.feed import ahead
 from jlayers.train.ids import check_ids
 from jlayers.train.sources import BATCH_SIZE, arrays, look_over, source
@@ -69,6 +69,8 @@ def evaluate(
     data = source("x", x, arrays(x, y, sample_weight), batch_size, steps)
     weights = _weights(state)
     with contextlib.closing(data):
+        if isinstance(trainer.model, Layer):
+            check_named(data.first())
         review, data = look_over(trainer.tasks, weights, data)
         return evaluated(trainer.eval_step, weights, review, data, 1, key)
 

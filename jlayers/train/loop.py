@@ -17,18 +17,20 @@ import jax
 
 from jlayers.core.calls import taught
 from jlayers.core.errors import refused
+from jlayers.core.layer import Layer
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches, map_arrays
 from jlayers.data.prefetch import Waiting
 from jlayers.train.callbacks import Callback, Run, as_callback
 from jlayers.train.checkpoint import Checkpoint, Keeper, Resumed, as_checkpoint, identity
-from jlayers.train.checks import check_carried, check_process, seed_number, whole_number
+from jlayers.train.checks import check_carried, check_named, check_process, seed_number, whole_number
 from jlayers.train.features import FeatureCache, as_feature_cache, features_of, trainer_of_head
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
 from jlayers.train.inference import evaluated
 from jlayers.train.interruptions import ENDING, interruptions
 from jlayers.train.sources import (
     BATCH_SIZE,
+    WeighedBatches,
     arrays,
     look_over,
     source,
@@ -93,7 +95,8 @@ def fit(
         seed: of the weights, of dropout and of the order.
         sample_weight: factors of the samples' losses.
         class_weight: factors by class number, as a mapping or a list, or "balanced" for factors that give
-            each class the same share, as scikit-learn counts. Validation data are not weighed.
+            each class the same share, as scikit-learn counts; that needs arrays. Validation data are not
+            weighed.
         callbacks: see `jl.Callback`.
         state: to go on from; it is copied once and left untouched.
         steps_per_call: steps in one dispatch (Keras: `steps_per_execution`), which small models gain from:
@@ -159,6 +162,10 @@ def fit(
         )
     parts = weighed(parts, class_weight)  # not before: no factor enters the validation loss
     data = source("x", x, parts, batch_size, steps_per_epoch, epochs, shuffle=shuffle, seed=seed)
+    if class_weight is not None and parts is None:
+        data = WeighedBatches(data, class_weight)
+    if isinstance(trainer.model, Layer):
+        check_named(data.first())
     for model in trainer.tasks.models:
         check_carried(model, data)
     validation = validation_source(validation_data, batch_size, validation_steps, epochs)

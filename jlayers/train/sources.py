@@ -16,7 +16,15 @@ from jlayers.train.checks import as_arrays
 from jlayers.train.ids import check_ids
 from jlayers.train.tasks import Review, Tasks
 
-__all__ = ["arrays", "look_over", "source", "split_validation", "validation_source", "weighed"]
+__all__ = [
+    "WeighedBatches",
+    "arrays",
+    "look_over",
+    "source",
+    "split_validation",
+    "validation_source",
+    "weighed",
+]
 
 BATCH_SIZE = 32  # as in Keras
 
@@ -37,11 +45,9 @@ def arrays(x: Any, y: Any, weight: Any = None) -> tuple[Any, Any, Any] | None:
 
 
 def weighed(parts: Any, class_weight: Any) -> Any:
-    """`(x, y, sample_weight)` with the factors of the classes in the sample weights."""
-    if class_weight is None:
+    """`(x, y, sample_weight)` with the factors of the classes in the sample weights; None stays."""
+    if class_weight is None or parts is None:
         return parts
-    if parts is None:
-        raise ValueError("class_weight goes with arrays; put sample weights into the batches instead")
     x, y, weight = parts
     return x, y, class_weights(class_weight, y, weight)
 
@@ -94,6 +100,23 @@ def source(
             f"how many batches an epoch has (steps_per_epoch, validation_steps)"
         )
     return data
+
+
+class WeighedBatches(Wrapped):
+    """Batches with the factors of the classes in their sample weights."""
+
+    def __init__(self, data: Batches, class_weight: Any):
+        super().__init__(data)
+        self.class_weight = class_weight
+
+    def first(self) -> Batch:
+        return self._weighed(self.data.first())
+
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
+        return map(self._weighed, self.data.epoch(number, start))
+
+    def _weighed(self, batch: Batch) -> Batch:
+        return batch._replace(weight=class_weights(self.class_weight, batch.y, batch.weight, whole=False))
 
 
 class _Limited(Wrapped):

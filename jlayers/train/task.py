@@ -104,6 +104,14 @@ class Task:
             raise refused(
                 TypeError, "expected a function loss(call, batch, key)", raised_by="Task", loss=loss
             )
+        if models is not None and not isinstance(models, Mapping):
+            raise refused(
+                TypeError,
+                "expected the models by name",
+                raised_by="Task",
+                instead="write jl.Task({'model': model}, loss), and call('model', x) in the loss",
+                models=models,
+            )
         self.models = {name: as_layer(model, f"Task: {name}") for name, model in (models or {}).items()}
         self.function = loss
         self.trains = (trains,) if isinstance(trains, str) else tuple(trains)

@@ -26,12 +26,12 @@ class FeatureSplit:
     Attributes:
         base: from the model's inputs to a dict of features.
         head: from that dict to the model's outputs; its only input.
-        at: the names of the features: the layers that give them, or inputs that are handed on.
+        forms: by name a spec of each feature: the layers that give them, or inputs that are handed on.
     """
 
     base: Layer
     head: Layer
-    at: tuple[str, ...]
+    forms: Mapping[str, jax.ShapeDtypeStruct]
 
 
 def split_features(model: Layer, *inputs: Any) -> FeatureSplit:
@@ -51,8 +51,8 @@ def split_features(model: Layer, *inputs: Any) -> FeatureSplit:
     >>> import jax, jlayers as jl
     >>> from jlayers.transform.features import split_features
     >>> model = jl.Sequential(jl.Dense(8, name="base"), jl.Dropout(0.5), jl.Dense(2))
-    >>> split_features(jl.freeze(model, "base"), (1, 4)).at
-    ('base',)
+    >>> list(split_features(jl.freeze(model, "base"), (1, 4)).forms)
+    ['base']
     """
     specs = tuple(map(as_spec, inputs))
     table = _table(model, len(specs))
@@ -84,8 +84,7 @@ def split_features(model: Layer, *inputs: Any) -> FeatureSplit:
         )
         for route in (base_route, head_route)
     )
-    _check_features(base, params, state, specs)
-    return FeatureSplit(base, head, at)
+    return FeatureSplit(base, head, _forms(base, params, state, specs))
 
 
 def _run(
@@ -135,7 +134,7 @@ def _is_fixed(child: Layer, name: str, params: Mapping[str, Any], state: Mapping
     return "" in child.frozen or not (child.draws or name in params or name in state)
 
 
-def _check_features(base: Layer, params: Any, state: Any, specs: tuple[Any, ...]) -> None:
+def _forms(base: Layer, params: Any, state: Any, specs: tuple[Any, ...]) -> dict[str, Any]:
     try:
         features, _ = jax.eval_shape(base.apply, params, state, *specs)
     except MissingKeyError as error:
@@ -147,6 +146,7 @@ def _check_features(base: Layer, params: Any, state: Any, specs: tuple[Any, ...]
                 f"expected features that are plain arrays, received a mask with the output of {name!r}; "
                 f"train such a model without keeping features"
             )
+    return features
 
 
 def _nothing_fixed(model: Layer, uses: Mapping[str, Use], trained: Sequence[str]) -> str:
