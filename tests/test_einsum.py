@@ -113,7 +113,9 @@ def test_a_wrong_call_teaches(arguments, message):
 
 def test_a_wrong_input_teaches(key):
     layer = jl.EinsumDense("abc,cd->abd", (3, 2))
-    with pytest.raises(ValueError, match=r"expected an input of 3 dimensions .* received float32\(2, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"expected an input of 3 dimensions, received equation=.*, float32\(2, 4\)"
+    ):
         layer.init(key, (2, 4))
     with pytest.raises(ValueError, match=r"expected size 3 along 'b'.*received float32\(2, 5, 4\); None"):
         layer.init(key, (2, 5, 4))
