@@ -50,9 +50,9 @@ UNSET = ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "PYTHONDONTWRITEBYTECODE")
 
 
 class Worker:
-    """A library's process; see `benchmarks/worker.py`."""
+    """A library's process, of this checkout or another one; see `benchmarks/worker.py`."""
 
-    def __init__(self, library: str):
+    def __init__(self, library: str, root: pathlib.Path = ROOT):
         self.library = library
         environment = {name: value for name, value in os.environ.items() if name not in UNSET}
         environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # several share a GPU's memory
@@ -64,7 +64,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            cwd=ROOT,
+            cwd=root,
             env=environment,
         )
 

@@ -1,16 +1,30 @@
-"""What a training loop costs around the compiled step: `fit` against loops written by hand, on the tiny MLP.
+"""What a training loop costs around the compiled step, and what is paid for saving, logging, a bar and data.
 
-Each loop trains on the same `STEPS` batches per epoch. "bare loop" has them cut and on the device before
-the clock starts, which is as little as a loop can do; "bare loop, shuffled NumPy" does what `fit` does,
-too: a new order in each epoch, and batches cut from NumPy arrays.
+    python -m benchmarks.loops [--rounds 15]
+
+prints ratios of one run, in which all loops take turns in one process.
+
+On the tiny MLP: `fit` and a loop of one's own around `jl.make_train_step` against loops written by hand. Each
+trains on the same `STEPS` batches per epoch. "bare loop" has them cut and on the device before the clock
+starts, which is as little as a loop can do; "bare loop, shuffled NumPy" does what `fit` does, too: a new
+order in each epoch, and batches cut from NumPy arrays.
+
+On the classifier of digits (`configs/digits_cnn.yaml`): what `fit` takes with one thing more, by the time
+that it takes without.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
+import io
+import json
+import math
+import pathlib
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,7 +59,37 @@ def fit(**options: Any) -> Loop:
     return lambda epochs: jl.fit(trainer, x, y, batch_size=TINY.batch, epochs=epochs, state=state, **options)
 
 
+def own() -> Loop:
+    """A user's loop around the public step."""
+    import jax
+
+    import jlayers as jl
+    from benchmarks.peers.jlayers import MODELS
+
+    model, optimizer = MODELS[TINY.kind](TINY), jl.optimizers.adam(**ADAM)
+    step = jl.make_train_step(model, jl.losses.SparseCategoricalCrossentropy(from_logits=True), optimizer)
+    carry = [jl.TrainState.create(model, optimizer, jax.random.key(0), (TINY.batch, *TINY.shape))]
+    batches = cut()
+
+    def run(epochs: int) -> None:
+        now = carry[0]
+        for _ in range(epochs):
+            for x, y in batches:
+                now, _ = step(now, (x, y))
+        carry[0] = jax.block_until_ready(now)
+
+    return run
+
+
 # ------------------------------------------------------------------------------------------- by hand
+
+
+def cut() -> list[Any]:
+    """The batches of an epoch, on the device."""
+    import jax
+
+    x, y = (part.reshape(STEPS, TINY.batch, *part.shape[1:]) for part in data())
+    return [jax.device_put(batch) for batch in zip(x, y, strict=True)]
 
 
 def hand() -> tuple[Any, Any]:
@@ -66,8 +110,7 @@ def bare() -> Loop:
 
     step, start = hand()
     carry = [start]
-    x, y = (part.reshape(STEPS, TINY.batch, *part.shape[1:]) for part in data())
-    batches = [jax.device_put(batch) for batch in zip(x, y, strict=True)]
+    batches = cut()
 
     def run(epochs: int) -> None:
         now = carry[0]
@@ -139,6 +182,7 @@ def keras_fit(steps_per_execution: int = 1) -> Loop:
 LOOPS: dict[str, tuple[str, Callable[[], Loop]]] = {
     "jl.fit": (OURS, fit),
     "jl.fit, 1 step a call": (OURS, functools.partial(fit, steps_per_call=1)),
+    "jl.make_train_step, own loop": (OURS, own),
     "bare loop": (HAND, bare),
     "bare loop, shuffled NumPy": (HAND, bare_shuffled),
     f"bare loop, {TOGETHER} steps scanned": (HAND, scanned),
@@ -161,3 +205,100 @@ def run(name: str, epochs: int) -> float:
     begin = time.perf_counter()
     ready(epochs)
     return time.perf_counter() - begin
+
+
+# ------------------------------------------------------------------------------ one thing more in `fit`
+
+SAVE_EVERY = 20  # steps
+LOG_EVERY = 10
+
+
+def digits() -> dict[str, Loop]:
+    """By name: `fit` of the digits, then with one thing more."""
+    import jax
+    import rich.console
+
+    import jlayers as jl
+    from jlayers.config import load
+
+    experiment = load(pathlib.Path(__file__).parent.parent / "configs" / "digits_cnn.yaml")
+    trainer, (x, y) = experiment.compile(), experiment.data.train
+    size = experiment.settings.training.batch_size
+    state = trainer.init(jax.random.key(0), x[:size])
+    batches = [(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
+
+    class Lines(jl.Callback):
+        every = LOG_EVERY
+
+        def __init__(self, file: Any):
+            self.file = file
+
+        def on_step(self, step: int, logs: Any, state: Any) -> None:
+            print(json.dumps({"step": step, **logs}), file=self.file, flush=True)
+
+    def fit(epochs: int, x: Any = x, y: Any = y, **options: Any) -> None:
+        options = {"batch_size": size, "state": state} | options
+        jl.fit(trainer, x, y, epochs=epochs, **options)
+
+    def saving(epochs: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = jl.Checkpoint(folder, every_steps=SAVE_EVERY, every_epochs=None)
+            fit(epochs, checkpoints=checkpoint)
+
+    def logging(epochs: int) -> None:
+        with tempfile.TemporaryFile("w") as file:
+            fit(epochs, callbacks=[Lines(file)])
+
+    def bar(epochs: int) -> None:
+        console = rich.console.Console(file=io.StringIO(), force_terminal=True, width=100)
+        fit(epochs, callbacks=[jl.ProgressBar(console)])
+
+    return {
+        "jl.fit, digits": fit,
+        f"and a checkpoint every {SAVE_EVERY} steps": saving,
+        f"and a line in a file every {LOG_EVERY} steps": logging,
+        "and a progress bar": bar,
+        "batches from a list": lambda epochs: fit(epochs, batches, None, batch_size=None),
+    }
+
+
+def turns(loops: Mapping[str, Loop], rounds: int, epochs: int) -> dict[str, tuple[float, float]]:
+    """Seconds and CPU seconds that each loop takes, the least of the rounds."""
+    least = dict.fromkeys(loops, (math.inf, math.inf))
+    names = list(loops)
+    for number in range(-1, rounds):  # the first one compiles
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            wall, cpu = time.perf_counter(), time.process_time()
+            loops[name](epochs)
+            took = time.perf_counter() - wall, time.process_time() - cpu
+            if number >= 0:
+                least[name] = min(least[name][0], took[0]), min(least[name][1], took[1])
+    return least
+
+
+def show(loops: Mapping[str, Loop], base: str, rounds: int, epochs: int) -> dict[str, tuple[float, float]]:
+    found = turns(loops, rounds, epochs)
+    print(f"{'by ' + base:40}{'time':>8}{'CPU time':>10}")
+    for name, (wall, cpu) in found.items():
+        print(f"{name:40}{wall / found[base][0]:8.3f}{cpu / found[base][1]:10.3f}")
+    print()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loops")
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+    tiny = {name: make() for name, (library, make) in LOOPS.items() if library in (OURS, HAND)}
+    show(tiny, "bare loop", 4 * rounds, 4)
+    found = show(digits(), "jl.fit, digits", max(1, rounds // 3), 4)
+    saved = found[f"and a checkpoint every {SAVE_EVERY} steps"]
+    for what, plain, more in zip(("time", "CPU time"), found["jl.fit, digits"], saved, strict=True):
+        cost = (more / plain - 1) * SAVE_EVERY
+        print(
+            f"{what}: a checkpoint costs {cost:.1f} steps, less than 2 % with one every {50 * cost:.0f} steps"
+        )
+
+
+if __name__ == "__main__":
+    main()

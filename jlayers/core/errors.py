@@ -6,14 +6,15 @@ which finds the line of an argument by its name instead of reading it out of a s
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from jlayers.core.shapes import describe
 
-__all__ = ["Details", "NotFloatingError", "add_name", "details_of", "refused"]
+__all__ = ["Details", "NotFloatingError", "add_name", "details_of", "noted", "refused"]
 
 Error = TypeVar("Error", bound=Exception)
 
@@ -51,6 +52,23 @@ class NotFloatingError(TypeError):
 def details_of(error: BaseException) -> Details:
     """The record of an error, which starts empty."""
     return vars(error).setdefault("details", Details())
+
+
+@contextlib.contextmanager
+def noted(note: str) -> Iterator[None]:
+    """Within, an error in what was given leaves with a note that says where it was.
+
+    >>> with noted("in the validation data"):
+    ...     raise ValueError("expected 3 rows")
+    Traceback (most recent call last):
+    ValueError: expected 3 rows
+    in the validation data
+    """
+    try:
+        yield
+    except (ValueError, TypeError, KeyError) as error:
+        error.add_note(note)
+        raise
 
 
 def _shown(value: Any, most: int = 400) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from jlayers.core.errors import noted
 from jlayers.data.batches import Batch, Batches, as_data, form_of, map_arrays, rows_of
 from jlayers.data.dataset import fingerprint
 from jlayers.data.gate import check_width, convert
@@ -174,14 +175,11 @@ class StreamBatches(Batches):
                 f"{index}; for arrays in memory pass x and y as two arguments"
             )
         named = dict(zip(("x", "y", "sample_weight", "mask"), parts, strict=False))
-        try:
+        with noted(f"in batch {index} of the iterable"):
             made = {n: map_arrays(lambda a, n=n: _as_array(n, a), as_data(v)) for n, v in named.items()}
             check_width(**made)
             if rows_of(**made) == 0:
                 raise ValueError("expected batches of at least one row, received one without any")
-        except (ValueError, TypeError) as error:
-            error.add_note(f"in batch {index} of the iterable")
-            raise
         return Batch(*made.values())
 
 

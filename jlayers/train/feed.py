@@ -37,14 +37,16 @@ from jlayers.data.batches import Batches
 from jlayers.data.prefetch import Ahead, Waiting
 from jlayers.inspect.flops import primitives
 from jlayers.train.interruptions import Interruptions
-from jlayers.train.state import Flat, Live, TrainState
-from jlayers.train.step import TrainStep
+from jlayers.train.state import Flat, Live, TrainState, copied
+from jlayers.train.step import TrainStep, one_of
 
 __all__ = ["Calls", "Runner", "StepsPerCall", "ahead", "calls_for"]
 
 StepsPerCall = int | Literal["auto"]
 
-STEPS = 64  # `fit` of the smallest of these was 5 to 15 % faster than with 32, and no slower than with 256
+# `fit` of the smallest of these was 5 to 15 % faster than with 32, and no slower than with 256. No more
+# batches than that are moved together, either, so that small ones stay in the cache.
+STEPS = 64
 BYTES = 2**25  # of stacked batches, of which two may be on their way
 
 # Parameters times rows up to which a dispatch is more than a twentieth of the step: on a CPU by the table
@@ -84,10 +86,10 @@ def calls_for(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Bat
     leaves = jax.tree.leaves(batch)
     block = 1
     if data.checked and data.steps:  # arrays in memory
-        block = max(1, min(data.steps, BYTES // max(1, sum(leaf.nbytes for leaf in leaves))))
+        block = max(1, min(data.steps, STEPS, BYTES // max(1, sum(leaf.nbytes for leaf in leaves))))
     platform = next(iter(state.step.devices())).platform
     small = count(state.params) * leaves[0].shape[0] <= SMALL.get(platform, SMALL_ELSEWHERE)
-    together = (min(block, STEPS) if small else 1) if auto else min(steps, data.steps or steps)
+    together = (block if small else 1) if auto else min(steps, data.steps or steps)
     if together == 1:
         return Calls(block=block)
     state = step.prepare(state, batch)
@@ -164,7 +166,7 @@ class Runner:
         self.interrupts = Interruptions() if interrupts is None else interrupts
         self.waiting = Waiting() if waiting is None else waiting
         self.is_last: Callable[[], bool] = lambda: False  # whether a stream has ended with the last step
-        self._next: Iterator[tuple[Any, Any, int]] | None = None  # blocks of the epoch to come
+        self._next: Iterator[tuple[Any, int]] | None = None  # blocks of the epoch to come
 
     def epoch(self, data: Batches, number: int, start: int) -> Generator[dict[str, jax.Array], None, None]:
         """Takes the steps of an epoch from batch `start` on; gives the logs of each dispatch."""
@@ -182,19 +184,20 @@ class Runner:
                     self.is_last = lambda end=end: self.step == end and items.ended()
                     yield logs
 
-    def _steps(self, batches: Any, first: Any, steps: int) -> Iterator[dict[str, jax.Array]]:
+    def _steps(self, batches: Any, steps: int) -> Iterator[dict[str, jax.Array]]:
         """The steps over a block of batches, or over a single one."""
         program = self.program
-        if self.calls.single:
+        if not self.flat.form.measured:
             self._begin(batches)
+        if self.calls.single:
             yield self._call(program.one, 1, batches)
             return
-        self._begin(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), batches))
         done = 0
         while self.calls.looped and done < steps:
             now = min([steps - done, *(n - self.step % n for n in self.every)])
             yield self._call(program.many, now, batches, np.int32(done), np.int32(now))
             done += now
+        first = copied(self.flat.live.step)
         for _ in range(steps - done):
             yield self._call(program.nth, 1, batches, first)
 
@@ -204,25 +207,20 @@ class Runner:
             blocks = self._blocks(data, number, 0)
             self._next = itertools.chain(list(itertools.islice(blocks, 1)), blocks)
 
-    def _blocks(self, data: Batches, number: int, start: int) -> Iterator[tuple[Any, Any, int]]:
-        """Stacked batches, the step at which they begin, and how many are meant; or batches as they come."""
+    def _blocks(self, data: Batches, number: int, start: int) -> Iterator[tuple[Any, int]]:
+        """Stacked batches, and how many are meant; or batches as they come."""
         if self.calls.single:
-            for batch in data.epoch(number, start):
-                yield batch, None, 1
+            yield from ((batch, 1) for batch in data.epoch(number, start))
             return
-        step = self.step
         for batches, steps in data.blocks(self.calls.block, number, start):
-            if self.calls.looped:  # used once: to move them beforehand costs more than it saves
-                yield batches, None, steps
-            else:
-                yield *jax.device_put((batches, np.int32(step))), steps
-            step += steps
+            # Used once in a loop: to move them beforehand costs more than it saves.
+            yield (batches if self.calls.looped else copied(batches)), steps
 
-    def _begin(self, batch: Any) -> None:
-        if not self.flat.form.measured:
-            live = self.flat.live
-            zeros = self.program.tasks.accumulators(live.params, live.state, batch)
-            self.flat = Flat.of(live._replace(metrics=zeros))
+    def _begin(self, batches: Any) -> None:
+        """Puts accumulators in place, for batches of this form."""
+        live, batch = self.flat.live, batches if self.calls.single else one_of(batches)
+        zeros = self.program.tasks.accumulators(live.params, live.state, batch)
+        self.flat = Flat.of(live._replace(metrics=zeros))
 
     def _call(self, program: Any, steps: int, *arguments: Any) -> dict[str, jax.Array]:
         interrupts = self.interrupts

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from jlayers.core.calls import taught
-from jlayers.core.errors import refused
+from jlayers.core.errors import noted, refused
 from jlayers.core.layer import Layer
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches, map_arrays
@@ -260,11 +260,8 @@ class _Fit:
         self.review, self.data = look_over(trainer.tasks, state, data)
         self.validation = validation
         if validation is not None:
-            try:
+            with noted("in the validation data"):
                 _, self.validation = look_over(trainer.tasks, state, validation)
-            except (ValueError, TypeError, KeyError) as error:
-                error.add_note("in the validation data")
-                raise
         self.callbacks = callbacks
         self.steps_per_call: StepsPerCall = steps_per_call
         self.history: History = {key: [] for key in self.directions}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from jlayers.metrics.base import name_of, product, ratio, start
 from jlayers.metrics.totals import add, value_of, zero
 from jlayers.train.task import Loss, Part, Task
 
-__all__ = ["Measures", "Plan", "by_output", "is_spec", "output_names", "seen", "weights_by_output"]
+__all__ = ["Measures", "Plan", "by_output", "output_names", "resolved", "seen", "weights_by_output"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +167,15 @@ def is_spec(value: Mapping[str, Any], table: Registry) -> bool:
     return len(value) == 1 and all(name in table and isinstance(v, Mapping) for name, v in value.items())
 
 
+def resolved(value: Any, table: Registry, make: Callable[[Any], Any], missing: Any = None) -> Any:
+    """What `make` gives for each object in a list or dict over outputs, in the same structure."""
+    if isinstance(value, (list, tuple)):
+        return [resolved(member, table, make, missing) for member in value]
+    if isinstance(value, Mapping) and not is_spec(value, table):
+        return {name: resolved(member, table, make, missing) for name, member in value.items()}
+    return missing if value is None else make(value)
+
+
 def by_output(names: Sequence[str | None], value: Any, what: str) -> list[Any]:
     """`value`, given by position or by name, as a list over the outputs; None where a dict lacks one."""
     if isinstance(value, Mapping):
@@ -204,14 +213,12 @@ class _Named:
 
 def _named(value: Any) -> Any:
     """Metrics with their names in the logs, in the structure in which they were given."""
-    if value is None:
-        return []
-    if isinstance(value, (list, tuple)):
-        return [_named(member) for member in value]
-    if isinstance(value, Mapping) and not is_spec(value, metrics.registry):
-        return {name: _named(member) for name, member in value.items()}
-    metric = metrics.get(value)
-    return _Named(name_of(metric, value), metric)
+
+    def named(value: Any) -> Any:
+        metric = metrics.get(value)
+        return _Named(name_of(metric, value), metric)
+
+    return resolved(value, metrics.registry, named, [])
 
 
 def _metrics_by_output(names: Sequence[str | None], given: Any) -> list[list[tuple[str, Any]]]:

@@ -18,7 +18,6 @@ from jlayers import losses
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.masks import Masked, mask_of, values_of
-from jlayers.core.registry import Registry
 from jlayers.core.shapes import as_spec, describe
 from jlayers.data.batches import Batch
 from jlayers.losses.base import Loss as Record
@@ -27,8 +26,8 @@ from jlayers.metrics.base import beside, product, ratio, spread
 from jlayers.train.endings import TracedCall, check_ending, check_shares, observed_calls
 from jlayers.train.measures import (
     by_output,
-    is_spec,
     output_names,
+    resolved,
     seen,
     values,
     weights_by_output,
@@ -53,7 +52,7 @@ class Supervised(Task):
     def __init__(self, model: Layer, loss: Any, loss_weights: Any = None, named: Iterable[str] = ()):
         super().__init__({"": model})
         self.model = model
-        self.losses = _resolve(loss, losses.registry)
+        self.losses = resolved(loss, losses.registry, losses.registry.get)
         self.loss_weights = loss_weights
         names = [*(loss if isinstance(loss, Mapping) else ()), *named]
         paths = {path for path, _ in model.walk() if path}
@@ -186,15 +185,6 @@ class Supervised(Task):
         factors = [1.0] * len(names) if weights is None else by_output(names, weights, "loss_weights")
         judges = [None if loss is None else as_loss(loss) for loss in chosen]
         return names, judges, [1.0 if factor is None else float(factor) for factor in factors]
-
-
-def _resolve(value: Any, table: Registry) -> Any:
-    """Names and `{name: arguments}` as objects, anywhere in a list or dict over outputs."""
-    if isinstance(value, (list, tuple)):
-        return [_resolve(member, table) for member in value]
-    if isinstance(value, Mapping) and not is_spec(value, table):
-        return {name: _resolve(member, table) for name, member in value.items()}
-    return None if value is None else table.get(value)
 
 
 def _wider(a: jax.Array, b: jax.Array) -> Any:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import noted, refused
 from jlayers.data.batches import ArrayBatches, Batch, Batches, Wrapped, rows_of
 from jlayers.data.gate import check_finite, check_width, class_weights
 from jlayers.data.grains import GrainBatches, is_map_dataset
@@ -155,11 +155,8 @@ def validation_source(given: Any, batch_size: int | None, steps: int | None, epo
         raise ValueError(
             f"expected validation_data=(x, y) or (x, y, sample_weight), received {len(given)} parts"
         )
-    try:
+    with noted("in the validation data"):
         parts = arrays(*given) if isinstance(given, tuple) else arrays(given, None)
-    except (ValueError, TypeError) as error:
-        error.add_note("in the validation data")
-        raise
     return source("validation_data", given, parts, batch_size if parts is not None else None, steps, epochs)
 
 
@@ -172,13 +169,10 @@ class _Checked(Wrapped):
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
         for index, batch in enumerate(self.data.epoch(number, start), start):
-            try:
+            with noted(f"in batch {index} of the iterable"):
                 check_finite(x=batch.x, y=batch.y, sample_weight=batch.weight)
                 check_ids(self.review.lookups, batch.x)
                 self.tasks.check(self.review, batch)
-            except ValueError as error:
-                error.add_note(f"in batch {index} of the iterable")
-                raise
             yield batch
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,7 +41,7 @@ def inputs_of(x: Any) -> tuple[Any, ...]:
     return tuple(x) if isinstance(x, (tuple, list)) and not is_shape(x) else (x,)
 
 
-@jax.jit  # one dispatch instead of one per array
+@jax.jit  # one dispatch instead of one per array, and cheaper than jax.device_put
 def copied(tree: Any) -> Any:
     """The pytree with arrays of its own, so that a step that donates its input leaves the other one alone."""
     return jax.tree.map(jnp.copy, tree)
@@ -147,33 +148,13 @@ class TrainState:
     def live(self) -> Live:
         return self.flat.live
 
-    @property
-    def params(self) -> Any:
-        return self.live.params
-
-    @property
-    def state(self) -> Any:
-        return self.live.state
-
-    @property
-    def opt_state(self) -> Any:
-        return self.live.opt_state
-
-    @property
-    def step(self) -> jax.Array:
-        return self.live.step
-
-    @property
-    def metrics(self) -> Any:
-        return self.live.metrics
-
-    @property
-    def loss_scale(self) -> LossScale | None:
-        return self.live.loss_scale
-
-    @property
-    def average(self) -> Any:
-        return self.live.average
+    params = property(operator.attrgetter("live.params"))
+    state = property(operator.attrgetter("live.state"))
+    opt_state = property(operator.attrgetter("live.opt_state"))
+    step = property(operator.attrgetter("live.step"))
+    metrics = property(operator.attrgetter("live.metrics"))
+    loss_scale = property(operator.attrgetter("live.loss_scale"))
+    average = property(operator.attrgetter("live.average"))
 
     @property
     def key(self) -> jax.Array:
@@ -252,7 +233,7 @@ class TrainState:
         moved = {name: changes.pop(name) for name in list(changes) if name in Live._fields}
         if moved:
             changes["flat"] = Flat.of(self.live._replace(**moved))
-        return dataclasses.replace(self, **changes)
+        return TrainState(**vars(self) | changes)
 
     def copy(self) -> TrainState:
         """The state with arrays of its own, which no later step takes away."""

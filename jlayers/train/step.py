@@ -22,15 +22,16 @@ from jlayers.train.augment import augmented
 from jlayers.train.endings import observed_calls
 from jlayers.train.gradients import gradients_of
 from jlayers.train.ids import Lookup, lookups_of
+from jlayers.train.options import Options
 from jlayers.train.scaling import LossScale, finite, kept, loss_scaling, scale_of
 from jlayers.train.state import DONATED, Flat, Live, TrainState, inputs_of, named, unnamed
 from jlayers.train.tasks import Review, Tasks
 from jlayers.train.update import averaged
 
-__all__ = ["Ended", "EvalStep", "PredictStep", "TrainStep"]
+__all__ = ["Ended", "EvalStep", "PredictStep", "TrainStep", "one_of"]
 
 
-def _one_of(batches: Batch) -> Batch:
+def one_of(batches: Batch) -> Batch:
     """The form of one of the stacked batches."""
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), batches)
 
@@ -84,18 +85,9 @@ class TrainStep:
         many: `many(flat, key_data, batches, start, count, impl=...)`: steps over stacked batches in a loop.
     """
 
-    def __init__(
-        self,
-        tasks: Tasks,
-        *,
-        augment: Layer | None = None,
-        loss_scale: Any = None,
-        accumulate: int = 1,
-        ema: float | None = None,
-    ):
-        self.tasks = tasks
-        self.augment, self.accumulate, self.ema = augment, accumulate, ema
-        self.scaling = loss_scaling(tasks.models, loss_scale)
+    def __init__(self, tasks: Tasks, options: Options):
+        self.tasks, self.options = tasks, options
+        self.scaling = loss_scaling(tasks.models, options.loss_scale)
         # Each program calls the same compiled step, so that it is traced once.
         self.step = jax.jit(self._step, static_argnames="impl")
         self.one = jax.jit(self._one, donate_argnums=0, static_argnames="impl")
@@ -118,10 +110,14 @@ class TrainStep:
             batch = Batch(*batch)
         if not state.flat.form.measured:
             state = self.prepare(state, batch)
+        return self._moved(self.one, state, batch)
+
+    def _moved(self, program: Any, state: TrainState, *batches: Any) -> Any:
         try:
-            flat, logs = self.one(state.flat, state.key_data, batch, impl=state.impl)
+            flat, logs = program(state.flat, state.key_data, *batches, impl=state.impl)
         except (RuntimeError, ValueError) as error:
-            raise _explained(error) from None
+            donated = "has been deleted" in str(error) or "donated" in str(error)
+            raise (RuntimeError(DONATED) if donated else error) from None
         return TrainState(flat, state.key_data, state.epoch, state.epoch_start, state.impl), logs
 
     def run(
@@ -152,12 +148,8 @@ class TrainStep:
         batches = Batch(*batches)
         steps = _counted(batches, count)
         if not state.flat.form.measured:
-            state = self.prepare(state, _one_of(batches))
-        try:
-            flat, logs = self.many(state.flat, state.key_data, batches, np.int32(0), steps, impl=state.impl)
-        except (RuntimeError, ValueError) as error:
-            raise _explained(error) from None
-        return TrainState(flat, state.key_data, state.epoch, state.epoch_start, state.impl), logs
+            state = self.prepare(state, one_of(batches))
+        return self._moved(self.many, state, batches, np.int32(0), steps)
 
     def end(self, state: TrainState, review: Review) -> Ended:
         """Reads the logs at the end of an epoch, and makes what the next one starts from; donates nothing."""
@@ -187,7 +179,7 @@ class TrainStep:
             return self.step(live, key_data, _cut(batches, i), impl=impl)
 
         live = jax.lax.fori_loop(start, start + count, body, flat.live)
-        return Flat.of(live), self._logs(live, _one_of(batches))
+        return Flat.of(live), self._logs(live, one_of(batches))
 
     def _logs(self, live: Live, batch: Batch) -> dict[str, jax.Array]:
         review = self.tasks.review(live.params, live.state, batch)
@@ -211,10 +203,10 @@ class TrainStep:
         dynamic = self.scaling == "dynamic"
         factor = scale_of(live.loss_scale) if dynamic else self.scaling
         key, names = None, self.tasks.names
-        if self.tasks.draws or (self.augment is not None and self.augment.draws):
+        if self.tasks.draws or (self.options.augment is not None and self.options.augment.draws):
             key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=impl), live.step)
-        if self.augment is not None:
-            batch = augmented(self.augment, batch, key)
+        if self.options.augment is not None:
+            batch = augmented(self.options.augment, batch, key)
         params, state = live.params, live.state
         opt_states, metrics = named(live.opt_state, names), named(live.metrics, names)
         good = jnp.array(True)
@@ -228,7 +220,7 @@ class TrainStep:
                 batch,
                 self.tasks.key_of(update, key),
                 observe=lambda acc, loss, part, m=measures: m.update(m.plan(loss), acc, loss, part),
-                accumulate=self.accumulate,
+                accumulate=self.options.accumulate,
                 factor=factor,
             )
             moved, opt_state = update(gradients.values, gradients.loss, opt_states[name], params)
@@ -242,8 +234,8 @@ class TrainStep:
                 )
             params, state, opt_states[name], metrics[name] = new
         average = live.average
-        if self.ema is not None:
-            average = averaged(average, params, self.ema)
+        if self.options.ema is not None:
+            average = averaged(average, params, self.options.ema)
         return Live(
             params=params,
             state=state,
@@ -253,12 +245,6 @@ class TrainStep:
             loss_scale=live.loss_scale.after(good) if dynamic and live.loss_scale else live.loss_scale,
             average=average,
         )
-
-
-def _explained(error: Exception) -> Exception:
-    """The error of a step; that of a donated state in words that help."""
-    donated = "has been deleted" in str(error) or "donated" in str(error)
-    return RuntimeError(DONATED) if donated else error
 
 
 class EvalStep:
@@ -290,7 +276,7 @@ class EvalStep:
         """Several steps in one dispatch, over batches stacked in front; see `TrainStep.run`."""
         batches = Batch(*batches)
         steps = _counted(batches, count)
-        accumulators = accumulators or self.tasks.accumulators(params, state, _one_of(batches))
+        accumulators = accumulators or self.tasks.accumulators(params, state, one_of(batches))
         return self.many(params, state, accumulators, batches, steps)
 
     def _one(self, params: Any, state: Any, acc: Any, batch: Batch, key: Any) -> Any:
@@ -302,7 +288,7 @@ class EvalStep:
             return self.step(params, state, acc, _cut(batches, i), None)
 
         acc = jax.lax.fori_loop(0, count, body, acc)
-        return acc, self.tasks.logs(self.tasks.review(params, state, _one_of(batches)).plans, acc)
+        return acc, self.tasks.logs(self.tasks.review(params, state, one_of(batches)).plans, acc)
 
     def _step(self, params: Any, state: Any, acc: Any, batch: Batch, key: Any) -> Any:
         new = {}

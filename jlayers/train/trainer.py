@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -82,13 +82,7 @@ class Trainer(Options):
     @functools.cached_property
     def train_step(self) -> TrainStep:
         """The compiled training step; see `jl.make_train_step`."""
-        return TrainStep(
-            self.tasks,
-            augment=self.augment,
-            loss_scale=self.loss_scale,
-            accumulate=self.accumulate,
-            ema=self.ema,
-        )
+        return TrainStep(self.tasks, self)
 
     @functools.cached_property
     def eval_step(self) -> EvalStep:
@@ -153,10 +147,10 @@ class Trainer(Options):
         return first_scale(self.tasks.models, self.loss_scale)
 
     @functools.cached_property
-    def _opt_state_of(self) -> Callable[..., Any]:
-        """One function object, so that JAX traces it once."""
+    def _opt_state_of(self) -> Any:
+        """One compiled function, so that JAX traces it once for each form of parameters."""
         updates = self.updates
-        return lambda params: first_opt_state(updates, params)
+        return jax.jit(lambda params: first_opt_state(updates, params))
 
     def adopt(self, state: TrainState, keep_optimizer: bool = False) -> TrainState:
         """A state of another trainer of this model made fit for this one.
@@ -195,22 +189,10 @@ class Trainer(Options):
 
     def takes(self, state: TrainState) -> bool:
         """True if the optimizer's state in it fits this trainer."""
-        expected, given = self._opt_forms(state.params), state.opt_state
+        expected, given = self._opt_state_of.eval_shape(state.params), state.opt_state
         return jax.tree.structure(expected) == jax.tree.structure(given) and all(
             e.shape == g.shape for e, g in zip(jax.tree.leaves(expected), jax.tree.leaves(given), strict=True)
         )
-
-    def _opt_forms(self, params: Any) -> Any:
-        """The specs of the optimizer's state, traced once for each form of parameters."""
-        leaves, form = jax.tree.flatten(params)
-        site = (form, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
-        if site not in self._known_opt_forms:
-            self._known_opt_forms[site] = jax.eval_shape(self._opt_state_of, params)
-        return self._known_opt_forms[site]
-
-    @functools.cached_property
-    def _known_opt_forms(self) -> dict[Any, Any]:
-        return {}
 
 
 def _by_task(given: Any, name: str) -> Any:

@@ -87,11 +87,10 @@ class Watch:
 
         Under a dynamic loss scale a batch of infinite loss counts in no metric; not all may be such.
         """
-        logs, finite, counted = jax.device_get((ended.logs, ended.finite, ended.counted))
-        self._read(self.last, logs)
-        if not counted:
+        self._read(self.last, ended.logs)
+        if not ended.counted:
             raise self.failed("the loss was not finite in any batch", self.last, HALF)
-        if not finite:
+        if not ended.finite:
             raise self.failed("parameters became NaN or infinite", self.last, LARGE)
         return dict(self.latest)
 
