@@ -37,7 +37,14 @@ from jlayers.inspect.draw import draw
 from jlayers.inspect.flops import flops
 from jlayers.inspect.summary import Summary, summary
 from jlayers.layers import *
-from jlayers.preprocessing import HashedCrossing, Hashing, IntegerLookup, StringLookup, TextVectorization
+from jlayers.preprocessing import (
+    HashedCrossing,
+    Hashing,
+    IntegerLookup,
+    StringLookup,
+    TextVectorization,
+    WordPiece,
+)
 from jlayers.regularizers import l1, l1_l2, l2
 from jlayers.saving import *
 from jlayers.train import *
@@ -76,6 +83,7 @@ __all__ = [
     "Tap",
     "TextVectorization",
     "Wiring",
+    "WordPiece",
     "activations",
     "adapt",
     "applications",

@@ -1,7 +1,10 @@
 """Applications: Keras's weights and numbers by name, arguments, specs, preprocessing, class names."""
 
+import json
 import pickle
 import re
+import runpy
+from pathlib import Path
 
 import applications_keras as same
 import jax
@@ -12,6 +15,7 @@ from keras_values import keras_values
 
 import jlayers as jl
 from jlayers import applications, config
+from jlayers.cli import main
 from jlayers.core.layer import layers
 from jlayers.core.spelling import UnknownNameError
 
@@ -29,6 +33,14 @@ def few_or_all(name, request):
         pytest.skip("compared with --full")
 
 
+def keras_of(name, compute):
+    """Recorded values of a few, Keras itself for the others."""
+    if name in FEW:
+        return keras_values(compute)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        return compute()
+
+
 @pytest.mark.parametrize("name", IN_KERAS)
 def test_weights_have_keras_names_and_shapes(name, request):
     few_or_all(name, request)
@@ -39,7 +51,7 @@ def test_weights_have_keras_names_and_shapes(name, request):
         plain = [layer.name for layer in model.layers if not BESIDES.fullmatch(layer.name)]
         return {"weights": same.digest(same.keras_forms(model)), "layers": " ".join(sorted(plain))}
 
-    expected, model = keras_values(theirs), same.ours(name)
+    expected, model = keras_of(name, theirs), same.ours(name)
     assert same.digest(same.forms(model, (1, size, size, 3))) == expected["weights"]
     assert set(expected["layers"].split()) == {n for n in model.children if not BESIDES.fullmatch(n)}
 
@@ -50,7 +62,7 @@ def test_numbers_are_keras_numbers(name, request):
     size = same.SMALL.get(name, 32)
     options = {"input_shape": (size, size, 3), "classes": 10, "classifier_activation": None}
     x = same.images(size)
-    expected = keras_values(lambda: same.keras_output(same.keras_model(name, **options), x))
+    expected = keras_of(name, lambda: same.keras_output(same.keras_model(name, **options), x))
     received = same.output(same.ours(name, **options), x)
     assert np.abs(received - expected).max() <= 1e-4 * (expected.max() - expected.min())
 
@@ -256,3 +268,37 @@ def test_class_names():
         applications.decode_predictions(jnp.zeros((2, 10)))
     with pytest.raises(ValueError, match="top=0"):
         applications.decode_predictions(scores, top=0)
+
+
+# ---------------------------------------------------------------------------------------- the page
+
+
+@pytest.fixture(scope="module")
+def maker():
+    return runpy.run_path(str(Path(__file__).parents[1] / "docs" / "make_applications_page.py"))
+
+
+def test_the_page_is_up_to_date(maker):
+    written = maker["PAGE"].read_text(encoding="utf-8")
+    assert written == maker["page"](), "run: python docs/make_applications_page.py"
+    assert all(f"| `{name}` |" in written for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_costs(name, maker, request):
+    few_or_all(name, request)
+    assert maker["count"](name) == applications.costs()[name], "run: ... make_applications_page.py --count"
+
+
+def test_every_difference_is_small(maker):
+    measured = json.loads(maker["MEASURED"].read_text())
+    assert set(measured) <= set(IN_KERAS)
+    assert all(known["difference"] <= 1e-4 for known in measured.values())
+
+
+def test_the_command_lists_them(capsys):
+    main(["list", "applications"])
+    shown = capsys.readouterr().out
+    assert re.search(r"applications\.VGG16 +138,357,544 +30\.\d+ +224 +71\.3\n", shown)
+    assert all(f"applications.{name} " in shown for name in NAMES)
+    assert "Dense(" not in shown

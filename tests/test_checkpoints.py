@@ -141,6 +141,33 @@ def test_signals_make_a_checkpoint_and_leave(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.usefixtures("usual_handlers")
+def test_a_grain_pipeline_goes_on_after_a_signal(tmp_path):
+    grain = pytest.importorskip("grain")
+
+    class Rows:
+        def __len__(self):
+            return len(X)
+
+        def __getitem__(self, i):
+            return X[i], Y[i]
+
+    def batches(seed=3):
+        return grain.MapDataset.source(Rows()).shuffle(seed=seed).batch(8)
+
+    made, options = trainer(), {"epochs": 3}
+    whole = jl.fit(made, batches(), **options)
+    checkpoint = jl.Checkpoint(tmp_path)
+    for at in (3, 9, 14, 20):
+        press = Press(signal.SIGTERM, "on_step", at)
+        with pytest.raises(KeyboardInterrupt):
+            jl.fit(made, batches(), callbacks=[press], checkpoints=checkpoint, **options)
+        assert checkpoint.steps()[-1] == at
+    same(whole, jl.fit(made, batches(), checkpoints=checkpoint, **options))
+    with pytest.raises(ValueError, match="of another run: the data differs"):
+        jl.fit(made, batches(seed=4), checkpoints=checkpoint, **options)
+
+
 def test_more_epochs_go_on_and_fewer_change_nothing(tmp_path):
     made = trainer(ema=None, accumulate=1)
     whole = jl.fit(made, X, Y, batch_size=8, epochs=3, checkpoints=tmp_path / "whole")

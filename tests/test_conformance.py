@@ -107,6 +107,7 @@ ROWS = [
     (jl.InstanceNormalization(), (2, 3, 4)),
     (jl.InputLayer((None, 2)), (2, 3, 2), {"precision": "hands its input on for others to cast"}),
     (jl.LayerScale(0.5), (2, 3)),
+    (jl.ClassToken(), (2, 3, 4)),
     (jl.LoRA(jl.Dense(3, activation="tanh"), 2, b_initializer="ones"), (2, 4)),
     (jl.Tap(jl.Sequential(jl.Dense(3, name="inner"), jl.Dense(2)), "inner"), (2, 4)),
     (jl.LRU(3, 2, return_state=True), (2, 3, 2)),

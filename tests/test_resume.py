@@ -151,6 +151,32 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole, pytestcon
     print("ends", ends)
 
 
+HANGING = """
+import time
+from jlayers.train.checkpoint import Keeper
+Keeper.save = lambda *arguments, **options: (print("saving", flush=True), time.sleep(1000))
+"""
+
+
+def test_a_second_control_c_leaves_at_once(whole):
+    path = whole.path.parent
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(jl.__file__).parents[1])}
+    command = [sys.executable, "-c", HANGING + COMMAND_LINE, "train", "net.yaml", "--run", "hangs"]
+    process = subprocess.Popen(
+        command, cwd=path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    while process.stdout.readline() != "saving\n":
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)  # waits for the save
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT  # a shell tells it as 130
+    assert Run(path / "hangs").status == "killed"
+
+
 def test_what_cannot_be_resumed_is_told(whole, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(prepare(tmp_path))
     shutil.copytree(whole.path, "r")

@@ -195,6 +195,54 @@ def test_a_process_number_that_is_used_again_is_another_process():
     assert has_ended({"host": platform.node(), "pid": done.pid, "started": None})
 
 
+def test_two_processes_cannot_train_into_one_folder(folder, capsys):
+    _, run = new_run("training.checkpoint={every_steps: 2}")
+    run.fail(KeyboardInterrupt())  # as if the status had been read before the other process noted its own
+    with pytest.raises(BlockingIOError, match="r is still being trained by another process"):
+        Run.reopen("r").begin_again()
+    assert main(["train", "--resume", "r"]) == 2
+    assert "is still being trained by another process: wait until it has ended" in capsys.readouterr().err
+    assert main(["train", "line.yaml", "--run", "r"]) == 2
+    assert "r is there already, and a run is never written over" in capsys.readouterr().err
+    run.unlock()
+    again = Run.reopen("r")
+    again.begin_again()
+    again.unlock()
+
+
+def test_a_run_that_ended_on_another_computer_is_known_by_its_lock(folder):
+    _, run = new_run()
+    process = {**run.results()["process"], "host": "elsewhere"}
+    run.note(process=process)
+    assert Run("r").status == "running"
+    run.unlock()
+    assert Run("r").status == "killed"
+    run.note(process={**process, "locked": False})  # where there are no locks, nothing is known
+    assert Run("r").status == "running"
+
+
+def test_a_new_folder_is_whole_or_not_there(folder, monkeypatch):
+    replace, count = os.replace, [0]
+
+    def fails(source, target):
+        count[0] += 1
+        if count[0] == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="No space left"):
+        new_run()
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert [p.name for p in folder.iterdir() if p.is_dir()] == []
+    old = folder / ".r-0123abcd.part"
+    old.mkdir()
+    os.utime(old, (0, 0))  # of a process that was killed long ago
+    new_run()
+    assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == ["r"]
+
+
 # ------------------------------------------------------------------------------------- disks and folders
 
 

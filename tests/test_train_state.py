@@ -42,7 +42,8 @@ class Alive(jl.Callback):
 
 @pytest.mark.parametrize(("stop", "most"), [(None, 1.1), ("host", 1.1), ("device", 1.45)])
 @pytest.mark.parametrize("steps", [1, 4])
-def test_one_state_is_alive(stop, most, steps):
+@pytest.mark.parametrize("saves", [False, True])
+def test_one_state_is_alive(stop, most, steps, saves, tmp_path):
     wide = jl.compile(jl.Sequential(jl.Dense(300), jl.BatchNormalization(), jl.Dense(200)), "adam", "mse")
     y = np.zeros((24, 200), np.float32)
     start, _ = jl.fit(wide, X, y, epochs=0)
@@ -51,7 +52,9 @@ def test_one_state_is_alive(stop, most, steps):
     if stop:
         callbacks.insert(0, jl.EarlyStopping("loss", patience=9, restore_best_weights=True, weights_on=stop))
     for state in (None, start):
-        jl.fit(wide, X, y, epochs=3, batch_size=8, steps_per_call=steps, callbacks=callbacks, state=state)
+        checkpoints = jl.Checkpoint(tmp_path / str(state is None), every_steps=2) if saves else None
+        options = {"steps_per_call": steps, "callbacks": callbacks, "checkpoints": checkpoints}
+        jl.fit(wide, X, y, epochs=3, batch_size=8, state=state, **options)
     assert len(alive.shares) == 6
     assert max(alive.shares) < most
     if stop == "device":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from jlayers.core.elsewhere import missing_name
 from jlayers.core.layer import layers
 
+from .bert import *
 from .convnext import *
 from .densenet import *
 from .efficientnet import *
@@ -24,6 +25,7 @@ from .resnet import *
 from .resnet_v2 import *
 from .squeezenet import *
 from .vgg import *
+from .vit import *
 from .xception import *
 
 resnet50, vgg16, vgg19 = resnet, vgg, vgg  # Keras's names of modules

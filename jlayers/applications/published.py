@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from typing import Any, Literal
 
 from jlayers.core.layer import Layer
 from jlayers.core.spelling import nearest
 
-__all__ = ["Mode", "Published", "WeightsFile", "published", "weights_file"]
+__all__ = ["Mode", "Published", "WeightsFile", "costs", "published", "weights_file"]
 
 Mode = Literal["caffe", "tf", "torch", "lite", "none"]
 
@@ -48,6 +51,20 @@ class Published:
     mode: Mode
     top1: float | None = None
     weights: Callable[[Mapping[str, Any]], WeightsFile] | None = None
+
+
+@functools.cache
+def costs() -> Mapping[str, Mapping[str, int]]:
+    """Parameters, and FLOPs of one forward pass at the published size, of every application by name.
+
+    They were counted by `docs/make_applications_page.py`, since counting takes seconds for each.
+
+    >>> import jlayers as jl
+    >>> jl.applications.costs()["VGG16"]["parameters"]
+    138357544
+    """
+    text = files("jlayers.applications").joinpath("costs.json").read_text(encoding="utf-8")
+    return json.loads(text)
 
 
 _known: dict[str, Published] = {}
@@ -101,8 +118,8 @@ def weights_file(model: Layer) -> WeightsFile:
 
 def pair_of_files(base: str, name: str, hashes: tuple[str | None, str | None], notop: str = "_notop") -> Any:
     """Weights of a model whose two files, with and without classifier, bear almost one name."""
-    files = (WeightsFile(f"{base}{name}.h5", hashes[0]), WeightsFile(f"{base}{name}{notop}.h5", hashes[1]))
-    return lambda arguments: files[0 if arguments["include_top"] else 1]
+    both = (WeightsFile(f"{base}{name}.h5", hashes[0]), WeightsFile(f"{base}{name}{notop}.h5", hashes[1]))
+    return lambda arguments: both[0 if arguments["include_top"] else 1]
 
 
 def square_size(input_shape: Any, sizes: tuple[int, ...]) -> int:

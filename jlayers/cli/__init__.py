@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     add_file(add("summary", commands.summary, "Show the layers of a file's model."))
 
     listing = add(
-        "list", commands.listing, "List what a file can name: layers, losses, metrics, optimizers, ..."
+        "list", commands.listing, "List what a file can name: layers, applications, losses, metrics, ..."
     )
     listing.add_argument(
         "kind", nargs="?", metavar="KIND", help="such as layers or losses; all kinds if left out"

@@ -295,19 +295,34 @@ def listing(given: argparse.Namespace) -> None:
     _use(given)
     registries = {registry.plural: registry for kind in KINDS if (registry := registry_of(kind)) is not None}
     wanted = next((p for p, r in registries.items() if given.kind in (p, r.kind)), None)
-    if given.kind is not None and wanted is None:
-        raise ValueError(
-            f"expected a kind to list, received {given.kind!r}: {nearest(given.kind, registries)}"
-        )
+    is_applications = given.kind in ("application", "applications")
+    if given.kind is not None and wanted is None and not is_applications:
+        known = [*registries, "applications"]
+        raise ValueError(f"expected a kind to list, received {given.kind!r}: {nearest(given.kind, known)}")
     out = console()
+    if given.kind is None or is_applications:
+        _list_applications(out)
     for plural, registry in registries.items():
-        if wanted not in (None, plural):
+        if is_applications or wanted not in (None, plural):
             continue
         out.print(plural, style="bold cyan")
         for name in registry:
             print(f"  {shown(name, registry[name])}")
             if wanted and (text := documentation(registry[name])):
                 out.print(f"      {text}", style="dim")
+
+
+def _list_applications(out: Any) -> None:
+    """Every application with what it costs and how good its published weights are."""
+    from jlayers.applications import costs, published
+
+    out.print("applications", style="bold cyan")
+    print(f"  {'':<32}{'parameters':>12}{'GFLOPs':>9}{'size':>6}{'top-1':>7}")
+    for name, cost in sorted(costs().items()):
+        facts = published(name)
+        top1 = "" if facts.top1 is None else f"{facts.top1:.1f}"
+        numbers = f"{cost['parameters']:>12,}{cost['flops'] / 1e9:>9.2f}{facts.size:>6}{top1:>7}"
+        print(f"  {'applications.' + name:<32}{numbers}")
 
 
 def schema(given: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ from jlayers.preprocessing.base import PreprocessorLike, get, register, registry
 from jlayers.preprocessing.hashing import HashedCrossing, Hashing
 from jlayers.preprocessing.lookup import IntegerLookup, StringLookup
 from jlayers.preprocessing.vectorization import TextVectorization
+from jlayers.preprocessing.wordpiece import WordPiece
 
 __all__ = [
     "HashedCrossing",
@@ -15,6 +16,7 @@ __all__ = [
     "PreprocessorLike",
     "StringLookup",
     "TextVectorization",
+    "WordPiece",
     "get",
     "register",
     "registry",

@@ -189,7 +189,7 @@ def PositionEmbedding(
     @keeps_mask
     def apply(params: Any, x: jax.Array, positions: Any = None) -> jax.Array:
         check(x, positions)
-        table: jax.Array = params["embeddings"].astype(x.dtype)
+        table: jax.Array = jnp.asarray(params["embeddings"]).astype(x.dtype)
         need_features(x, -1, table.shape[1], "features")
         if positions is None and isinstance(x.shape[1], int):
             vectors = table[None, : x.shape[1]]

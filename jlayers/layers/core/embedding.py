@@ -80,7 +80,7 @@ def Embedding(
 
     def apply(params: Any, ids: Ids, *, mask: Any) -> Any:
         check(ids)
-        table: jax.Array = params["embeddings"]
+        table: jax.Array = jnp.asarray(params["embeddings"])
         vectors: Vectors = table.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
         return with_mask(vectors, intersection(mask, ids != 0) if mask_zero else mask)
 

@@ -1,0 +1,167 @@
+"""Writes `docs/applications.md`: every application with its parameters, FLOPs, and what it was compared with.
+
+    python docs/make_applications_page.py                 # the page, from what was counted and measured
+    python docs/make_applications_page.py --count         # count parameters and FLOPs anew
+    python docs/make_applications_page.py --measure NAME  # compare with Keras anew; no name means all
+
+What was counted goes into `jlayers/applications/costs.json`, where `jlayers list applications` finds it, and
+what was measured into `docs/applications_measured.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import jax
+import numpy as np
+
+import jlayers as jl
+from jlayers.applications import costs, published
+from jlayers.core.layer import layers
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE / "applications.md"
+MEASURED = HERE / "applications_measured.json"
+COUNTED = Path(jl.applications.__file__).parent / "costs.json"
+NAMES = [name.partition(".")[2] for name in layers.group("applications")]
+
+HEAD = """# Applications
+
+Made by `python docs/make_applications_page.py`; do not edit it by hand.
+
+Parameters include what is not trained. FLOPs are those of one forward pass of one image of the given
+size, or of one text of 128 tokens; a multiply-add is two. Top-1 is the accuracy on ImageNet, in percent,
+that Keras or the authors report for their weights. The difference is the largest one between the outputs
+here and in Keras on JAX, with the same random weights in float32 and images of 32 by 32 (InceptionV3 75,
+Xception 71), divided by the range of the output. Formats are those in which Keras wrote these weights,
+and jlayers read them without a change. An empty cell was not measured.
+
+Where Keras has the network, a test compares the name and shape of every weight with Keras's (`pytest
+--full tests/test_applications.py`). The 7 statistics of colors that Keras counts in an EfficientNet are
+arguments here and are not counted.
+
+"""
+REAL = {
+    "EfficientNetLite0": ("", "`.pth`; names real photographs"),
+    "SqueezeNet": ("", "pickled dict; names real photographs"),
+    "ViTB16": ("NumPy, a small one: 1e-5", ""),
+    "MiniLM": ("NumPy, real weights: 2e-7", "Hugging Face's safetensors"),
+    "BERTBase": ("NumPy, a small one: 1e-5", ""),
+}
+
+
+def inputs_of(name: str) -> jax.ShapeDtypeStruct:
+    size = published(name).size
+    text = name in ("BERTBase", "MiniLM")
+    return (
+        jax.ShapeDtypeStruct((1, size), "int32")
+        if text
+        else jax.ShapeDtypeStruct((1, size, size, 3), "float32")
+    )
+
+
+def count(name: str) -> dict[str, int]:
+    """Parameters and FLOPs; nothing is computed."""
+    model, x = getattr(jl.applications, name)(), inputs_of(name)
+    params, state = jax.eval_shape(model.init, jax.random.key(0), x)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves((params, state)))
+    return {"parameters": parameters, "flops": jl.flops(lambda *a: model.apply(*a)[0], params, state, x)}
+
+
+def measure(name: str) -> dict[str, Any]:
+    """The difference from Keras, and the formats in which Keras's weights arrive."""
+    import h5py
+    import keras
+    from keras.src.legacy.saving import legacy_h5_format
+
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    import applications_keras as same
+
+    size = same.SMALL.get(name, 32)
+    options = {"input_shape": (size, size, 3), "classes": 10, "classifier_activation": None}
+    x, theirs, ours = same.images(size), same.keras_model(name, **options), same.ours(name, **options)
+    expected, received = same.keras_output(theirs, x), same.output(ours, x)
+    difference = float(np.abs(received - expected).max() / (expected.max() - expected.min()))
+    params, state = same.filled(ours, x.shape)
+    formats = []
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: f"{folder}/a{name}" for name in (".weights.h5", ".h5", ".keras")}
+        theirs.save_weights(files[".weights.h5"])
+        with h5py.File(files[".h5"], "w") as file:  # as Keras wrote it before version 3
+            legacy_h5_format.save_weights_to_hdf5_group(file, theirs)
+        theirs.save(files[".keras"])
+        for kind, path in files.items():
+            try:
+                read = jl.load_weights(ours, path, x.shape)
+            except (ValueError, KeyError) as error:
+                print(f"{name}, {kind}: {str(error)[:400]}", flush=True)
+                continue
+            if all(map(np.array_equal, jax.tree.leaves(read), jax.tree.leaves((params, state)))):
+                formats.append(kind)
+    keras.backend.clear_session()
+    jax.clear_caches()
+    return {"difference": difference, "formats": formats}
+
+
+def page() -> str:
+    counted, measured = costs(), json.loads(MEASURED.read_text())
+    rows = []
+    for name in NAMES:
+        facts, cost, known = published(name), counted[name], measured.get(name, {})
+        difference, formats = REAL.get(name, ("", ""))
+        if known:
+            difference = f"{known['difference']:.0e}"
+            formats = ", ".join(f"`{kind}`" for kind in known["formats"])
+        rows.append(
+            [
+                f"`{name}`",
+                str(facts.size),
+                f"{cost['parameters']:,}",
+                f"{cost['flops'] / 1e9:.2f}",
+                "" if facts.top1 is None else f"{facts.top1:.1f}",
+                difference,
+                formats,
+            ]
+        )
+    titles = ["Application", "Size", "Parameters", "GFLOPs", "Top-1", "Difference", "Formats"]
+    return HEAD + table(titles, rows)
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [titles, ["---", *["---:"] * 4, "---", "---"], *rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in lines)
+
+
+def write(path: Path, value: dict[str, Any]) -> None:
+    rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value[name])}" for name in sorted(value))
+    path.write_text("{\n" + rows + "\n}\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", action="store_true")
+    parser.add_argument("--measure", nargs="*", metavar="NAME")
+    given = parser.parse_args()
+    if given.count:
+        write(COUNTED, {name: count(name) for name in NAMES})
+    if given.measure is not None:
+        for name in given.measure or [
+            name for name in NAMES if hasattr(__import__("keras").applications, name)
+        ]:
+            known = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+            write(MEASURED, {**known, name: measure(name)})
+            print(name, json.loads(MEASURED.read_text())[name], flush=True)
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
