@@ -30,6 +30,7 @@ KINDS = {
     "policy": "jlayers.core.policy",
     "dataset": "jlayers.data",
     "preprocessor": "jlayers.preprocessing",
+    "callback": "jlayers.train.callbacks",
 }
 
 

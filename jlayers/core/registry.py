@@ -155,8 +155,9 @@ class Registry:
 
     _kinds: ClassVar[dict[str, Registry]] = {}
 
-    def __init__(self, kind: str, plural: str | None = None):
+    def __init__(self, kind: str, plural: str | None = None, instead: Mapping[str, str] | None = None):
         self.kind = kind
+        self.instead = dict(instead or {})  # by names of Keras that have another place here: what to write
         self.plural = plural or kind + "s"
         self._constructors: dict[str, Callable[..., Any]] = {}
         self._functions: dict[str, Callable[..., Any]] = {}
@@ -268,7 +269,13 @@ class Registry:
         """The registered spelling of `name`; an unknown name is an error with the nearest ones."""
         if isinstance(name, str) and (known := self._known(name)):
             return known
-        raise UnknownNameError(f"unknown {self.kind} {name!r}: {nearest(name, self.beside(name))}")
+        raise UnknownNameError(f"unknown {self.kind} {name!r}: {self.advice(name)}")
+
+    def advice(self, name: object) -> str:
+        """What to write in place of a name that is not registered."""
+        if name in self.instead:
+            return f"write {self.instead[str(name)]}"
+        return nearest(name, self.beside(name))
 
     def beside(self, name: object) -> Iterable[str]:
         """The names among which an unknown one is searched: those of its group, if it names one."""
@@ -339,7 +346,12 @@ class Registry:
                 f"expected {self._a_kind} by name or as a function, received {value!r}: "
                 f"{nearest(value, self)}"
             )
+<<<<<<< HEAD
         if name := next((n for n, constructor in self._constructors.items() if constructor is value), None):
+=======
+        every = (made for table in Registry.all() for made in table._constructors.items())
+        if name := next((n for n, made in every if made is value), None):
+>>>>>>> main
             raise TypeError(f"expected {self._a_kind}, received the constructor {name}; call it: {name}(...)")
         spec = getattr(value, "spec", None)
         if isinstance(spec, Spec) and spec.kind != self.kind:

@@ -101,12 +101,12 @@ class Ahead(Generic[T]):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Ends the thread, which may have to finish the item that it is at."""
+        """Ends the thread. One that is stuck in its source ends with the item that it is at."""
         self._stopped.set()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()
-        self._thread.join(timeout=5.0)
+        self._thread.join(timeout=2.0)
 
     def __iter__(self) -> Iterator[T]:
         return self

@@ -9,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe
+from jlayers.core.spelling import nearest
 from jlayers.interop.layouts import from_torch, is_torch
 from jlayers.interop.names import Entry, Group
 from jlayers.interop.slots import Slot

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jlayers.core.errors import refused
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 
 __all__ = ["Entry", "Group", "Rename", "groups_of", "renamed"]
 

@@ -19,6 +19,9 @@ from jlayers.optimizers.schedules import ScheduleLike, get_schedule, schedules
 __all__ = ["TRANSFORMATIONS"]
 
 
+_START_ONLY = ("rprop",)  # its learning rate is the size of the first step; later ones follow from the signs
+
+
 def _annotation(name: str, parameter: inspect.Parameter, default: Any) -> Any:
     """A type that plain data can be checked against, from the default, or else from optax's hint."""
     if name == "learning_rate":  # a few of optax's take a number only
@@ -95,7 +98,15 @@ def _enter(
         if table is schedules:
             return Configured(result, spec)
         by_paths = any(isinstance(arguments[mask], Patterns) for mask in MASKS & set(arguments))
+<<<<<<< HEAD
         return with_spec(result, spec, descends=descends(arguments), by_paths=by_paths)
+=======
+        given = {
+            n: arguments[n] for n in ("learning_rate", "adam_learning_rate") if arguments.get(n) is not None
+        }
+        rates = {} if name in _START_ONLY else given
+        return with_spec(made, spec, descends=descends(arguments), by_paths=by_paths, rates=rates)
+>>>>>>> main
 
     constructor.__name__ = constructor.__qualname__ = name
     vars(constructor)["__signature__"] = signature

@@ -68,6 +68,7 @@ class Run:
     - `metrics.jsonl`: one line per epoch, written as the epoch ends
     - `weights.safetensors`: the weights that the run would keep if it ended now, and their epoch
     - `checkpoints/`: what `jlayers train --resume` goes on from, if the configuration asks for them
+    - `logs/`: what the callbacks of the configuration write
     - `summary.txt`, `curves.png`: for people
     - `results.json`: the status, the final results, the process that trains, hashes of the files
 

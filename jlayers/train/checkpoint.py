@@ -438,7 +438,9 @@ def identity(
     held_out = "none" if validation is None else validation.fingerprint()
     known |= {"the data": data.fingerprint(), "the validation data": held_out}
     for place, callback in enumerate(_with_state(callbacks)):
-        given = {n: getattr(callback, n, None) for n in inspect.signature(type(callback)).parameters}
+        given: Any = callback
+        if callback.spec is None:
+            given = {n: getattr(callback, n, None) for n in inspect.signature(type(callback)).parameters}
         known[f"callback {place}"] = f"{type(callback).__name__} {_written(given)}"
     return known
 

@@ -23,6 +23,7 @@ from jlayers.train.augment import check_augment
 from jlayers.train.measures import Measures
 from jlayers.train.objective import Supervised
 from jlayers.train.options import Options
+from jlayers.train.probes import Probe
 from jlayers.train.scaling import LossScaleLike, first_scale, loss_scaling, scale_of
 from jlayers.train.stages import models_by_epoch
 from jlayers.train.state import TrainState, carried_over, copied, first_opt_state
@@ -83,6 +84,21 @@ class Trainer(Options):
     def train_step(self) -> TrainStep:
         """The compiled training step; see `jl.make_train_step`."""
         return TrainStep(self.tasks, self)
+
+    def step_with(self, probes: Mapping[str, Sequence[Probe]]) -> TrainStep:
+        """The training step that also measures these probes, by task; without any, `train_step`."""
+        asked = {name: tuple(own) for name, own in probes.items() if own}
+        if not asked:
+            return self.train_step
+        site = tuple(asked.items())
+        if site not in self._probing:
+            tasks = Tasks(self.updates, self.tasks.measures, asked)
+            self._probing[site] = TrainStep(tasks, self)
+        return self._probing[site]
+
+    @functools.cached_property
+    def _probing(self) -> dict[Any, TrainStep]:
+        return {}
 
     @functools.cached_property
     def eval_step(self) -> EvalStep:
@@ -156,7 +172,7 @@ class Trainer(Options):
         """A state of another trainer of this model made fit for this one.
 
         What to do after freezing, unfreezing or changing the optimizer: the optimizer's state is fresh, all
-        else is kept. A dynamic loss scale starts anew, too.
+        else is kept. A dynamic loss scale starts anew, too, and so does the learning rate.
 
         Args:
             state: of the other trainer.
@@ -173,7 +189,13 @@ class Trainer(Options):
         opt_state, loss_scale = first_opt_state(self.updates, new.params), self._scale()
         if keep_optimizer:
             opt_state, loss_scale = carried_over((new.opt_state, new.loss_scale), (opt_state, loss_scale))
-        return new.replace(opt_state=opt_state, metrics={}, loss_scale=loss_scale, average=average)
+        return new.replace(
+            opt_state=opt_state,
+            metrics={},
+            loss_scale=loss_scale,
+            average=average,
+            rate_factor=new.rate_factor if keep_optimizer else None,
+        )
 
     def check_state(self, state: TrainState) -> None:
         """Refuse a state that a step has taken, or of another optimizer or other frozen layers."""

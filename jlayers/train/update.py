@@ -68,11 +68,15 @@ class Update:
         with optimizers.lenient():
             return self.optimizer.init(self.split(params)[0])
 
-    def __call__(self, gradients: Any, loss: jax.Array, opt_state: Any, params: Any) -> tuple[Any, Any]:
+    def __call__(
+        self, gradients: Any, loss: jax.Array, opt_state: Any, params: Any, rate_factor: Any = None
+    ) -> tuple[Any, Any]:
         """The parameters and the optimizer's state after a step down these gradients."""
         trained, frozen = self.split(params)
         optimizer = optax.with_extra_args_support(self.optimizer)
         with optimizers.lenient():
+            if rate_factor is not None:
+                optimizer = optimizers.with_rate_factor(optimizer, rate_factor)
             updates, opt_state = optimizer.update(gradients, opt_state, trained, value=loss, grad=gradients)
             moved: Any = optax.apply_updates(trained, updates)
         return self.task.constrain(join_params(moved, frozen)), opt_state
