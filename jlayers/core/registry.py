@@ -346,12 +346,8 @@ class Registry:
                 f"expected {self._a_kind} by name or as a function, received {value!r}: "
                 f"{nearest(value, self)}"
             )
-<<<<<<< HEAD
-        if name := next((n for n, constructor in self._constructors.items() if constructor is value), None):
-=======
-        every = (made for table in Registry.all() for made in table._constructors.items())
-        if name := next((n for n, made in every if made is value), None):
->>>>>>> main
+        every = (entry for table in Registry.all() for entry in table._constructors.items())
+        if name := next((n for n, constructor in every if constructor is value), None):
             raise TypeError(f"expected {self._a_kind}, received the constructor {name}; call it: {name}(...)")
         spec = getattr(value, "spec", None)
         if isinstance(spec, Spec) and spec.kind != self.kind:

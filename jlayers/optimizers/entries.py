@@ -98,15 +98,11 @@ def _enter(
         if table is schedules:
             return Configured(result, spec)
         by_paths = any(isinstance(arguments[mask], Patterns) for mask in MASKS & set(arguments))
-<<<<<<< HEAD
-        return with_spec(result, spec, descends=descends(arguments), by_paths=by_paths)
-=======
-        given = {
+        rates_given = {
             n: arguments[n] for n in ("learning_rate", "adam_learning_rate") if arguments.get(n) is not None
         }
-        rates = {} if name in _START_ONLY else given
-        return with_spec(made, spec, descends=descends(arguments), by_paths=by_paths, rates=rates)
->>>>>>> main
+        rates = {} if name in _START_ONLY else rates_given
+        return with_spec(result, spec, descends=descends(arguments), by_paths=by_paths, rates=rates)
 
     constructor.__name__ = constructor.__qualname__ = name
     vars(constructor)["__signature__"] = signature

@@ -68,11 +68,7 @@ def multi_optimizer(optimizers: dict[str, OptimizerLike], default: OptimizerLike
     groups: dict[Any, Any] = {**members, **({} if rest is None else {"": rest})}
     transformation = optax.partition(groups, labels, mask_compatible_extra_args=True)
     spec = Spec("optimizer", "multi_optimizer", {"optimizers": members, "default": rest})
-<<<<<<< HEAD
-    return with_spec(transformation, spec, by_paths=True)
-=======
-    return with_spec(made, spec, by_paths=True, groups=groups)
->>>>>>> main
+    return with_spec(transformation, spec, by_paths=True, groups=groups)
 
 
 registry.register("multi_optimizer", multi_optimizer)
