@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING
 
 from jlayers.core.elsewhere import missing_name
+from jlayers.saving.from_keras import from_keras
 from jlayers.saving.loading import load_weights
 from jlayers.saving.model import load, save
 from jlayers.saving.weights import WeightsReport, save_weights
 
-__all__ = ["WeightsReport", "load", "load_weights", "save", "save_weights"]
+__all__ = ["WeightsReport", "from_keras", "load", "load_weights", "save", "save_weights"]
 
 
 if not TYPE_CHECKING:  # which would take any name to exist
