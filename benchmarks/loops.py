@@ -290,7 +290,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     tiny = {name: make() for name, (library, make) in LOOPS.items() if library in (OURS, HAND)}
-    show(tiny, "bare loop", 4 * rounds, 4)
+    show(tiny, "bare loop", 2 * rounds, 16)  # so long that what a call of `fit` takes once hardly counts
     found = show(digits(), "jl.fit, digits", max(1, rounds // 3), 4)
     saved = found[f"and a checkpoint every {SAVE_EVERY} steps"]
     for what, plain, more in zip(("time", "CPU time"), found["jl.fit, digits"], saved, strict=True):

@@ -182,7 +182,11 @@ CHANGES = {
     "the seed": ({"seed": 1}, {}, "seed was 3, now 1"),
     "the model": ({}, {"rate": 0.4}, "model differs"),
     "the optimizer": ({}, {"optimizer": "sgd"}, "optimizer"),
-    "a callback": ({"callbacks": [jl.EarlyStopping(patience=3)]}, {}, "callback 0 differs"),
+    "a callback": (
+        {"callbacks": [jl.EarlyStopping(patience=3)]},
+        {},
+        "callback 0 was none, now EarlyStopping",
+    ),
     "the validation data": ({"validation_split": 0.0}, {}, "the validation data differs"),
 }
 

@@ -1,5 +1,6 @@
 """Folders of images and of texts by class: what becomes of each file, its label, errors, training, YAML."""
 
+import functools
 import json
 
 import jax
@@ -279,6 +280,7 @@ def test_no_folder(folder, tmp_path):
         load(folder / "dark" / "more")
 
 
+@functools.cache
 def classifier():
     model = jl.Sequential(jl.Rescaling(1 / 255), jl.Flatten(), jl.Dense(2, "softmax"))
     return jl.compile(model, "adam", "sparse_categorical_crossentropy", ["accuracy"])
@@ -335,13 +337,15 @@ def test_from_yaml(folder, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", str(tmp_path / "run.yaml"), "--run", str(run)]) == 0
     capsys.readouterr()
-    assert 0 < json.loads((run / "results.json").read_text())["waited_for_data"] < 1
+    assert 0 <= json.loads((run / "results.json").read_text())["waited_for_data"] < 1
     assert main(["evaluate", str(run)]) == 0
     assert "accuracy" in capsys.readouterr().out
     one = next((folder / "light").glob("*.png"))
     for given, rows in ((folder / "dark", 16), (one, 1)):
         assert main(["predict", str(run), str(given)]) == 0
-        assert len(capsys.readouterr().out.splitlines()) == rows
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == rows
+        assert lines[0].startswith(("01.jpg  ", "light", "dark"))
     assert main(["predict", str(run), str(folder / "dark" / "notes.md")]) == 2
     assert ".jpeg" in capsys.readouterr().err
     next((folder / "dark").glob("*.jpg")).unlink()

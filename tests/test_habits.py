@@ -63,6 +63,7 @@ KERAS = [
     (lambda: jl.Dropout(0.5, seed=1), "give the key to the call"),
     (lambda: jl.Dense(2)(DATA), r"layer\.apply\(params, state, x\)"),
     (lambda: jl.Dense(2, 4), "expected an activation by name"),
+    (lambda: jl.Dense(2, activation=jl.ReLU), r"expected an activation, received the constructor ReLU; call"),
     (lambda: jl.keras, r"jl\.Dense and the other layers"),
     (lambda: jl.Sequential(jl.Dense), r"call it: Dense\(\.\.\.\)"),
     (lambda: jl.Sequential().add(jl.Dense(2)), "at least one layer"),

@@ -1,5 +1,6 @@
 """Streams in the forms of other libraries: loaders, named columns, weights, masks, checks as they pass."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -16,9 +17,10 @@ Y = (X.sum(1) > 0).astype(np.int64)
 W = np.linspace(0.5, 2, 24).astype(np.float32)
 
 
-def classifier(**options):
+@functools.cache
+def classifier():
     model = jl.Sequential(jl.Dense(4, "relu"), jl.Dense(2, "softmax"))
-    return jl.compile(model, "adam", "sparse_categorical_crossentropy", ["accuracy"], **options)
+    return jl.compile(model, "adam", "sparse_categorical_crossentropy", ["accuracy"])
 
 
 def of_arrays(**options):
@@ -146,6 +148,37 @@ def test_rounds_have_orders_of_their_own_and_a_run_goes_on_in_them(tmp_path, opt
     with pytest.raises(OSError, match="killed"):
         of_stream(data(), checkpoints=plan, callbacks=[Crash()], **options)
     assert of_stream(data(), checkpoints=plan, **options) == expected
+
+
+class Sequence:
+    """As Keras's `PyDataset`: batches by number, and a word at the end of each epoch."""
+
+    def __init__(self):
+        self.order = np.arange(24)
+        self.rng = np.random.default_rng(7)
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        rows = self.order[slices()[i]]
+        return X[rows], Y[rows]
+
+    def on_epoch_end(self):
+        self.rng.shuffle(self.order)
+
+
+@pytest.mark.parametrize("options", [{}, {"steps_per_epoch": 2}])
+def test_batches_by_number_are_shuffled_between_epochs(options, tmp_path):
+    source, own = StreamBatches(Sequence()), Sequence()
+    for number in range(3):
+        taken = np.concatenate([batch.x for batch in source.epoch(number)])
+        np.testing.assert_array_equal(taken, X[own.order])
+        own.on_epoch_end()
+    expected = of_stream(Sequence(), **options)
+    plan = jl.Checkpoint(tmp_path)
+    jl.fit(classifier(), Sequence(), epochs=1, checkpoints=plan, **options)
+    assert of_stream(Sequence(), checkpoints=plan, **options) == expected
 
 
 def test_class_weights_and_sample_weights():

@@ -20,6 +20,7 @@ from jlayers.train import (
     Callback,
     EarlyStopping,
     ProgressBar,
+    Run,
     TrainState,
     compile,
     evaluate,
@@ -410,7 +411,7 @@ def test_a_function_can_stop_the_fit(shared):
 def stopping(values, **arguments):
     """What early stopping makes of a series of val_loss."""
     callback = EarlyStopping(mode="min", **arguments)
-    callback.on_fit_begin(None)
+    callback.on_fit_begin(Run(0, len(values), None, {"val_loss": "min"}))
     none = np.int32(0)
     state = TrainState(Flat.of(Live({"w": none}, {}, (), none, {})), none, none, none)
     for epoch, value in enumerate(values):

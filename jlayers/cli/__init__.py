@@ -124,6 +124,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="with --resume: accept files for --use that differ from those that the run was trained with",
     )
+    train.add_argument(
+        "--compile-cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep compiled programs in the cache folder of the user, so that the next start compiles "
+        "nothing (also off by JLAYERS_COMPILE_CACHE=0)",
+    )
 
     evaluate = add("evaluate", commands.evaluate, "Evaluate a run's weights on the data held out.")
     add_run(evaluate)

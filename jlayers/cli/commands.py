@@ -1,4 +1,4 @@
-"""What each command does and prints; results go to standard output, remarks to standard error."""
+"""The commands. Results go to standard output, remarks to standard error."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jlayers.cli.compiled import kept_programs
 from jlayers.cli.terminal import console
 
 if TYPE_CHECKING:
@@ -71,11 +72,13 @@ def train(given: argparse.Namespace) -> None:
     """`jlayers train FILE`."""
     from jlayers.train.interruptions import Interruptions
 
-    with Interruptions(at_once=True):
-        _train(given)
+    with Interruptions(at_once=True), kept_programs(given) as compiled:
+        if _train(given):
+            console().print(str(compiled), style="dim")
 
 
-def _train(given: argparse.Namespace) -> None:
+def _train(given: argparse.Namespace) -> bool:
+    """False if nothing was left to do."""
     from jlayers.config import load
     from jlayers.inspect.summary import summary
     from jlayers.runs import Run, train_run
@@ -86,7 +89,7 @@ def _train(given: argparse.Namespace) -> None:
     if given.resume is not None:
         found = _to_resume(given)
         if found is None:
-            return
+            return False
         experiment, run = found
         with experiment.located_layer():
             report = summary(experiment.model, experiment.data.features)
@@ -120,6 +123,7 @@ def _train(given: argparse.Namespace) -> None:
     _print_results(out, experiment.data, results)
     use = "".join(f" --use {shlex.quote(path)}" for path in given.use)
     out.print(f"evaluate again with: jlayers evaluate {shlex.quote(str(run.path))}{use}", style="dim")
+    return True
 
 
 def _to_resume(given: argparse.Namespace) -> tuple[Any, Run] | None:
@@ -227,6 +231,7 @@ def evaluate(given: argparse.Namespace) -> None:
 
 def predict(given: argparse.Namespace) -> None:
     """`jlayers predict RUN INPUT`."""
+    from jlayers.data.folders import FileRows
     from jlayers.runs import Run, predict_run
     from jlayers.runs.environment import first_device
     from jlayers.runs.inputs import read_inputs
@@ -239,20 +244,24 @@ def predict(given: argparse.Namespace) -> None:
     _use_for_run(given, run)
     with _remarks():
         x = read_inputs(run, given.input, given.header, given.delimiter)
+        files = x.files.names if isinstance(x, FileRows) and len(x) > 1 else ()
         outputs = named_outputs(predict_run(run, x))
     if given.output:
         write_outputs(given.output, outputs)
     else:
-        _print_outputs(outputs, run.data().get("class_names"))
+        _print_outputs(outputs, run.data().get("class_names"), files)
 
 
-def _print_outputs(named: Mapping[str, Any], class_names: Sequence[str] | None) -> None:
+def _print_outputs(
+    named: Mapping[str, Any], class_names: Sequence[str] | None, files: Sequence[str] = ()
+) -> None:
     for name, output in named.items():
         if len(named) > 1:
             print(f"{name}:")
-        for row in _rows(output):
+        for number, row in enumerate(_rows(output)):
+            file = f"{files[number]}  " if files else ""
             best = f"{class_names[row.argmax()]}  " if class_names and len(row) == len(class_names) else ""
-            print(best + " ".join(map(_shown, row.tolist())))
+            print(file + best + " ".join(map(_shown, row.tolist())))
 
 
 def _shown(value: Any) -> str:

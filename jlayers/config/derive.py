@@ -101,7 +101,7 @@ class Choice(Marker):
         name, given = (value, {}) if bare else next(iter(value.items()))
         registry = registry_of(self.kind)
         if registry is None or name not in registry:
-            known = UNQUOTED if is_number(name) else nearest(name, registry.beside(name) if registry else ())
+            known = UNQUOTED if is_number(name) else registry.advice(name) if registry else nearest(name, ())
             raise PydanticCustomError(
                 "name",
                 "unknown {kind} {name}: {known}",
@@ -229,7 +229,10 @@ def _union(inner: tuple[Any, ...]) -> Derived:
     if any(typing.get_origin(i) is os.PathLike or i is os.PathLike for i in inner):
         inner = tuple(i for i in inner if i is not str)
     members = [derived(i) for i in inner]
-    members = [m for m in members if m.expected != Nothing.expected] or members[:1]
+    held = [m for m in members if m.expected != Nothing.expected]
+    if len(held) < len(members) and [m.expected for m in held] == ["null"]:
+        return _whole(None, Nothing.expected.replace("nothing", "null"))
+    members = held or members[:1]
     if len(members) == 1:
         return members[0]
     if any(m.type is Any for m in members):

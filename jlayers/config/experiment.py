@@ -20,9 +20,11 @@ from jlayers.config.validate import validate
 from jlayers.core.layer import Layer
 from jlayers.core.precision import with_precision
 from jlayers.data import Dataset, hold_out, learn, transform
+from jlayers.data.batches import Batch
 from jlayers.data.gate import by_number, class_weights
 from jlayers.optimizers import has_patterns, lenient
 from jlayers.saving.checkpoints import require_orbax
+from jlayers.train.callbacks import Callback
 from jlayers.transform.freeze import freeze
 
 __all__ = ["Experiment", "load", "loads"]
@@ -148,15 +150,52 @@ class Experiment:
         if self.settings.training.checkpoint is not None:
             with self.builder.located(("training", "checkpoint")):
                 require_orbax()
-        optimizer = self.compile().optimizer
+        trainer = self.compile()
+        optimizer = trainer.optimizer
+        if not has_patterns(optimizer) and not self.listeners:
+            return
+        with self.located_layer():
+            params, state = jax.eval_shape(lambda: self.model.init(jax.random.key(0), self.data.features))
         if has_patterns(optimizer):
-            with self.located_layer():
-                params, _ = jax.eval_shape(lambda: self.model.init(jax.random.key(0), self.data.features))
             with self.builder.located(("optimizer",)), lenient():
                 jax.eval_shape(optimizer.init, params)
+        self._check_listeners(trainer, params, state)
+
+    @property
+    def listeners(self) -> dict[tuple[Any, ...], Callback]:
+        """The callbacks by their places in the file."""
+        training = self.settings.training
+        found: dict[tuple[Any, ...], Any] = {
+            ("training", "callbacks", i): callback for i, callback in enumerate(training.callbacks)
+        }
+        if training.early_stopping is not None:
+            found["training", "early_stopping"] = training.early_stopping
+        return found
+
+    def _check_listeners(self, trainer: Any, params: Any, state: Any) -> None:
+        """Let each callback refuse a training that it cannot do its part in."""
+        from jlayers.train.listeners import expected_run
+
+        training, ((x, y), validation) = self.settings.training, self.parts
+        batch = jax.tree.map(lambda a: a[: training.batch_size], Batch(x, y))
+        callbacks = list(self.listeners.values())
+        with self.located_layer():
+            run = expected_run(
+                trainer, callbacks, params, state, batch, validation is not None, training.epochs
+            )
+        for place, callback in self.listeners.items():
+            spec = callback.spec
+            below = place if spec is None or "callbacks" not in place else (*place, spec.name)
+            with self.builder.located(below, () if spec is None else spec.arguments):
+                callback.place(".")
+                callback.check(run)
 
     def compile(self) -> Any:
         """The `Trainer`: model, loss, optimizer and metrics together; see `jl.compile`."""
+        return self._trainer
+
+    @functools.cached_property
+    def _trainer(self) -> Any:
         from jlayers import train
         from jlayers.train.options import Options
 

@@ -17,7 +17,7 @@ from jlayers.losses import LossLike
 from jlayers.metrics import MetricLike
 from jlayers.optimizers import OptimizerLike
 from jlayers.preprocessing import PreprocessorLike
-from jlayers.train.callbacks import EarlyStopping
+from jlayers.train.callbacks import CallbackLike, EarlyStopping
 from jlayers.train.checkpoint import Plan
 from jlayers.train.feed import StepsPerCall
 from jlayers.train.scaling import LossScaleLike
@@ -43,6 +43,8 @@ class Training:
         class_weight: factors by class name or number, a list with one for each class, or `balanced`; a class
             without a factor has 1.
         early_stopping: when to stop before the last epoch.
+        callbacks: what listens to the training, such as a logger; see `jlayers list callbacks`. Files that
+            they write are in the folder `logs` of the run.
         steps_per_call: steps in one dispatch; `auto` takes many where a step is so small that this pays.
         cache_features: whether what frozen layers at the beginning of the model give is computed once per
             sample and kept: true for memory, or a folder on a disk.
@@ -56,6 +58,7 @@ class Training:
     validation: float = 0.0
     class_weight: dict[str, float] | list[float] | Literal["balanced"] | None = None
     early_stopping: Annotated[EarlyStopping, Record(EarlyStopping)] | None = None
+    callbacks: list[CallbackLike] = dataclasses.field(default_factory=list)
     steps_per_call: StepsPerCall = "auto"
     cache_features: bool | os.PathLike[str] = False
     checkpoint: Annotated[Plan, Record(Plan)] | None = None
@@ -66,10 +69,12 @@ class Training:
         _require(0 <= self.validation < 1, "a fraction in [0, 1)", validation=self.validation)
         if self.steps_per_call != "auto":
             _require(self.steps_per_call >= 1, "1 step or more", steps_per_call=self.steps_per_call)
-        stop = self.early_stopping
-        if stop is not None and stop.monitor.startswith("val_") and not self.validation:
+        for callback in (self.early_stopping, *self.callbacks):
+            monitor = getattr(callback, "monitor", None)
+            if monitor is None or not monitor.startswith("val_") or self.validation:
+                continue
             raise ValueError(
-                f"early stopping watches {stop.monitor!r}, which needs data to validate on: set "
+                f"{type(callback).__name__} watches {monitor!r}, which needs data to validate on: set "
                 f"training.validation to a fraction such as 0.1"
             )
         best = None if self.checkpoint is None else self.checkpoint.best

@@ -155,8 +155,9 @@ class Registry:
 
     _kinds: ClassVar[dict[str, Registry]] = {}
 
-    def __init__(self, kind: str, plural: str | None = None):
+    def __init__(self, kind: str, plural: str | None = None, instead: Mapping[str, str] | None = None):
         self.kind = kind
+        self.instead = dict(instead or {})  # by names of Keras that have another place here: what to write
         self.plural = plural or kind + "s"
         self._constructors: dict[str, Callable[..., Any]] = {}
         self._functions: dict[str, Callable[..., Any]] = {}
@@ -224,11 +225,11 @@ class Registry:
             def constructor(*args: Any, **kwargs: Any) -> Configured:
                 bound = self.bind(name, signature, args, kwargs)
                 try:
-                    made = make(**bound)
+                    result = make(**bound)
                 except (TypeError, ValueError) as error:
                     add_name(error, name, bound)
                     raise
-                return Configured(made, Spec(self.kind, name, bound))
+                return Configured(result, Spec(self.kind, name, bound))
 
             self.register(name, constructor, *aliases)
             return constructor
@@ -268,7 +269,13 @@ class Registry:
         """The registered spelling of `name`; an unknown name is an error with the nearest ones."""
         if isinstance(name, str) and (known := self._known(name)):
             return known
-        raise UnknownNameError(f"unknown {self.kind} {name!r}: {nearest(name, self.beside(name))}")
+        raise UnknownNameError(f"unknown {self.kind} {name!r}: {self.advice(name)}")
+
+    def advice(self, name: object) -> str:
+        """What to write in place of a name that is not registered."""
+        if name in self.instead:
+            return f"write {self.instead[str(name)]}"
+        return nearest(name, self.beside(name))
 
     def beside(self, name: object) -> Iterable[str]:
         """The names among which an unknown one is searched: those of its group, if it names one."""
@@ -295,11 +302,11 @@ class Registry:
         self, name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> dict[str, Any]:
         """Every argument of a call by name, defaults included; a misfit teaches."""
-        for given in kwargs:
-            if given not in signature.parameters:
+        for argument in kwargs:
+            if argument not in signature.parameters:
                 raise TypeError(
-                    f"{name} has no argument {given!r} (received {given}={kwargs[given]!r}): "
-                    f"{nearest(given, signature.parameters)}"
+                    f"{name} has no argument {argument!r} (received {argument}={kwargs[argument]!r}): "
+                    f"{nearest(argument, signature.parameters)}"
                 )
         try:
             bound = signature.bind(*args, **kwargs)
@@ -339,7 +346,8 @@ class Registry:
                 f"expected {self._a_kind} by name or as a function, received {value!r}: "
                 f"{nearest(value, self)}"
             )
-        if name := next((n for n, made in self._constructors.items() if made is value), None):
+        every = (entry for table in Registry.all() for entry in table._constructors.items())
+        if name := next((n for n, constructor in every if constructor is value), None):
             raise TypeError(f"expected {self._a_kind}, received the constructor {name}; call it: {name}(...)")
         spec = getattr(value, "spec", None)
         if isinstance(spec, Spec) and spec.kind != self.kind:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from jlayers.core.elsewhere import missing_name
+from jlayers.data.batches import Batches
 from jlayers.data.buckets import BucketBatches, bucket_lengths
 from jlayers.data.dataset import Dataset, DatasetLike, get, register, registry
 from jlayers.data.digits import digits
@@ -20,6 +21,7 @@ from jlayers.data.table import csv
 from jlayers.data.texts import text_dataset_from_directory
 
 __all__ = [
+    "Batches",
     "BucketBatches",
     "Dataset",
     "DatasetLike",

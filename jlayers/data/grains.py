@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from jlayers.data.positions import continued
-from jlayers.data.stream import StreamBatches, _Run
+from jlayers.data.stream import Iteration, StreamBatches
 
 __all__ = ["GrainBatches", "is_map_dataset"]
 
@@ -50,5 +50,5 @@ class GrainBatches(StreamBatches):
         source = (dataset if endless else dataset.repeat()).to_iter_dataset(options)
         super().__init__(source, len(dataset) if steps is None else steps)
 
-    def _begin(self, place: int, number: int = 0) -> _Run:
-        return _Run(continued(self.source, {"next_index": place}), place)
+    def _begin(self, place: int, number: int = 0) -> Iteration:
+        return Iteration(continued(self.source, {"next_index": place}), place)

@@ -15,7 +15,7 @@ from jlayers.data.dataset import fingerprint
 from jlayers.data.gate import check_width, convert
 from jlayers.data.positions import continued, position
 
-__all__ = ["StreamBatches"]
+__all__ = ["Iteration", "StreamBatches"]
 
 _END = object()
 _MARKS = 256  # batches behind the newest one whose position is known; more than can be on their way
@@ -29,7 +29,8 @@ class StreamBatches(Batches):
     An iterable that can tell where it stands is taken up there by a run that goes on (see
     `jlayers.data.positions`); of any other one, the batches that are gone are made once more and left out.
     One that has `set_epoch`, as a Hugging Face `IterableDataset` has it, is told the number of each round, so
-    that its shuffling gives each round an order of its own.
+    that its shuffling gives each round an order of its own; `on_epoch_end` of a Keras `PyDataset` is called
+    between two rounds.
 
     Args:
         source: a list, a dataset, a loader: anything that can be iterated once per epoch, or that has a
@@ -43,11 +44,12 @@ class StreamBatches(Batches):
     """
 
     def __init__(self, source: Any, steps: int | None = None):
+        self._given, self._ended = source, 0
         self.source = _iterable(source)
         self.once = hasattr(self.source, "__next__")
         self.limit = steps
         self.steps = steps if steps is not None else _length(source)
-        self._run: _Run | None = None  # that goes on in the next epoch
+        self._run: Iteration | None = None  # that goes on in the next epoch
         self._marks: dict[tuple[int, int], Any] = {}
         self._resumed: Mapping[str, Any] | None = None
 
@@ -82,26 +84,29 @@ class StreamBatches(Batches):
         if limit is None:
             self._end()
 
-    def _begin(self, place: int, number: int = 0) -> _Run:
+    def _begin(self, place: int, number: int = 0) -> Iteration:
         """A run from its beginning, or from `place` on if that costs nothing."""
-        return _Run(self._round(number))
+        return Iteration(self._round(number))
 
     def _round(self, number: int) -> Iterator[Any]:
         """The source from its beginning, in the order of this round if it has one for each."""
-        if hasattr(self.source, "set_epoch"):
-            self.source.set_epoch(number)
+        if hasattr(self._given, "set_epoch"):
+            self._given.set_epoch(number)
+        elif hasattr(self._given, "on_epoch_end"):
+            while self._ended < number:
+                self._given.on_epoch_end()
+                self._ended += 1
         return iter(self.source)
 
-    def _run_at(self, number: int, before: int, start: int) -> _Run:
+    def _run_at(self, number: int, before: int, start: int) -> Iteration:
         """A run that stands at a batch of an epoch, or before it."""
         place, run, resumed = before + start, self._run, self._resumed
-        others = self._epoch_of(number) and hasattr(
-            self.source, "set_epoch"
-        )  # than in the run that was begun
+        ordered = hasattr(self._given, "set_epoch") or hasattr(self._given, "on_epoch_end")
+        others = ordered and self._epoch_of(number)  # than the batches of the run that was begun
         known = resumed and resumed["epoch"] == self._epoch_of(number) and resumed["batches"] <= place
         if resumed and known:
             self._end()
-            run = _Run(continued(self.source, resumed["position"]), resumed["batches"])
+            run = Iteration(continued(self.source, resumed["position"]), resumed["batches"])
         elif run is None or others or (run.count > place and not self.once):
             self._end()
             run = self._begin(place, self._epoch_of(number))
@@ -114,7 +119,7 @@ class StreamBatches(Batches):
         """The run that an epoch belongs to: each is one of its own, or all are one."""
         return number if self.limit is None else 0
 
-    def _mark(self, number: int, run: _Run) -> None:
+    def _mark(self, number: int, run: Iteration) -> None:
         if (where := position(run.items)) is not None:
             self._marks[self._epoch_of(number), run.count] = where
             if len(self._marks) > _MARKS:
@@ -145,7 +150,9 @@ class StreamBatches(Batches):
 
     def _end(self) -> None:
         run, self._run = self._run, None
-        if run is not None and not self.once and hasattr(run.items, "close"):
+        if run is None or self.once or getattr(run.items, "gi_running", False):
+            return
+        if hasattr(run.items, "close"):
             run.items.close()
 
     def _check_end(self, number: int, taken: int) -> None:
@@ -183,7 +190,7 @@ class StreamBatches(Batches):
         return Batch(*made.values())
 
 
-class _Run:
+class Iteration:
     """One run through a source, of which `count` batches are taken."""
 
     def __init__(self, items: Iterator[Any], count: int = 0):

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jlayers.interop.limits import Budget, open_zip, refused_file
+from jlayers.interop.limits import Budget, member_of, open_zip, refused_file
 
 __all__ = ["need_h5py", "open_hdf5", "read_keras"]
 
@@ -54,10 +54,7 @@ def read_keras(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     with open_zip(path) as archive:
         if _WEIGHTS not in archive.namelist():
             raise refused_file(path, f"a zip file without {_WEIGHTS}, expected one that Keras has saved")
-        try:
-            content = archive.read(_WEIGHTS)
-        except Exception as error:  # of zipfile and zlib, by what is damaged
-            raise refused_file(path, f"{_WEIGHTS} is damaged ({error})") from None
+        content = member_of(path, archive, _WEIGHTS)
     return _read(path, io.BytesIO(content), len(content))
 
 

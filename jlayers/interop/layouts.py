@@ -1,4 +1,4 @@
-"""PyTorch's arrays in the layouts of Keras, which are ours, by the kind of the layer that takes them."""
+"""Arrays of PyTorch and of cuDNN in Keras's layouts, which are ours, by the kind of the layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["from_torch", "is_torch"]
+__all__ = ["from_cudnn", "from_torch", "is_torch"]
 
 Arrays = Mapping[str, np.ndarray]
 Wanted = Mapping[str, Any]
@@ -19,7 +19,7 @@ _NAMES = re.compile(r"weight|bias|running_mean|running_var|num_batches_tracked|(
 
 
 def is_torch(names: Any) -> bool:
-    """Whether the arrays of a layer bear PyTorch's names.
+    """True if the arrays of a layer have PyTorch's names.
 
     >>> is_torch(["weight", "bias"]), is_torch(["kernel", "bias"])
     (True, False)
@@ -145,3 +145,26 @@ _RULES: dict[str, Callable[[Arrays, Wanted], Made]] = {
     **dict.fromkeys(("LSTM", "LSTMCell"), _LSTM),
     **dict.fromkeys(("GRU", "GRUCell"), _GRU),
 }
+
+
+def from_cudnn(kinds: tuple[str, ...], arrays: Arrays) -> dict[str, np.ndarray] | None:
+    """The arrays of Keras 2's `CuDNNLSTM` and `CuDNNGRU` as those of `LSTM` and `GRU`; None for others.
+
+    Their kernels are transposed gate by gate, and both biases lie in one vector.
+
+    Source: `preprocess_weights_for_loading` of Keras 2.
+    """
+    gates = next((number for kind, number in (("LSTM", 4), ("GRU", 3)) if kind in kinds), None)
+    if gates is None or not {"kernel", "recurrent_kernel", "bias"} <= set(arrays):
+        return None
+    kernel, recurrent, bias = (arrays[name] for name in ("kernel", "recurrent_kernel", "bias"))
+    if bias.ndim != 1 or kernel.ndim != 2 or recurrent.ndim != 2 or bias.size != 2 * recurrent.shape[1]:
+        return None
+    inputs = [part.T.reshape(part.shape, order="F") for part in np.hsplit(kernel, gates)]
+    states = [part.T for part in np.hsplit(recurrent, gates)]
+    biases = bias.reshape(2, -1)
+    return {
+        "kernel": np.hstack(inputs),
+        "recurrent_kernel": np.hstack(states),
+        "bias": biases if gates == 3 else biases.sum(0),
+    }

@@ -1,4 +1,4 @@
-"""What a file of weights may ask for. Files are untrusted: a size is checked before it is allocated."""
+"""Limits for files of weights. Files are untrusted: a size is checked before it is allocated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Budget", "open_zip", "refused_file"]
+__all__ = ["Budget", "member_of", "open_zip", "refused_file"]
 
 _AT_LEAST = 2**30  # bytes that any file may become
 _GROWTH = 16  # how many times its own size a compressed file may become
@@ -77,3 +77,16 @@ def open_zip(path: str | os.PathLike[str]) -> zipfile.ZipFile:
         archive.close()
         raise
     return archive
+
+
+def member_of(path: Any, archive: zipfile.ZipFile, name: str) -> bytes:
+    """The content of a member, of which no more is unpacked than the table of the file says.
+
+    Raises:
+        ValueError: a damaged member.
+    """
+    try:
+        with archive.open(name) as file:
+            return file.read(archive.getinfo(name).file_size)
+    except Exception as error:  # of zipfile, zlib and others, by what is damaged
+        raise refused_file(path, f"the member {name!r} is damaged ({error})") from None

@@ -1,17 +1,18 @@
-"""Which array of a source goes where in a model: by names, or by order and shape."""
+"""Matching the arrays of a source to those of a model: by names, or by order and shape."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jlayers.core.registry import nearest
 from jlayers.core.shapes import describe
-from jlayers.interop.layouts import from_torch, is_torch
+from jlayers.core.spelling import nearest
+from jlayers.interop.layouts import from_cudnn, from_torch, is_torch
 from jlayers.interop.names import Entry, Group
 from jlayers.interop.slots import Slot
 
@@ -22,7 +23,7 @@ _IGNORED = ("num_batches_tracked", "seed_generator_state")
 
 @dataclasses.dataclass
 class Matched:
-    """What was found for a model.
+    """The arrays that were found for a model.
 
     Attributes:
         arrays: by the paths of the model, in its shapes.
@@ -77,7 +78,7 @@ class Matched:
 
 
 def _problem(array: np.ndarray, spec: Any) -> str:
-    """What does not fit: another shape, or numbers that the dtype does not hold."""
+    """A misfit in words: another shape, or numbers that the dtype does not hold."""
     floating = jnp.issubdtype(array.dtype, jnp.floating) and jnp.issubdtype(spec.dtype, jnp.floating)
     if array.shape == spec.shape and (array.dtype == spec.dtype or floating):
         return ""
@@ -92,6 +93,8 @@ def _for(slot: Slot, entries: Mapping[str, Entry]) -> dict[str, tuple[np.ndarray
         made = from_torch(slot.kinds, {name: e.array for name, e in entries.items()}, wanted)
         sources = {name.removesuffix("_l0"): entry.source for name, entry in entries.items()}
         return {name: (array, [sources[n] for n in names]) for name, (array, names) in made.items()}
+    if other := from_cudnn(slot.kinds, {name: entry.array for name, entry in entries.items()}):
+        return {name: (other[name], [entries[name].source]) for name in wanted if name in other}
     numbered = len(entries) == len(wanted) and not set(entries) & set(wanted)
     if numbered and (all(name.isdigit() for name in entries) or _fit_in_order(entries, wanted)):
         if all(name.isdigit() for name in entries):
@@ -105,8 +108,15 @@ def _fit_in_order(entries: Mapping[str, Entry], wanted: Mapping[str, Any]) -> bo
     return all(entry.array.shape == spec.shape for entry, spec in pairs)
 
 
-def by_names(slots: Sequence[Slot], root: Group) -> Matched:
-    """Each layer takes the group of its path, or else the only group whose path ends as its own does."""
+def by_names(slots: Sequence[Slot], root: Group, fixed: Mapping[str, Any] = MappingProxyType({})) -> Matched:
+    """Each layer takes the group of its path, or else the only group whose path ends as its own does.
+
+    Args:
+        slots: the layers.
+        root: the arrays of the source.
+        fixed: by path the arrays that a layer has as arguments; what the source has for it must be equal.
+            None in place of the arrays takes anything.
+    """
     matched, used = Matched(), set[str]()
     taken: set[int] = set()
     index: dict[str, list[tuple[str, Group]]] = {}
@@ -119,10 +129,24 @@ def by_names(slots: Sequence[Slot], root: Group) -> Matched:
         else:
             taken.add(id(group))
             used |= matched.take(slot, group.arrays)
+    for path, arrays in fixed.items():
+        if group := _named(path, root, index):
+            used |= {entry.source for entry in group.arrays.values()}
+            matched.misshapen.update(_differing(path, arrays, group))
     matched.extra = [
         entry.source for name, entry in _entries(root) if entry.source not in used and name not in _IGNORED
     ]
     return matched
+
+
+def _differing(path: str, arrays: Mapping[str, Any] | None, group: Group) -> Iterator[tuple[str, str]]:
+    """Sentences about arguments of a layer that are not what the source has for it."""
+    found = dict(zip(("mean", "variance"), group.arrays.values(), strict=False))
+    for name, value in (arrays or {}).items():
+        there = found[name].array.squeeze() if name in found else None
+        if there is None or value is None or not np.allclose(there, np.squeeze(value), rtol=1e-3, atol=1e-6):
+            shown = "nothing" if there is None else there.tolist()
+            yield f"{path}/{name}", f"expected {path} with {name}={shown}, as the source has it, not {value}"
 
 
 def _named(path: str, root: Group, index: Mapping[str, list[tuple[str, Group]]]) -> Group | None:
@@ -141,7 +165,7 @@ def _named(path: str, root: Group, index: Mapping[str, list[tuple[str, Group]]])
 
 
 def _agree(one: list[str], other: list[str]) -> bool:
-    """Whether one of two paths ends in the other: they differ only in what is around."""
+    """True if one of two paths ends in the other: they differ only in the layers around."""
     n = min(len(one), len(other))
     return one[-n:] == other[-n:]
 
@@ -151,6 +175,8 @@ def _descend(group: Group, names: Sequence[str]) -> Group | None:
     for name in names:
         only = next(iter(group.groups.values())) if len(group.groups) == 1 else None
         inner = group.groups.get(name) or (only if name in ("layer", "cell") else None)
+        if inner is None and name == "layer" and group.groups:  # a wrapper that the source does not have
+            inner = group
         if inner is None:
             return None
         group = inner

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jlayers.core.errors import refused
-from jlayers.core.registry import nearest
+from jlayers.core.spelling import nearest
 
 __all__ = ["Entry", "Group", "Rename", "groups_of", "renamed"]
 
@@ -137,9 +137,10 @@ _PROJECTIONS = ("query", "key", "value")
 
 
 def _split_attention(group: Group) -> None:
-    """PyTorch's `in_proj_weight` of queries, keys and values in one, as three groups."""
-    if "in_proj_weight" not in group.arrays:
-        return
+    """PyTorch's projections of queries, keys and values, in one matrix or in three, as groups."""
+    for part in _PROJECTIONS:
+        if entry := group.arrays.pop(f"{part[0]}_proj_weight", None):
+            group.groups.setdefault(part, Group()).arrays["weight"] = entry
     for name in ("weight", "bias"):
         if entry := group.arrays.pop(f"in_proj_{name}", None):
             if entry.array.ndim == 0 or entry.array.shape[0] % 3:
@@ -147,7 +148,7 @@ def _split_attention(group: Group) -> None:
             for part, array in zip(_PROJECTIONS, np.split(entry.array, 3), strict=True):
                 inner = group.groups.setdefault(part, Group())
                 inner.arrays[name] = Entry(entry.source, array)
-    if "out_proj" in group.groups:
+    if "out_proj" in group.groups and "query" in group.groups:
         group.groups["attention_output"] = group.groups.pop("out_proj")
 
 

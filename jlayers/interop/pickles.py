@@ -21,7 +21,7 @@ from jlayers.interop.limits import Budget, refused_file
 
 __all__ = ["Storage", "read_pickle", "skim"]
 
-_MOST_OPCODES = 5_000_000
+_MOST_OPCODES = 1_000_000
 _OPCODES = frozenset(
     """PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1
     LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8
@@ -132,7 +132,7 @@ def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> Any:
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """How Python 3 writes bytes in an old protocol."""
+    """Bytes as Python 3 writes them in an old protocol."""
     if encoding != "latin1" or not isinstance(text, str):
         raise pickle.UnpicklingError(f"the encoding {encoding!r}")
     return text.encode("latin1")
@@ -151,7 +151,7 @@ _STORAGES = {
 
 
 def _names() -> dict[str, Any]:
-    """What the names that a pickle may use stand for here."""
+    """The names that a pickle may use, and our objects for them."""
 
     def nothing(*arguments: Any) -> None:
         return None
@@ -181,7 +181,17 @@ def _names() -> dict[str, Any]:
     }
 
 
-def skim(path: Any, file: IO[bytes]) -> None:
+class _Bounded:
+    """A file that reads no more than it has, whatever length a pickle declares."""
+
+    def __init__(self, file: IO[bytes], size: int):
+        self.file, self.size, self.readline, self.tell = file, size, file.readline, file.tell
+
+    def read(self, count: int) -> bytes:
+        return self.file.read(min(count, max(0, self.size - self.file.tell())))
+
+
+def skim(path: Any, file: Any) -> None:
     """Look one pickle over, up to its end, and raise if it has anything that a pickle of arrays has not."""
     count = 0
     try:
@@ -219,7 +229,9 @@ def read_pickle(
         ValueError: a pickle of something else, or a damaged one.
     """
     start = file.tell()
-    skim(path, file)
+    size = file.seek(0, io.SEEK_END)
+    file.seek(start)
+    skim(path, _Bounded(file, size))
     end = file.tell()
     file.seek(start)
     content = io.BytesIO(file.read(end - start))

@@ -1,4 +1,4 @@
-"""What a model has to be given: for each layer with arrays of its own their names and shapes, in order."""
+"""The arrays that a model needs: for each layer with arrays of its own their names and shapes, in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jlayers.core.layer import Layer
 from jlayers.core.state import is_aux_loss, is_aux_metric, is_carry
 from jlayers.core.tree import flatten
 
-__all__ = ["Slot", "initial", "slots_of"]
+__all__ = ["Slot", "fixed_of", "initial", "slots_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,3 +71,18 @@ def slots_of(model: Layer, tree: Mapping[str, Any], order: list[str]) -> list[Sl
         Slot(owner, layers[owner], {name: specs[path] for name, path in paths.items()}, paths)
         for owner, paths in found.items()
     ]
+
+
+def fixed_of(model: Layer) -> dict[str, dict[str, Any] | None]:
+    """By path the layers whose weights in Keras are arguments here: what a `Normalization` has learned.
+
+    None stands for those of `jl.applications`, which scale their images as they were published.
+    """
+    published = [path for path, layer in model.walk() if layer.spec.name.startswith("applications.")]
+    return {
+        path: None
+        if any(f"{path}/".startswith(f"{around}/") or not around for around in published)
+        else {name: layer.spec.arguments[name] for name in ("mean", "variance")}
+        for path, layer in model.walk()
+        if "Normalization" in (spec.name for spec in layer.specs)
+    }

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.interop.limits import Budget, open_zip, refused_file
+from jlayers.interop.limits import Budget, member_of, open_zip, refused_file
 from jlayers.interop.pickles import Storage, flat_arrays, read_pickle
 
 __all__ = ["read_torch"]
@@ -67,24 +67,15 @@ def _read_zip(path: pathlib.Path) -> Any:
                 path, "a TorchScript program", "save weights instead: torch.save(model.state_dict(), path)"
             )
         order = f"{folder}/byteorder"
-        swap = order in names and _member(path, archive, order).strip() not in (b"", sys.byteorder.encode())
+        swap = order in names and member_of(path, archive, order).strip() not in (b"", sys.byteorder.encode())
         storages: dict[str, Storage] = {}
-        tree = read_pickle(path, io.BytesIO(_member(path, archive, main)), storages)
+        tree = read_pickle(path, io.BytesIO(member_of(path, archive, main)), storages)
         for key, storage in storages.items():
             name = f"{folder}/data/{key}"
             if name not in names:
                 raise refused_file(path, f"the storage {key[:40]!r} is missing")
-            _fill(path, storage, _member(path, archive, name), swap)
+            _fill(path, storage, member_of(path, archive, name), swap)
     return tree
-
-
-def _member(path: pathlib.Path, archive: zipfile.ZipFile, name: str) -> bytes:
-    try:
-        return archive.read(name)
-    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, RuntimeError) as error:
-        raise refused_file(path, f"the member {name!r} is damaged ({error})") from None
-    except Exception as error:  # of zlib and others
-        raise refused_file(path, f"the member {name!r} is damaged ({error})") from None
 
 
 def _fill(path: Any, storage: Storage, content: bytes, swap: bool) -> None:

@@ -43,6 +43,7 @@ from jlayers.optimizers.base import Optimizer, OptimizerLike, chain, has_pattern
 from jlayers.optimizers.base import lenient as lenient
 from jlayers.optimizers.keras_words import keras_word
 from jlayers.optimizers.multi import multi_optimizer
+from jlayers.optimizers.rate import learning_rates, rates_at, with_rate_factor
 from jlayers.optimizers.schedule_free import averaged, restarted
 from jlayers.optimizers.schedules import (
     ScheduleLike,
@@ -63,9 +64,12 @@ __all__ = [
     "has_patterns",
     "join_schedules",
     "keras_word",
+    "learning_rates",
     "multi_optimizer",
+    "rates_at",
     "register_schedule",
     "restarted",
+    "with_rate_factor",
 ]
 
 get = registry.get

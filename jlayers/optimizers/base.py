@@ -1,9 +1,10 @@
-"""What an optimizer is here: an optax transformation with the call that made it, found by name."""
+"""An optimizer: an optax transformation with the call that made it, found by name."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import jax
@@ -28,12 +29,16 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         descends: False for a transformation that leaves gradients pointing uphill.
         by_paths: what it does depends on the paths of the parameters.
         members: the transformations of a chain, in order.
+        groups: optimizers by the patterns of their parameters, "" for the others.
+        rates: numbers or schedules by the arguments that are learning rates.
     """
 
     spec: Spec
     descends: bool = True
     by_paths: bool = False
     members: tuple[Any, ...] = ()
+    groups: Mapping[str, Any] = MappingProxyType({})
+    rates: Mapping[str, Any] = MappingProxyType({})
 
     def __repr__(self) -> str:
         return repr(self.spec)
@@ -53,11 +58,13 @@ def with_spec(
     descends: bool = True,
     by_paths: bool = False,
     members: Sequence[Any] = (),
+    groups: Mapping[str, Any] = MappingProxyType({}),
+    rates: Mapping[str, Any] = MappingProxyType({}),
 ) -> Optimizer:
     """The transformation with the call that made it; the rest as in `Optimizer`."""
     optimizer = Optimizer(*optax.with_extra_args_support(transformation))
     optimizer.spec, optimizer.descends, optimizer.by_paths = spec, descends, by_paths
-    optimizer.members = tuple(members)
+    optimizer.members, optimizer.groups, optimizer.rates = tuple(members), groups, rates
     return optimizer
 
 
@@ -66,7 +73,7 @@ class _Optimizers(Registry):
         """An optimizer from its name, `{name: arguments}`, a list of such, or itself.
 
         Raises:
-            ValueError: a transformation of gradients alone, which would climb.
+            ValueError: a transformation that only changes gradients, and would go up along them.
         """
         optimizer = self.member(value)
         if not getattr(optimizer, "descends", True):

@@ -19,6 +19,9 @@ from jlayers.optimizers.schedules import ScheduleLike, get_schedule, schedules
 __all__ = ["TRANSFORMATIONS"]
 
 
+_START_ONLY = ("rprop",)  # its learning rate is the size of the first step; later ones follow from the signs
+
+
 def _annotation(name: str, parameter: inspect.Parameter, default: Any) -> Any:
     """A type that plain data can be checked against, from the default, or else from optax's hint."""
     if name == "learning_rate":  # a few of optax's take a number only
@@ -90,12 +93,16 @@ def _enter(
         if steps := arguments.get("boundaries_and_scales"):  # JSON knows keys of text only
             arguments["boundaries_and_scales"] = {int(step): scale for step, scale in steps.items()}
         arguments |= {k: mask_of(name, k, arguments[k]) for k in MASKS & set(arguments)}
-        made = function(**arguments)
+        result = function(**arguments)
         spec = Spec(table.kind, name, bound)
         if table is schedules:
-            return Configured(made, spec)
+            return Configured(result, spec)
         by_paths = any(isinstance(arguments[mask], Patterns) for mask in MASKS & set(arguments))
-        return with_spec(made, spec, descends=descends(arguments), by_paths=by_paths)
+        rates_given = {
+            n: arguments[n] for n in ("learning_rate", "adam_learning_rate") if arguments.get(n) is not None
+        }
+        rates = {} if name in _START_ONLY else rates_given
+        return with_spec(result, spec, descends=descends(arguments), by_paths=by_paths, rates=rates)
 
     constructor.__name__ = constructor.__qualname__ = name
     vars(constructor)["__signature__"] = signature

@@ -110,15 +110,15 @@ def resumed(run: Run) -> Experiment:
             f"{run.path} keeps no checkpoints to go on from: train anew, with a section such as "
             f"training.checkpoint: {{every_steps: 100}}"
         )
-    experiment.check()
     try:
         known = run.data().get("fingerprint")
     except FileNotFoundError:  # it ended before it had noted its data, and before its first step
-        return experiment
-    if experiment.data.fingerprint() != known:
+        known = None
+    if known is not None and experiment.data.fingerprint() != known:
         raise ValueError(
             f"the data of {run.path} have changed since its training began: restore them, or train anew"
         )
+    experiment.check()
     return experiment
 
 

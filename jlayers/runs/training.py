@@ -20,6 +20,8 @@ from jlayers.train.interruptions import Interruptions, interruptions
 
 __all__ = ["ending_noted", "train_run"]
 
+LOGS = "logs"  # the folder of what callbacks write
+
 
 class Recorder(Callback):
     """Writes each epoch's results into a run's folder, and the weights that the run would keep.
@@ -28,9 +30,9 @@ class Recorder(Callback):
     are not finite never replace healthy ones.
     """
 
-    def __init__(self, run: Run, stopping: EarlyStopping | None, interruptions: Interruptions):
-        self.run = run
-        self.stopping = stopping if stopping is not None and stopping.restore_best_weights else None
+    def __init__(self, run: Run, callbacks: Sequence[Callback], interruptions: Interruptions):
+        self.run, self.callbacks = run, callbacks
+        self.stopping = _restoring(callbacks)
         self.interruptions = interruptions
 
     def on_fit_begin(self, run: train.Run) -> None:
@@ -45,7 +47,15 @@ class Recorder(Callback):
             self.run.log(epoch + 1, logs)
             _require_finite(logs, f"in epoch {epoch + 1}")
             if self.stopping is None or self.stopping.best_epoch in (None, epoch):
+                for callback in self.callbacks:
+                    state = callback.to_keep(state)
                 _save(self.run, state, epoch + 1)
+
+
+def _restoring(callbacks: Sequence[Callback]) -> EarlyStopping | None:
+    """The early stopping that gives back the best weights, if there is one."""
+    stopping = (c for c in callbacks if isinstance(c, EarlyStopping) and c.restore_best_weights)
+    return next(stopping, None)
 
 
 def _require_finite(logs: Mapping[str, float], where: str) -> None:
@@ -119,10 +129,13 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         run.note(status="running")
     trainer = experiment.compile()
     (x, y), validation = experiment.parts
-    stopping = settings.early_stopping
+    own = list(experiment.listeners.values())
+    for callback in own:
+        callback.place(run.path / LOGS)
+    stopping = _restoring(own)
     # The recorder comes last: early stopping has judged an epoch when the recorder asks which one is best.
-    recorder = Recorder(run, stopping, interrupts)
-    listeners = [*callbacks, *([] if stopping is None else [stopping]), recorder]
+    recorder = Recorder(run, own, interrupts)
+    listeners = [*callbacks, *own, recorder]
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "shuffle": settings.shuffle,
@@ -148,7 +161,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
             **options,
         )
     epochs = kept = len(history["loss"])
-    if stopping is not None and stopping.restore_best_weights and stopping.best_epoch is not None:
+    if stopping is not None and stopping.best_epoch is not None:
         kept = stopping.best_epoch + 1
     with interrupts.held():  # first of all: nothing that follows can lose the weights
         _save(run, state, kept)

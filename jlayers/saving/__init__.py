@@ -1,13 +1,14 @@
-"""What is kept on disk: files written whole, weights, and models. Nothing that is loaded can run code."""
+"""Files on disk: weights and models, each written as a whole. Loading one never runs code."""
 
 from typing import TYPE_CHECKING
 
 from jlayers.core.elsewhere import missing_name
+from jlayers.saving.from_keras import from_keras
 from jlayers.saving.loading import load_weights
 from jlayers.saving.model import load, save
 from jlayers.saving.weights import WeightsReport, save_weights
 
-__all__ = ["WeightsReport", "load", "load_weights", "save", "save_weights"]
+__all__ = ["WeightsReport", "from_keras", "load", "load_weights", "save", "save_weights"]
 
 
 if not TYPE_CHECKING:  # which would take any name to exist

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
 
+from jlayers.applications.published import weights_file
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import is_shape
 from jlayers.core.tree import flatten, map_with_path
 from jlayers.inspect.observed import given_inputs
+from jlayers.interop.fetch import fetch
+from jlayers.interop.keras_file import by_class
 from jlayers.interop.matching import Matched, by_names, by_order
 from jlayers.interop.names import Rename, groups_of, renamed
 from jlayers.interop.reading import read
-from jlayers.interop.slots import initial, slots_of
+from jlayers.interop.slots import fixed_of, initial, slots_of
 from jlayers.saving.weights import WeightsReport, load_exactly
 
 __all__ = ["load_weights"]
@@ -105,6 +109,8 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
             with the nearest names. Or a file that is damaged or asks for more than arrays.
         FileNotFoundError: no such file.
         ImportError: a package that reads this kind is not there; the text says what to install.
+        ConnectionError: the file that a name stands for cannot be fetched; the text says what to do. It is
+            kept in `~/.cache/jlayers/weights`. The variable `JLAYERS_WEIGHTS` names a mirror or a folder.
 
     Example: a linear layer of PyTorch, and a new head on trained features.
 
@@ -136,12 +142,12 @@ def _load_into(
     if by not in ("names", "order"):
         raise refused(ValueError, "expected 'names' or 'order'", raised_by="load_weights", by=by)
     specs = given_inputs(model, _several(inputs))
-    arrays, where = _arrays(source)
+    arrays, where = _arrays(_published(model) if source == "imagenet" else source)
     tree, order = initial(model, specs)
     slots = slots_of(model, tree, order)
-    entries = renamed(arrays, rename)
+    entries = renamed(arrays, rename or by_class(model, [slot.path for slot in slots], arrays))
     root = groups_of(entries)
-    matched = by_names(slots, root) if by == "names" else by_order(slots, entries, root)
+    matched = by_order(slots, entries, root) if by == "order" else by_names(slots, root, fixed_of(model))
     problems = matched.problems()
     if problems and (strict or not matched.arrays):
         fit = "holds no array that fits the model" if not matched.arrays else "does not fit the model"
@@ -160,6 +166,12 @@ def _load_into(
         matched.sources,
     )
     return loaded["params"], loaded["state"], report
+
+
+def _published(model: Layer) -> pathlib.Path:
+    """The file of weights that was published for an application."""
+    file = weights_file(model)
+    return fetch(file.url, file.hash)
 
 
 def _several(inputs: Any) -> tuple[Any, ...]:

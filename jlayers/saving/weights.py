@@ -6,7 +6,9 @@ The format holds names, shapes, dtypes and bytes, and nothing that could run.
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers.core.calls import taught
+from jlayers.core.errors import refused
+from jlayers.core.layer import Layer
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
 from jlayers.core.tree import map_with_path
+from jlayers.interop.keras_file import keras_content
 from jlayers.interop.safetensors import read_safetensors
 from jlayers.saving.files import write_atomically
 
@@ -39,18 +44,27 @@ def save_weights(
     params: Mapping[str, Any],
     state: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
+    model: Layer | None = None,
 ) -> None:
-    """Write parameters and state to a safetensors file, whole or not at all.
+    """Write parameters and state to a file, whole or not at all.
+
+    The suffix says which kind: `.npz` for NumPy, `.weights.h5` for Keras, which loads it into a model of the
+    same architecture; anything else is a safetensors file, which PyTorch's users can read, too. In `.npz` and
+    safetensors an array stands under its path, such as `params/dense/kernel`.
 
     Args:
         path: of the file; one that is there is replaced.
         params: nested dict of arrays.
         state: nested dict of arrays.
-        metadata: texts to keep beside the arrays, such as the epoch; see `read_metadata`.
+        metadata: texts to keep beside the arrays, such as the epoch; see `read_metadata`. Safetensors only.
+        model: the layer that the arrays belong to; a `.weights.h5` needs it.
 
     Raises:
-        TypeError: a leaf is no array of numbers (PRNG keys: save `jax.random.key_data(key)`).
-        ValueError: two arrays have the same path, as in `{"a/b": x, "a": {"b": y}}`.
+        TypeError: a leaf is no array of numbers (PRNG keys: save `jax.random.key_data(key)`), or bfloat16 in
+            an `.npz`, which does not know it.
+        ValueError: two arrays have the same path, as in `{"a/b": x, "a": {"b": y}}`. For Keras: no model, or
+            one with layers that Keras does not have.
+        ImportError: a `.weights.h5` without h5py: `pip install 'jlayers[interop]'`.
 
     >>> import pathlib, tempfile, jlayers as jl, jax
     >>> model = jl.Dense(2)
@@ -61,24 +75,65 @@ def save_weights(
     >>> bool((loaded["kernel"] == params["kernel"]).all())
     True
     """
-    write_atomically(path, to_bytes({"params": params, "state": state or {}}, metadata))
+    tree, name = {"params": params, "state": state or {}}, str(path)
+    if metadata and name.endswith((".npz", ".h5")):
+        raise refused(
+            ValueError, "expected a .safetensors file for texts", raised_by="save_weights", metadata=metadata
+        )
+    if name.endswith(".npz"):
+        content = _npz(tree)
+    elif name.endswith(".h5"):
+        if model is None or not name.endswith(".weights.h5"):
+            raise refused(
+                ValueError,
+                "expected a path that ends in .weights.h5 and the model, whose layers Keras counts",
+                instead="write model=model",
+                raised_by="save_weights",
+                path=name,
+                model=model,
+            )
+        content = keras_content(model, params, state or {})
+    else:
+        content = to_bytes(tree, metadata)
+    write_atomically(path, content)
+
+
+def _npz(tree: Mapping[str, Any]) -> bytes:
+    """The content of an `.npz` file."""
+    arrays = _numbers(tree)
+    if half := [name for name, leaf in arrays.items() if leaf.dtype.isbuiltin != 1]:
+        raise TypeError(
+            f"{half[0]}: expected a dtype of NumPy in an .npz file, received {describe(arrays[half[0]])}; "
+            f"save as .safetensors"
+        )
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:  # np.savez takes names as arguments, and some are its own
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return file.getvalue()
 
 
 def to_bytes(tree: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> bytes:
     """The content of a safetensors file with the arrays of a nested dict, each under its path."""
     from safetensors.numpy import save
 
+    return save(_numbers(tree), dict(metadata) if metadata else None)
+
+
+def _numbers(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a nested dict by path."""
     arrays = {}
     for name, leaf in arrays_by_path(tree).items():
         if not hasattr(leaf, "dtype") or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
             raise TypeError(f"{name}: expected an array of numbers, received {describe(leaf)}")
         arrays[name] = np.ascontiguousarray(leaf).reshape(np.shape(leaf))
-    return save(arrays, dict(metadata) if metadata else None)
+    return arrays
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightsReport:
-    """What `load_weights` has done where not everything had to fit, by paths.
+    """The paths that `load_weights` has filled or left, where not everything had to fit.
 
     Attributes:
         loaded: from the file.

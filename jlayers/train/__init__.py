@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from jlayers.core.elsewhere import missing_name
 from jlayers.data.batches import Batch
+from jlayers.train import callbacks
 from jlayers.train.callbacks import Callback, EarlyStopping, Run
 from jlayers.train.checkpoint import Checkpoint
 from jlayers.train.features import FeatureCache
@@ -27,6 +28,7 @@ __all__ = [
     "Task",
     "TrainState",
     "Trainer",
+    "callbacks",
     "compile",
     "evaluate",
     "fit",

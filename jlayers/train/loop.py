@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jlayers.core.calls import taught
 from jlayers.core.errors import noted, refused
@@ -21,13 +22,14 @@ from jlayers.core.layer import Layer
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches, map_arrays
 from jlayers.data.prefetch import Waiting
-from jlayers.train.callbacks import Callback, Run, as_callback
+from jlayers.train.callbacks import Callback, Change, Run, as_callback
 from jlayers.train.checkpoint import Checkpoint, Keeper, Resumed, as_checkpoint, identity
 from jlayers.train.checks import check_carried, check_named, check_process, seed_number, whole_number
 from jlayers.train.features import FeatureCache, as_feature_cache, features_of, trainer_of_head
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
 from jlayers.train.inference import evaluated
 from jlayers.train.interruptions import ENDING, interruptions
+from jlayers.train.listeners import directions_of, step_for, with_rate_factor
 from jlayers.train.sources import (
     BATCH_SIZE,
     WeighedBatches,
@@ -39,7 +41,7 @@ from jlayers.train.sources import (
     weighed,
 )
 from jlayers.train.state import HostCopy, TrainState
-from jlayers.train.step import Ended
+from jlayers.train.step import Ended, TrainStep
 from jlayers.train.trainer import Trainer
 from jlayers.train.watch import LARGE, Watch
 
@@ -77,10 +79,11 @@ def fit(
 
     Args:
         trainer: what `jl.compile` returns.
-        x: an array with the samples first, a tuple of arrays for several inputs, a dict for named ones; or,
-            without `y`, an iterable of batches `(x, y)` or `(x, y, sample_weight)`: a list, a generator, a
-            PyTorch `DataLoader`, a Grain pipeline, anything with `__iter__` or with `__getitem__` and
-            `__len__`.
+        x: an array with the samples first, a tuple of arrays for several inputs, a dict for named ones; a
+            `jl.data.LazyArray` for data that memory does not hold. Or, without `y`, an iterable of batches
+            `(x, y)` or `(x, y, sample_weight)`: a list, a generator, a PyTorch `DataLoader`, a Grain
+            pipeline, anything with `__iter__` or with `__getitem__` and `__len__`. A thread makes them two
+            batches ahead of their steps.
         y: the targets, in the structure of the model's outputs; those of outputs without a loss may be left
             out. A task may need none.
         batch_size: samples per step, 32 if not given. The last batch of an epoch has those that are left, for
@@ -152,8 +155,13 @@ def fit(
             f"fit: expected the state that jl.fit returns, received state as a {type(state).__name__}; to "
             f"begin with given weights, write state=trainer.init(key, x, params=params, state=model_state)"
         )
-    given = [callbacks] if callable(callbacks) or isinstance(callbacks, Callback) else callbacks
-    listeners = [as_callback(value) for value in given or ()]
+    one = callable(callbacks) or isinstance(callbacks, (Callback, Checkpoint))
+    given = [callbacks] if one else callbacks or ()
+    kept = [value for value in given if isinstance(value, Checkpoint)]
+    if len(kept) + (checkpoints is not None) > 1:
+        raise ValueError("expected one place for checkpoints, received two: in callbacks and checkpoints")
+    checkpoints = kept[0] if kept else checkpoints
+    listeners = [as_callback(value) for value in given if value not in kept]
     checkpoint = None if checkpoints is None else as_checkpoint(checkpoints)
     parts, validation_data = split_validation(arrays(x, y, sample_weight), validation_data, validation_split)
     if (cache := as_feature_cache(cache_features)) is not None:
@@ -169,14 +177,15 @@ def fit(
     for model in trainer.tasks.models:
         check_carried(model, data)
     validation = validation_source(validation_data, batch_size, validation_steps, epochs)
-    again = state is None and trainer.train_step.compilations > 0
+    again = state is None and step_for(listeners, trainer).compilations > 0
     stage = 0
     if state is None:
-        fresh = lambda: trainer.init(jax.random.key(seed), data.first())  # noqa: E731
-        live = fresh()
+        first = lambda: trainer.init(jax.random.key(seed), data.first())  # noqa: E731
     else:
         stage = _stage_of(trainer, state)
-        fresh, live = state.copy, state.copy()
+        first = state.copy
+    fresh = lambda: with_rate_factor(first(), listeners)  # noqa: E731
+    live = fresh()
     fit = _Fit(trainer, stage, live, data, validation, listeners, steps_per_call)
     note = "begins anew: pass state= to go on with the weights of the last fit" if again else None
     if checkpoint is None:
@@ -195,7 +204,7 @@ def fit(
     )
     with Keeper(checkpoint, facts, fit.directions, data, listeners) as keeper:
         keeper.first_epoch, keeper.stage = int(live.epoch), stage
-        resumed = keeper.resume(lambda stage: _start(trainer, stage, live, data))
+        resumed = keeper.resume(lambda stage: _start(trainer, stage, live, data, listeners))
         live = live if resumed is None else resumed.state
         return fit.run(live, epochs, fresh, None, keeper, resumed)
 
@@ -211,10 +220,13 @@ def _stage_of(trainer: Trainer, state: TrainState) -> int:
     return stage
 
 
-def _start(trainer: Trainer, stage: int, state: TrainState, data: Batches) -> TrainState:
+def _start(
+    trainer: Trainer, stage: int, state: TrainState, data: Batches, callbacks: Sequence[Callback]
+) -> TrainState:
     """A state of the form that it has in a stage, accumulators included."""
     own = trainer.stages[stage][1]
-    return own.train_step.prepare(state if own.takes(state) else own.adopt(state), data.first())
+    state = with_rate_factor(state if own.takes(state) else own.adopt(state), callbacks)
+    return step_for(callbacks, own).prepare(state, data.first())
 
 
 def _on_features(
@@ -255,15 +267,19 @@ class _Fit:
         callbacks: Sequence[Callback],
         steps_per_call: StepsPerCall,
     ):
+        self.callbacks = callbacks
         self.whole, self.stage = trainer, stage
-        trainer = self.trainer
-        self.review, self.data = look_over(trainer.tasks, state, data)
+        trainer, step = self.trainer, self.step
+        self.review, self.data = look_over(step.tasks, state, data)
         self.validation = validation
         if validation is not None:
             with noted("in the validation data"):
-                _, self.validation = look_over(trainer.tasks, state, validation)
+                self.val_review, self.validation = look_over(trainer.tasks, state, validation)
         self.callbacks = callbacks
         self.steps_per_call: StepsPerCall = steps_per_call
+        self.directions = directions_of(
+            trainer, step, state.params, state.state, data.first(), validation is not None
+        )
         self.history: History = {key: [] for key in self.directions}
         self.waiting = Waiting()
 
@@ -273,12 +289,9 @@ class _Fit:
         return self.whole.stages[self.stage][1]
 
     @property
-    def directions(self) -> dict[str, str]:
-        own = dict(self.review.directions)
-        if self.validation is None:
-            return own
-        prefixes = ["val_"] if self.trainer.ema is None else ["val_", "val_ema_"]
-        return own | {f"{prefix}{key}": way for prefix in prefixes for key, way in own.items()}
+    def step(self) -> TrainStep:
+        """Its step, with what the callbacks ask for."""
+        return step_for(self.callbacks, self.trainer)
 
     def run(
         self,
@@ -319,8 +332,22 @@ class _Fit:
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
         self.torn = False  # in the middle of what belongs together
-        run = Run(start, epochs, self.data.steps, self.directions, note, self.waiting)
+        run = Run(
+            start,
+            epochs,
+            self.data.steps,
+            self.directions,
+            note,
+            self.waiting,
+            self.trainer,
+            rows=jax.tree.leaves(self.data.first())[0].shape[0],
+            step=int(state.step),
+            rate_factor=1.0 if state.rate_factor is None else float(state.rate_factor),
+            resumed=resumed is not None,
+        )
         del state  # the one live state is that of the runner
+        for callback in self.callbacks:
+            callback.check(run)
         for callback in self.callbacks:
             callback.on_fit_begin(run)
         if keeper is not None and resumed is not None:
@@ -334,6 +361,8 @@ class _Fit:
                     break
         except BaseException as error:
             state = self.healthy() if isinstance(error, FloatingPointError) else self._whole()
+            if self._forgiven(error):
+                return self._end(state), self.history
             vars(error).update(state=state, history=self.history)
             self._keep_last(state, error)
             self._end(state, failed=error)
@@ -343,8 +372,18 @@ class _Fit:
                 data.close()
         return self._end(self.state), self.history
 
+    def _forgiven(self, error: BaseException) -> bool:
+        """Tells each callback of the error; True if one takes a NaN as the end, after a healthy epoch."""
+        forgiven = False
+        for callback in self.callbacks:
+            try:
+                forgiven |= bool(callback.on_error(error))
+            except BaseException as second:
+                error.add_note(f"{type(callback).__name__}.on_error: {type(second).__name__}: {second}")
+        return forgiven and isinstance(error, FloatingPointError) and bool(self.history["loss"])
+
     def _runner(self, state: TrainState) -> Runner:
-        step = self.trainer.train_step
+        step = self.step
         calls = calls_for(self.steps_per_call, step, state, self.data)
         every = [callback.every for callback in self.callbacks if callback.every]
         every += [] if self.keeper is None else self.keeper.every
@@ -373,6 +412,9 @@ class _Fit:
                     vars(error).update(state=state, history=self.history)
         if raised is not None:
             raise raised
+        if failed is None:
+            for callback in self.callbacks:
+                state = callback.to_keep(state)
         return state
 
     def _keep_last(self, state: TrainState, error: BaseException) -> None:
@@ -408,8 +450,10 @@ class _Fit:
 
     def _epoch(self, epoch: int) -> bool:
         """Trains for an epoch; True if a callback wants to stop."""
-        for callback in self.callbacks:
-            callback.on_epoch_begin(epoch)
+        with self._together():
+            stops = self._ask(self.callbacks, "on_epoch_begin", epoch)
+        if stops:
+            return True
         runner = self.runner
         first = int(self.state.epoch_start)
         done = runner.step - first
@@ -429,25 +473,59 @@ class _Fit:
             runner.look_ahead(self.data, epoch + 1)
         values = watch.finish(ended)
         self.waiting.passed += time.perf_counter() - begun
-        values |= self._validate(state, watch)
+        validation = self._validate(state, watch)
         with self._together():
-            return self._epoch_over(epoch, values, ended)
+            return self._epoch_over(epoch, values, validation, ended)
 
-    def _epoch_over(self, epoch: int, values: dict[str, float], ended: Ended) -> bool:
+    def _epoch_over(
+        self, epoch: int, values: dict[str, float], validation: dict[str, float], ended: Ended
+    ) -> bool:
         """Moves to the next epoch and tells of it; True if a callback wants to stop."""
-        runner, state, keeper = self.runner, self._current(), self.keeper
+        runner, keeper = self.runner, self.keeper
+        stops = bool(validation) and self._ask(
+            self.callbacks, "on_validation_end", epoch, validation.copy, self._current
+        )
+        values |= validation
+        state = self._current()
         place = {"epoch": ended.epoch, "epoch_start": ended.epoch_start}
         self.state = state.replace(metrics=ended.metrics, **place)
         runner.flat = self.state.flat
-        kept = HostCopy(self.state)
+        kept, before = HostCopy(self.state), self.state
         self.healthy = kept.back
         for key, value in values.items():
             self.history.setdefault(key, []).append(value)
-        stops = [callback.on_epoch_end(epoch, values, self.state) for callback in self.callbacks]
-        last = any(stops) or epoch + 1 == self.end
+        stops |= self._ask(self.callbacks, "on_epoch_end", epoch, values.copy, self._current)
+        last = stops or epoch + 1 == self.end
         if keeper is not None and (last or keeper.due_at_epoch(epoch + 1, runner.step, self.history)):
-            keeper.save(self.state, self.history, logs=values, stopped=any(stops), kept=kept)
-        return any(stops)
+            same = kept if self.state is before else None  # no callback has changed it
+            keeper.save(self.state, self.history, logs=values, stopped=stops, kept=same)
+        return stops
+
+    def _ask(self, callbacks: Sequence[Callback], event: str, *arguments: Any) -> bool:
+        """Tells callbacks of an event, each with logs of its own and with what those before it have changed.
+
+        True to stop. An argument may be a function that makes it anew for each.
+        """
+        stops = False
+        for callback in callbacks:
+            answer = getattr(callback, event)(*(a() if callable(a) else a for a in arguments))
+            change = answer if isinstance(answer, Change) else Change(stop=bool(answer))
+            stops |= change.stop
+            if change.rate_factor is not None:
+                self._set_rate_factor(callback, change.rate_factor)
+        return stops
+
+    def _set_rate_factor(self, callback: Callback, factor: float) -> None:
+        state, name = self._current(), type(callback).__name__
+        if not callback.changes_rate or state.rate_factor is None:
+            raise TypeError(
+                f"{name} changes the learning rate, which must be known beforehand: write changes_rate = "
+                f"True in the class"
+            )
+        if not 0 <= factor < math.inf:
+            raise ValueError(f"{name}: expected a finite rate_factor of at least 0, received {factor}")
+        self.state = state.replace(rate_factor=jax.device_put(np.float32(factor), state.rate_factor.sharding))
+        self.runner.flat = self.state.flat
 
     def _looked_at(self, watch: Watch, done: int) -> bool:
         """Between two dispatches, whoever asked for this step; True if a callback wants to stop."""
@@ -458,17 +536,16 @@ class _Fit:
         if not (listeners or keeps):
             return False
         values = watch.read_all()
-        state = self._current()
         with self._together():
-            stops = [callback.on_step(step, values, state) for callback in listeners]
-            if any(stops):
-                self.state = state
-            if keeper is not None and (keeps or any(stops)):
-                keeper.save(state, self.history, stopped=any(stops))
-        return any(stops)
+            stops = self._ask(listeners, "on_step", step, values.copy, self._current)
+            if stops:
+                self.state = self._current()
+            if keeper is not None and (keeps or stops):
+                keeper.save(self._current(), self.history, stopped=stops)
+        return stops
 
     def _is_last(self, done: int) -> bool:
-        """Whether an epoch ends after so many batches; a stream of unknown length must be asked."""
+        """True if an epoch ends after so many batches; a stream of unknown length must be asked."""
         return done == self.data.steps if self.data.steps is not None else self.runner.is_last()
 
     def _listeners_at(self, step: int) -> list[Callback]:
@@ -493,7 +570,7 @@ class _Fit:
         assert data is not None
         if self.validation_key is None:
             try:
-                return evaluated(step, weights, self.review, data, calls.steps if calls.looped else 1)
+                return evaluated(step, weights, self.val_review, data, calls.steps if calls.looped else 1)
             except MissingKeyError:
                 self.validation_key = jax.random.wrap_key_data(self.state.key_data, impl=self.state.impl)
-        return evaluated(step, weights, self.review, data, 1, self.validation_key)
+        return evaluated(step, weights, self.val_review, data, 1, self.validation_key)

@@ -13,7 +13,7 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar(Callback):
-    """Shows epoch, steps, time per step, loss and metrics while `fit` runs.
+    """Shows steps that the device has finished, examples per second, loss and metrics while `fit` runs.
 
     Args:
         console: a `rich.console.Console` to draw on; standard error if not given.
@@ -44,33 +44,50 @@ class ProgressBar(Callback):
         self._begun = time.perf_counter()
         self._waited = self.run.waiting.copy()
         self._steps = 0
+        self._first: tuple[float, int] | None = None  # when the first steps were seen: compiling is over
         if not self._out.is_terminal:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Column
 
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}", style="dim"),
-            TextColumn("{task.fields[logs]}"),
+            TextColumn(
+                "{task.fields[logs]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            ),
             console=self._out,
             transient=True,
+            expand=True,  # so that the logs get what room is left, and nothing else is cut
         )
-        self._task = self._bar.add_task(self._title(epoch), total=self.run.steps, speed="", logs="")
+        first = "compiling" if epoch == self.run.first_epoch else ""
+        self._task = self._bar.add_task(self._title(epoch), total=self.run.steps, speed=first, logs="")
         self._bar.start()
 
     def on_progress(self, epoch: int, step: int, logs: Mapping[str, float]) -> None:
         self._steps = step
         if self._bar and step:
-            speed = duration((time.perf_counter() - self._begun) / step) + "/step"
-            self._bar.update(self._task, completed=step, speed=speed, logs=_table(logs))
+            self._bar.update(self._task, completed=step, speed=self._speed(step), logs=_table(logs))
+
+    def _speed(self, step: int) -> str:
+        """Time per step, examples per second, and the time that the rest of the epoch will take."""
+        now = time.perf_counter()
+        if self._first is None:
+            self._first = (now, step)
+        begun, before = self._first
+        if step == before:
+            return ""
+        each = (now - begun) / (step - before)
+        left = f"  ETA {duration(each * (self.run.steps - step))}" if self.run.steps else ""
+        return f"{duration(each)}/step{rate(self.run.rows, each)}{left}"
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float], state: TrainState) -> None:
         self._stop()
         seconds = time.perf_counter() - self._begun
         steps = self.run.steps or self._steps
-        speed = f"  {duration(seconds / steps)}/step" if steps else ""
+        speed = f"  {duration(seconds / steps)}/step{rate(self.run.rows, seconds / steps)}" if steps else ""
         count = f"  {steps} steps" if steps else ""
         took = duration(seconds) + speed + waited(self.run.waiting.since(self._waited).share)
         line = f"[bold]{self._title(epoch)}[/]{count}  [dim]{took}[/]  {_table(logs)}"
@@ -93,12 +110,21 @@ def _table(logs: Mapping[str, float]) -> str:
 
 
 def waited(share: float) -> str:
-    """What is said of a source of data that the device had to wait for; nothing below a twentieth.
+    """A remark on a source of data that the device had to wait for; empty below a twentieth of the time.
 
     >>> waited(0.4), waited(0.01)
     ('  waited 40 % for data', '')
     """
     return f"  waited {100 * share:.0f} % for data" if share >= 0.05 else ""
+
+
+def rate(rows: int, seconds: float) -> str:
+    """Examples per second, for a batch of so many rows in this time.
+
+    >>> rate(32, 0.004), rate(0, 0.004)
+    ('  8,000/s', '')
+    """
+    return f"  {rows / seconds:,.0f}/s" if rows and seconds > 0 else ""
 
 
 def number(value: float) -> str:

@@ -48,7 +48,7 @@ def copied(tree: Any) -> Any:
 
 
 class Live(NamedTuple):
-    """What a step moves: the part of a `TrainState` that passes through each dispatch.
+    """The part of a `TrainState` that a step changes, and that passes through each dispatch.
 
     Attributes:
         params: the parameters, frozen ones included.
@@ -59,6 +59,8 @@ class Live(NamedTuple):
         loss_scale: the factor of the loss and its history if it is dynamic, as it is for models that compute
             in float16; else None.
         average: the moving average of the parameters, if the trainer keeps one (`ema`); else None.
+        rate_factor: float32, by which the learning rate is multiplied, if a callback may change it; else
+            None.
     """
 
     params: Any
@@ -68,10 +70,11 @@ class Live(NamedTuple):
     metrics: Any
     loss_scale: LossScale | None = None
     average: Any = None
+    rate_factor: jax.Array | None = None
 
 
 class Form:
-    """Where the leaves of a `Flat` belong; one object for each structure, which is fast to compare."""
+    """The places of the leaves of a `Flat`; one object for each structure, which is fast to compare."""
 
     def __init__(self, tree: Any):
         self.tree = tree
@@ -90,10 +93,11 @@ class Flat:
     ((1, 2), {'w': 1})
     """
 
-    __slots__ = ("form", "leaves")
+    __slots__ = ("_live", "form", "leaves")
 
     def __init__(self, form: Form, leaves: tuple[Any, ...]):
         self.form, self.leaves = form, leaves
+        self._live: Live | None = None
 
     @classmethod
     def of(cls, live: Live) -> Flat:
@@ -102,7 +106,9 @@ class Flat:
 
     @property
     def live(self) -> Live:
-        return jax.tree.unflatten(self.form.tree, self.leaves)
+        if self._live is None:
+            self._live = jax.tree.unflatten(self.form.tree, self.leaves)
+        return self._live
 
     def __reduce__(self) -> Any:
         return Flat.of, (self.live,)
@@ -155,6 +161,10 @@ class TrainState:
     metrics = property(operator.attrgetter("live.metrics"))
     loss_scale = property(operator.attrgetter("live.loss_scale"))
     average = property(operator.attrgetter("live.average"))
+
+    @property
+    def rate_factor(self) -> jax.Array | None:
+        return self.live.rate_factor
 
     @property
     def key(self) -> jax.Array:

@@ -23,6 +23,7 @@ from jlayers.train.endings import observed_calls
 from jlayers.train.gradients import gradients_of
 from jlayers.train.ids import Lookup, lookups_of
 from jlayers.train.options import Options
+from jlayers.train.probes import PROBES, Moment, probed
 from jlayers.train.scaling import LossScale, finite, kept, loss_scaling, scale_of
 from jlayers.train.state import DONATED, Flat, Live, TrainState, inputs_of, named, unnamed
 from jlayers.train.tasks import Review, Tasks
@@ -54,7 +55,7 @@ def _counted(batches: Batch, count: int | None) -> np.int32:
 
 
 class Ended(NamedTuple):
-    """What is read and made at the end of an epoch.
+    """Values that are read and made at the end of an epoch.
 
     Attributes:
         logs: since the accumulators were last reset.
@@ -98,7 +99,7 @@ class TrainStep:
 
     @property
     def compilations(self) -> int:
-        """How many programs it holds: one for each form of batches that it has seen."""
+        """The number of programs that it holds: one for each form of batches that it has seen."""
         return _compilations(self.programs)
 
     def prepare(self, state: TrainState, batch: Any) -> TrainState:
@@ -212,26 +213,37 @@ class TrainStep:
         good = jnp.array(True)
         for update in self.tasks.updates:
             name, measures = update.name, self.tasks.measures[update.name]
+            asked, seen = self.tasks.probes.get(name, ()), dict(metrics[name])
+            so_far = seen.pop(PROBES, None)
             gradients = gradients_of(
                 update,
                 params,
                 state,
-                metrics[name],
+                seen,
                 batch,
                 self.tasks.key_of(update, key),
                 observe=lambda acc, loss, part, m=measures: m.update(m.plan(loss), acc, loss, part),
                 accumulate=self.options.accumulate,
                 factor=factor,
             )
-            moved, opt_state = update(gradients.values, gradients.loss, opt_states[name], params)
+            moved, opt_state = update(
+                gradients.values, gradients.loss, opt_states[name], params, live.rate_factor
+            )
             new = moved, gradients.state, opt_state, gradients.metrics
             if dynamic:  # where anything overflows, nothing but the scale moves
                 counts = jnp.isfinite(gradients.loss)
                 good = good & counts & finite(gradients.values)
                 new = (
                     *kept(good, new[:3], (params, state, opt_states[name])),
-                    kept(counts, new[3], metrics[name]),
+                    kept(counts, new[3], seen),
                 )
+            if asked:
+                before, after = update.split(params)[0], update.split(moved)[0]
+                now = Moment(
+                    gradients.values, before, after, gradients.loss, opt_states[name], live.rate_factor
+                )
+                values = probed(asked, so_far, now)
+                new[3][PROBES] = kept(good, values, so_far) if dynamic else values
             params, state, opt_states[name], metrics[name] = new
         average = live.average
         if self.options.ema is not None:
@@ -244,6 +256,7 @@ class TrainStep:
             metrics=unnamed(metrics),
             loss_scale=live.loss_scale.after(good) if dynamic and live.loss_scale else live.loss_scale,
             average=average,
+            rate_factor=live.rate_factor,
         )
 
 
@@ -259,7 +272,7 @@ class EvalStep:
 
     @property
     def compilations(self) -> int:
-        """How many programs it holds: one for each form of batches that it has seen."""
+        """The number of programs that it holds: one for each form of batches that it has seen."""
         return _compilations(self.programs)
 
     def __call__(
@@ -315,7 +328,7 @@ class PredictStep:
 
     @property
     def compilations(self) -> int:
-        """How many programs it holds: one for each form of inputs that it has seen."""
+        """The number of programs that it holds: one for each form of inputs that it has seen."""
         return _compilations([self.one, self.drawing])
 
     def __call__(self, params: Any, state: Any, x: Any, key: Any = None, train: bool = False) -> Any:

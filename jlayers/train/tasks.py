@@ -15,6 +15,7 @@ from jlayers.data.batches import Batch
 from jlayers.train.endings import Ending, endings_of, observed_calls
 from jlayers.train.ids import Lookup, lookups_of
 from jlayers.train.measures import Measures, Plan
+from jlayers.train.probes import PROBES, Probe, results_of, zeros_for
 from jlayers.train.state import inputs_of, named, unnamed
 from jlayers.train.task import Loss
 from jlayers.train.update import Update
@@ -25,7 +26,7 @@ FORMS = 64  # of batches that are remembered
 
 
 class Review(NamedTuple):
-    """What is known of batches of one form once they have met the models.
+    """Facts about batches of one form, from a trace with the models.
 
     Attributes:
         batch: the form, as specs.
@@ -33,6 +34,7 @@ class Review(NamedTuple):
         plans: by task, what is measured.
         lookups: the inputs that go into tables; see `jlayers.train.ids`.
         endings: by task, the activations in which its outputs end; see `jlayers.train.endings`.
+        probes: by task, what callbacks ask of the step.
     """
 
     batch: Batch
@@ -40,13 +42,17 @@ class Review(NamedTuple):
     plans: dict[str, Plan]
     lookups: dict[str, Lookup]
     endings: dict[str, list[Ending | None]]
+    probes: Mapping[str, Sequence[Probe]]
 
     @property
     def directions(self) -> dict[str, str]:
         """By name in the logs, in their order: "min" or "max", whichever is better."""
+        each = [
+            (name, plan.directions | {probe.name: probe.better for probe in self.probes.get(name, ())})
+            for name, plan in self.plans.items()
+        ]
         if list(self.plans) == [""]:
-            return self.plans[""].directions
-        each = [(n, plan.directions) for n, plan in self.plans.items()]
+            return each[0][1]
         return {"loss": "min"} | {f"{n}_{key}": way for n, ways in each for key, way in ways.items()}
 
 
@@ -56,11 +62,18 @@ class Tasks:
     Attributes:
         updates: see `Update`.
         measures: by name of the task.
+        probes: by name of the task, what callbacks ask of the step; see `Probe`.
     """
 
-    def __init__(self, updates: Sequence[Update], measures: Mapping[str, Measures]):
+    def __init__(
+        self,
+        updates: Sequence[Update],
+        measures: Mapping[str, Measures],
+        probes: Mapping[str, Sequence[Probe]] | None = None,
+    ):
         self.updates = list(updates)
         self.measures = dict(measures)
+        self.probes = dict(probes or {})
         self.names = [update.name for update in self.updates]
         self._reviews: dict[Any, Review] = {}
         self._zeros: Any = None
@@ -71,11 +84,11 @@ class Tasks:
 
     @property
     def draws(self) -> bool:
-        """Whether a task needs a key."""
+        """True if a task needs a key."""
         return any(update.task.draws for update in self.updates)
 
     def review(self, params: Any, state: Any, batch: Batch) -> Review:
-        """What is known of batches of this form (arrays or specs), from one trace for each form.
+        """The facts about batches of this form (arrays or specs); each form is traced once.
 
         Raises:
             ValueError: shapes that do not go together, as the losses say it.
@@ -110,21 +123,35 @@ class Tasks:
         key = jax.random.key(0) if self.draws else None
         made = jax.eval_shape(losses, params, state, batch, key)
         plans = {name: self.measures[name].plan(loss, order[name]) for name, loss in made.items()}
-        return Review(batch, made, plans, lookups, endings)
+        for name, asked in self.probes.items():
+            known = plans[name].keys
+            for probe in asked:
+                if probe.name in known:
+                    raise ValueError(
+                        f"expected another name for a probe than {probe.name!r}, which is in the logs already"
+                    )
+                known.append(probe.name)
+        return Review(batch, made, plans, lookups, endings, self.probes)
 
     def accumulators(self, params: Any, state: Any, batch: Batch) -> Any:
-        """Of everything in the logs, at zero."""
+        """The accumulators of all values in the logs, at zero."""
         if self._zeros is None:  # the structure of what is measured is a fact of the tasks
             review = self.review(params, state, batch)
             self.check_endings(review)
-            plans = review.plans
-            self._zeros = jax.jit(lambda: unnamed({n: self.measures[n].zero(p) for n, p in plans.items()}))
+            plans, probes = review.plans, self.probes
+            asked = {n: {PROBES: zeros_for(own)} for n, own in probes.items() if own}
+            self._zeros = jax.jit(
+                lambda: unnamed({n: self.measures[n].zero(p) | asked.get(n, {}) for n, p in plans.items()})
+            )
         return self._zeros()
 
     def logs(self, plans: Mapping[str, Plan], metrics: Any) -> dict[str, jax.Array]:
         """The means since the accumulators were last reset; scalars on the device."""
         each = named(metrics, self.names)
         results = {name: self.measures[name].result(plans[name], acc) for name, acc in each.items()}
+        for name, asked in self.probes.items():
+            if asked:
+                results[name] |= results_of(asked, each[name][PROBES])
         if self.names == [""]:
             return results[""]
         logs = {"loss": sum((result["loss"] for result in results.values()), start=jnp.float32(0))}

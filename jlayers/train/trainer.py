@@ -23,6 +23,7 @@ from jlayers.train.augment import check_augment
 from jlayers.train.measures import Measures
 from jlayers.train.objective import Supervised
 from jlayers.train.options import Options
+from jlayers.train.probes import Probe
 from jlayers.train.scaling import LossScaleLike, first_scale, loss_scaling, scale_of
 from jlayers.train.stages import models_by_epoch
 from jlayers.train.state import TrainState, carried_over, copied, first_opt_state
@@ -36,7 +37,7 @@ __all__ = ["Trainer", "compile", "make_eval_step", "make_predict_step", "make_tr
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trainer(Options):
-    """What `compile` returns: a fixed record. Its steps are compiled on first use and then kept.
+    """The result of `compile`: a fixed record. Its steps are compiled on first use and then kept.
 
     Attributes:
         model: any layer, a task, or several tasks by name. The others are the arguments of `jl.compile`.
@@ -83,6 +84,21 @@ class Trainer(Options):
     def train_step(self) -> TrainStep:
         """The compiled training step; see `jl.make_train_step`."""
         return TrainStep(self.tasks, self)
+
+    def step_with(self, probes: Mapping[str, Sequence[Probe]]) -> TrainStep:
+        """The training step that also measures these probes, by task; without any, `train_step`."""
+        asked = {name: tuple(own) for name, own in probes.items() if own}
+        if not asked:
+            return self.train_step
+        site = tuple(asked.items())
+        if site not in self._probing:
+            tasks = Tasks(self.updates, self.tasks.measures, asked)
+            self._probing[site] = TrainStep(tasks, self)
+        return self._probing[site]
+
+    @functools.cached_property
+    def _probing(self) -> dict[Any, TrainStep]:
+        return {}
 
     @functools.cached_property
     def eval_step(self) -> EvalStep:
@@ -156,7 +172,7 @@ class Trainer(Options):
         """A state of another trainer of this model made fit for this one.
 
         What to do after freezing, unfreezing or changing the optimizer: the optimizer's state is fresh, all
-        else is kept. A dynamic loss scale starts anew, too.
+        else is kept. A dynamic loss scale starts anew, too, and so does the learning rate.
 
         Args:
             state: of the other trainer.
@@ -173,7 +189,13 @@ class Trainer(Options):
         opt_state, loss_scale = first_opt_state(self.updates, new.params), self._scale()
         if keep_optimizer:
             opt_state, loss_scale = carried_over((new.opt_state, new.loss_scale), (opt_state, loss_scale))
-        return new.replace(opt_state=opt_state, metrics={}, loss_scale=loss_scale, average=average)
+        return new.replace(
+            opt_state=opt_state,
+            metrics={},
+            loss_scale=loss_scale,
+            average=average,
+            rate_factor=new.rate_factor if keep_optimizer else None,
+        )
 
     def check_state(self, state: TrainState) -> None:
         """Refuse a state that a step has taken, or of another optimizer or other frozen layers."""
@@ -188,7 +210,7 @@ class Trainer(Options):
             )
 
     def takes(self, state: TrainState) -> bool:
-        """Whether the optimizer's state in it is one of this trainer."""
+        """True if the optimizer's state in it fits this trainer."""
         expected, given = self._opt_state_of.eval_shape(state.params), state.opt_state
         return jax.tree.structure(expected) == jax.tree.structure(given) and all(
             e.shape == g.shape for e, g in zip(jax.tree.leaves(expected), jax.tree.leaves(given), strict=True)
@@ -196,7 +218,7 @@ class Trainer(Options):
 
 
 def _by_task(given: Any, name: str) -> Any:
-    """What is given for a task, if it is given by their names; else the same for each."""
+    """The value for a task, if values are given by names of tasks; else the same value for each."""
     return given.get(name, ()) if name and isinstance(given, Mapping) and name in given else given
 
 
@@ -214,7 +236,7 @@ def compile(
     ema: float | None = None,
     unfreeze: Mapping[int, str | Sequence[str]] | None = None,
 ) -> Trainer:
-    """What a model is trained for, as in Keras: a record, for `fit`, `evaluate` and `predict`.
+    """Join a model with an optimizer, a loss and metrics, as in Keras, for `fit`, `evaluate` and `predict`.
 
     Args:
         model: any layer; or a `jl.Task`, which says itself what its loss is; or several tasks by name, which

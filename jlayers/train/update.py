@@ -1,4 +1,4 @@
-"""What a step does with gradients: the optimizer, constraints, and the average of the weights."""
+"""The use of gradients in a step: the optimizer, constraints, and the average of the weights."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Update:
         return cls("", Task({"": model}), optimizers.get(optimizer))
 
     def split(self, params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the task trains, and the rest."""
+        """The parameters that the task trains, and the others."""
         return split_params(self.task.mask(params), params)
 
     def init(self, params: Any) -> optax.OptState:
@@ -68,11 +68,15 @@ class Update:
         with optimizers.lenient():
             return self.optimizer.init(self.split(params)[0])
 
-    def __call__(self, gradients: Any, loss: jax.Array, opt_state: Any, params: Any) -> tuple[Any, Any]:
+    def __call__(
+        self, gradients: Any, loss: jax.Array, opt_state: Any, params: Any, rate_factor: Any = None
+    ) -> tuple[Any, Any]:
         """The parameters and the optimizer's state after a step down these gradients."""
         trained, frozen = self.split(params)
         optimizer = optax.with_extra_args_support(self.optimizer)
         with optimizers.lenient():
+            if rate_factor is not None:
+                optimizer = optimizers.with_rate_factor(optimizer, rate_factor)
             updates, opt_state = optimizer.update(gradients, opt_state, trained, value=loss, grad=gradients)
             moved: Any = optax.apply_updates(trained, updates)
         return self.task.constrain(join_params(moved, frozen)), opt_state

@@ -1,0 +1,176 @@
+"""Weights into a model: PyTorch's layouts, names, renaming, order, and what is said of what does not fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from test_torch_values import CASES, CHANNELS_FIRST, VALUES, channels_last, statistics
+
+import jlayers as jl
+from jlayers.core.structure import Chain
+
+WITH_WEIGHTS = [case for case in CASES if "weights" in VALUES[case]]
+
+
+def same(got, want):
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def inputs_of(case):
+    inputs = [VALUES[case]["inputs"][name] for name in sorted(VALUES[case]["inputs"])]
+    return [channels_last(x) for x in inputs] if case.startswith(CHANNELS_FIRST) else inputs
+
+
+@pytest.mark.parametrize("case", WITH_WEIGHTS)
+def test_layouts_of_pytorch(case):
+    """The converters of `test_torch_values.py`, which PyTorch's own outputs prove, give the same arrays."""
+    layer, convert = CASES[case]
+    rename = {"output.**": "attention_output.**"} if case == "attention_grouped" else {}
+    if isinstance(layer.structure, Chain):
+        rename = {"*": "conv.*"}
+    buffers = VALUES[case].get("buffers", {})
+    count = {"num_batches_tracked": np.array(3)} if buffers else {}
+    source = {**VALUES[case]["weights"], **buffers, **count}
+    params, state = jl.load_weights(layer, source, inputs_of(case), rename=rename)
+    same(params, jax.tree.map(np.asarray, convert(VALUES[case]["weights"])))
+    same(state, statistics(buffers) if buffers else {})
+
+
+MODEL = jl.Sequential(
+    jl.Input((8, 8, 3)),
+    jl.Conv2D(4, 3, name="conv"),
+    jl.BatchNormalization(name="norm"),
+    jl.GlobalAveragePooling2D(),
+    jl.Dense(4, name="dense"),
+    jl.Dense(4, name="head"),
+)
+
+
+def torch_weights(**changes):
+    rng = np.random.default_rng(0)
+    shapes = {
+        "conv.weight": (4, 3, 3, 3), "conv.bias": (4,), "norm.weight": (4,), "norm.bias": (4,),
+        "norm.running_mean": (4,), "norm.running_var": (4,), "dense.weight": (4, 4), "dense.bias": (4,),
+        "head.weight": (4, 4), "head.bias": (4,),
+    }  # fmt: skip
+    arrays = {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
+    return {name: array for name, array in {**arrays, **changes}.items() if array is not None}
+
+
+def by_hand(w):
+    params = {
+        "conv": {"kernel": w["conv.weight"].transpose(2, 3, 1, 0), "bias": w["conv.bias"]},
+        "norm": {"gamma": w["norm.weight"], "beta": w["norm.bias"]},
+        "dense": {"kernel": w["dense.weight"].T, "bias": w["dense.bias"]},
+        "head": {"kernel": w["head.weight"].T, "bias": w["head.bias"]},
+    }
+    state = {"norm": {"moving_mean": w["norm.running_mean"], "moving_variance": w["norm.running_var"]}}
+    return params, state
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.backbone."])
+def test_names_at_any_depth(prefix):
+    source = torch_weights()
+    loaded = jl.load_weights(MODEL, {prefix + name: array for name, array in source.items()})
+    same(loaded, by_hand(source))
+    deeper = jl.Sequential(jl.Input((8, 8, 3)), jl.Sequential(list(MODEL.children.values()), name="base"))
+    params, state = jl.load_weights(deeper, source)
+    same((params["base"], state["base"]), by_hand(source))
+
+
+def test_renamed_and_by_order():
+    source = torch_weights()
+    other = {"conv": "stem.0", "norm": "stem.1", "dense": "fc1", "head": "fc2"}
+    moved = {other[name.split(".")[0]] + "." + name.split(".")[1]: a for name, a in source.items()}
+    rename = {"stem.0.*": "conv.*", "stem.1.*": "norm.*", "fc1.*": "dense.*", "fc2.*": "head.*"}
+    same(jl.load_weights(MODEL, moved, rename=rename), by_hand(source))
+    same(jl.load_weights(MODEL, moved, by="order"), by_hand(source))
+    same(
+        jl.load_weights(MODEL, {**moved, "extra.x": np.ones(1)}, by="order", rename={"extra.*": None}),
+        by_hand(source),
+    )
+    flat = {
+        f"arr_{i}": a
+        for i, a in enumerate(jax.tree.leaves([list(d.values()) for d in by_hand_in_order(source)]))
+    }
+    same(jl.load_weights(MODEL, flat, by="order"), by_hand(source))
+
+
+def by_hand_in_order(source):
+    params, state = by_hand(source)
+    return [params["conv"], {**params["norm"], **state["norm"]}, params["dense"], params["head"]]
+
+
+def test_what_does_not_fit_is_listed():
+    source = torch_weights(
+        **{"conv.bias": None, "head.weight": np.ones((5, 4), np.float32), "haed.x": np.ones(2)}
+    )
+    with pytest.raises(ValueError, match="does not fit the model") as error:
+        jl.load_weights(MODEL, source)
+    lines = str(error.value).splitlines()[1:]
+    assert lines[0].startswith("  missing params/conv/bias")
+    assert lines[1] == "  expected params/head/kernel as float32(4, 4), head.weight gives float32(4, 5)"
+    assert lines[2] == "  unused haed.x"
+    with pytest.raises(ValueError, match="expected a key to draw what is not in the source"):
+        jl.load_weights(MODEL, source, strict=False)
+    params, _, report = jl.load_weights(MODEL, source, strict=False, key=jax.random.key(0))
+    assert report.missing == ("params/conv/bias",)
+    assert report.extra == ("haed.x",)
+    assert len(report.misshapen) == 1
+    assert report.sources["params/dense/kernel"] == ("dense.weight",)
+    fresh, _ = MODEL.init(jax.random.key(0), (1, 8, 8, 3))
+    np.testing.assert_array_equal(params["head"]["kernel"], fresh["head"]["kernel"])
+    np.testing.assert_array_equal(params["dense"]["kernel"], source["dense.weight"].T)
+
+
+def test_dtypes():
+    half = {name: array.astype(jnp.bfloat16) for name, array in torch_weights().items()}
+    params, _ = jl.load_weights(MODEL, half)
+    assert params["dense"]["kernel"].dtype == jnp.float32
+    np.testing.assert_array_equal(params["dense"]["kernel"], half["dense.weight"].T.astype(np.float32))
+    whole = torch_weights(**{"dense.weight": np.ones((4, 4), np.int32)})
+    with pytest.raises(
+        ValueError, match=r"expected params/dense/kernel as float32\(4, 4\), dense.weight gives int32"
+    ):
+        jl.load_weights(MODEL, whole)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rename": {"haed.*": "head.*"}}, r"an array of the source, received rename='haed.\*'"),
+        ({"rename": {"dense.*": "head.*"}}, "expected one array for each name"),
+        ({"rename": {"dense.weight": "head.*"}}, r"expected a new name with the same '\*'"),
+        ({"by": "shape"}, "expected 'names' or 'order', received by='shape'"),
+        ({"inputs": (1, 8, 8, 4)}, r"expected shape \(None, 8, 8, 3\)"),
+    ],
+)
+def test_what_is_asked_wrongly(options, message):
+    with pytest.raises(ValueError, match=message):
+        jl.load_weights(MODEL, torch_weights(), **options)
+
+
+def test_another_architecture_in_bounded_words():
+    many = {f"layers.{i}.weight": np.zeros((2, 2), np.float32) for i in range(3000)}
+    with pytest.raises(ValueError, match="holds no array that fits the model") as error:
+        jl.load_weights(MODEL, many)
+    assert len(str(error.value)) < 5000
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_out_and_in_again(suffix, tmp_path):
+    params, state = jl.load_weights(MODEL, torch_weights())
+    jl.save_weights(tmp_path / f"w{suffix}", params, state)
+    same(jl.load_weights(MODEL, tmp_path / f"w{suffix}"), (params, state))
+    if suffix == ".safetensors":
+        found = safetensors.numpy.load_file(tmp_path / "w.safetensors")  # as for users of PyTorch
+        np.testing.assert_array_equal(found["params/dense/kernel"], params["dense"]["kernel"])
+    if suffix == ".npz":
+        with np.load(tmp_path / "w.npz", allow_pickle=False) as found:
+            np.testing.assert_array_equal(found["params/dense/kernel"], params["dense"]["kernel"])
+        with pytest.raises(TypeError, match="expected a dtype of NumPy"):
+            jl.save_weights(tmp_path / "h.npz", {"k": jnp.ones(2, jnp.bfloat16)})
+    with pytest.raises(ValueError, match="and the model, whose layers Keras counts"):
+        jl.save_weights(tmp_path / "w.weights.h5", params, state)
