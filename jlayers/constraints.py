@@ -58,13 +58,13 @@ def _bound(name: str, value: float) -> float:
 
 def _scaled(axis: int | tuple[int, ...], scale: Callable[[jax.Array], jax.Array]) -> Constraint:
     """`w` times `scale(norm)` of its vectors along `axis`."""
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
 
     def constrain(w: jax.Array) -> jax.Array:
-        if any(not -w.ndim <= a < w.ndim for a in given) or len({a % w.ndim for a in given}) < len(given):
+        if any(not -w.ndim <= a < w.ndim for a in axes) or len({a % w.ndim for a in axes}) < len(axes):
             raise refused(ValueError, "expected distinct axes of the parameter", axis=axis, shape=w.shape)
         wide = w.astype(wide_dtype(w.dtype))
-        norm = jnp.sqrt(jnp.sum(jnp.square(wide), axis=given, keepdims=True))
+        norm = jnp.sqrt(jnp.sum(jnp.square(wide), axis=axes, keepdims=True))
         return (wide * scale(norm)).astype(w.dtype)
 
     return constrain

@@ -91,7 +91,10 @@ def test_silence_has_a_value_and_a_gradient():
         (lambda: jl.STFTSpectrogram(frame_length=8, frame_step=9), "frame_step=9"),
         (lambda: jl.STFTSpectrogram(frame_length=8, fft_length=4), "fft_length=4"),
         (lambda: jl.STFTSpectrogram("power"), "mode='power'"),
-        (lambda: jl.STFTSpectrogram().init(jax.random.key(0), (1, 100, 1)), "at least 256 steps"),
+        (
+            lambda: jl.STFTSpectrogram().init(jax.random.key(0), (1, 100, 1)),
+            "at least frame_length steps, received frame_length=256",
+        ),
         (lambda: jl.MelSpectrogram(8, sequence_length=9), "sequence_length=9"),
         (lambda: jl.MelSpectrogram(min_freq=9000.0), "min_freq=9000"),
         (lambda: jl.MelSpectrogram(8).apply({}, {}, jnp.ones((2, 1))), "at least 2 steps"),

@@ -81,7 +81,7 @@ def test_remat_changes_nothing_but_memory(key):
 @pytest.mark.parametrize("make", [lambda: jl.Residual(jl.Dense(3)), lambda: jl.Repeat(jl.Dense(3), times=2)])
 def test_a_changed_shape_teaches(key, make):
     layer = make()
-    text = r"give back what it was given, float32\(2, 4\), received float32\(2, 3\)"
+    text = r"keeps the shape and dtype float32\(2, 4\), received float32\(2, 3\)"
     with pytest.raises(ValueError, match=text):
         layer.apply(*layer.init(key, (2, 4)), jnp.ones((2, 4)))
 

@@ -170,7 +170,7 @@ def test_wrong_use_is_refused(key):
         jl.GroupQueryAttention(4, 2, 1, use_causal_mask=True, cache_length=0)
     with pytest.raises(ValueError, match="fixed batch size"):
         decoder.init(key, jax.ShapeDtypeStruct(export.symbolic_shape("batch, 3, 8"), jnp.float32))
-    with pytest.raises(TypeError, match="expected 2 to 4 inputs, x, encoded, mask, encoded_mask, with"):
+    with pytest.raises(TypeError, match="expected 2 to 4 inputs, x, encoded, mask, encoded_mask, not 1"):
         jl.TransformerDecoder(SIZE, 12, 2, cross_attention=True).init(key, X)
     with pytest.raises(ValueError, match="hidden_dim to be a multiple of num_heads"):
         jl.TransformerDecoder(SIZE, 12, 3)

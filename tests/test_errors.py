@@ -561,15 +561,15 @@ SHARED = [
     (
         lambda: jl.Dropout(0.5)(jl.Input((3,)), training=True),
         TypeError,
-        "Dropout: expected inputs by position alone, received training=True; training is said in "
+        "Dropout: expected inputs by position only, received training=True; write "
         "layer.apply(..., train=True); for a part that stays in inference mode while it is trained, write "
         "jl.Inference(layer)(x), and to hold it still, jl.freeze(layer)(x)",
     ),
     (
         lambda: jl.Softmax()(jl.Input((3,)), axis=1),
         TypeError,
-        "Softmax: expected inputs by position alone, received axis=1; what Keras's calls take besides arrays "
-        "is an argument of the constructor",
+        "Softmax: expected inputs by position only, received axis=1; other inputs of a Keras call are "
+        "arguments of the constructor here",
     ),
     (
         lambda: jl.Dense(2).fit,

@@ -489,7 +489,9 @@ def test_masks_may_be_fed_to_a_model():
 
 def test_a_repeated_layer_that_consumes_the_mask_is_told_so():
     consumes = jl.Repeat(jl.DropMask(), 2)
-    with pytest.raises(ValueError, match=r"given, float32.* with mask bool\(4, 4\), received float32"):
+    with pytest.raises(
+        ValueError, match=r"shape and dtype float32.* with mask bool\(4, 4\), received float32"
+    ):
         run(consumes, masked((4, 4, 3)))
 
 

@@ -1,4 +1,4 @@
-"""Mobile inverted bottlenecks, of which all EfficientNets are made."""
+"""Mobile inverted bottlenecks, the blocks of all EfficientNets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each command does and prints; results go to standard output, remarks to standard error."""
+"""The commands. Results go to standard output, remarks to standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What went wrong, in a few lines for people."""
+"""Errors as a few lines for people."""
 
 from __future__ import annotations
 

@@ -86,6 +86,6 @@ class Builder:
         except (ValueError, TypeError) as error:
             details = details_of(error)
             layer = None if details.path is None else dict(model.walk()).get(details.path)
-            place = self.places.get(layer.made or layer, path) if layer else path
+            place = self.places.get(layer.original or layer, path) if layer else path
             text = "\n  ".join(filter(None, [str(error), details.note]))
             raise ConfigError([self.document.problem(text, place)]) from error

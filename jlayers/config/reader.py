@@ -162,7 +162,7 @@ class _TooLarge(Exception):  # noqa: N818  becomes a ConfigError, which needs th
 
 
 class _Builder:
-    """Plain data out of YAML nodes; what is wrong is noted and the rest is still read."""
+    """Plain data from YAML nodes. Faults are collected, and the rest is still read."""
 
     def __init__(self, source: str, lines: dict[Path, tuple[int, int]], problems: list[Problem]):
         self.source, self.lines, self.problems = source, lines, problems

@@ -1,4 +1,4 @@
-"""The arguments of a constructor, read off its signature and docstring: the source of all checking."""
+"""The arguments of a constructor, read off its signature and docstring. All checks of a file rest on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a layer is, and how layers compose: the contract, without any layer."""
+"""The contract: layers, and containers of layers."""
 
 from jlayers.core.layer import (
     Layer,

@@ -1,4 +1,4 @@
-"""What a layer is: a pair of pure functions and the call that made it.
+"""A layer: a pair of pure functions, and the call that made it.
 
 The canonical form, the only one that containers, transforms and training call:
 
@@ -68,7 +68,7 @@ class Layer:
     frozen: frozenset[str] = frozenset()
     precision: Mapping[str, Policy] = dataclasses.field(default_factory=dict)
     wiring: Wiring | None = None
-    made: Layer | None = None  # the layer as its constructor made it, if it was remade since
+    original: Layer | None = None  # the layer as its constructor made it, if it was remade since
     adopted: tuple[Spec, ...] = ()  # of the layer whose pair the constructor returned as its own
     substituted: Mapping[str, Layer] = dataclasses.field(default_factory=dict)  # see `with_children`
 
@@ -126,8 +126,8 @@ class Layer:
         return text[:-1] + ("" if text.endswith("()") else ", ") + ", ".join(changes) + ")"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        kept = {"frozen": sorted(self.frozen), **self._precision_data()}
-        return _rebuild, (self.spec.name, {**self.spec.arguments, **kept}, dict(self.substituted))
+        options = {"frozen": sorted(self.frozen), **self._precision_data()}
+        return _rebuild, (self.spec.name, {**self.spec.arguments, **options}, dict(self.substituted))
 
     @property
     def specs(self) -> tuple[Spec, ...]:
@@ -145,7 +145,7 @@ class Layer:
 
     @property
     def structure(self) -> Any:
-        """How the layers inside are connected; None if that is not known. See `Wiring`."""
+        """The connections of the layers inside; None if they are not known. See `Wiring`."""
         return self.wiring and self.wiring.structure
 
     @property
@@ -155,7 +155,7 @@ class Layer:
 
     @property
     def repeats(self) -> int:
-        """How often the children run for each time that a trace sees them: a loop is traced once."""
+        """The number of runs of the children behind each one in a trace: a loop is traced once."""
         return self.wiring.repeats if self.wiring else 1
 
     @property
@@ -182,8 +182,8 @@ class Layer:
         >>> jl.Dense(64, activation="relu").replace(units=10)
         Dense(10, activation='relu')
         """
-        kept = {} if "trainable" in changes else {"frozen": sorted(self.frozen)}
-        arguments = {**self.spec.arguments, **kept, **self._precision_data(), **changes}
+        options = {} if "trainable" in changes else {"frozen": sorted(self.frozen)}
+        arguments = {**self.spec.arguments, **options, **self._precision_data(), **changes}
         return _rebuild(self.spec.name, arguments, self.substituted)
 
     def to_data(self) -> Any:
@@ -207,21 +207,21 @@ class Layer:
         return {self.spec.name: {**({} if isinstance(data, str) else data[self.spec.name]), **options}}
 
     def _frozen_data(self) -> dict[str, Any]:
-        if self.frozen == (self.made or self).frozen:
+        if self.frozen == (self.original or self).frozen:
             return {}
         if all(path in self.frozen for path, _ in self.walk()):
             return {"trainable": False}
         return {"frozen": sorted(self.frozen)}
 
     def _precision_data(self) -> dict[str, Any]:
-        made = (self.made or self).precision
-        if self.precision == made:
+        before = (self.original or self).precision
+        if self.precision == before:
             return {}
-        return {"precision": shortest_form([path for path, _ in self.walk()], made, self.precision)}
+        return {"precision": shortest_form([path for path, _ in self.walk()], before, self.precision)}
 
     @functools.cached_property
     def depth(self) -> int:
-        """How many levels of layers are inside this one."""
+        """The number of levels of layers inside this one."""
         return max((1 + child.depth for child in self.children.values()), default=0)
 
     def walk(self, path: str = "") -> Iterator[tuple[str, Layer]]:
@@ -252,22 +252,23 @@ class Layer:
         Raises:
             ValueError: a name that no child has.
         """
-        made = self.made or self
-        if unknown := [name for name in children if name not in made.children]:
+        original = self.original or self
+        if unknown := [name for name in children if name not in original.children]:
             raise ValueError(
-                f"{self!r} has no layer {unknown[0]!r} directly inside: {nearest(unknown[0], made.children)}"
+                f"{self!r} has no layer {unknown[0]!r} directly inside: "
+                f"{nearest(unknown[0], original.children)}"
             )
-        inside = {**made.children, **children}
+        inside = {**original.children, **children}
         check_depth(self.spec.name, inside)
         frozen, precision = of_children(inside)
-        assert made.wiring
+        assert original.wiring
         around = dataclasses.replace(
-            made,
-            pair=canonical(made.wiring.wire(inside), made.spec, inside),
+            original,
+            pair=canonical(original.wiring.wire(inside), original.spec, inside),
             children=inside,
             frozen=frozen,
             precision=precision,
-            substituted={**made.substituted, **children},
+            substituted={**original.substituted, **children},
         )
         return around.remake(*self.options_around(children))
 
@@ -285,13 +286,13 @@ class Layer:
             spec = dataclasses.replace(layer.spec, arguments={**layer.spec.arguments, "name": name})
             return dataclasses.replace(layer, spec=spec)
 
-        return dataclasses.replace(named(self), made=self.made and named(self.made))
+        return dataclasses.replace(named(self), original=self.original and named(self.original))
 
     def rewired(self, wiring: Wiring) -> Layer:
         """The same layer, whose children run another way: the same parameters and names, other functions."""
-        made = self.made or self
-        pair = canonical(wiring.wire(made.children), made.spec, made.children)
-        again = dataclasses.replace(made, pair=pair, wiring=wiring)
+        original = self.original or self
+        pair = canonical(wiring.wire(original.children), original.spec, original.children)
+        again = dataclasses.replace(original, pair=pair, wiring=wiring)
         return again.remake(self.frozen, self.precision)
 
     def open_to_gradients(self) -> Layer:
@@ -309,23 +310,23 @@ class Layer:
         freeze: Callable[[Pair], Pair] = freeze_pair,
     ) -> Layer:
         """The layer as its constructor made it, with these paths frozen and under these policies."""
-        made = self.made or self
-        if frozen == made.frozen and precision == made.precision and freeze is freeze_pair:
-            return made
-        pair, children = made.pair, made.children
-        if made.wiring:
+        original = self.original or self
+        if frozen == original.frozen and precision == original.precision and freeze is freeze_pair:
+            return original
+        pair, children = original.pair, original.children
+        if original.wiring:
             inside = by_child(frozen, precision)
             children = {
                 name: child.remake(frozenset(inside[name][0]), inside[name][1], freeze)
                 for name, child in children.items()
             }
-            pair = canonical(made.wiring.wire(children), made.spec, children)
+            pair = canonical(original.wiring.wire(children), original.spec, children)
         if "" in precision:
             pair = with_policy(pair, precision[""], children)
-        if all(path in frozen for path, _ in made.walk()):
+        if all(path in frozen for path, _ in original.walk()):
             pair = freeze(pair)
         return dataclasses.replace(
-            made, pair=pair, children=children, frozen=frozen, precision=precision, made=made
+            original, pair=pair, children=children, frozen=frozen, precision=precision, original=original
         )
 
     def penalty(self, params: Mapping[str, Any]) -> jax.Array:
@@ -397,13 +398,13 @@ def check_depth(type_name: str, children: Mapping[str, Layer]) -> None:
         )
 
 
-def canonical(made: Any, spec: Spec, children: Mapping[str, Layer] | None = None) -> Pair:
+def canonical(value: Any, spec: Spec, children: Mapping[str, Layer] | None = None) -> Pair:
     """The canonical pair. A container hands masks and an `activity_regularizer` on to the layers inside."""
-    short = Pair.of(made)
+    short = Pair.of(value)
     if short is None:
         raise TypeError(
             f"{spec.name}: expected the constructor to return a pair of functions (init, apply), "
-            f"received {made!r}"
+            f"received {value!r}"
         )
     pair = lift(short, spec.name, container=children is not None)
     regularizer = spec.arguments.get("activity_regularizer")

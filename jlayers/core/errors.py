@@ -1,4 +1,4 @@
-"""What an error knows besides its text: what was refused, by which layer, and where in the model.
+"""The facts of an error beside its text: the refused argument, the layer, its path in the model.
 
 Errors keep their builtin types. The `Details` beside the text are for programs, such as the configuration,
 which finds the line of an argument by its name instead of reading it out of a sentence.

@@ -88,9 +88,9 @@ def Model(
     for call in calls:
         assert call.layer is not None
         shared = first.get(call.layer)
-        made = {"layer": call.layer} if shared is None else {"shared": shared}
+        use = {"layer": call.layer} if shared is None else {"shared": shared}
         first.setdefault(call.layer, names[call])
-        table[names[call]] = {**made, "inputs": jax.tree.map(ref, list(call.inputs))}
+        table[names[call]] = {**use, "inputs": jax.tree.map(ref, list(call.inputs))}
     return model_from_table(
         jax.tree.map(ref, inputs),
         table,
@@ -157,12 +157,12 @@ def _name_calls(calls: Sequence[LayerCall], listed: Sequence[Node]) -> dict[Any,
     A layer without a name of its own keeps the one that it has in a model made before, so that weights fit
     both. The table writes it down.
     """
-    given = {call.layer: call.name for call in reversed(calls) if call.layer and call.name}
+    preferred = {call.layer: call.name for call in reversed(calls) if call.layer and call.name}
     members = [call.layer for call in calls if call.layer]
     for member in members:
         if member.name is None and (known := known_name(member)):
-            given.setdefault(member, known)
-    children = unique_names(members, "Model", given)
+            preferred.setdefault(member, known)
+    children = unique_names(members, "Model", preferred)
     name_of = {member: name for name, member in children.items()}
     names: dict[Any, str] = {}
     uses: dict[str, int] = {}
@@ -170,16 +170,16 @@ def _name_calls(calls: Sequence[LayerCall], listed: Sequence[Node]) -> dict[Any,
         name = name_of[call.layer]  # type: ignore[index]
         uses[name] = uses.get(name, -1) + 1
         names[call] = f"{name}@{uses[name]}" if uses[name] else name
-    taken = set(names.values())
+    used_names = set(names.values())
     for node in listed:
         name = node.call.name or ("input" if node.call.layer is None else node.call.layer.spec.stem)
         stem, number = name, 0
-        while name in taken:
+        while name in used_names:
             if node.call.name and node.call.layer is None:
                 raise ValueError(f"Model: two parts of the graph are named {name!r}; rename one")
             number += 1
             name = f"{stem}_{number}"
-        taken.add(name)
+        used_names.add(name)
         names[node] = name
     return names
 

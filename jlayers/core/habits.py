@@ -1,4 +1,4 @@
-"""What users of Keras, Flax and PyTorch write out of habit, and what is written here: errors that teach."""
+"""Errors for habits of Keras, Flax and PyTorch: each says what to write here instead."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _ARGUMENTS = {
         "they are values beside a layer: params, state = layer.init(key, x), or jl.load_weights(...)",
     ),
     "input_tensor": ("no tensor", "call the layer on a node: layer(x)"),
-    "deterministic": ("no mode", "it is said in the call: layer.apply(..., train=True)"),
-    "use_running_average": ("no mode", "it is said in the call: layer.apply(..., train=True)"),
-    "inplace": ("nothing that changes its input", "leave it away: arrays are values"),
-    "input_length": ("no length, which each batch has itself", "leave it away"),
-    "batch_first": ("no order of axes", "leave it away: the batch comes first, then time"),
-    "device": ("no device", "leave it away: a layer runs where its arrays are"),
+    "deterministic": ("no mode", "write it in the call: layer.apply(..., train=True)"),
+    "use_running_average": ("no mode", "write it in the call: layer.apply(..., train=True)"),
+    "inplace": ("nothing that changes its input", "leave it out: arrays are values"),
+    "input_length": ("no length, which each batch has itself", "leave it out"),
+    "batch_first": ("no order of axes", "leave it out: the batch comes first, then time"),
+    "device": ("no device", "leave it out: a layer runs where its arrays are"),
     **dict.fromkeys(
         ("input_shape", "input_dim", "batch_input_shape", "in_features", "in_channels", "input_size"),
         ("no shape of the input, which init sees", "put jl.Input(shape) at the head of the model"),
@@ -58,7 +58,7 @@ _RENAMED = {
     "act": ("activation",),
 }
 _CALL = {
-    "training": "training is said in layer.apply(..., train=True); for a part that stays in inference mode "
+    "training": "write layer.apply(..., train=True); for a part that stays in inference mode "
     "while it is trained, write jl.Inference(layer)(x), and to hold it still, jl.freeze(layer)(x)",
     "initial_state": "the states follow the sequences: layer(x, h, c)",
     "mask": "a mask belongs to its values: jl.AttachMask()(x, mask)",
@@ -86,7 +86,7 @@ _ATTRIBUTES = {
     "call": "layer.apply(params, state, x)",
     "compile": "jl.compile(model, optimizer, loss)",
     "count_params": "jl.summary(model).params",
-    "eval": "layer.apply(params, state, x), which is in inference mode unless it is said train=True",
+    "eval": "layer.apply(params, state, x), which is in inference mode without train=True",
     "evaluate": "jl.evaluate(trainer, state, x, y)",
     "fit": "jl.fit(jl.compile(model, optimizer, loss), x, y)",
     "forward": "layer.apply(params, state, x)",
@@ -134,29 +134,32 @@ _KEPT = {
 }
 
 
-def argument_error(type_name: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> TypeError | None:
-    """The error of a constructor that was given an argument by its name elsewhere, or None."""
+def argument_error(type_name: str, keywords: Mapping[str, Any], known: Mapping[str, Any]) -> TypeError | None:
+    """The error for an argument that has this name only in another library; None if there is none."""
     for name, (expected, instead) in _ARGUMENTS.items():
-        if name in given and name not in known:
-            return TypeError(f"{type_name}: expected {expected}, received {name}={given[name]!r}; {instead}")
-    for name, others in _RENAMED.items():
-        if name in given and name not in known and (own := next((o for o in others if o in known), None)):
+        if name in keywords and name not in known:
             return TypeError(
-                f"{type_name}: expected {own}, as in Keras, received {name}={given[name]!r}; write {own}=..."
+                f"{type_name}: expected {expected}, received {name}={keywords[name]!r}; {instead}"
+            )
+    for name, others in _RENAMED.items():
+        if name in keywords and name not in known and (own := next((o for o in others if o in known), None)):
+            return TypeError(
+                f"{type_name}: expected {own}, as in Keras, received {name}={keywords[name]!r}; "
+                f"write {own}=..."
             )
     return None
 
 
-def call_error(type_name: str, given: Mapping[str, Any]) -> TypeError:
+def call_error(type_name: str, keywords: Mapping[str, Any]) -> TypeError:
     """The error of a layer that was called with keywords."""
-    name, value = next(iter(given.items()))
-    instead = _CALL.get(name, "what Keras's calls take besides arrays is an argument of the constructor")
-    return TypeError(f"{type_name}: expected inputs by position alone, received {name}={value!r}; {instead}")
+    name, value = next(iter(keywords.items()))
+    instead = _CALL.get(name, "other inputs of a Keras call are arguments of the constructor here")
+    return TypeError(f"{type_name}: expected inputs by position only, received {name}={value!r}; {instead}")
 
 
-def apply_error(type_name: str, given: Mapping[str, Any]) -> TypeError:
+def apply_error(type_name: str, keywords: Mapping[str, Any]) -> TypeError:
     """The error of an `apply` that was given a keyword that it does not have."""
-    name, value = next(iter(given.items()))
+    name, value = next(iter(keywords.items()))
     instead = f"write {_APPLY[name]}" if name in _APPLY else "inputs are given by position"
     return TypeError(
         f"{type_name}.apply: expected no keywords but key and train, received {name}={value!r}; {instead}"
@@ -176,7 +179,7 @@ def missing_in(kind: str, name: str) -> AttributeError:
 
 
 def assignment_error(name: str, value: Any) -> AttributeError:
-    """The error of a layer of which an attribute is set."""
+    """The error of a layer whose attribute is set."""
     instead = (
         "jl.freeze(model, pattern) or jl.unfreeze" if name == "trainable" else f"layer.replace({name}=...)"
     )

@@ -58,7 +58,7 @@ def layer(
     - `mask`: what says which positions of the input are real, or None; the input is then plain. For an
       `apply` that takes one input it is the mask, else a tuple with one for each. An `apply` that returns
       an array has consumed the mask, one that returns a `Masked` hands it on. One that works on each position
-      alone is marked with `jl.keeps_mask` instead. Any other layer refuses masked inputs.
+      by itself is marked with `jl.keeps_mask` instead. Any other layer refuses masked inputs.
 
     The constructor may instead return a `Layer`, whose pair it adopts, or a `Wiring` of children (see
     `jl.routed`). Every constructor also takes `name=None`, `trainable=True` as in Keras,
@@ -116,8 +116,8 @@ def layer(
             check_name(type_name, bound["name"])
         try:
             _check_roles(bound)
-            made = constructor(**{k: v for k, v in bound.items() if k != "name"})
-            built = _assemble(made, Spec("layer", type_name, bound))
+            value = constructor(**{k: v for k, v in bound.items() if k != "name"})
+            built = _assemble(value, Spec("layer", type_name, bound))
         except UnknownNameError as error:  # what the user wrote is the outermost layer
             raise UnknownNameError(error.text, where=type_name) from None
         except (TypeError, ValueError) as error:
@@ -149,15 +149,15 @@ def _check_roles(arguments: Mapping[str, Any]) -> None:
             Registry.of(role).get(value)
 
 
-def _assemble(made: Any, spec: Spec) -> Layer:
-    if isinstance(made, Layer):
-        thawed = made.made or made  # so that what comes frozen can be unfrozen
-        adopted = (made.spec, *made.adopted)
-        built = dataclasses.replace(thawed, spec=spec, made=None, adopted=adopted, substituted={})
-        return built.remake(made.frozen, made.precision)
-    if isinstance(made, Wiring):
-        check_names(spec.name, made.children)
-        check_depth(spec.name, made.children)
-        pair = canonical(made.wire(made.children), spec, made.children)
-        return Layer(pair, spec, made.children, *of_children(made.children), wiring=made)
-    return Layer(canonical(made, spec), spec)
+def _assemble(value: Any, spec: Spec) -> Layer:
+    if isinstance(value, Layer):
+        thawed = value.original or value  # so that what comes frozen can be unfrozen
+        adopted = (value.spec, *value.adopted)
+        built = dataclasses.replace(thawed, spec=spec, original=None, adopted=adopted, substituted={})
+        return built.remake(value.frozen, value.precision)
+    if isinstance(value, Wiring):
+        check_names(spec.name, value.children)
+        check_depth(spec.name, value.children)
+        pair = canonical(value.wire(value.children), spec, value.children)
+        return Layer(pair, spec, value.children, *of_children(value.children), wiring=value)
+    return Layer(canonical(value, spec), spec)

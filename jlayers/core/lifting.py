@@ -102,17 +102,17 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
         specs = tuple(map(as_spec, inputs))
         count(specs)
         try:
-            given = specs if masks_pass else split(specs)[0]
-            made = _with_fractions(lambda *xs: init(key, *xs), given, jnp.float32)
+            plain = specs if masks_pass else split(specs)[0]
+            result = _with_fractions(lambda *xs: init(key, *xs), plain, jnp.float32)
         except (TypeError, ValueError) as error:
             add_name(error, type_name)
             raise
-        if stateful and not (isinstance(made, tuple) and len(made) == 2):
+        if stateful and not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(
                 f"{type_name}: apply asks for state, so init must return (params, state), "
-                f"received {type(made).__name__}"
+                f"received {type(result).__name__}"
             )
-        params, state = made if stateful else (made, {})
+        params, state = result if stateful else (result, {})
         if not isinstance(params, dict) or not isinstance(state, dict):
             raise TypeError(
                 f"{type_name}: params and state are dicts of arrays by name, received "
@@ -143,17 +143,17 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
                     f"params, state = layer.init(key, x) and y, state = layer.apply(params, state, x)"
                 )
         count(inputs)
-        given = {"state": state, "key": key, "train": train}
-        kept = None
+        known = {"state": state, "key": key, "train": train}
+        output_mask = None
         try:
             if "mask" in keywords:
                 inputs, masks = split(inputs)
-                given["mask"] = masks[0] if most == 1 else masks
+                known["mask"] = masks[0] if most == 1 else masks
             elif not container and any(map(is_masked, leaves(inputs))):
-                kept = kept_mask(inputs)
+                output_mask = kept_mask(inputs)
                 inputs, _ = split(inputs)
-            asked = {k: given[k] for k in keywords}
-            out = _with_fractions(lambda *xs: apply(params, *xs, **asked), inputs, _dtype_of(params))
+            extras = {k: known[k] for k in keywords}
+            out = _with_fractions(lambda *xs: apply(params, *xs, **extras), inputs, _dtype_of(params))
         except (TypeError, ValueError) as error:
             add_name(error, type_name)
             raise
@@ -166,7 +166,7 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
                 ) from error
             raise
         output, state = out if stateful else (out, state)
-        return with_mask(output, kept), state
+        return with_mask(output, output_mask), state
 
     draws = "key" in keywords if short.draws is None else short.draws
     return dataclasses.replace(short, init=lifted_init, apply=lifted_apply, draws=draws)
@@ -192,13 +192,13 @@ def _astype(x: Any, dtype: Any) -> Any:
 
 
 def _dtype_of(params: Any) -> Any:
-    """What fractions are to be for these parameters: float32 if there are none."""
+    """The dtype of fractions beside these parameters: float32 if there are none."""
     floating = (leaf.dtype for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.floating))
     return next(floating, jnp.float32)
 
 
 def _is_key(value: Any) -> bool:
-    """Whether this may be a PRNG key: a typed one, or the two numbers of an old one."""
+    """True for a PRNG key: a typed one, or the two numbers of an old one."""
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         return False
     return jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or value.dtype == jnp.uint32

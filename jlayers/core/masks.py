@@ -118,7 +118,7 @@ class KeepsMask:
 
 
 def keeps_mask(apply: Any = None, *, mixes: Sequence[int] = ()) -> Any:
-    """Mark a short `apply` that works on each position alone: its output has the mask of its first input.
+    """Mark a short `apply` that works on each position by itself: its output has the mask of its first input.
 
     Args:
         apply: the function; None to give `mixes` first, as a decorator with arguments.

@@ -79,14 +79,14 @@ def name_number(name: str) -> int:
 
 def known_name(layer: Layer) -> str | None:
     """The automatic name that the layer has in the first container that it became a part of."""
-    return _first.get(layer.made or layer)
+    return _first.get(layer.original or layer)
 
 
 def remember(children: Mapping[str, Layer]) -> None:
     """Let unnamed layers keep the names that they have here, if they have none yet."""
     for name, child in children.items():
         if child.name is None:
-            _first.setdefault(child.made or child, name)
+            _first.setdefault(child.original or child, name)
 
 
 def unique_names(
@@ -103,16 +103,16 @@ def unique_names(
         ValueError: two different layers bear one name.
     """
     distinct = list(dict.fromkeys(members))
-    taken: dict[str, Layer] = {}
+    owners: dict[str, Layer] = {}
     explicit = {m: name for m in distinct if (name := given.get(m, m.name)) is not None}
     for member, name in explicit.items():
-        if name in taken:
+        if name in owners:
             raise ValueError(
-                f"{where}: two layers are named {name!r}: {taken[name]!r} and {member!r} (one without name= "
+                f"{where}: two layers are named {name!r}: {owners[name]!r} and {member!r} (one without name= "
                 f"keeps the name of the first model that it was in); rename one, or use the same layer "
                 f"object twice to share its weights"
             )
-        taken[name] = member
+        owners[name] = member
     names: dict[Layer, str] = {}
     used: Counter[str] = Counter()
     for member in distinct:
@@ -122,9 +122,9 @@ def unique_names(
             while True:
                 name = f"{stem}_{used[stem]}" if used[stem] else stem
                 used[stem] += 1
-                if name not in taken:
+                if name not in owners:
                     break
-            taken[name] = member
+            owners[name] = member
         names[member] = name
     return {names[member]: member for member in distinct}
 

@@ -112,8 +112,8 @@ def _table_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: 
                 f"Model, node {name!r}: shared={node.child!r} is no layer: {nearest(node.child, children)}"
             )
 
-    def route(call: Any, *given: Any) -> Any:
-        values = by_name(table, given)
+    def route(call: Any, *arguments: Any) -> Any:
+        values = by_name(table, arguments)
         for name in order:
             node = table.nodes[name]
             if isinstance(node, Source):
@@ -212,30 +212,30 @@ def in_order(table: Table) -> Iterator[str]:
                 yield name
 
 
-def by_name(table: Table, given: tuple[Any, ...]) -> dict[str, Any]:
+def by_name(table: Table, arguments: tuple[Any, ...]) -> dict[str, Any]:
     """The given arrays by input name; the structure must be that of the inputs, names matched exactly."""
     inputs, names = table.inputs, jax.tree.leaves(table.inputs)
-    if len(given) == 1 and isinstance(given[0], dict) and not isinstance(inputs, dict):
-        given_names = given[0]
-        if set(given_names) != set(names):
-            raise _mismatch(names, given_names)
-        return dict(given_names)
+    if len(arguments) == 1 and isinstance(arguments[0], dict) and not isinstance(inputs, dict):
+        argument_names = arguments[0]
+        if set(argument_names) != set(names):
+            raise _mismatch(names, argument_names)
+        return dict(argument_names)
     expected = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
-    if len(given) == 1 and len(expected) > 1 and isinstance(given[0], (list, tuple)):
-        given = tuple(given[0])
-    named = isinstance(inputs, dict) and len(given) == 1 and isinstance(given[0], dict)
-    if named and set(given[0]) != set(inputs):
-        raise _mismatch(list(inputs), given[0])
-    if jax.tree.structure(expected) != jax.tree.structure(given, is_leaf=is_masked):
+    if len(arguments) == 1 and len(expected) > 1 and isinstance(arguments[0], (list, tuple)):
+        arguments = tuple(arguments[0])
+    named = isinstance(inputs, dict) and len(arguments) == 1 and isinstance(arguments[0], dict)
+    if named and set(arguments[0]) != set(inputs):
+        raise _mismatch(list(inputs), arguments[0])
+    if jax.tree.structure(expected) != jax.tree.structure(arguments, is_leaf=is_masked):
         shown = {name: shape_text((None, *table.sources[name].shape)) for name in names}
-        raise ValueError(f"Model: expected the inputs {shown}, received {describe(given) or 'none'}")
-    return dict(zip(names, leaves(given), strict=True))
+        raise ValueError(f"Model: expected the inputs {shown}, received {describe(arguments) or 'none'}")
+    return dict(zip(names, leaves(arguments), strict=True))
 
 
-def _mismatch(expected: Sequence[str], given: Mapping[str, Any]) -> ValueError:
-    missing = [n for n in expected if n not in given]
-    extra = [n for n in given if n not in expected]
+def _mismatch(expected: Sequence[str], arguments: Mapping[str, Any]) -> ValueError:
+    missing = [n for n in expected if n not in arguments]
+    extra = [n for n in arguments if n not in expected]
     parts = [f"missing {missing}"] * bool(missing) + [f"unknown {extra}"] * bool(extra)
     return ValueError(
-        f"Model: expected the named inputs {list(expected)}, received {list(given)}: {', '.join(parts)}"
+        f"Model: expected the named inputs {list(expected)}, received {list(arguments)}: {', '.join(parts)}"
     )

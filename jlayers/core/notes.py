@@ -1,4 +1,4 @@
-"""What is told of the layers that run: notes on errors that pass through, and calls to observers."""
+"""Notes on errors that pass through layers, and calls to observers of the layers that run."""
 
 from __future__ import annotations
 

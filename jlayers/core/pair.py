@@ -51,12 +51,12 @@ class Pair:
         return dataclasses.replace(self, init=init or self.init, apply=apply or self.apply)
 
     @staticmethod
-    def of(made: Any) -> Pair | None:
+    def of(value: Any) -> Pair | None:
         """A pair from itself or from two functions, the second maybe marked by `keeps_mask`; else None."""
-        if isinstance(made, tuple) and len(made) == 2 and all(map(callable, made)):
-            made = Pair(*made)
-        if not isinstance(made, Pair):
+        if isinstance(value, tuple) and len(value) == 2 and all(map(callable, value)):
+            value = Pair(*value)
+        if not isinstance(value, Pair):
             return None
-        if isinstance(made.apply, KeepsMask):
-            return dataclasses.replace(made, apply=made.apply.apply, mixes=made.apply.mixes)
-        return made
+        if isinstance(value.apply, KeepsMask):
+            return dataclasses.replace(value, apply=value.apply.apply, mixes=value.apply.mixes)
+        return value

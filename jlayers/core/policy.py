@@ -65,7 +65,7 @@ class Policy:
 
     @property
     def inside(self) -> Policy:
-        """What the layers inside the one that bears this policy bear."""
+        """The policy of the layers inside a layer that has this one."""
         return dataclasses.replace(self, output=None)
 
     @property

@@ -26,7 +26,7 @@ __all__ = ["assign", "computes_in", "shortest_form", "widen", "with_policy", "wi
 
 @taught
 def with_precision(model: Layer, precision: PrecisionLike) -> Layer:
-    """The model with other dtypes, for all of it or by paths; the one that was given stays as it is.
+    """The model with other dtypes, as a whole or by paths; the given model does not change.
 
     Args:
         model: any layer.
@@ -79,7 +79,7 @@ def assign(
 
 
 def shortest_form(paths: Sequence[str], made: Mapping[str, Policy], policies: Mapping[str, Policy]) -> Any:
-    """The shortest plain data that `assign` makes `policies` of, from the ones a layer was `made` with.
+    """The shortest plain data from which `assign` makes `policies`, given those that the constructor `made`.
 
     >>> policies = {"": Policy(), "head": Policy()}
     >>> shortest_form(["", "head"], {}, policies), shortest_form(["", "head"], policies, policies)
@@ -90,8 +90,8 @@ def shortest_form(paths: Sequence[str], made: Mapping[str, Policy], policies: Ma
     for path in paths:
         policy, current = policies.get(path), made.get(path)
         if (around := next((p for p in above(path) if p in changed), None)) is not None:
-            given = changed[around]
-            current = given and given.inside
+            outer = changed[around]
+            current = outer and outer.inside
         if current != policy:
             changed[path] = policy
             data[path or "**"] = None if policy is None else policy.spec.to_data()
@@ -174,9 +174,9 @@ def _cast(tree: Any, dtype: Any) -> Any:
 
 def _widest(dtype: Any, inputs: Any) -> Any:
     """The dtype that holds all values of this one and of the floating inputs."""
-    given = {jnp.dtype(dtype), *(x.dtype for x in jax.tree.leaves(inputs) if _is_floating(x))}
-    most = max(jnp.finfo(d).bits for d in given)
-    widest = [d for d in given if jnp.finfo(d).bits == most]
+    dtypes = {jnp.dtype(dtype), *(x.dtype for x in jax.tree.leaves(inputs) if _is_floating(x))}
+    most = max(jnp.finfo(d).bits for d in dtypes)
+    widest = [d for d in dtypes if jnp.finfo(d).bits == most]
     return widest[0] if len(widest) == 1 else jnp.dtype(jnp.float32)  # float16 beside bfloat16
 
 

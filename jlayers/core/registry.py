@@ -225,11 +225,11 @@ class Registry:
             def constructor(*args: Any, **kwargs: Any) -> Configured:
                 bound = self.bind(name, signature, args, kwargs)
                 try:
-                    made = make(**bound)
+                    result = make(**bound)
                 except (TypeError, ValueError) as error:
                     add_name(error, name, bound)
                     raise
-                return Configured(made, Spec(self.kind, name, bound))
+                return Configured(result, Spec(self.kind, name, bound))
 
             self.register(name, constructor, *aliases)
             return constructor
@@ -302,11 +302,11 @@ class Registry:
         self, name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> dict[str, Any]:
         """Every argument of a call by name, defaults included; a misfit teaches."""
-        for given in kwargs:
-            if given not in signature.parameters:
+        for argument in kwargs:
+            if argument not in signature.parameters:
                 raise TypeError(
-                    f"{name} has no argument {given!r} (received {given}={kwargs[given]!r}): "
-                    f"{nearest(given, signature.parameters)}"
+                    f"{name} has no argument {argument!r} (received {argument}={kwargs[argument]!r}): "
+                    f"{nearest(argument, signature.parameters)}"
                 )
         try:
             bound = signature.bind(*args, **kwargs)
@@ -346,8 +346,8 @@ class Registry:
                 f"expected {self._a_kind} by name or as a function, received {value!r}: "
                 f"{nearest(value, self)}"
             )
-        every = (made for table in Registry.all() for made in table._constructors.items())
-        if name := next((n for n, made in every if made is value), None):
+        every = (entry for table in Registry.all() for entry in table._constructors.items())
+        if name := next((n for n, constructor in every if constructor is value), None):
             raise TypeError(f"expected {self._a_kind}, received the constructor {name}; call it: {name}(...)")
         spec = getattr(value, "spec", None)
         if isinstance(spec, Spec) and spec.kind != self.kind:

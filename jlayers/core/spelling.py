@@ -1,4 +1,4 @@
-"""How names are spelled: snake case, the nearest valid names, and the error for an unknown one."""
+"""Spelling of names: snake case, the nearest valid names, and the error for an unknown one."""
 
 from __future__ import annotations
 

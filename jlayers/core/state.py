@@ -34,7 +34,7 @@ CARRY = "carry"
 
 
 def is_aux_loss(path: str) -> bool:
-    """Whether the array at this path of a state is a loss.
+    """True if the array at this path of a state is a loss.
 
     >>> is_aux_loss("encoder/dense/aux_loss"), is_aux_loss("aux_loss/mean")
     (True, False)
@@ -43,7 +43,7 @@ def is_aux_loss(path: str) -> bool:
 
 
 def is_aux_metric(path: str) -> bool:
-    """Whether the array at this path of a state is a value for the logs.
+    """True if the array at this path of a state is a value for the logs.
 
     >>> is_aux_metric("encoder/dense/aux_metrics/sparsity"), is_aux_metric("aux_metrics")
     (True, False)
@@ -52,7 +52,7 @@ def is_aux_metric(path: str) -> bool:
 
 
 def is_carry(path: str) -> bool:
-    """Whether the array at this path of a state is handed from call to call.
+    """True if the array at this path of a state is handed from call to call.
 
     >>> is_carry("lstm/carry/h"), is_carry("lstm/kernel")
     (True, False)

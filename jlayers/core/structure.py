@@ -1,4 +1,4 @@
-"""How the layers inside a container are connected, for tools to read: a table of nodes, or a chain."""
+"""The connections of the layers inside a container, for tools to read: a table of nodes, or a chain."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Chain:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Wiring:
-    """What a container's constructor returns: named children, and the pair that runs such children.
+    """The result of a container's constructor: named children, and the pair that runs such children.
 
     The same container can so be made again around other children, which is how freezing, precision and
     substitution work. The rest says of the container what its functions do not show.

@@ -105,21 +105,21 @@ def _name_fits(pattern: str, name: str) -> bool:
 
 
 def _fits(pattern: Sequence[str], parts: Sequence[str], wild: str, fits: Callable[[str, str], bool]) -> bool:
-    """Whether the parts are those of the pattern one by one, where `wild` stands for any number of them.
+    """True if the parts are those of the pattern one by one; `wild` stands for any number of parts.
 
     Each `wild` first takes nothing, and one part more whenever what follows it does not fit. Only the last
     `wild` can need more: so nothing is tried twice from the start.
     """
-    at, i, retry, taken = 0, 0, None, 0
+    at, i, retry, skipped = 0, 0, None, 0
     while i < len(parts):
         if at < len(pattern) and pattern[at] == wild:
-            retry, taken = at, i
+            retry, skipped = at, i
             at += 1
         elif at < len(pattern) and fits(pattern[at], parts[i]):
             at, i = at + 1, i + 1
         elif retry is not None:
-            taken += 1
-            at, i = retry + 1, taken
+            skipped += 1
+            at, i = retry + 1, skipped
         else:
             return False
     return all(part == wild for part in pattern[at:])

@@ -1,4 +1,4 @@
-"""How a container runs its children: names, keys and parameters.
+"""Containers that run their children: names, keys and parameters.
 
 `routed(children, route)` makes a container from named layers and one function that says which runs on
 what; `init` is read off a trace of that function.
@@ -27,7 +27,7 @@ __all__ = ["around", "as_layer", "child_key", "routed"]
 
 
 def child_key(key: Any, name: str) -> Any:
-    """The key of the child called `name`: it depends on the name alone, not on the siblings."""
+    """The key of the child called `name`: it depends only on the name, not on the siblings."""
     return None if key is None else jax.random.fold_in(key, name_number(name))
 
 
@@ -199,7 +199,7 @@ def _refuse_split_sharing(children: Mapping[str, Layer], params: Mapping[str, An
         if not params[name]:
             continue
         for path, inner in child.walk(name):
-            original = inner.made or inner
+            original = inner.original or inner
             known = places.setdefault(original, path)
             if known != path and not inner.children and _holds(params, path):
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""What a source of batches is, and batches of arrays; pure NumPy.
+"""Sources of batches, and batches of arrays; pure NumPy.
 
 The last batch of an epoch has the rows that are left. It is not filled up, so that no loss, statistic or
 metric, whatever it looks at, sees a row that is not there. A step is compiled once more for it.
@@ -181,7 +181,7 @@ class Batches:
             yield _stack(group, size if full == form_of(group[0]) else len(group))
 
     def state(self, number: int = 0, start: int = 0) -> Mapping[str, Any]:
-        """What a checkpoint keeps, as plain data, of a source that is to go on at batch `start` of an epoch.
+        """Plain data for a checkpoint, from which the source goes on at batch `start` of an epoch.
 
         Empty where the two numbers say it all. The source may be ahead of that batch.
         """
@@ -295,7 +295,7 @@ class ArrayBatches(Batches):
         return order_by_chunks(self._stored.chunks, self._stored.together, self.seed, epoch)
 
     def fingerprint(self) -> str:
-        """Of all names, shapes, dtypes and bytes."""
+        """A hash of all names, shapes, dtypes and bytes."""
         return fingerprint(tuple(self.data[:3]))
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:

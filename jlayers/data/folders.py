@@ -126,7 +126,7 @@ class FileRows(LazyArray):
         return self.files.root / self.files.names[row]
 
     def fingerprint(self) -> str:
-        """Of the names and sizes of all files, and of their content as `digest_of` says."""
+        """A hash of the names and sizes of all files, and of their content as `digest_of` says."""
         return digest_of([self.path(row) for row in range(len(self))], self.files.names)
 
 

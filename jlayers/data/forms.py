@@ -1,4 +1,4 @@
-"""How the files of a folder become rows, as plain data, so that a run reads further files in the same way."""
+"""Rules for turning the files of a folder into rows, as plain data: a run reads new files alike."""
 
 from __future__ import annotations
 

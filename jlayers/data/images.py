@@ -37,7 +37,7 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "area", "lanczos3"]
 
 @dataclasses.dataclass(frozen=True)
 class ImageForm:
-    """What an image becomes: its size, its channels, and how it gets there.
+    """The size and the channels of an image once it is read, and the way to resize it.
 
     Attributes:
         image_size: height and width.
@@ -68,7 +68,7 @@ class ImageForm:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image: height, width, channels."""
+        """Height, width and channels of an image."""
         return (*self.image_size, _CHANNELS[self.color_mode])
 
 

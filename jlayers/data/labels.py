@@ -54,7 +54,7 @@ class Labels:
         self.codes.append(code)
 
     def found(self, text: str) -> str:
-        """Where a text was first seen."""
+        """The place at which a text was first seen."""
         return self.where(self.lines[self.known[text]])
 
     def counts(self) -> dict[str, int]:

@@ -55,7 +55,7 @@ class LazyArray:
 
     @property
     def nbytes(self) -> int:
-        """Of all rows, were they read."""
+        """The size of all rows once they are read."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Where an iterator stands, as plain data: of sources that can tell, such as pipelines of Grain."""
+"""The position of an iterator as plain data, for sources that can tell it, such as pipelines of Grain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BYTES = "$bytes"
 
 
 def position(iterator: Any) -> Any:
-    """Where the iterator stands, in a form that JSON holds; None if nobody can tell.
+    """The position of the iterator, in a form that JSON holds; None if it cannot be told.
 
     It is asked for by `iterator.get_state()`, as Grain has it. The `state_dict` of other libraries is left
     alone: that of a Hugging Face `IterableDataset` forgets the buffer that it shuffles in, so that other

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Waiting:
-    """How long the device had nothing to do because the data were not there.
+    """The time in which the device had nothing to do because no data were there.
 
     Attributes:
         seconds: waited in all.
@@ -47,7 +47,7 @@ class Waiting:
         return made
 
     def since(self, before: Waiting) -> Waiting:
-        """What was added since an earlier copy."""
+        """The time that was added since an earlier copy."""
         made = Waiting()
         made.seconds, made.passed = self.seconds - before.seconds, self.passed - before.passed
         return made
@@ -120,7 +120,7 @@ class Ahead(Generic[T]):
         return item
 
     def ended(self) -> bool:
-        """Whether there is no further item; waits for it, if it is not there yet."""
+        """True if there is no further item; waits for the next one if it is not there yet."""
         if self._peeked is None:
             self._peeked = self._get()
         return self._peeked is _END

@@ -58,7 +58,7 @@ def last_share(parts: Any, share: float, name: str = "validation_split") -> tupl
     Args:
         parts: a tree of arrays, samples first; None stays None.
         share: above 0.0.
-        name: of the share in messages.
+        name: the share's name in messages.
 
     Raises:
         ValueError: the share is not in [0, 1), or one of the two parts would be empty.

@@ -20,7 +20,7 @@ MOST = 1 << 26  # bytes of one text
 
 @dataclasses.dataclass(frozen=True)
 class TextForm:
-    """How text files are read.
+    """The rules by which text files are read.
 
     Attributes:
         max_length: characters that are kept of a text; all if None.

@@ -1,1 +1,1 @@
-"""What a model is and costs: observed inputs, FLOPs, tables, pictures."""
+"""Facts and costs of a model: observed inputs, FLOPs, tables, pictures."""

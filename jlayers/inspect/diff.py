@@ -1,4 +1,4 @@
-"""What differs between two models, or between two trees of weights."""
+"""The differences between two models, or between two trees of weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ABSENT = "absent"
 
 @dataclasses.dataclass(frozen=True)
 class Diff:
-    """What differs, by path; false if nothing does.
+    """The differences by path; false if there are none.
 
     Attributes:
         layers: by path of a layer what it is in the first model and in the second, or "absent".
@@ -43,7 +43,7 @@ class Diff:
 
 
 def diff(a: Any, b: Any) -> Diff:
-    """What differs between two models or their weights.
+    """The differences between two models or their weights.
 
     Args:
         a: a layer, parameters, or a tuple `(params, state)`, `(layer, params)` or `(layer, params, state)`.
@@ -116,7 +116,7 @@ def _text(layer: Layer | None) -> str:
 
 
 def _facts(layer: Layer) -> dict[str, str]:
-    """What is said of the layer itself: layers inside are compared where they stand."""
+    """The facts of the layer itself; the layers inside it are compared by themselves."""
     whole = layer.spec.name if layer.children else repr(layer.spec)
     frozen = "frozen" if "" in layer.frozen else "trained"
     policy = layer.precision.get("")

@@ -1,7 +1,7 @@
 """Floating-point operations of a function, counted by walking the program that JAX traces from it.
 
 The compiler's own `cost_analysis()` counts the body of a loop once, whatever its length. Here a scan
-counts as often as it runs. What no one can know from the program alone is named, never guessed.
+counts as often as it runs. Numbers that the program does not tell are named, never guessed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["FlopCount", "flop_count", "flops"]
 
 @dataclasses.dataclass(frozen=True)
 class FlopCount:
-    """How many floating-point operations, and why the number is no more than a bound where it is one.
+    """A number of floating-point operations, and the reasons if it is only a bound.
 
     Attributes:
         total: floating-point operations.
@@ -45,8 +45,8 @@ def flops(function: Callable[..., Any], *args: Any) -> int:
     (a sum, a comparison, `exp`, `tanh`) is one. Moving, selecting and casting data are free, and so is
     arithmetic on whole numbers, save in matrix products and convolutions. A convolution's multiplications
     with padding or with the zeros of a dilation are not counted: no work is done for them. A scan counts
-    as often as its length says, a branch as its dearest side. See `flop_count` for programs of which the
-    number is not exact.
+    as often as its length says, a branch as its most expensive side. See `flop_count` for programs
+    whose number is not exact.
 
     Args:
         function: any function that JAX can trace.
@@ -72,8 +72,8 @@ def flop_count(function: Callable[..., Any], *args: Any) -> FlopCount:
     >>> flop_count(halve, (10,)).caveats
     ('while: the number of rounds is not known, counted as one',)
     """
-    given = tuple(jax.tree.map(_as_argument, arg, is_leaf=is_shape) for arg in args)
-    return count_jaxpr(jax.make_jaxpr(function)(*given).jaxpr)
+    arguments = tuple(jax.tree.map(_as_argument, arg, is_leaf=is_shape) for arg in args)
+    return count_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _as_argument(value: Any) -> Any:

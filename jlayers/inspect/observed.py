@@ -1,4 +1,4 @@
-"""What a model says it takes, and what its layers are seen to do when it is traced on shapes."""
+"""The inputs that a model declares, and the calls of its layers in a trace on shapes."""
 
 from __future__ import annotations
 

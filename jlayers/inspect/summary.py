@@ -1,4 +1,4 @@
-"""What a model is made of, read off a trace: shapes, parameters, state, FLOPs and bytes per layer.
+"""The layers of a model, read off a trace: shapes, parameters, state, FLOPs and bytes of each.
 
 Nothing is declared and nothing is computed: the model's own `init` and `apply` are traced on shapes, so
 that a layer of one's own appears like any other, and a model too large for this machine does, too.
@@ -108,12 +108,12 @@ class Summary:
 
     @property
     def bytes(self) -> int:
-        """What parameters and state take."""
+        """The bytes of parameters and state."""
         return sum(row.bytes for row in self.rows)
 
     @property
     def output_bytes(self) -> int:
-        """What the outputs of all innermost layers take."""
+        """The bytes of the outputs of all innermost layers."""
         return sum(row.output_bytes for row in self.rows)
 
     def __getitem__(self, path: str) -> SummaryRow:

@@ -36,14 +36,14 @@ def box_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], right: Sequ
             lines.append([cell[i] if i < len(cell) else "" for cell in cells])
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
 
-    def drawn(line: Sequence[str]) -> str:
+    def row_text(line: Sequence[str]) -> str:
         cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
         return f"│ {' │ '.join(cells)} │"
 
     def rule(left: str, middle: str, end: str) -> str:
         return left + middle.join("─" * (width + 2) for width in widths) + end
 
-    first, *rest = map(drawn, lines)
+    first, *rest = map(row_text, lines)
     return "\n".join([rule("╭", "┬", "╮"), first, rule("├", "┼", "┤"), *rest, rule("╰", "┴", "╯")])
 
 

@@ -19,7 +19,7 @@ _NAMES = re.compile(r"weight|bias|running_mean|running_var|num_batches_tracked|(
 
 
 def is_torch(names: Any) -> bool:
-    """Whether the arrays of a layer bear PyTorch's names.
+    """True if the arrays of a layer have PyTorch's names.
 
     >>> is_torch(["weight", "bias"]), is_torch(["kernel", "bias"])
     (True, False)

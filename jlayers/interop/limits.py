@@ -1,4 +1,4 @@
-"""What a file of weights may ask for. Files are untrusted: a size is checked before it is allocated."""
+"""Limits for files of weights. Files are untrusted: a size is checked before it is allocated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which array of a source goes where in a model: by names, or by order and shape."""
+"""Matching the arrays of a source to those of a model: by names, or by order and shape."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IGNORED = ("num_batches_tracked", "seed_generator_state")
 
 @dataclasses.dataclass
 class Matched:
-    """What was found for a model.
+    """The arrays that were found for a model.
 
     Attributes:
         arrays: by the paths of the model, in its shapes.
@@ -78,7 +78,7 @@ class Matched:
 
 
 def _problem(array: np.ndarray, spec: Any) -> str:
-    """What does not fit: another shape, or numbers that the dtype does not hold."""
+    """A misfit in words: another shape, or numbers that the dtype does not hold."""
     floating = jnp.issubdtype(array.dtype, jnp.floating) and jnp.issubdtype(spec.dtype, jnp.floating)
     if array.shape == spec.shape and (array.dtype == spec.dtype or floating):
         return ""
@@ -165,7 +165,7 @@ def _named(path: str, root: Group, index: Mapping[str, list[tuple[str, Group]]])
 
 
 def _agree(one: list[str], other: list[str]) -> bool:
-    """Whether one of two paths ends in the other: they differ only in what is around."""
+    """True if one of two paths ends in the other: they differ only in the layers around."""
     n = min(len(one), len(other))
     return one[-n:] == other[-n:]
 

@@ -132,7 +132,7 @@ def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> Any:
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """How Python 3 writes bytes in an old protocol."""
+    """Bytes as Python 3 writes them in an old protocol."""
     if encoding != "latin1" or not isinstance(text, str):
         raise pickle.UnpicklingError(f"the encoding {encoding!r}")
     return text.encode("latin1")
@@ -151,7 +151,7 @@ _STORAGES = {
 
 
 def _names() -> dict[str, Any]:
-    """What the names that a pickle may use stand for here."""
+    """The names that a pickle may use, and our objects for them."""
 
     def nothing(*arguments: Any) -> None:
         return None

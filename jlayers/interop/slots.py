@@ -1,4 +1,4 @@
-"""What a model has to be given: for each layer with arrays of its own their names and shapes, in order."""
+"""The arrays that a model needs: for each layer with arrays of its own their names and shapes, in order."""
 
 from __future__ import annotations
 

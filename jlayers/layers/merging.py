@@ -30,13 +30,13 @@ def _several(inputs: Sequence[Any], exactly: int | None = None) -> list[Any]:
         inputs = inputs[0]
     if not inputs or (exactly and len(inputs) != exactly):
         wanted = "at least one input" if exactly is None else f"{exactly} inputs"
-        given = f"{len(inputs)}: {describe(list(inputs))}" if inputs else "none"
-        raise refused(ValueError, f"expected {wanted}, received {given}")
+        received = f"{len(inputs)}: {describe(list(inputs))}" if inputs else "none"
+        raise refused(ValueError, f"expected {wanted}, received {received}")
     return list(inputs)
 
 
 def _agree(sizes: Sequence[Any]) -> bool:
-    """Whether sizes may be equal; those not yet known may."""
+    """True if sizes may be equal; a size that is not known yet may equal any."""
     return len({d for d in sizes if isinstance(d, int)}) <= 1
 
 

@@ -87,7 +87,7 @@ class Loss:
         return self.values(y_true, y_pred, mask) if self.across_rows else self.values(y_true, y_pred)
 
     def counted(self, y_true: Any, y_pred: Any, mask: Any = None) -> Any:
-        """Which values count, as booleans; None if all do."""
+        """True for the values that count; None if all do."""
         if self.counts is None:
             return None
         return self.counts(y_true, y_pred, mask) if self.across_rows else self.counts(y_true, y_pred)
@@ -95,9 +95,9 @@ class Loss:
 
 def as_loss(value: Any) -> Loss:
     """The record of a loss: of one that is registered, of a record, or of a plain function."""
-    made = value.function if isinstance(value, Configured) else value
-    if isinstance(made, Loss):
-        return dataclasses.replace(made, name=repr(value)) if isinstance(value, Configured) else made
+    function = value.function if isinstance(value, Configured) else value
+    if isinstance(function, Loss):
+        return dataclasses.replace(function, name=repr(value)) if isinstance(value, Configured) else function
     name = getattr(value, "__name__", None) or repr(value)
     return Loss(lambda y_true, y_pred: _own(value, name, y_true, y_pred), name=name)
 

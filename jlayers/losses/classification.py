@@ -67,12 +67,12 @@ def _focus(wrong: Any, gamma: float) -> Any:
 
 
 def _sigmoid_link(from_logits: bool) -> dict[str, Any]:
-    """What a loss of yes-or-no targets says of its predictions."""
+    """The function from the predictions of a loss of yes-or-no targets to probabilities."""
     return {"from_logits": from_logits, "binary": True} | ({"link": jax.nn.sigmoid} if from_logits else {})
 
 
 def _softmax_link(from_logits: bool, axis: int = -1) -> dict[str, Any]:
-    """What a loss of classes says of its predictions."""
+    """The function from the predictions of a loss of classes to probabilities."""
     softmax = functools.partial(jax.nn.softmax, axis=axis)
     return {"from_logits": from_logits} | ({"link": softmax} if from_logits else {})
 

@@ -95,11 +95,11 @@ def ctc_decode(
 
 def _greedy(logits: Any, real: Any, merge_repeated: bool, blank: int) -> tuple[jax.Array, jax.Array]:
     best = jnp.where(real, jnp.argmax(logits, axis=-1).astype(jnp.int32), blank)
-    kept = best != blank
+    nonblank = best != blank
     if merge_repeated:
-        kept = kept.at[:, 1:].set(kept[:, 1:] & (best[:, 1:] != best[:, :-1]))
-    order = jnp.argsort(~kept, axis=1, stable=True)
-    labels = jnp.take_along_axis(jnp.where(kept, best, _NONE), order, axis=1)
+        nonblank = nonblank.at[:, 1:].set(nonblank[:, 1:] & (best[:, 1:] != best[:, :-1]))
+    order = jnp.argsort(~nonblank, axis=1, stable=True)
+    labels = jnp.take_along_axis(jnp.where(nonblank, best, _NONE), order, axis=1)
     scores = -jnp.sum(jnp.where(real, jnp.max(logits, axis=-1), 0), axis=1)
     return labels[None], scores[:, None]
 
@@ -107,7 +107,7 @@ def _greedy(logits: Any, real: Any, merge_repeated: bool, blank: int) -> tuple[j
 def _beam_search(
     log_probs: jax.Array, real: jax.Array, width: int, paths: int, blank: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Of one sample: for each beginning the probability that it ends in a blank, and that it does not."""
+    """Beam search for one sample, with the probabilities that a beginning ends in a blank or does not."""
     frames, classes = log_probs.shape
     dtype, never = log_probs.dtype, -jnp.inf
 
@@ -131,8 +131,8 @@ def _beam_search(
         )
         joins = jnp.where(parent, grown[:, last].T, never)
         stay_label = jnp.logaddexp(stay_label, jax.nn.logsumexp(joins, axis=1))
-        taken = jnp.any(parent[:, :, None] & same[:, None, :], axis=0)
-        grown = jnp.where(taken, never, grown)
+        duplicate = jnp.any(parent[:, :, None] & same[:, None, :], axis=0)
+        grown = jnp.where(duplicate, never, grown)
 
         every = jnp.concatenate([jnp.logaddexp(stay_blank, stay_label), grown.reshape(-1)])
         _, chosen = jax.lax.top_k(every, width)

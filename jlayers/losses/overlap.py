@@ -74,10 +74,10 @@ def Tversky(alpha: float = 0.5, beta: float = 0.5, axis: int | tuple[int, ...] |
 def _overlap(name: str, axis: int | tuple[int, ...] | None, score: Callable[..., Any]) -> Loss:
     def values(y_true: Any, y_pred: Any, mask: Any) -> Values:
         t, p = aligned(y_true, y_pred)
-        given = range(t.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-        if any(not -t.ndim <= a < t.ndim for a in given):
+        axes = range(t.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+        if any(not -t.ndim <= a < t.ndim for a in axes):
             raise refused(ValueError, "expected axes of the data", y_pred, raised_by=name, axis=axis)
-        along = tuple({a % t.ndim for a in given})
+        along = tuple({a % t.ndim for a in axes})
         if 0 in along and mask is not None:
             real = mask.reshape(-1, *(1,) * (t.ndim - 1)) > 0
             t, p = jnp.where(real, t, 0.0), jnp.where(real, p, 0.0)

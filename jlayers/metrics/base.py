@@ -94,14 +94,14 @@ get = registry.get
 register = registry.factory()
 
 
-def name_of(metric: Any, given: Any = None) -> str:
+def name_of(metric: Any, value: Any = None) -> str:
     """The name in the history: the string that was given, the `name` argument, or Keras's name."""
-    if isinstance(given, str):
-        return given
-    for source in (metric, given):
+    if isinstance(value, str):
+        return value
+    for source in (metric, value):
         if isinstance(spec := getattr(source, "spec", None), Spec):
             return spec.arguments.get("name") or spec.stem
-    return getattr(given, "__name__", "metric")
+    return getattr(value, "__name__", "metric")
 
 
 def beside(loss: Loss | None, metric: Any) -> Any:

@@ -44,15 +44,15 @@ def _confusion(
     direction: str = "max",
 ) -> Metric:
     """The metric that is `result` of counts of `cells`: a number per threshold, a scalar if there is one."""
-    given = (0.5,) if thresholds is None else np.atleast_1d(np.asarray(thresholds, np.float64)).tolist()
-    if not given or not all(0.0 <= t <= 1.0 for t in given):
+    levels = (0.5,) if thresholds is None else np.atleast_1d(np.asarray(thresholds, np.float64)).tolist()
+    if not levels or not all(0.0 <= t <= 1.0 for t in levels):
         raise refused(ValueError, "expected a threshold between 0 and 1", thresholds=thresholds)
     if top_k is not None and thresholds is None:
-        given = (-np.inf,)
+        levels = (-np.inf,)
 
     def of(link: Link) -> Metric:
         def init() -> dict[str, jax.Array]:
-            return {cell: zero((len(given),)) for cell in cells}
+            return {cell: zero((len(levels),)) for cell in cells}
 
         def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
             y, scores = aligned(y_true, y_pred)
@@ -60,12 +60,12 @@ def _confusion(
             if top_k is not None:
                 # By place and not by value: of equal scores, the first ones count, and never more than top_k.
                 places = jax.lax.top_k(scores, top_k)[1]
-                kept = jax.nn.one_hot(places, p.shape[-1], dtype=bool).any(axis=-2)
-                p = jnp.where(kept, p, -jnp.inf)
+                highest = jax.nn.one_hot(places, p.shape[-1], dtype=bool).any(axis=-2)
+                p = jnp.where(highest, p, -jnp.inf)
             y, p = one_class(class_id, y, p)
             weight, p = spread(weight, y).reshape(-1), p.reshape(-1)
             y = (y.reshape(-1) > 0).astype(jnp.float32)
-            above = [(p > threshold).astype(jnp.float32) for threshold in given]
+            above = [(p > threshold).astype(jnp.float32) for threshold in levels]
             return {
                 cell: jnp.stack(
                     [add_sum(acc[cell][:, i], _CELLS[cell](y, p) * weight) for i, p in enumerate(above)],
@@ -76,7 +76,7 @@ def _confusion(
 
         def finish(acc: Any) -> jax.Array:
             values = result({cell: value_of(acc[cell]) for cell in cells})
-            return values[0] if len(given) == 1 else values
+            return values[0] if len(levels) == 1 else values
 
         return Metric(init, update, finish, direction)
 
@@ -103,7 +103,7 @@ def Precision(
     """The share of predicted positives that are right: TP / (TP + FP), or 0 if there are none; as in Keras.
 
     Args:
-        thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
+        thresholds: scores above the threshold are positive; 0.5 if not given. Each of several gives a result.
         top_k: only the `top_k` highest scores of a sample may be positive.
         class_id: count only this entry of the last axis.
         name: in the history.
@@ -137,7 +137,7 @@ def Recall(
     """The share of positives that are predicted: TP / (TP + FN), or 0 if there are none; as in Keras.
 
     Args:
-        thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
+        thresholds: scores above the threshold are positive; 0.5 if not given. Each of several gives a result.
         top_k: only the `top_k` highest scores of a sample may be positive.
         class_id: count only this entry of the last axis.
         name: in the history.
@@ -176,7 +176,7 @@ def TruePositives(
     """The number of positives that are predicted as positive, by sample weight; as in Keras.
 
     Args:
-        thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
+        thresholds: scores above the threshold are positive; 0.5 if not given. Each of several gives a result.
         name: in the history.
         from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
@@ -194,7 +194,7 @@ def TrueNegatives(
     """The number of negatives that are predicted as negative, by sample weight; as in Keras.
 
     Args:
-        thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
+        thresholds: scores above the threshold are positive; 0.5 if not given. Each of several gives a result.
         name: in the history.
         from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
@@ -212,7 +212,7 @@ def FalsePositives(
     """The number of negatives that are predicted as positive, by sample weight; as in Keras.
 
     Args:
-        thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
+        thresholds: scores above the threshold are positive; 0.5 if not given. Each of several gives a result.
         name: in the history.
         from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
@@ -230,7 +230,7 @@ def FalseNegatives(
     """The number of positives that are predicted as negative, by sample weight; as in Keras.
 
     Args:
-        thresholds: scores above it are positive; 0.5 if not given. Several give a result each.
+        thresholds: scores above the threshold are positive; 0.5 if not given. Each of several gives a result.
         name: in the history.
         from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 

@@ -66,7 +66,7 @@ def curve_of(
     labels: Callable[[Any], int] | None = None,
     from_logits: bool = False,
 ) -> Metric:
-    """The metric that is `result` of the counts at the thresholds.
+    """A metric that `result` computes from the counts at all thresholds.
 
     Args:
         thresholds: rising.

@@ -1,4 +1,4 @@
-"""How well predictions follow targets: explained variance, correlation, perplexity."""
+"""Metrics of how well predictions follow targets: explained variance, correlation, perplexity."""
 
 from __future__ import annotations
 

@@ -68,9 +68,9 @@ def _below(words: jax.Array, last: int, width: int, most: int) -> jax.Array:
     shifts = lax.mul(lax.broadcasted_iota(jnp.uint32, cut, words.ndim), lax.full(cut, width, jnp.uint32))
     parts = lax.shift_right_logical(lax.broadcast_in_dim(words, cut, tuple(range(words.ndim))), shifts)
     parts = lax.bitwise_and(parts, lax.full_like(parts, 2**width - 1))
-    drawn = lax.reshape(parts, (*words.shape[:-1], words.shape[-1] * each))
-    drawn = lax.slice_in_dim(drawn, 0, last, axis=-1)
-    return lax.lt(drawn, lax.full_like(drawn, most))
+    numbers = lax.reshape(parts, (*words.shape[:-1], words.shape[-1] * each))
+    numbers = lax.slice_in_dim(numbers, 0, last, axis=-1)
+    return lax.lt(numbers, lax.full_like(numbers, most))
 
 
 def keep_mask_plain(key: Any, probability: float, shape: tuple[int, ...]) -> Mask:

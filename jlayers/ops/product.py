@@ -31,7 +31,7 @@ def product_plain(x: jax.Array, kernel: jax.Array, axes: int = 1) -> jax.Array:
 
 def product_flat(x: jax.Array, kernel: jax.Array, axes: int = 1) -> jax.Array:
     """`product` of two matrices."""
-    rows, made = x.shape[: x.ndim - axes], kernel.shape[axes:]
+    rows, units = x.shape[: x.ndim - axes], kernel.shape[axes:]
     summed = math.prod(kernel.shape[:axes])
-    y = x.reshape(math.prod(rows), summed) @ kernel.reshape(summed, math.prod(made))
-    return y.reshape(*rows, *made)
+    y = x.reshape(math.prod(rows), summed) @ kernel.reshape(summed, math.prod(units))
+    return y.reshape(*rows, *units)

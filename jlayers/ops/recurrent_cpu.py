@@ -68,7 +68,7 @@ class Cell(NamedTuple):
 
 
 def joint_turn(weights: Any) -> Any:
-    """The input's kernel beside the recurrent one: one product per step."""
+    """The kernels of input and state, joined, so that each step takes one product."""
     kernel, recurrent_kernel, bias = weights
     return jnp.concatenate([kernel, recurrent_kernel]).T, bias[:, None]
 
@@ -271,11 +271,11 @@ def _forward(
         return new, (new[0].T if sequences else None, jax.tree.map(jnp.transpose, seen), factors)
 
     steps = jnp.moveaxis(x, 0, 2), _of_steps(mask)
-    last, (outputs, *kept) = lax.scan(step, tuple(s.T for s in start), steps, reverse=backwards)
+    last, (outputs, *residuals) = lax.scan(step, tuple(s.T for s in start), steps, reverse=backwards)
     last = tuple(s.T for s in last)
     if not sequences:
-        return (last[0], last), kept
-    return (_in_order(outputs, backwards, 0), last), kept
+        return (last[0], last), residuals
+    return (_in_order(outputs, backwards, 0), last), residuals
 
 
 @run.defjvp

@@ -80,8 +80,8 @@ def ftrl(
 
         leaves, structure = jax.tree.flatten(gradients)
         rest = (jax.tree.leaves(tree) for tree in (state.accumulator, state.linear, params))
-        made = [one(*each) for each in zip(leaves, *rest, strict=True)]
-        updates, accumulator, linear = (structure.unflatten([m[i] for m in made]) for i in range(3))
+        results = [one(*each) for each in zip(leaves, *rest, strict=True)]
+        updates, accumulator, linear = (structure.unflatten([m[i] for m in results]) for i in range(3))
         return updates, FtrlState(state.count + 1, accumulator, linear)
 
     return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
@@ -198,7 +198,7 @@ def muon(
         numbers = optax.contrib.MuonDimensionNumbers()
         return structure.unflatten([numbers if matrix else None for matrix in chosen])
 
-    made = optax.contrib.muon(
+    optimizer = optax.contrib.muon(
         learning_rate,
         ns_coeffs,
         ns_steps,
@@ -222,6 +222,6 @@ def muon(
     def init(params: Any) -> Any:
         if exclude is not None:
             exclude(params)  # raises on a pattern that fits nothing
-        return made.init(params)
+        return optimizer.init(params)
 
-    return optax.GradientTransformationExtraArgs(init, made.update)  # type: ignore[arg-type]
+    return optax.GradientTransformationExtraArgs(init, optimizer.update)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What an optimizer is here: an optax transformation with the call that made it, found by name."""
+"""An optimizer: an optax transformation with the call that made it, found by name."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class _Optimizers(Registry):
         """An optimizer from its name, `{name: arguments}`, a list of such, or itself.
 
         Raises:
-            ValueError: a transformation of gradients alone, which would climb.
+            ValueError: a transformation that only changes gradients, and would go up along them.
         """
         optimizer = self.member(value)
         if not getattr(optimizer, "descends", True):

@@ -93,16 +93,16 @@ def _enter(
         if steps := arguments.get("boundaries_and_scales"):  # JSON knows keys of text only
             arguments["boundaries_and_scales"] = {int(step): scale for step, scale in steps.items()}
         arguments |= {k: mask_of(name, k, arguments[k]) for k in MASKS & set(arguments)}
-        made = function(**arguments)
+        result = function(**arguments)
         spec = Spec(table.kind, name, bound)
         if table is schedules:
-            return Configured(made, spec)
+            return Configured(result, spec)
         by_paths = any(isinstance(arguments[mask], Patterns) for mask in MASKS & set(arguments))
-        given = {
+        rates_given = {
             n: arguments[n] for n in ("learning_rate", "adam_learning_rate") if arguments.get(n) is not None
         }
-        rates = {} if name in _START_ONLY else given
-        return with_spec(made, spec, descends=descends(arguments), by_paths=by_paths, rates=rates)
+        rates = {} if name in _START_ONLY else rates_given
+        return with_spec(result, spec, descends=descends(arguments), by_paths=by_paths, rates=rates)
 
     constructor.__name__ = constructor.__qualname__ = name
     vars(constructor)["__signature__"] = signature

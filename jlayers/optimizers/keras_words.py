@@ -35,7 +35,7 @@ _WITH_DECAY = {"adam": "adamw", "adamax": "adamaxw", "nadam": "nadamw"}
 
 
 def keras_word(name: str, known: Iterable[str], word: str, value: Any) -> str | None:
-    """What to write here for an argument of Keras's optimizer of that name."""
+    """The text to write here in place of an argument of Keras's optimizer of that name."""
     known = set(known)
     if word == "epsilon":
         found = [here for here in ("epsilon_hat", "eps") if here in known]
@@ -48,7 +48,7 @@ def keras_word(name: str, known: Iterable[str], word: str, value: Any) -> str | 
     return _ELSEWHERE[word].format(value=repr(value), name=name) if word in _ELSEWHERE else None
 
 
-def refuse_keras_words(name: str, known: Iterable[str], given: Mapping[str, Any]) -> None:
-    for word, value in given.items():
+def refuse_keras_words(name: str, known: Iterable[str], keywords: Mapping[str, Any]) -> None:
+    for word, value in keywords.items():
         if word not in known and (instead := keras_word(name, known, word, value)):
             raise TypeError(f"{name} has no argument {word!r} (received {word}={value!r}): write {instead}")

@@ -66,9 +66,9 @@ def multi_optimizer(optimizers: dict[str, OptimizerLike], default: OptimizerLike
         return jax.tree.unflatten(jax.tree.structure(params), [found.get(path, "") for path in paths])
 
     groups: dict[Any, Any] = {**members, **({} if rest is None else {"": rest})}
-    made = optax.partition(groups, labels, mask_compatible_extra_args=True)
+    transformation = optax.partition(groups, labels, mask_compatible_extra_args=True)
     spec = Spec("optimizer", "multi_optimizer", {"optimizers": members, "default": rest})
-    return with_spec(made, spec, by_paths=True, groups=groups)
+    return with_spec(transformation, spec, by_paths=True, groups=groups)
 
 
 registry.register("multi_optimizer", multi_optimizer)

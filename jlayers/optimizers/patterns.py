@@ -18,7 +18,7 @@ MASKS = {"mask", "weight_decay_mask", "trust_ratio_mask", "exclude"}  # argument
 
 
 def mask_of(name: str, argument: str, value: Any) -> Any:
-    """What optax takes as a mask; patterns of parameters' paths become a function."""
+    """A mask as optax takes it; patterns of parameters' paths become a function."""
     patterns = [value] if isinstance(value, str) else value
     if isinstance(patterns, (list, tuple)) and all(isinstance(pattern, str) for pattern in patterns):
         return Patterns(name, argument, tuple(patterns))

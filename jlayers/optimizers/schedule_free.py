@@ -56,10 +56,10 @@ def restarted(opt_state: Any, params: Mapping[str, Any]) -> Any:
     def anew(node: Any) -> Any:
         if not _schedule_free(node):
             return node
-        kept = {
+        parameters = {
             path: z if isinstance(z, optax.MaskedNode) else jnp.array(flat[path], z.dtype)  # a copy to donate
             for path, z in flatten(node.z).items()
         }
-        return node._replace(z=unflatten(kept))
+        return node._replace(z=unflatten(parameters))
 
     return jax.tree.map(anew, opt_state, is_leaf=_schedule_free)

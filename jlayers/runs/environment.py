@@ -1,4 +1,4 @@
-"""What a result depends on besides the configuration: versions, platform, and JAX's numeric settings."""
+"""Facts beside the configuration that a result depends on: versions, platform, JAX's numeric settings."""
 
 from __future__ import annotations
 

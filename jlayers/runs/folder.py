@@ -226,7 +226,7 @@ class Run:
         return "killed" if status == "running" and (has_ended(process) or self._let_go(process)) else status
 
     def _let_go(self, process: Any) -> bool:
-        """Whether a process, perhaps on another computer, has locked the folder and holds it no more."""
+        """True if a process, perhaps on another computer, has locked the folder and released it."""
         locks = isinstance(process, dict) and process.get("locked") is True
         return locks and self._lock is None and is_locked(self.config) is False
 
@@ -249,7 +249,7 @@ class Run:
         return sha256(path.read_bytes()) if path.is_file() else None
 
     def other_versions(self) -> list[str]:
-        """What has another version now than when the run was trained, such as `jax 0.10.0, now 0.10.2`."""
+        """The packages with another version than in the training, such as `jax 0.10.0, now 0.10.2`."""
         path = self.path / ENVIRONMENT
         then = read_json(path).get("versions", {}) if path.is_file() else {}
         now = environment()["versions"]
@@ -333,7 +333,7 @@ class Run:
             raise damaged(path, f"expected preprocessors: {error}") from None
 
     def data(self) -> dict[str, Any]:
-        """What `data.json` holds: name, sizes, features, class names, fingerprint."""
+        """The content of `data.json`: name, sizes, features, class names, fingerprint."""
         return read_json(self.path / DATA)
 
     def features(self) -> Any:
@@ -345,7 +345,7 @@ class Run:
         return self._specs("inputs" if "inputs" in self.data() else "features")
 
     def table(self) -> Table | None:
-        """How the CSV file of the training data was read; None for other data."""
+        """The rules by which the CSV file of the training data was read; None for other data."""
         found = self.data().get("table")
         try:
             return None if found is None else Table.of(found)
@@ -353,7 +353,7 @@ class Run:
             raise damaged(self.path / DATA, f"expected columns under 'table': {error}") from None
 
     def form(self) -> Any:
-        """How the files of a folder were read; None for other data."""
+        """The rules by which the files of a folder were read; None for other data."""
         found = self.data().get("form")
         try:
             return None if found is None else form_of_data(found)
@@ -408,7 +408,7 @@ class Run:
         return {}
 
     def results(self) -> dict[str, Any]:
-        """What `results.json` holds."""
+        """The content of `results.json`."""
         path = self.path / RESULTS
         try:
             return read_json(path) if path.is_file() else {}

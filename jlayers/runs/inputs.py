@@ -19,7 +19,7 @@ __all__ = ["read_inputs"]
 def read_inputs(
     run: Run, path: str | os.PathLike[str], header: bool | None = None, delimiter: str | None = None
 ) -> Any:
-    """What `predict_run` takes, from a file; columns are found by the names that they had in training.
+    """The inputs of `predict_run` from a file; columns are found by the names that they had in training.
 
     A column that the run was not trained on is left out, with a `RunWarning`.
 

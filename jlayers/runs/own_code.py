@@ -60,7 +60,7 @@ class OwnCode:
 
     @property
     def sha256(self) -> str:
-        """Of the content, in hexadecimal digits."""
+        """The SHA-256 of the content in hexadecimal digits."""
         return sha256(self.content)
 
 
@@ -176,7 +176,7 @@ def _said(error: BaseException) -> str:
 
 
 def _is_taken(stem: str) -> bool:
-    """Whether a module of this name would stand in the way of an installed one."""
+    """True if a module of this name would hide an installed one."""
     if stem in sys.modules:
         return getattr(sys.modules[stem].__spec__, "loader_state", None) != _OURS
     spec = importlib.util.find_spec(stem)
@@ -186,7 +186,7 @@ def _is_taken(stem: str) -> bool:
 
 
 def place_in_own_code(error: BaseException) -> str:
-    """Where an error left a user's file, `my_layers.py:12`; empty if no line of such a file took part."""
+    """The line at which an error left a user's file, `my_layers.py:12`; empty if it passed no such file."""
     specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
     paths = {spec.origin for spec in specs if getattr(spec, "loader_state", None) == _OURS and spec}
     for one in _chain(error):

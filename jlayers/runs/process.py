@@ -1,4 +1,4 @@
-"""Whether the process that began something still runs."""
+"""Processes, and the question whether one still runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def this_process() -> dict[str, Any]:
 
 
 def has_ended(process: Any) -> bool:
-    """Whether a process, as `this_process` wrote it, is known to have ended.
+    """True if a process, as `this_process` wrote it, is known to have ended.
 
     False for a process on another host, about which nothing is known here.
 
@@ -44,7 +44,7 @@ def has_ended(process: Any) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in the words of the system; None if there is no such process or no answer."""
+    """The start time of a process, in the system's words; None if there is no such process or no answer."""
     try:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()

@@ -1,4 +1,4 @@
-"""What is kept on disk: files written whole, weights, and models. Nothing that is loaded can run code."""
+"""Files on disk: weights and models, each written as a whole. Loading one never runs code."""
 
 from typing import TYPE_CHECKING
 

@@ -118,7 +118,7 @@ def locked(path: pathlib.Path, refusal: str) -> int | None:
 
 
 def is_locked(path: pathlib.Path) -> bool | None:
-    """Whether a process holds the lock of a file; None if that cannot be told."""
+    """True if a process holds the lock of a file; None if that cannot be told."""
     if not path.is_file():
         return None
     try:

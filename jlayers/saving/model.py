@@ -139,7 +139,7 @@ def structure_of(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rebuilt(structure: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested dict of which `structure_of` tells, with the arrays found under its paths.
+    """The nested dict that `structure_of` describes, with the arrays under its paths.
 
     Raises:
         ValueError: an array is missing, of another form, or not in the structure.

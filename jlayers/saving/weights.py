@@ -133,7 +133,7 @@ def _numbers(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class WeightsReport:
-    """What `load_weights` has done where not everything had to fit, by paths.
+    """The paths that `load_weights` has filled or left, where not everything had to fit.
 
     Attributes:
         loaded: from the file.

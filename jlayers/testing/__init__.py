@@ -1,4 +1,4 @@
-"""What every layer must hold, as one call: `check_layer`, for the library's layers and for your own."""
+"""`check_layer`: all properties that a layer must have, checked by one call, for your own layers, too."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def check_layer(
     The properties, by name:
 
     - `init`: `params` and `state` are nested dicts of arrays; the same key gives the same values, and
-      shapes alone give the same as arrays do.
+      shapes give the same values as arrays.
     - `state`: `apply` returns the state in the structure, shapes and dtypes that it took.
     - `jit`: the compiled `apply` returns what the eager one does.
     - `once`: a second call, with the returned state and other values, does not compile again.
     - `vmap`: mapped over stacked inputs, `apply` returns what a loop returns.
-    - `rows`: in inference, a row of the output depends on that row of the input alone.
+    - `rows`: in inference, a row of the output depends only on that row of the input.
     - `empty`: a batch without rows works.
     - `symbolic`: the batch size may be unknown, as in the functional form.
-    - `sizes`: so may the sizes between the batch and the last axis, such as time, height and width.
+    - `sizes`: sizes between the batch and the last axis, such as time or height, may be unknown, too.
     - `gradient`: gradients by parameters and inputs agree with finite differences.
     - `dtype`: bfloat16 inputs give bfloat16 parameters and outputs.
     - `precision`: with `precision="mixed_bfloat16"` parameters and state stay float32, outputs are bfloat16.
     - `pickle`, `data`: the layer survives pickling, and JSON by way of `to_data`.
     - `keys`: one key, one result; a layer that draws gives other results for other keys and raises
       `MissingKeyError` in training without one.
-    - `inference`: `train=False` draws nothing and moves no state but what is under `carry`.
-    - `carry`: what one call hands to the next begins at zero, so that `reset_state` brings it back there.
+    - `inference`: `train=False` draws nothing and changes no state except `carry`.
+    - `carry`: the arrays that one call hands to the next begin at zero, where `reset_state` sets them back.
     - `frozen`: when frozen, the layer runs in inference mode in training, too.
     - `mask`: given sequences `(batch, time, ...)` with padding, the layer either refuses them and says so,
       or what stands in padding changes neither the state nor what is real in the output; and a mask without
@@ -51,8 +51,8 @@ def check_layer(
 
     Args:
         layer: any layer; give it few units, since every check compiles it.
-        *inputs: what `apply` takes, the batch first: arrays, or shapes for float32 normal draws. Of the
-            batch there should be two rows or more.
+        *inputs: what `apply` takes, the batch first: arrays, or shapes for float32 normal draws. Give
+            a batch of two rows or more.
         key: where all draws come from; `jax.random.key(0)` if None.
         skip: properties that the layer does not have by its nature, each with the reason:
             `{"rows": "compares the samples of a batch"}`.

@@ -24,7 +24,7 @@ def jitted(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def program(layer: Layer, case: Case, train: bool, key: Any) -> str:
-    """What `apply` lowers to: two layers of one program have one output, without running them."""
+    """The program of `apply` as text: layers with equal programs have equal outputs, without running them."""
 
     def apply(params: Any, state: Any, inputs: Any, key: Any) -> Any:
         return layer.apply(params, state, *inputs, key=key, train=train)

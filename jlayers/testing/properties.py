@@ -125,7 +125,7 @@ def _symbolic(case: Case) -> None:
 
 
 def _sizes(case: Case) -> None:
-    """Through the functional form: what it connects must run, and have the shapes that it says."""
+    """A graph with the layer, of unknown sizes, must run and give the shapes that it announces."""
     if not any(x.ndim > 2 for x in case.leaves):
         return
 

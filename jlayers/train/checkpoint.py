@@ -35,7 +35,7 @@ _ARRAY = "$array"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """When checkpoints are made, and which stay.
+    """The times at which checkpoints are made, and the number that stays.
 
     The end of the run always makes one, and so do Ctrl-C, SIGTERM and an error of the data.
 
@@ -289,7 +289,7 @@ class Keeper:
 
     @property
     def by_clock(self) -> bool:
-        """Whether the time decides, too: only when to save, and nothing about the steps."""
+        """True if the time decides, too, when to save; it decides nothing about the steps."""
         return self.plan.every_minutes is not None
 
     def due_at_step(self, step: int) -> bool:
@@ -303,7 +303,7 @@ class Keeper:
         return by_epoch or self._is_best(history) or self.due_at_step(step)
 
     def _is_best(self, history: Mapping[str, Sequence[float]]) -> bool:
-        """Whether the last epoch is the best one so far."""
+        """True if the last epoch is the best one so far."""
         *before, last = history.get(self.plan.best or "") or [math.nan]
         sign = -1 if self.directions.get(self.plan.best or "") == "max" else 1
         return sign * last < min(
@@ -423,7 +423,7 @@ def _with_state(callbacks: Sequence[Callback]) -> list[Callback]:
 def identity(
     trainer: Options, data: Batches, validation: Batches | None, callbacks: Sequence[Callback], **options: Any
 ) -> dict[str, str]:
-    """What decides the bits of a run, each as a text.
+    """Everything that decides the bits of a run, each as a text.
 
     Args:
         trainer: the options of `jl.compile`, and the model.
@@ -456,7 +456,7 @@ def _written(value: Any) -> str:
 
 
 def _changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What is no longer as it was, in words."""
+    """The changes since then, in words."""
 
     def told(name: str) -> str:
         old, new = then.get(name, "none"), now.get(name, "none")

@@ -31,7 +31,7 @@ _BATCHES = 16  # that are computed before they are written
 
 @dataclasses.dataclass(frozen=True)
 class FeatureCache:
-    """Where the features of a frozen part are kept, for `fit(cache_features=...)`.
+    """A place for the features of a frozen part, for `fit(cache_features=...)`.
 
     An entry is found by a hash of the frozen layers, their weights, the samples and the version of JAX, so
     that it is never used for anything else. When the folder is full, the entry that was used longest ago is
@@ -179,7 +179,7 @@ def _write(
 
 
 def _read(entry: pathlib.Path, split: FeatureSplit, rows: int) -> dict[str, np.ndarray] | None:
-    """What is kept under this entry; None if there is nothing, or not all of it."""
+    """The features under this entry; None if there are none, or not all of them."""
     try:
         found = {
             name: np.load(entry / _DATA.format(number), mmap_mode="r", allow_pickle=False).view(form.dtype)

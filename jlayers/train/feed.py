@@ -1,4 +1,4 @@
-"""How batches reach the step: many steps in one dispatch, or one step each on batches moved together.
+"""Batches on their way to the step: many steps in one dispatch, or one step each on batches moved together.
 
 A dispatch costs the host 30 to 60 microseconds on a CPU, whatever the step. Steps that take no longer than
 that train several times as fast when one compiled loop makes many of them; others gain nothing, and their
@@ -57,7 +57,7 @@ SMALL_ELSEWHERE = 10**9
 
 @dataclasses.dataclass(frozen=True)
 class Calls:
-    """How steps are dispatched.
+    """A plan for dispatching steps.
 
     Attributes:
         steps: how many steps progress is told of at a time; of a loop, if `looped`.
@@ -71,7 +71,7 @@ class Calls:
 
     @property
     def single(self) -> bool:
-        """Whether batches are neither stacked nor looped over."""
+        """True if batches are neither stacked nor looped over."""
         return self.block == 1 and not self.looped
 
 
@@ -107,7 +107,7 @@ def calls_for(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Bat
 
 
 def _changed(before: Live, after: Any) -> str | None:
-    """What of a state is not of the form that it had before the step, in words."""
+    """The parts of a state whose form differs from the form before the step, in words."""
 
     def forms(live: Any) -> dict[str, Any]:
         paths = jax.tree_util.tree_leaves_with_path(live)
@@ -121,7 +121,7 @@ def _changed(before: Live, after: Any) -> str | None:
 
 
 def moved(item: Any) -> Any:
-    """What a stream gives, with its arrays on the device.
+    """The items of a stream, with their arrays on the device.
 
     They are copied first: a source may fill the same memory again for its next batch.
     """

@@ -20,7 +20,7 @@ Observe = Callable[[Any, LossValue, Batch], Any]
 
 
 class Gradients(NamedTuple):
-    """What a backward pass gives.
+    """The results of a backward pass.
 
     Attributes:
         values: in the structure of the trained parameters.

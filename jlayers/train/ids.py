@@ -1,4 +1,4 @@
-"""Which inputs of a model go into a table of vectors, and whether the data stay within it.
+"""Inputs of a model that go into a table of vectors, and a check that the data stay within it.
 
 A compiled step cannot raise on the values of its data, so `Embedding` gives NaN outside of its table. What is
 fed to it is therefore looked over on the host, where the place can be said: inputs as they come, and what
@@ -65,7 +65,7 @@ def lookups_of(x: Any, calls: Sequence[TracedCall]) -> dict[str, Lookup]:
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """Where a value comes from: its name in messages, and how it is made of the inputs by name."""
+    """The origin of a value: its name in messages, and the function that makes it from the inputs by name."""
 
     name: str
     made: Callable[[Mapping[str, Any]], Any]
@@ -94,7 +94,7 @@ def _source(
 
 
 def _weightless(layer: Layer, given: Any) -> bool:
-    """Whether the layer needs nothing but its inputs."""
+    """True if the layer needs nothing but its inputs."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     return not jax.tree.leaves(jax.eval_shape(lambda key, given: layer.init(key, *given), key, given))
 

@@ -99,7 +99,7 @@ class _Weights(NamedTuple):
 
 
 def _weights(state: Any) -> TrainState | _Weights:
-    """What a forward pass needs, from a state or from a pair."""
+    """Parameters and model state for a forward pass, from a state or from a pair."""
     if isinstance(state, TrainState):
         state.check_alive()
         return state.to_evaluate()

@@ -1,4 +1,4 @@
-"""Signals that end a process, as exceptions that never tear a state or a file apart."""
+"""Signals that end a process become exceptions, which leave no state and no file half written."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruptions:
-    """Within its block the first signal raises `Interrupted`, and waits while `busy` is above 0.
+    """Inside the block the first signal raises `Interrupted`, but waits while `busy` is above 0.
 
-    The second signal does not wait: each has its handler of before again, so that Ctrl-C raises at once, or,
-    with `at_once`, the system ends the process.
+    The second signal does not wait, since the first one brings back the handlers of before: Ctrl-C raises at
+    once, or, with `at_once`, the system ends the process.
 
     Signals that are ignored, as under `nohup`, stay ignored; an application's own handlers stay, too. Outside
     of the main thread Python receives no signals, and the block changes nothing.
 
     Attributes:
-        busy: how many blocks are under way that must not be torn apart.
+        busy: the number of blocks under way that must run to their end.
         received: the exception of a signal that has come, or None.
     """
 
@@ -87,7 +87,7 @@ class Interruptions:
 
 
 def interruptions(names: Sequence[str] = ENDING) -> Interruptions:
-    """The one whose block this is, such as that of the command line, or a new one for these signals."""
+    """The `Interruptions` of the block around, such as the command line's; else new ones."""
     here = threading.current_thread() is threading.main_thread()
     for name in ENDING if here else ():
         handler = signal.getsignal(getattr(signal, name)) if hasattr(signal, name) else None

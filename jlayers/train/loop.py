@@ -545,7 +545,7 @@ class _Fit:
         return stops
 
     def _is_last(self, done: int) -> bool:
-        """Whether an epoch ends after so many batches; a stream of unknown length must be asked."""
+        """True if an epoch ends after so many batches; a stream of unknown length must be asked."""
         return done == self.data.steps if self.data.steps is not None else self.runner.is_last()
 
     def _listeners_at(self, step: int) -> list[Callback]:

@@ -1,4 +1,4 @@
-"""What the logs say of many batches: means of losses and parts of losses, and metrics over outputs."""
+"""Values in the logs over many batches: means of losses and of their parts, and metrics over outputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Measures", "Plan", "by_output", "output_names", "resolved", "seen", 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is measured, once the structure of a task's loss is known.
+    """The list of measured values, once the structure of a task's loss is known.
 
     Attributes:
         means: the parts of the loss by name, sorted, with the factor of each in the loss.
@@ -73,7 +73,7 @@ class Measures:
         self.weighted_metrics = _named(weighted_metrics)
 
     def plan(self, loss: Loss, order: Sequence[str] = ()) -> Plan:
-        """What is measured of such a loss (arrays or specs), whose parts have this order in the logs."""
+        """The plan for such a loss (arrays or specs); its parts have this order in the logs."""
         parts = sorted(loss.parts.items())
         means = {name: part.factor if isinstance(part, Part) else 0.0 for name, part in parts}
         names = [] if loss.outputs is None else output_names(loss.outputs, self.task.output_names)

@@ -1,4 +1,4 @@
-"""What a model is trained for, in one record that `jl.compile`, the trainer and configurations share."""
+"""The options of a training, in one record that `jl.compile`, the trainer and configurations share."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def _table(logs: Mapping[str, float]) -> str:
 
 
 def waited(share: float) -> str:
-    """What is said of a source of data that the device had to wait for; nothing below a twentieth.
+    """A remark on a source of data that the device had to wait for; empty below a twentieth of the time.
 
     >>> waited(0.4), waited(0.01)
     ('  waited 40 % for data', '')

@@ -63,7 +63,7 @@ class LossScale:
 
 
 def loss_scaling(models: Iterable[Layer], loss_scale: LossScaleLike) -> float | Literal["dynamic"] | None:
-    """How the loss of these models is scaled; "auto" is "dynamic" where a layer computes in float16.
+    """The loss scale of these models; "auto" is "dynamic" where a layer computes in float16.
 
     Raises:
         ValueError: anything else than None, "auto", "dynamic" or a number above 0.
@@ -116,7 +116,7 @@ def kept(keep: jax.Array, new: Any, old: Any) -> Any:
 
 
 def finite(tree: Any) -> jax.Array:
-    """Whether all numbers of a pytree are finite."""
+    """True if all numbers of a pytree are finite."""
     good = jnp.array(True)
     for leaf in jax.tree.leaves(tree):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):

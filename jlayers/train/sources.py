@@ -69,7 +69,7 @@ def source(
         parts: what `arrays` made of it.
         batch_size: for arrays; None for the usual one.
         steps: batches to take for an epoch; None for all.
-        epochs: how often the data are gone through.
+        epochs: number of passes over the data.
         **options: of `ArrayBatches`.
 
     Raises:
@@ -135,7 +135,7 @@ class _Limited(Wrapped):
 
 
 def split_validation(parts: Any, validation_data: Any, share: float) -> tuple[Any, Any]:
-    """What is trained on, and the validation data: given, or the last share of the samples."""
+    """The training data and the validation data: given, or the last share of the samples."""
     if isinstance(share, (int, float)) and not share:
         return parts, validation_data
     if validation_data is not None:

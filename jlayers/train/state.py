@@ -48,7 +48,7 @@ def copied(tree: Any) -> Any:
 
 
 class Live(NamedTuple):
-    """What a step moves: the part of a `TrainState` that passes through each dispatch.
+    """The part of a `TrainState` that a step changes, and that passes through each dispatch.
 
     Attributes:
         params: the parameters, frozen ones included.
@@ -74,7 +74,7 @@ class Live(NamedTuple):
 
 
 class Form:
-    """Where the leaves of a `Flat` belong; one object for each structure, which is fast to compare."""
+    """The places of the leaves of a `Flat`; one object for each structure, which is fast to compare."""
 
     def __init__(self, tree: Any):
         self.tree = tree

@@ -55,7 +55,7 @@ def _counted(batches: Batch, count: int | None) -> np.int32:
 
 
 class Ended(NamedTuple):
-    """What is read and made at the end of an epoch.
+    """Values that are read and made at the end of an epoch.
 
     Attributes:
         logs: since the accumulators were last reset.
@@ -99,7 +99,7 @@ class TrainStep:
 
     @property
     def compilations(self) -> int:
-        """How many programs it holds: one for each form of batches that it has seen."""
+        """The number of programs that it holds: one for each form of batches that it has seen."""
         return _compilations(self.programs)
 
     def prepare(self, state: TrainState, batch: Any) -> TrainState:
@@ -272,7 +272,7 @@ class EvalStep:
 
     @property
     def compilations(self) -> int:
-        """How many programs it holds: one for each form of batches that it has seen."""
+        """The number of programs that it holds: one for each form of batches that it has seen."""
         return _compilations(self.programs)
 
     def __call__(
@@ -328,7 +328,7 @@ class PredictStep:
 
     @property
     def compilations(self) -> int:
-        """How many programs it holds: one for each form of inputs that it has seen."""
+        """The number of programs that it holds: one for each form of inputs that it has seen."""
         return _compilations([self.one, self.drawing])
 
     def __call__(self, params: Any, state: Any, x: Any, key: Any = None, train: bool = False) -> Any:

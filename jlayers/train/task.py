@@ -177,12 +177,12 @@ class Task:
 
     @property
     def draws(self) -> bool:
-        """Whether `loss` needs a key in training."""
+        """True if `loss` needs a key in training."""
         return True
 
     @property
     def always_draws(self) -> bool:
-        """Whether it needs one in evaluation, too: the same one each time, if none is given."""
+        """True if it needs one in evaluation, too: the same one each time, if none is given."""
         return self.draws
 
     def _walk(self) -> Iterator[tuple[str, Layer]]:
@@ -250,14 +250,14 @@ class Task:
 
 
 def row_count(batch: Batch) -> jax.Array:
-    """How many rows of the batch are real; float32."""
+    """The number of real rows of the batch; float32."""
     if batch.mask is not None:
         return batch.mask.sum().astype(jnp.float32)
     return jnp.float32(jax.tree.leaves((batch.x, batch.y))[0].shape[0])
 
 
 def _penalized(model: Layer) -> bool:
-    """Whether a layer has an argument that names a regularizer."""
+    """True if a layer has an argument that names a regularizer."""
     specs = (spec for _, layer in model.walk() for spec in layer.specs)
     return any(
         value is not None and argument.endswith("_regularizer")

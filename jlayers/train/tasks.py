@@ -26,7 +26,7 @@ FORMS = 64  # of batches that are remembered
 
 
 class Review(NamedTuple):
-    """What is known of batches of one form once they have met the models.
+    """Facts about batches of one form, from a trace with the models.
 
     Attributes:
         batch: the form, as specs.
@@ -84,11 +84,11 @@ class Tasks:
 
     @property
     def draws(self) -> bool:
-        """Whether a task needs a key."""
+        """True if a task needs a key."""
         return any(update.task.draws for update in self.updates)
 
     def review(self, params: Any, state: Any, batch: Batch) -> Review:
-        """What is known of batches of this form (arrays or specs), from one trace for each form.
+        """The facts about batches of this form (arrays or specs); each form is traced once.
 
         Raises:
             ValueError: shapes that do not go together, as the losses say it.
@@ -134,7 +134,7 @@ class Tasks:
         return Review(batch, made, plans, lookups, endings, self.probes)
 
     def accumulators(self, params: Any, state: Any, batch: Batch) -> Any:
-        """Of everything in the logs, at zero."""
+        """The accumulators of all values in the logs, at zero."""
         if self._zeros is None:  # the structure of what is measured is a fact of the tasks
             review = self.review(params, state, batch)
             self.check_endings(review)

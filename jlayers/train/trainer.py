@@ -37,7 +37,7 @@ __all__ = ["Trainer", "compile", "make_eval_step", "make_predict_step", "make_tr
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trainer(Options):
-    """What `compile` returns: a fixed record. Its steps are compiled on first use and then kept.
+    """The result of `compile`: a fixed record. Its steps are compiled on first use and then kept.
 
     Attributes:
         model: any layer, a task, or several tasks by name. The others are the arguments of `jl.compile`.
@@ -210,7 +210,7 @@ class Trainer(Options):
             )
 
     def takes(self, state: TrainState) -> bool:
-        """Whether the optimizer's state in it is one of this trainer."""
+        """True if the optimizer's state in it fits this trainer."""
         expected, given = self._opt_state_of.eval_shape(state.params), state.opt_state
         return jax.tree.structure(expected) == jax.tree.structure(given) and all(
             e.shape == g.shape for e, g in zip(jax.tree.leaves(expected), jax.tree.leaves(given), strict=True)
@@ -218,7 +218,7 @@ class Trainer(Options):
 
 
 def _by_task(given: Any, name: str) -> Any:
-    """What is given for a task, if it is given by their names; else the same for each."""
+    """The value for a task, if values are given by names of tasks; else the same value for each."""
     return given.get(name, ()) if name and isinstance(given, Mapping) and name in given else given
 
 
@@ -236,7 +236,7 @@ def compile(
     ema: float | None = None,
     unfreeze: Mapping[int, str | Sequence[str]] | None = None,
 ) -> Trainer:
-    """What a model is trained for, as in Keras: a record, for `fit`, `evaluate` and `predict`.
+    """Join a model with an optimizer, a loss and metrics, as in Keras, for `fit`, `evaluate` and `predict`.
 
     Args:
         model: any layer; or a `jl.Task`, which says itself what its loss is; or several tasks by name, which

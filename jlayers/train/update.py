@@ -1,4 +1,4 @@
-"""What a step does with gradients: the optimizer, constraints, and the average of the weights."""
+"""The use of gradients in a step: the optimizer, constraints, and the average of the weights."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Update:
         return cls("", Task({"": model}), optimizers.get(optimizer))
 
     def split(self, params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the task trains, and the rest."""
+        """The parameters that the task trains, and the others."""
         return split_params(self.task.mask(params), params)
 
     def init(self, params: Any) -> optax.OptState:

@@ -80,7 +80,7 @@ def split_features(model: Layer, *inputs: Any) -> FeatureSplit:
 
     base, head = (
         model.rewired(
-            routed(dict((model.made or model).children), route, autocast=False, structure=model.structure)
+            routed(dict((model.original or model).children), route, autocast=False, structure=model.structure)
         )
         for route in (base_route, head_route)
     )

@@ -27,7 +27,7 @@ __all__ = ["LoRA", "merge_lora"]
 
 @dataclasses.dataclass(frozen=True)
 class Adaptation:
-    """How a `LoRA` is recognized: the layer that it was given, and the factor of the products."""
+    """The mark of a `LoRA`: the layer inside it, and the factor of the products."""
 
     base: Layer
     scale: float
@@ -50,7 +50,7 @@ def LoRA(
     `_kernel`. Since `lora_b` starts at zero, the model starts as it was.
 
     The layer is frozen, bias included: it runs in inference mode (dropout off, batch normalization by its
-    running statistics), and `trainable_mask` is True for the thin matrices alone. `unfreeze(model,
+    running statistics), and `trainable_mask` is True only for the thin matrices. `unfreeze(model,
     "layer/head")` trains a new head besides. `merge_lora` makes a plain layer again. The adapters alone are
     `jl.trained_params(model, params)`, to be saved in a small file.
 
@@ -94,13 +94,13 @@ def LoRA(
     make = {"lora_a": initializers.get(a_initializer), "lora_b": initializers.get(b_initializer)}
 
     def wire(children: Mapping[str, Layer]) -> Pair:
-        held = children["layer"]
-        pair = plain.wire({"layer": held.open_to_gradients()})
+        base = children["layer"]
+        pair = plain.wire({"layer": base.open_to_gradients()})
 
         def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             params, state = pair.init(key, *inputs)
             added: dict[str, dict[str, Any]] = {"lora_a": {}, "lora_b": {}}
-            for path, kernel, stacked in _target_kernels(held, params.get("layer", {}), targets):
+            for path, kernel, stacked in _target_kernels(base, params.get("layer", {}), targets):
                 *rows, columns = kernel.shape[stacked:]
                 for name, shape in {"lora_a": (*rows, rank), "lora_b": (rank, columns)}.items():
                     own = child_key(key, f"{name}/{path}")
@@ -110,8 +110,8 @@ def LoRA(
             return {**params, **{name: unflatten(flat) for name, flat in added.items()}}, state
 
         def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
-            fixed = {**params, "layer": without_gradient(held, params["layer"])}
-            adapted = {"layer": _add_products(held, fixed, adaptation.scale)}
+            fixed = {**params, "layer": without_gradient(base, params["layer"])}
+            adapted = {"layer": _add_products(base, fixed, adaptation.scale)}
             return pair.apply(adapted, *inputs, state=state, key=key, train=train)
 
         return pair.wrap(init=init, apply=apply)
@@ -178,7 +178,7 @@ def _target_kernels(
         )
     if targets is None:
         return list(found.values())
-    kept: dict[str, Any] = {}
+    targeted: dict[str, Any] = {}
     for pattern in [targets] if isinstance(targets, str) else targets:
         matched = match(pattern, found)
         if not matched:
@@ -189,8 +189,8 @@ def _target_kernels(
                 raised_by="LoRA",
                 targets=targets,
             )
-        kept.update({path: found[path] for path in matched})
-    return list(kept.values())
+        targeted.update({path: found[path] for path in matched})
+    return list(targeted.values())
 
 
 def _first_values(make: Any, key: Any, stack: tuple[int, ...], shape: tuple[int, ...], dtype: Any) -> Array:
@@ -241,9 +241,9 @@ def _merge(
         def merge(p: Any, s: Any, child: Layer = child, other: Layer = other) -> Any:
             return _merge(child, other, p, s)
 
-        held = (params.get(name, {}), state.get(name, {}))
-        if any(held):
-            merged = (jax.vmap(merge) if model.stacked else merge)(*held)
+        trees = (params.get(name, {}), state.get(name, {}))
+        if any(trees):
+            merged = (jax.vmap(merge) if model.stacked else merge)(*trees)
             for tree, value in zip((own, moved), merged, strict=True):
                 if value:
                     tree[renamed] = value

@@ -76,7 +76,7 @@ def replace_layers(model: Layer, wraps: Mapping[str, Wrap], *, keep_names: bool 
 
 def _around(layer: Layer, children: Mapping[str, Layer], keep_names: bool) -> Layer:
     """The layer with other children: by its constructor if they are arguments of it, else by its wiring."""
-    made = layer.made or layer
+    made = layer.original or layer
     if keep_names:
         children = {
             name: child.with_name(name) if _names_itself(made, name) and child.name != name else child
@@ -104,7 +104,7 @@ def _around(layer: Layer, children: Mapping[str, Layer], keep_names: bool) -> La
 
 
 def _takes_the_place(again: Layer, layer: Layer, children: Mapping[str, Layer], keep_names: bool) -> bool:
-    """Whether a constructor has put the new children where the old ones were, and changed nothing else."""
+    """True if a constructor put the new children in the places of the old ones, and changed nothing else."""
     if len(again.children) != len(layer.children):
         return False
     for (name, before), (now, after) in zip(layer.children.items(), again.children.items(), strict=True):
@@ -134,11 +134,11 @@ def _swap(value: Any, new: Mapping[Layer, Layer], used: set[Layer]) -> Any:
 
 def _origin(layer: Layer) -> Layer:
     """The layer as its constructor made it, by which it is recognized however it was frozen since."""
-    return layer.made or layer
+    return layer.original or layer
 
 
 def _names_itself(parent: Layer, name: str) -> bool:
-    """Whether a child has its name in the parent from itself, and not from the parent, as in `Residual`."""
+    """True if a child brings its own name; in `Residual`, for example, the parent names it."""
     child = parent.children[name]
     if isinstance(parent.structure, Table):
         return False

@@ -35,7 +35,7 @@ def Tap(layer: LayerLike, at: str | Sequence[str]):
 
     Raises:
         ValueError: a pattern that matches no layer inside; or, when the layer runs, a path inside a loop or a
-            `Remat`, out of which only the output comes.
+            `Remat`, which gives only its output.
 
     >>> import jax, jlayers as jl
     >>> model = jl.Sequential(jl.Dense(8, name="features"), jl.Dense(2))

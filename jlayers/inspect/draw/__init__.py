@@ -53,8 +53,8 @@ def draw(
     ├─╯
     ●    add    Add()                        (None, 8)
     """
-    drawn = diagram(model, _as_inputs(inputs), depth)
-    lines = text(drawn)
+    picture = diagram(model, _as_inputs(inputs), depth)
+    lines = text(picture)
     if file is None:
         return lines
     path = Path(file)
@@ -63,11 +63,11 @@ def draw(
     elif path.suffix == ".svg":
         from jlayers.inspect.draw.picture import svg
 
-        path.write_text(svg(drawn), encoding="utf-8")
+        path.write_text(svg(picture), encoding="utf-8")
     elif path.suffix == ".png":
         from jlayers.inspect.draw.picture import png
 
-        path.write_bytes(png(drawn))
+        path.write_bytes(png(picture))
     else:
         raise refused(
             ValueError, "expected a file name ending with .svg, .png or .txt", raised_by="draw", file=file

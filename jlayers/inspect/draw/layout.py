@@ -1,4 +1,4 @@
-"""Where the boxes of a diagram go: layers from top to bottom, few crossings, straight edges.
+"""Places for the boxes of a diagram: layers from top to bottom, few crossings, straight edges.
 
 The method of Sugiyama, Tagawa and Toda (1981): a box stands one layer below the last it depends on, an
 edge that skips layers passes through points on each, and the order within a layer follows the mean of the
@@ -194,10 +194,10 @@ def _blocks(
         ranked = sorted(
             (_precedence(a, b, boxes, above, below, place), a, b) for a in upper for b in below[a]
         )
-        made: list[tuple[int, int]] = []
+        segments: list[tuple[int, int]] = []
         for _, a, b in ranked:
-            if all((place[a] - place[c]) * (place[b] - place[d]) > 0 for c, d in made):
-                made.append((a, b))
+            if all((place[a] - place[c]) * (place[b] - place[d]) > 0 for c, d in segments):
+                segments.append((a, b))
                 top[b] = top[a]
     return top
 
@@ -221,7 +221,7 @@ def _arrivals(
     x: Mapping[int, float],
     sizes: Sequence[tuple[float, float]],
 ) -> list[float]:
-    """Where each edge meets the top of its box: side by side, in the order in which they come."""
+    """The points at which edges meet the top of their box: side by side, in the order in which they come."""
     ends = [0.0] * len(edges)
     for target in {target for _, target in edges}:
         coming = [i for i, edge in enumerate(edges) if edge[1] == target]

@@ -53,14 +53,14 @@ def _radius(box: Box, height: float) -> float:
     return min(height / 2, 15.0) if box.kind in ("input", "output") else 6.0
 
 
-def _laid_out(drawn: Diagram) -> tuple[list[tuple[float, float]], Layout]:
-    sizes = [_size(box) for box in drawn.boxes]
-    return sizes, layout(sizes, drawn.edges)
+def _laid_out(picture: Diagram) -> tuple[list[tuple[float, float]], Layout]:
+    sizes = [_size(box) for box in picture.boxes]
+    return sizes, layout(sizes, picture.edges)
 
 
-def svg(drawn: Diagram) -> str:
+def svg(picture: Diagram) -> str:
     """The diagram as an SVG document; pointing at a box shows the layer's whole call."""
-    sizes, places = _laid_out(drawn)
+    sizes, places = _laid_out(picture)
     width, height = (f"{math.ceil(v)}" for v in (places.width, places.height))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
@@ -78,7 +78,7 @@ def svg(drawn: Diagram) -> str:
         corners = " ".join(f"{a:.1f},{b:.1f}" for a, b in _arrow(path))
         parts.append(f'<polygon points="{corners}"/>')
     parts.append("</g>")
-    for box, (w, h), (left, top) in zip(drawn.boxes, sizes, places.corners, strict=True):
+    for box, (w, h), (left, top) in zip(picture.boxes, sizes, places.corners, strict=True):
         fill, border, ink = _colors(box)
         dashed = ' stroke-dasharray="5 3"' if box.frozen else ""
         parts.append(f"<g><title>{escape(box.full or box.name)}</title>")
@@ -116,7 +116,7 @@ def _arrow(path: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]:
     return [(x, y), (x - _ARROW / 2, y - _ARROW), (x + _ARROW / 2, y - _ARROW)]
 
 
-def png(drawn: Diagram, scale: float = 2.0) -> bytes:
+def png(picture: Diagram, scale: float = 2.0) -> bytes:
     """The diagram as a PNG image, `scale` image pixels for each of the layout's.
 
     Raises:
@@ -132,7 +132,7 @@ def png(drawn: Diagram, scale: float = 2.0) -> bytes:
             "drawing as PNG needs matplotlib: pip install 'jlayers[plot]', or draw to a .svg file"
         ) from error
 
-    sizes, places = _laid_out(drawn)
+    sizes, places = _laid_out(picture)
     dots = 72 * scale  # one layout pixel is one point
     figure = Figure(figsize=(places.width / 72, places.height / 72), dpi=dots, facecolor="white")
     FigureCanvasAgg(figure)
@@ -146,7 +146,7 @@ def png(drawn: Diagram, scale: float = 2.0) -> bytes:
         codes = [Curve.MOVETO, *[Curve.CURVE4] * (len(points) - 1)]
         axes.add_patch(PathPatch(Curve(points, codes), fill=False, edgecolor=_EDGE, linewidth=1.5))
         axes.add_patch(Polygon(_arrow(path), facecolor=_EDGE, edgecolor="none"))
-    for box, (w, h), (left, top) in zip(drawn.boxes, sizes, places.corners, strict=True):
+    for box, (w, h), (left, top) in zip(picture.boxes, sizes, places.corners, strict=True):
         fill, border, ink = _colors(box)
         for shift in (4, 0) if box.kind == "container" else (0,):
             axes.add_patch(

@@ -22,11 +22,11 @@ _JOINTS = {
 }
 
 
-def text(drawn: Diagram) -> str:
+def text(picture: Diagram) -> str:
     """The diagram as lines: rails, name, call, shape."""
-    rails = _rails(drawn)
+    rails = _rails(picture)
     width = max(len(rail) for rail, _ in rails)
-    rows = [(rail, _columns(drawn.boxes[i]) if i is not None else ("", "", "")) for rail, i in rails]
+    rows = [(rail, _columns(picture.boxes[i]) if i is not None else ("", "", "")) for rail, i in rails]
     names, calls = (max(len(columns[k]) for _, columns in rows) for k in (0, 1))
     return "\n".join(
         f"{rail:<{width}}  {name:<{names}}  {call:<{calls}}  {shapes}".rstrip()
@@ -40,16 +40,16 @@ def _columns(box: Box) -> tuple[str, str, str]:
     return name, box.call or box.kind.capitalize(), ", ".join(box.shapes)
 
 
-def _rails(drawn: Diagram) -> list[tuple[str, int | None]]:
+def _rails(picture: Diagram) -> list[tuple[str, int | None]]:
     """Lines of rails, each with the number of the box that stands on it, or None for a mere junction.
 
     A lane holds the number of the box whose output it carries, until the last box that uses it.
     """
-    last_use = dict(sorted(drawn.edges, key=lambda edge: edge[1]))
+    last_use = dict(sorted(picture.edges, key=lambda edge: edge[1]))
     lanes: list[int | None] = []
     lines: list[tuple[str, int | None]] = []
-    for number, box in enumerate(drawn.boxes):
-        feeding = {lanes.index(source) for source, target in drawn.edges if target == number}
+    for number, box in enumerate(picture.boxes):
+        feeding = {lanes.index(source) for source, target in picture.edges if target == number}
         ending = {lane for lane in feeding if last_use[lanes[lane]] == number}  # type: ignore[index]
         column = min(ending) if ending else _free(lanes, max(feeding, default=-1))
         if column == len(lanes):
@@ -59,9 +59,9 @@ def _rails(drawn: Diagram) -> list[tuple[str, int | None]]:
         for lane in ending:
             lanes[lane] = None
         lanes[column] = number
-        carried = ["│" if source is not None else " " for source in lanes]
-        carried[column] = _MARKS[box.kind]
-        lines.append((" ".join(carried).rstrip(), number))
+        marks = ["│" if source is not None else " " for source in lanes]
+        marks[column] = _MARKS[box.kind]
+        lines.append((" ".join(marks).rstrip(), number))
         if number not in last_use:
             lanes[column] = None
         while lanes and lanes[-1] is None:

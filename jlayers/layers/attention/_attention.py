@@ -19,8 +19,8 @@ _NAMES = ("query", "value", "key", "mask")
 def attention_inputs(inputs: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
     """Query, value, key and mask: the value is the query and the key is the value where there is none."""
     if not 1 <= len(inputs) <= 4 or inputs[0] is None:
-        given = f"{len(inputs)}: {describe(inputs) or 'none'}"
-        raise refused(TypeError, f"expected 1 to 4 inputs, {', '.join(_NAMES)}, received {given}")
+        received = f"{len(inputs)}: {describe(inputs) or 'none'}"
+        raise refused(TypeError, f"expected 1 to 4 inputs, {', '.join(_NAMES)}, received {received}")
     query, value, key, mask = (*inputs, *(None,) * (4 - len(inputs)))
     value = query if value is None else value
     return query, value, value if key is None else key, mask

@@ -80,9 +80,13 @@ def multi_head(
     if use_gate:
         children["gate"] = project(query_heads, value_size, "sigmoid")
     children["value"] = project(value_heads, value_size)
-    made = "abcdefgh"[: len(output_shape or (None,))]
+    units = "abcdefgh"[: len(output_shape or (None,))]
     children["attention_output"] = EinsumDense(
-        f"...yz,yz{made}->...{made}", output_shape or (None,), None, made if use_bias else None, **projection
+        f"...yz,yz{units}->...{units}",
+        output_shape or (None,),
+        None,
+        units if use_bias else None,
+        **projection,
     )
     if dropout:
         children["dropout"] = Dropout(dropout)
@@ -117,8 +121,8 @@ def multi_head(
             return dot_product_attention(query, key, value, mask, **near), None
         mask = joint_mask(mask, positions_mask(query.shape[1], key.shape[1], **near))
         weights = attention_weights(query, key, mask).astype(value.dtype)
-        kept = call("dropout", weights) if dropout else weights
-        return weighted_values(kept, value), weights
+        shares = call("dropout", weights) if dropout else weights
+        return weighted_values(shares, value), weights
 
     def route(call: Callable[..., Any], *inputs: Any) -> Any:
         plain, real, hidden = padding(inputs)
@@ -141,10 +145,10 @@ def multi_head(
             raise refused(
                 ValueError, "expected query, value and key of one length with a cache", (query, value, key)
             )
-        asked, key, value = call("query", query), call("key", key), call("value", value)
-        q, k, v = (_as_sequences(x, over) for x in (asked, key, value))
+        queries, key, value = call("query", query), call("key", key), call("value", value)
+        q, k, v = (_as_sequences(x, over) for x in (queries, key, value))
         output, weights = attend(call, q, k, v, mask)
-        output = _from_sequences(output, asked, over)
+        output = _from_sequences(output, queries, over)
         if use_gate:
             output = output * call("gate", query)
         output = with_mask(call("attention_output", output), real)

@@ -171,17 +171,17 @@ def _single_head(
         train: bool,
         mask: Any,
     ) -> Any:
-        given = (query, value, keys, attention_mask)
+        arrays = (query, value, keys, attention_mask)
         masks = (*mask, *(None,) * (4 - len(mask)))
-        _, real, hidden = padding(list(map(with_mask, given, masks)))
-        query, value, keys, attention_mask = checked(*given)
+        _, real, hidden = padding(list(map(with_mask, arrays, masks)))
+        query, value, keys, attention_mask = checked(*arrays)
         scores = score(params, query, keys)
         placed = positions_mask(query.shape[1], keys.shape[1], causal)
         allowed = joint_mask(joint_mask(attention_mask, hidden), None if placed is None else placed[0])
         weights = masked_softmax(scores, allowed)
         weights = weights.astype(value.dtype)
-        kept, _ = drop.apply({}, {}, weights, key=key, train=train)
-        output = with_mask(jnp.einsum("bts,bsd->btd", kept, value), real)
+        shares, _ = drop.apply({}, {}, weights, key=key, train=train)
+        output = with_mask(jnp.einsum("bts,bsd->btd", shares, value), real)
         return (output, weights) if return_scores else output
 
     return Pair(init, apply, draws=dropout > 0)

@@ -129,11 +129,11 @@ def KeyValueCache(cache_length: int):
         check(k, v, positions)
         if train:
             return (k, v), state
-        held, length = state[CARRY], k.shape[1]
-        if k.shape[0] != held["key"].shape[0]:
+        cache, length = state[CARRY], k.shape[1]
+        if k.shape[0] != cache["key"].shape[0]:
             raise refused(
                 ValueError,
-                f"expected {held['key'].shape[0]} rows, for which the cache was made",
+                f"expected {cache['key'].shape[0]} rows, for which the cache was made",
                 k,
                 instead="make one for this batch: _, state = model.init(key, x)",
             )
@@ -151,7 +151,7 @@ def KeyValueCache(cache_length: int):
         fits = start + length <= cache_length
         new = {"key": k, "value": jnp.where(fits, v, jnp.nan)}
         written = {
-            name: lax.dynamic_update_slice_in_dim(held[name], x.astype(held[name].dtype), start, axis=1)
+            name: lax.dynamic_update_slice_in_dim(cache[name], x.astype(cache[name].dtype), start, axis=1)
             for name, x in new.items()
         }
         return (written["key"].astype(k.dtype), written["value"].astype(v.dtype)), {CARRY: written}

@@ -186,12 +186,12 @@ def TransformerDecoder(
                 *inputs,
                 cross_attention=cross_attention,
             )
-        given = dict(zip(names, inputs, strict=False))
-        x = given["x"]
+        named = dict(zip(names, inputs, strict=False))
+        x = named["x"]
         _need_hidden(x, hidden_dim)
-        x = half(call, "attention_norm", lambda x: call("attention", x, None, None, given.get("mask")), x)
+        x = half(call, "attention_norm", lambda x: call("attention", x, None, None, named.get("mask")), x)
         if cross_attention:
-            encoded, mask = given["encoded"], given.get("encoded_mask")
+            encoded, mask = named["encoded"], named.get("encoded_mask")
             x = half(
                 call,
                 "cross_attention_norm",

@@ -160,8 +160,8 @@ def Conv2DTranspose(
             pair (before, after) for each axis, is cut off the ends of the whole result, as in PyTorch.
         output_padding: positions added at the end, fewer than the strides; None for Keras's lengths:
             `(size - 1) * strides + max(window, strides)` if "valid". If given, even as 0, the length is
-            `(size - 1) * strides + window + output_padding`; if "same", with `window % 2` for the window.
-            Where the strides are larger than the window, 0 gives PyTorch's lengths.
+            `(size - 1) * strides + window + output_padding`; with "same", `window % 2` takes the place of
+            `window`. Where the strides are larger than the window, 0 gives PyTorch's lengths.
 
     Raises:
         ValueError: sizes below 1, unknown padding or so much of it that no output is left, strides with

@@ -177,8 +177,8 @@ def Softmax(axis: int | tuple[int, ...] = -1):
         wide = x.astype(wide_dtype(x.dtype))
         if allowed is None:
             return jax.nn.softmax(wide, along).astype(x.dtype)
-        kept = jnp.where(allowed, wide, jnp.finfo(wide.dtype).min)
-        return jnp.where(allowed, jax.nn.softmax(kept, along), jnp.zeros_like(wide)).astype(x.dtype)
+        scores = jnp.where(allowed, wide, jnp.finfo(wide.dtype).min)
+        return jnp.where(allowed, jax.nn.softmax(scores, along), jnp.zeros_like(wide)).astype(x.dtype)
 
     def apply(params: Any, x: X, allowed: Any = None, *, mask: Any) -> Any:
         along = check(x)

@@ -38,17 +38,19 @@ OPERATIONS: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
 
 @layer
 def Arithmetic(operation: Operation, number: int | float | None = None, swapped: bool = False):
-    """An arithmetic operation on two inputs, or on one and a number; `a / b` and `2 - a` of nodes make it.
+    """An arithmetic operation on two inputs, or on one input and a number.
 
-    Numbers take the dtype of the input, and whole ones become fractions where the operation makes them, as in
-    `jax.numpy`. A division by zero gives infinity or NaN.
+    On nodes, `a / b` and `2 - a` make this layer. Numbers take the dtype of the input, as in `jax.numpy`, and
+    whole numbers become fractions where the operation gives fractions. A division by zero gives infinity or
+    NaN.
 
     Shapes: two inputs of one batch size, whose other sizes are equal or 1; smaller ranks gain axes after the
     batch; "matmul" multiplies `(batch, ..., n, m)` by `(batch, ..., m, k)`. Masks are kept, and joined.
 
     Args:
-        operation: which.
-        number: the second operand; without it there is a second input.
+        operation: "add", "subtract", "multiply", "divide", "power", "floor_divide", "remainder" or
+            "matmul".
+        number: the second operand; None for a second input.
         swapped: the number comes first, as in `2 - a`.
 
     Raises:
@@ -86,7 +88,7 @@ _SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(?::(-?\d+)?)?")
 
 @layer
 def GetItem(index: Sequence[int | str]):
-    """A part of its input, the batch left whole; `a[:, 0]` and `a[:, 1:-1, None]` of nodes make it.
+    """A part of the input; the batch stays whole. On nodes, `a[:, 0]` and `a[:, 1:-1, None]` make this layer.
 
     Shapes: those of `x[index]` in NumPy. A mask is indexed along its axes, too.
 

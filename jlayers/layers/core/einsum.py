@@ -130,8 +130,8 @@ class _Equation:
     def summed_last(self) -> int:
         """Number of summed axes if these are last in the input and first in the kernel, as in `product`."""
         axes = len(self.fans()[0])
-        kept, summed, made = self.input[: len(self.input) - axes], self.kernel[:axes], self.kernel[axes:]
-        same = self.input == kept + summed and self.output == kept + made
+        outer, summed, units = self.input[: len(self.input) - axes], self.kernel[:axes], self.kernel[axes:]
+        same = self.input == outer + summed and self.output == outer + units
         return axes if same and not self.after else 0
 
     @property
@@ -227,14 +227,14 @@ def _parse(equation: str, bias_axes: str | None) -> _Equation:
             "expected an equation such as 'abc,cd->abd', '...c,cd->...d' or 'ab...,bc->ac...'",
             equation=equation,
         )
-    before, taken, after, kernel, made_before, made, made_after = form.groups()
-    if (before, after) != (made_before, made_after) or (before and after):
+    before, inputs, after, kernel, outputs_before, outputs, outputs_after = form.groups()
+    if (before, after) != (outputs_before, outputs_after) or (before and after):
         raise refused(
             ValueError,
             "expected '...' once, on one side of the letters, in input and output alike",
             equation=equation,
         )
-    for letters in (taken, kernel, made, bias_axes or ""):
+    for letters in (inputs, kernel, outputs, bias_axes or ""):
         if len(set(letters)) < len(letters):
             raise refused(
                 ValueError,
@@ -242,27 +242,27 @@ def _parse(equation: str, bias_axes: str | None) -> _Equation:
                 equation=equation,
                 bias_axes=bias_axes,
             )
-    if not before and made[0] != taken[0]:
+    if not before and outputs[0] != inputs[0]:
         raise refused(ValueError, "expected the batch as first axis of input and output", equation=equation)
-    if lost := [letter for letter in made if letter not in taken and letter not in kernel]:
+    if lost := [letter for letter in outputs if letter not in inputs and letter not in kernel]:
         raise refused(
             ValueError,
             f"expected the output's axis {lost[0]!r} in the input or in the kernel",
             equation=equation,
         )
-    if lost := [letter for letter in kernel if letter not in taken and letter not in made]:
+    if lost := [letter for letter in kernel if letter not in inputs and letter not in outputs]:
         raise refused(
             ValueError,
             f"expected the kernel's axis {lost[0]!r} in the input or in the output",
             equation=equation,
         )
-    if bias_axes is not None and (not bias_axes or any(letter not in made for letter in bias_axes)):
+    if bias_axes is not None and (not bias_axes or any(letter not in outputs for letter in bias_axes)):
         raise refused(
             ValueError,
-            f"expected bias_axes out of the output's axes {made!r}, or None for no bias",
+            f"expected bias_axes out of the output's axes {outputs!r}, or None for no bias",
             bias_axes=bias_axes,
         )
-    return _Equation(taken, kernel, made, bool(before), bool(after), bias_axes)
+    return _Equation(inputs, kernel, outputs, bool(before), bool(after), bias_axes)
 
 
 def _along(initializer: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Any:
@@ -271,5 +271,5 @@ def _along(initializer: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) 
     axes = ("input_axes", "output_axes")
     if spec is None or None not in [spec.arguments.get(name, axes) for name in axes]:
         return initializer
-    given = {**spec.arguments, **dict(zip(axes, (inputs, outputs), strict=True))}
-    return initializers.registry.build(spec.name, given)
+    arguments = {**spec.arguments, **dict(zip(axes, (inputs, outputs), strict=True))}
+    return initializers.registry.build(spec.name, arguments)

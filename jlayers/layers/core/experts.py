@@ -105,10 +105,10 @@ def MoE(
         def init(key: Any, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             (batch, _, features), places = grouped(x)
             router = make_router(child_key(key, "router"), (features, num_experts), param_dtype(x))
-            given = jax.ShapeDtypeStruct((batch, places, features), x.dtype)
+            expert_input = jax.ShapeDtypeStruct((batch, places, features), x.dtype)
             keys = jax.random.split(child_key(key, "expert"), num_experts)
-            with note_errors("expert", inner, (given,)):
-                params, state = jax.vmap(lambda key: inner.init(key, given))(keys)
+            with note_errors("expert", inner, (expert_input,)):
+                params, state = jax.vmap(lambda key: inner.init(key, expert_input))(keys)
             return (
                 {"router_kernel": router, **({"expert": params} if params else {})},
                 {AUX_LOSS: jnp.zeros((), jnp.float32), **({"expert": state} if state else {})},
@@ -142,9 +142,9 @@ def MoE(
             probabilities = jax.nn.softmax(logits)
             gates, chosen = _choices(probabilities, top_k)
             slots = _slots(chosen, places)
-            taken = jnp.einsum("blke,blkp->blep", chosen, slots)
+            dispatch = jnp.einsum("blke,blkp->blep", chosen, slots)
             weights = jnp.einsum("blk,blke,blkp->blep", gates, chosen, slots)
-            inside = jnp.einsum("blep,blf->ebpf", taken.astype(x.dtype), tokens)
+            inside = jnp.einsum("blep,blf->ebpf", dispatch.astype(x.dtype), tokens)
             y, moved = run(params, state, inside, key, train)
             y = jnp.einsum("blep,ebpf->blf", weights.astype(y.dtype), y).reshape(*x.shape[:-1], y.shape[-1])
             loss = aux_loss_weight * _imbalance(probabilities, chosen)

@@ -32,7 +32,7 @@ def GatedDense(
 ):
     """A gated linear unit: `activation(x @ gate) * (x @ value)` (Shazeer, 2020).
 
-    See https://arxiv.org/abs/2002.05202.     Of a Transformer's network it is the first half:
+    See https://arxiv.org/abs/2002.05202. It is the first half of a Transformer's feed-forward network:
     `Sequential(GatedDense(hidden), Dense(features))` is SwiGLU with "silu", GEGLU with "gelu", ReGLU with
     "relu", GLU with "sigmoid", and bilinear with None.
 

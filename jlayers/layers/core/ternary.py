@@ -77,8 +77,8 @@ def TernaryDense(
         need_features(x, -1, kernel.shape[0], "features")
         size = jnp.abs(kernel.astype(wide_dtype(kernel.dtype)))
         mean = jnp.mean(size)
-        kept = size > (0.5 * mean if threshold is None else threshold)
-        signs = jnp.where(kept, jnp.sign(kernel), jnp.zeros_like(kernel))
+        nonzero = size > (0.5 * mean if threshold is None else threshold)
+        signs = jnp.where(nonzero, jnp.sign(kernel), jnp.zeros_like(kernel))
         y = product(x, (kernel + jax.lax.stop_gradient(signs - kernel)).astype(x.dtype))
         if threshold is None:
             y = y * mean.astype(y.dtype)

@@ -137,8 +137,8 @@ def _boundaries(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
     values = reached = np.zeros(0)
     for index, batch in enumerate(batches(data)):
         new = np.sort(numbers(batch, "Discretization", index).ravel())
-        kept = _summary(values, reached, parts)
-        values, reached = _merged(*kept, new, np.arange(1.0, new.size + 1))
+        summary = _summary(values, reached, parts)
+        values, reached = _merged(*summary, new, np.arange(1.0, new.size + 1))
     if not values.size:
         raise refused(ValueError, "expected at least one batch to adapt to, received none")
     shares = np.arange(1, bins) / bins

@@ -67,7 +67,7 @@ def Normalization(
     )
 
     def check(x: Any) -> None:
-        kept = _kept(axes, x)
+        axes_left = _kept(axes, x)
         if mean is None:
             raise refused(
                 ValueError,
@@ -75,7 +75,7 @@ def Normalization(
                 instead="take them from training data with jl.adapt(layer, data), or pass mean and variance",
                 mean=None,
             )
-        for size, place in zip(reversed(center.shape), reversed(kept), strict=False):
+        for size, place in zip(reversed(center.shape), reversed(axes_left), strict=False):
             if size not in (1, x.shape[place]):
                 raise refused(
                     ValueError, f"expected {size} features (axis {place}), for which the statistics are", x
@@ -117,8 +117,8 @@ def _kept(axes: tuple[int, ...], x: Any) -> list[int]:
     rank = len(x.shape)
     if any(not -rank <= a < rank for a in axes):
         raise refused(ValueError, "expected axes that the input has", x, axis=axes)
-    kept = sorted({a % rank for a in axes})
-    if 0 in kept:
+    axes_left = sorted({a % rank for a in axes})
+    if 0 in axes_left:
         raise refused(
             ValueError,
             "expected axes of the features, not of the batch",
@@ -126,7 +126,7 @@ def _kept(axes: tuple[int, ...], x: Any) -> list[int]:
             instead="pass axis=None for one mean over all values",
             axis=axes,
         )
-    return kept
+    return axes_left
 
 
 def _check_statistics(mean: Any, variance: Any, axes: tuple[int, ...]) -> None:
@@ -161,12 +161,12 @@ def _statistics(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
     count, mean, squares, features = 0, np.zeros(()), np.zeros(()), None
     for index, batch in enumerate(batches(data)):
         x = numbers(batch, "Normalization", index)
-        kept = _kept(axes, x)
-        sizes = (x.ndim, [x.shape[a] for a in kept])
+        axes_left = _kept(axes, x)
+        sizes = (x.ndim, [x.shape[a] for a in axes_left])
         if features is not None and features != sizes:
             raise refused(ValueError, f"expected batches of one shape, unlike the shape of batch {index}", x)
         features = sizes
-        rest = tuple(a for a in range(x.ndim) if a not in kept)
+        rest = tuple(a for a in range(x.ndim) if a not in axes_left)
         new = math.prod(x.shape[a] for a in rest)
         change = x.mean(rest) - mean
         count += new

@@ -108,8 +108,8 @@ def equalize_tiles(image: Image, grid: tuple[int, int], clip_limit: float) -> Im
     def table(values: jax.Array) -> jax.Array:
         histogram = jnp.zeros(256, image.dtype).at[values].add(1)
         if clip_limit > 0:
-            kept = jnp.minimum(histogram, clip_limit * area / 256)
-            histogram = kept + jnp.sum(histogram - kept) / 256
+            clipped = jnp.minimum(histogram, clip_limit * area / 256)
+            histogram = clipped + jnp.sum(histogram - clipped) / 256
         below = jnp.cumsum(histogram)
         rest = area - below[0]
         return jnp.clip((below - below[0]) * 255 / jnp.where(rest == 0, 1, rest), 0, 255)

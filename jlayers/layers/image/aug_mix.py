@@ -75,8 +75,8 @@ def AugMix(
         weights = jax.random.dirichlet(
             weight_key, jnp.full(num_chains, alpha, image.dtype), dtype=image.dtype
         )
-        kept = jax.random.beta(mix_key, alpha, alpha, dtype=image.dtype)
-        mixed = kept * image + (1 - kept) * jnp.tensordot(weights, chains, 1)
+        share = jax.random.beta(mix_key, alpha, alpha, dtype=image.dtype)
+        mixed = share * image + (1 - share) * jnp.tensordot(weights, chains, 1)
         return jnp.clip(mixed, *limits)
 
     return random_on_images(data_format, augment)

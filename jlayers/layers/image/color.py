@@ -205,9 +205,9 @@ def RandomSaturation(
 
     def augment(key: Any, image: Image) -> Image:
         need_rgb(image)
-        drawn = uniform(key, low, high, image.dtype)
+        factor_value = uniform(key, low, high, image.dtype)
         hue, saturation, value = hsv(to_range(image, limits, _UNIT))
-        saturation = jnp.clip(saturation * drawn / (1 - drawn + 1e-7), 0, 1)
+        saturation = jnp.clip(saturation * factor_value / (1 - factor_value + 1e-7), 0, 1)
         return to_range(rgb(hue, saturation, value), _UNIT, limits)
 
     return random_on_images(data_format, augment)
@@ -285,13 +285,13 @@ def RandomColorJitter(
     >>> jitter.apply({}, {}, jnp.ones((2, 4, 4, 3)), key=jax.random.key(0), train=True)[0].shape
     (2, 4, 4, 3)
     """
-    given = (
+    factors = (
         (RandomBrightness, brightness_factor),
         (RandomContrast, contrast_factor),
         (RandomSaturation, saturation_factor),
         (RandomHue, hue_factor),
     )
-    parts = [make(factor, value_range) for make, factor in given if factor is not None]
+    parts = [make(factor, value_range) for make, factor in factors if factor is not None]
     if not parts:
         raise refused(
             ValueError,

@@ -212,8 +212,8 @@ def RandomSharpness(
 ):
     """Blurs or sharpens each image by a random amount in training.
 
-    As in Keras, but at the border, which is repeated outwards; Keras puts zeros there. Inference changes
-    nothing. Whole numbers, such as uint8 pixels, become float32.
+    As in Keras, except at the border: here it is repeated outwards, in Keras there are zeros. Inference
+    changes nothing. Whole numbers, such as uint8 pixels, become float32.
 
     Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 

@@ -37,10 +37,12 @@ class Renorm:
         self, state: Mapping[str, Any], mean: jax.Array, variance: jax.Array, epsilon: float
     ) -> tuple[jax.Array, jax.Array]:
         """`r` and `d`, of the shape of `mean`, constant to the gradient; `y * r + d` then replaces `y`."""
-        held, spread = (state[name].reshape(mean.shape) for name in ("renorm_mean", "renorm_stddev"))
-        spread = jnp.maximum(spread, math.sqrt(epsilon))
-        r = jnp.clip(jnp.sqrt(variance + epsilon) / spread, self.rmin, self.rmax)
-        d = jnp.clip((mean - held) / spread, -self.dmax, self.dmax)
+        running_mean, running_stddev = (
+            state[name].reshape(mean.shape) for name in ("renorm_mean", "renorm_stddev")
+        )
+        running_stddev = jnp.maximum(running_stddev, math.sqrt(epsilon))
+        r = jnp.clip(jnp.sqrt(variance + epsilon) / running_stddev, self.rmin, self.rmax)
+        d = jnp.clip((mean - running_mean) / running_stddev, -self.dmax, self.dmax)
         return jax.lax.stop_gradient(r), jax.lax.stop_gradient(d)
 
     def next_state(
@@ -74,7 +76,7 @@ def make_renorm(clipping: Mapping[str, float] | None, momentum: float) -> Renorm
                 renorm_clipping=clipping,
                 instead=nearest(name, _BOUNDS),
             )
-    made = Renorm(momentum, **{**_BOUNDS, **(clipping or {})})
-    if made.rmax < made.rmin or made.dmax < 0:
+    renorm = Renorm(momentum, **{**_BOUNDS, **(clipping or {})})
+    if renorm.rmax < renorm.rmin or renorm.dmax < 0:
         raise refused(ValueError, "expected rmin <= rmax and dmax >= 0", renorm_clipping=clipping)
-    return made
+    return renorm

@@ -94,17 +94,17 @@ def SpectralNormalization(layer: LayerLike, power_iterations: int = 1):
 
         def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             params, state = pair.init(key, *inputs)
-            held = params.get("layer", {})
-            kernel = held[kernel_name(held)]
+            inner_params = params.get("layer", {})
+            kernel = inner_params[kernel_name(inner_params)]
             shape, dtype = (1, kernel.shape[-1]), wide_dtype(kernel.dtype)
             return params, {"vector_u": draw(child_key(key, "vector_u"), shape, dtype), **state}
 
         def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
-            held, rest = params.get("layer", {}), dict(state)
+            inner_params, rest = params.get("layer", {}), dict(state)
             u = rest.pop("vector_u")
-            name = kernel_name(held)
-            kernel, moved = _normalized(held[name], u, power_iterations)
-            params = {**params, "layer": {**held, name: kernel}}
+            name = kernel_name(inner_params)
+            kernel, moved = _normalized(inner_params[name], u, power_iterations)
+            params = {**params, "layer": {**inner_params, name: kernel}}
             output, rest = pair.apply(params, *inputs, state=rest, key=key, train=train)
             return output, {"vector_u": moved if train else u, **rest}
 

@@ -51,13 +51,13 @@ def WeightNormalization(layer: LayerLike):
     plain = around(inner)
 
     def wire(children: Mapping[str, Layer]) -> Pair:
-        held = children["layer"]
-        pair = plain.wire({"layer": held.open_to_gradients()})
+        base = children["layer"]
+        pair = plain.wire({"layer": base.open_to_gradients()})
 
         def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             params, state = pair.init(key, *inputs)
             g = {}
-            for path, kernel, stacked in find_kernels(held, params.get("layer", {})):
+            for path, kernel, stacked in find_kernels(base, params.get("layer", {})):
                 norm = jnp.sqrt(_square(kernel, stacked))
                 g[path] = jnp.squeeze(norm, _summed(kernel, stacked)).astype(kernel.dtype)
             if not g:
@@ -70,9 +70,9 @@ def WeightNormalization(layer: LayerLike):
             return {**params, "g": unflatten(g)}, state
 
         def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:
-            fixed = without_gradient(held, params["layer"])
+            fixed = without_gradient(base, params["layer"])
             flat, g = flatten(fixed), flatten(params["g"])
-            for path, kernel, stacked in find_kernels(held, fixed):
+            for path, kernel, stacked in find_kernels(base, fixed):
                 length = jnp.expand_dims(g[path], _summed(kernel, stacked)).astype(wide_dtype(kernel.dtype))
                 flat[path] = (kernel.astype(length.dtype) * length * _inverse_norm(kernel, stacked)).astype(
                     kernel.dtype

@@ -127,8 +127,8 @@ def GlobalAveragePooling2D(data_format: DataFormat | None = None, keepdims: bool
 def GlobalAveragePooling1D(data_format: DataFormat | None = None, keepdims: bool = False):
     """The mean over all steps of a sequence, per channel. As `GlobalAveragePooling2D`, over one axis.
 
-    Shapes: `(batch, steps, channels)` to `(batch, channels)`. Under a mask only the real steps count; where
-    none is real the result is 0, in Keras NaN.
+    Shapes: `(batch, steps, channels)` to `(batch, channels)`. Under a mask only real steps count. Without
+    any real step the result is 0; in Keras it is NaN.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> jl.GlobalAveragePooling1D().apply({}, {}, jnp.ones((2, 10, 3)))[0].shape

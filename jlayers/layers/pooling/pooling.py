@@ -51,7 +51,7 @@ def _pooling(
     if any(max(pair) >= size for pair, size in zip(sides, window, strict=False)):
         raise refused(
             ValueError,
-            "expected less padding than the window has cells, for a window of padding alone has no result",
+            "expected less padding than the window has cells, since a window of padding has no result",
             padding=padding,
             pool_size=pool_size,
         )

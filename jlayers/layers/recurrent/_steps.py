@@ -14,7 +14,7 @@ __all__ = ["before_steps", "between_steps", "holds_losses"]
 
 
 def holds_losses(state: Mapping[str, Any]) -> bool:
-    """Whether a layer leaves losses in its state, for the training step to add up."""
+    """True if a layer leaves losses in its state, for the training step to add up."""
     return any(map(is_aux_loss, flatten(state)))
 
 

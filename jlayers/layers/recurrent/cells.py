@@ -142,7 +142,7 @@ def _weights(
 
 
 def has_default_activations(activation: Any, recurrent_activation: Any = "sigmoid") -> bool:
-    """Whether the activations are the defaults, which the fast cells have built in."""
+    """True if the activations are the defaults, which the fast cells have built in."""
     received = activations.get(activation), activations.get(recurrent_activation)
     return received == (activations.tanh, activations.sigmoid)
 

@@ -90,10 +90,10 @@ def MinGRU(
         z = x @ params["kernel"].astype(x.dtype)
         if use_bias:
             z = z + params["bias"].astype(x.dtype)[None, None, :]
-        kept, candidate = jnp.split(_in_order(z, go_backwards).astype(wide_dtype(x.dtype)), 2, axis=2)
-        kept = gate(kept)
-        start = initial[0].astype(kept.dtype) if initial else None
-        h = linear_recurrence(1 - kept, kept * activate(candidate), start).astype(x.dtype)
+        decay, candidate = jnp.split(_in_order(z, go_backwards).astype(wide_dtype(x.dtype)), 2, axis=2)
+        decay = gate(decay)
+        start = initial[0].astype(decay.dtype) if initial else None
+        h = linear_recurrence(1 - decay, decay * activate(candidate), start).astype(x.dtype)
         output = h if return_sequences else h[:, -1]
         return (output, h[:, -1]) if return_state else output
 
@@ -156,7 +156,7 @@ def LRU(
         _check(x, initial, 2 * size)
         features, dtype = x.shape[-1], param_dtype(x)
 
-        def drawn(name: str, shape: tuple[int, int], variance: float) -> Any:
+        def normal(name: str, shape: tuple[int, int], variance: float) -> Any:
             values = initializers.random_normal(stddev=math.sqrt(variance))
             return values(child_key(key, name), shape, dtype)
 
@@ -172,9 +172,9 @@ def LRU(
             "nu_log": jnp.log(nu).astype(dtype),
             "theta_log": jnp.log(theta).astype(dtype),
             "gamma_log": gamma_log.astype(dtype),
-            "input_kernel": drawn("input_kernel", (features, 2 * size), 1 / (2 * features)),
-            "output_kernel": drawn("output_kernel", (2 * size, units), 1 / size),
-            "feedthrough_kernel": drawn("feedthrough_kernel", (features, units), 1 / features),
+            "input_kernel": normal("input_kernel", (features, 2 * size), 1 / (2 * features)),
+            "output_kernel": normal("output_kernel", (2 * size, units), 1 / size),
+            "feedthrough_kernel": normal("feedthrough_kernel", (features, units), 1 / features),
         }
 
     def apply(

@@ -80,33 +80,33 @@ def RNN(
             params: Any, x: Any, *initial: Any, state: Any, key: Any, train: bool, mask: Any
         ) -> tuple[Any, dict[str, Any]]:
             real = step_mask(x, mask)
-            own, held = params.get("cell", {}), state.get("cell", {})
+            own, cell_state = params.get("cell", {}), state.get("cell", {})
             key = child_key(key, "cell") if child.draws else None
-            if real is not None and held:
+            if real is not None and cell_state:
                 raise refusal(Masked(x, real), f"and the state of its cell {child!r} sees all steps")
 
-            def run(held: Any, x_t: Any, *states: Any) -> tuple[Any, tuple[Any, ...], Any]:
+            def run(cell_state: Any, x_t: Any, *states: Any) -> tuple[Any, tuple[Any, ...], Any]:
                 with note_errors("cell", child, (x_t, *states)), jax.named_scope("cell"):
-                    made, after = child.apply(own, held, x_t, *states, key=key, train=train)
-                    output, states = output_and_states(child, made)
+                    result, after = child.apply(own, cell_state, x_t, *states, key=key, train=train)
+                    output, states = output_and_states(child, result)
                 return output, states, after
 
             with observe(lambda *run: None):  # this trace is no run of the cell
-                output, states, _ = jax.eval_shape(run, held, _first_step(x, unroll), *initial)
+                output, states, _ = jax.eval_shape(run, cell_state, _first_step(x, unroll), *initial)
             zeros = jnp.zeros(output.shape, output.dtype)
-            start = (zeros, _start(states, initial), before_steps(held))
+            start = (zeros, _start(states, initial), before_steps(cell_state))
 
             def step(before: Any, x_t: Any) -> Any:
-                _, states, held = before
-                output, states, after = run(held, x_t, *states)
-                return output, states, between_steps(held, after)
+                _, states, cell_state = before
+                output, states, after = run(cell_state, x_t, *states)
+                return output, states, between_steps(cell_state, after)
 
             options = {"sequences": return_sequences, "backwards": go_backwards}
-            output, (_, states, held) = scan_time(
+            output, (_, states, cell_state) = scan_time(
                 step, start, x, unroll=unroll, mask=real, zeros=zero_output_for_mask, **options
             )
             output = masked_steps(output, real, **options)
-            moved = {**state, "cell": held} if held else state
+            moved = {**state, "cell": cell_state} if cell_state else state
             return ((output, *states) if return_state or stateful else output), moved
 
         return Pair(init, apply, draws=child.draws)
@@ -128,14 +128,14 @@ def _first_step(x: Any, unroll: bool) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((x.shape[0], *x.shape[2:]), x.dtype)
 
 
-def output_and_states(cell: Layer, made: Any) -> tuple[Any, tuple[Any, ...]]:
-    if not (isinstance(made, (tuple, list)) and len(made) > 1 and hasattr(made[0], "shape")):
+def output_and_states(cell: Layer, result: Any) -> tuple[Any, tuple[Any, ...]]:
+    if not (isinstance(result, (tuple, list)) and len(result) > 1 and hasattr(result[0], "shape")):
         raise refused(
             TypeError,
-            f"expected a cell that gives the tuple (output, *states), such as LSTMCell, not {describe(made)}",
+            f"expected a cell that gives a tuple (output, *states), such as LSTMCell, not {describe(result)}",
             cell=cell,
         )
-    return made[0], tuple(made[1:])
+    return result[0], tuple(result[1:])
 
 
 def _start(states: Any, initial: tuple[Any, ...]) -> Any:
@@ -143,14 +143,14 @@ def _start(states: Any, initial: tuple[Any, ...]) -> Any:
     if not initial:
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), states)
     expected, structure = jax.tree.flatten(states)
-    given = jax.tree.leaves(initial)
-    if [s.shape for s in given] != [s.shape for s in expected]:
+    arrays = jax.tree.leaves(initial)
+    if [s.shape for s in arrays] != [s.shape for s in expected]:
         raise refused(
             ValueError,
             f"expected a cell that gives back states of the shapes it took, {describe(initial)}",
             states,
         )
-    return structure.unflatten([s.astype(e.dtype) for s, e in zip(given, expected, strict=True)])
+    return structure.unflatten([s.astype(e.dtype) for s, e in zip(arrays, expected, strict=True)])
 
 
 @layer

@@ -27,8 +27,8 @@ def _cropping(rank: int, cropping: Any, data_format: str | None) -> Any:
 
     def compute(x: jax.Array) -> jax.Array:
         sizes = x.shape[1:-1]
-        kept = [slice(low, size - high) for size, (low, high) in zip(sizes, sides, strict=True)]
-        return x[(slice(None), *kept)]
+        slices = [slice(low, size - high) for size, (low, high) in zip(sizes, sides, strict=True)]
+        return x[(slice(None), *slices)]
 
     return change_positions(rank, data_format, compute, check)
 
