@@ -218,10 +218,7 @@ def _match(model: Layer, slots: Sequence[Slot], entry: Weights) -> Matched:
     arrays, where = _arrays(source)
     entries = renamed(arrays, entry.rename or by_class(model, [slot.path for slot in own], arrays))
     root = groups_of(entries)
-    if entry.by == "order":
-        matched = by_order(own, entries, root)
-    else:
-        matched = by_names(own, root, fixed_of(model))
+    matched = by_order(own, entries, root) if entry.by == "order" else by_names(own, root, fixed_of(model))
     problems = matched.problems()
     if problems and (entry.strict or not matched.arrays):
         fit = "holds no array that fits the model" if not matched.arrays else "does not fit the model"
