@@ -26,6 +26,8 @@ class Derived:
 class Marker:
     """A type of our own for pydantic: `check(value, info)` and a fragment of JSON Schema."""
 
+    expected: str  # in words
+
     def check(self, value: Any, info: Any) -> Any:
         raise NotImplementedError
 
