@@ -187,7 +187,7 @@ def derived(hint: Any) -> Derived:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         for mark in getattr(hint, "__metadata__", ()):
-            if isinstance(mark, (Kind, Record)):
+            if isinstance(mark, (Kind, Marker)):
                 marker = Choice(mark.name) if isinstance(mark, Kind) else mark
                 return Derived(Annotated[Any, marker], marker.expected, whole=False)
         return derived(inner[0])

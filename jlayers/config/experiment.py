@@ -24,7 +24,9 @@ from jlayers.data.batches import Batch
 from jlayers.data.gate import by_number, class_weights
 from jlayers.optimizers import has_patterns, lenient
 from jlayers.saving.checkpoints import require_orbax
+from jlayers.saving.loading import load_weights
 from jlayers.train.callbacks import Callback
+from jlayers.train.state import inputs_of
 from jlayers.transform.freeze import freeze
 
 __all__ = ["Experiment", "load", "loads"]
@@ -205,6 +207,19 @@ class Experiment:
             options["unfreeze"] = {int(epochs): patterns for epochs, patterns in schedule.items()}
         with self.builder.located((), self.call.arguments):
             return train.compile(self.model, **options)
+
+    def start(self, trainer: Any) -> tuple[Any, str]:
+        """The state to start from and a report of its weights; None and nothing if all of them are fresh."""
+        if not self.settings.weights:
+            return None, ""
+        (x, _), _ = self.parts
+        first = jax.tree.map(lambda array: array[: self.settings.training.batch_size], x)
+        key = jax.random.key(self.settings.seed)
+        with self.builder.located(("weights",)):
+            params, state, report = load_weights(
+                self.model, self.settings.weights, list(inputs_of(first)), key=jax.random.split(key)[0]
+            )
+        return trainer.init(key, first, params=params, state=state), str(report)
 
     def located_layer(self) -> Any:
         """A context in which errors of the running model name the layer's line in the file."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from jlayers.config.derive import Record
 from jlayers.config.signatures import precise
+from jlayers.config.types import WeightsSourceType
 from jlayers.core.errors import refused
 from jlayers.core.layer import LayerLike
 from jlayers.core.policy import PrecisionLike
@@ -17,6 +18,7 @@ from jlayers.losses import LossLike
 from jlayers.metrics import MetricLike
 from jlayers.optimizers import OptimizerLike
 from jlayers.preprocessing import PreprocessorLike
+from jlayers.saving.loading import Weights
 from jlayers.train.callbacks import CallbackLike, EarlyStopping
 from jlayers.train.checkpoint import Plan
 from jlayers.train.feed import StepsPerCall
@@ -108,6 +110,8 @@ class Settings:
             or null for none.
         accumulate: micro-batches that each batch is cut into, to save memory.
         ema: the decay of a moving average of the weights, such as 0.999; null for none.
+        weights: what the model starts from besides fresh weights: a list of sources, each for a part of the
+            model, such as `{source: imagenet, to: base}`; see `jl.Weights`.
         freeze: patterns of paths of layers that are not trained, such as `encoder/**`.
         unfreeze: patterns of frozen layers that are trained later, by the number of epochs after which that
             begins, such as `{3: [encoder/block5*], 6: [encoder/**]}`.
@@ -129,6 +133,7 @@ class Settings:
     loss_scale: LossScaleLike = "auto"
     accumulate: int = 1
     ema: float | None = None
+    weights: list[Annotated[Weights, Record(Weights)]] = dataclasses.field(default_factory=list)
     freeze: list[str] = dataclasses.field(default_factory=list)
     unfreeze: dict[str, list[str]] | None = None
     precision: PrecisionLike | None = None
@@ -162,4 +167,5 @@ def graph_node(
     return {name: value for name, value in given.items() if value is not None}
 
 
+precise("Weights", "source", Annotated[Any, WeightsSourceType()])
 precise("Model", "nodes", Mapping[str, Annotated[dict[str, Any], Record(graph_node)]])

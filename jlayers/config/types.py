@@ -26,6 +26,8 @@ class Derived:
 class Marker:
     """A type of our own for pydantic: `check(value, info)` and a fragment of JSON Schema."""
 
+    expected: str  # in words
+
     def check(self, value: Any, info: Any) -> Any:
         raise NotImplementedError
 
@@ -115,6 +117,16 @@ class FilePathType(Marker):
 
     def fragment(self) -> dict[str, Any]:
         return {"type": "string"}
+
+
+class WeightsSourceType(FilePathType):
+    """A file of weights, or a name that stands for one."""
+
+    expected = "imagenet, package:name/file, or a path as text"
+
+    def check(self, value: Any, info: Any) -> str:
+        named = isinstance(value, str) and (value == "imagenet" or value.startswith("package:"))
+        return value if named else super().check(value, info)
 
 
 class Nothing(Marker):

@@ -143,6 +143,9 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
     }
     plan = settings.checkpoint
     checkpoints = None if plan is None else train.Checkpoint(run.checkpoints, **dataclasses.asdict(plan))
+    start, report = experiment.start(trainer)
+    if report:
+        run.note(weights=report)
     started = time.perf_counter()
     with experiment.located_layer():
         if data.test is not None:
@@ -158,6 +161,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
             steps_per_call=settings.steps_per_call,
             cache_features=settings.cache_features,
             checkpoints=checkpoints,
+            state=start,
             **options,
         )
     epochs = kept = len(history["loss"])

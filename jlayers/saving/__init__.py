@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 from jlayers.core.elsewhere import missing_name
 from jlayers.saving.from_keras import from_keras
-from jlayers.saving.loading import load_weights
+from jlayers.saving.loading import Weights, load_weights
 from jlayers.saving.model import load, save
 from jlayers.saving.weights import WeightsReport, save_weights
 
-__all__ = ["WeightsReport", "from_keras", "load", "load_weights", "save", "save_weights"]
+__all__ = ["Weights", "WeightsReport", "from_keras", "load", "load_weights", "save", "save_weights"]
 
 
 if not TYPE_CHECKING:  # which would take any name to exist

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
 import jax
@@ -14,19 +15,44 @@ from jlayers.applications.published import weights_file
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import is_shape
-from jlayers.core.tree import flatten, map_with_path
+from jlayers.core.tree import above, flatten, map_with_path, match_layers
 from jlayers.inspect.observed import given_inputs
 from jlayers.interop.fetch import fetch
 from jlayers.interop.keras_file import by_class
 from jlayers.interop.matching import Matched, by_names, by_order
 from jlayers.interop.names import Rename, groups_of, renamed
+from jlayers.interop.packages import PREFIX, in_package
 from jlayers.interop.reading import read
-from jlayers.interop.slots import fixed_of, initial, slots_of
+from jlayers.interop.slots import Slot, fixed_of, initial, slots_of
 from jlayers.saving.weights import WeightsReport, load_exactly
 
-__all__ = ["load_weights"]
+__all__ = ["Weights", "load_weights"]
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Where weights come from, and which layers they are for: an entry of a list for `jl.load_weights`.
+
+    Args:
+        source: a file; "imagenet", for a model of `jl.applications`; `"package:name/file"` for a file that an
+            installed package ships; or arrays by name.
+        to: a pattern of the layers that get them, with all inside, such as "base"; all layers if not given.
+        by: as in `jl.load_weights`.
+        rename: as in `jl.load_weights`.
+        strict: every array of these layers must be in the source and the other way round.
+
+    >>> import jlayers as jl
+    >>> jl.Weights("imagenet", to="base").strict
+    True
+    """
+
+    source: Source
+    to: str = "**"
+    by: Literal["names", "order"] = "names"
+    rename: Mapping[str, str | None] | None = None
+    strict: bool = True
 
 
 @overload
@@ -37,6 +63,7 @@ def load_weights(
     *,
     rename: Rename | None = None,
     by: Literal["names", "order"] = "names",
+    to: str = "**",
     strict: Literal[True] = True,
     key: jax.Array | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]: ...
@@ -48,7 +75,16 @@ def load_weights(
     *,
     rename: Rename | None = None,
     by: Literal["names", "order"] = "names",
+    to: str = "**",
     strict: Literal[False],
+    key: jax.Array | None = None,
+) -> tuple[dict[str, Any], dict[str, Any], WeightsReport]: ...
+@overload
+def load_weights(
+    model: Layer,
+    source: Sequence[Weights],
+    inputs: Any = (),
+    *,
     key: jax.Array | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any], WeightsReport]: ...
 @overload
@@ -85,7 +121,9 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
 
     Args:
         model: any layer.
-        source: a file; a name such as "imagenet", for a model of `jl.applications`; or arrays by name.
+        source: a file; a name such as "imagenet", for a model of `jl.applications`; `"package:name/file"` for
+            a file that an installed package ships; or arrays by name. Or a list of `jl.Weights`, each for a
+            part of the model; the other layers are drawn.
         inputs: what the model will see, as for `init`: an array, a shape with the batch, or a list of them. A
             model that begins with `jl.Input` needs none.
         rename: new names by patterns, such as `{"blocks.*.**": "block*/**"}`, applied before names are
@@ -93,8 +131,9 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
             `{"head.**": None}`.
         by: "names", or "order": the layers of the model in the order in which they run take the groups of
             the source in the order of the file; shapes must fit.
-        strict: every array of the model must be in the source and the other way round. False loads what fits
-            and returns a report.
+        to: a pattern of the layers that get the weights, with all inside, such as "base"; all if not given.
+        strict: every array of these layers must be in the source and the other way round. False loads what
+            fits and returns a report.
         key: draws what is not in the source; needed only there.
         path: of a file that `jl.save_weights` has written.
         params: what is expected: arrays, or the `jax.ShapeDtypeStruct`s of `jax.eval_shape(model.init, ...)`.
@@ -102,7 +141,7 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
         partial: load the arrays whose path, shape and dtype fit, and keep the given ones elsewhere.
 
     Returns:
-        `(params, state)`; with `strict=False` or `partial=True` `(params, state, report)`.
+        `(params, state)`; with `strict=False`, `partial=True` or a list of sources `(params, state, report)`.
 
     Raises:
         ValueError: arrays that are missing, that the model does not have, or that do not fit; all are listed
@@ -131,41 +170,77 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
 
 def _load_into(
     model: Layer,
-    source: Source,
+    source: Source | Weights | Sequence[Weights],
     inputs: Any = (),
     *,
-    rename: Rename | None = None,
-    by: str = "names",
-    strict: bool = True,
     key: jax.Array | None = None,
+    **options: Any,
 ) -> Any:
-    if by not in ("names", "order"):
-        raise refused(ValueError, "expected 'names' or 'order'", raised_by="load_weights", by=by)
+    several = isinstance(source, (list, tuple))
+    entries = [_entry(source, options)] if not several else [_entry(each, options) for each in source]
     specs = given_inputs(model, _several(inputs))
-    arrays, where = _arrays(_published(model) if source == "imagenet" else source)
     tree, order = initial(model, specs)
     slots = slots_of(model, tree, order)
-    entries = renamed(arrays, rename or by_class(model, [slot.path for slot in slots], arrays))
+    found = [_match(model, slots, entry) for entry in entries]
+    whole = _joined(found, slots)
+    loaded = _filled(model, specs, tree, whole, key)
+    if not several and entries[0].strict:
+        return loaded["params"], loaded["state"]
+    report = WeightsReport(
+        tuple(whole.arrays),
+        tuple(whole.missing),
+        tuple(whole.misshapen.values()),
+        tuple(whole.extra),
+        whole.sources,
+    )
+    return loaded["params"], loaded["state"], report
+
+
+def _entry(source: Any, options: Mapping[str, Any]) -> Weights:
+    if not isinstance(source, Weights):
+        return Weights(source, **options)
+    if options:
+        raise TypeError(f"load_weights: expected {sorted(options)} as arguments of jl.Weights, received both")
+    return source
+
+
+def _match(model: Layer, slots: Sequence[Slot], entry: Weights) -> Matched:
+    """Which array of a source goes where."""
+    if entry.by not in ("names", "order"):
+        raise refused(ValueError, "expected 'names' or 'order'", raised_by="load_weights", by=entry.by)
+    source: Any = entry.source
+    roots = match_layers(entry.to, [path for path, _ in model.walk()])
+    own = [slot for slot in slots if slot.path in roots or any(path in roots for path in above(slot.path))]
+    if isinstance(source, str) and source == "imagenet":
+        source = _published(dict(model.walk())[min(roots, key=len)])
+    elif isinstance(source, str) and source.startswith(PREFIX):
+        source = in_package(source)
+    arrays, where = _arrays(source)
+    entries = renamed(arrays, entry.rename or by_class(model, [slot.path for slot in own], arrays))
     root = groups_of(entries)
-    matched = by_order(slots, entries, root) if by == "order" else by_names(slots, root, fixed_of(model))
+    matched = by_order(own, entries, root) if entry.by == "order" else by_names(own, root, fixed_of(model))
     problems = matched.problems()
-    if problems and (strict or not matched.arrays):
+    if problems and (entry.strict or not matched.arrays):
         fit = "holds no array that fits the model" if not matched.arrays else "does not fit the model"
         raise ValueError(
             f"{where} {fit}; rename= gives arrays other names, by='order' goes by the order, strict=False "
             f"takes what fits:\n  " + "\n  ".join(problems)
         )
-    loaded = _filled(model, specs, tree, matched, key)
-    if strict:
-        return loaded["params"], loaded["state"]
-    report = WeightsReport(
-        tuple(matched.arrays),
-        tuple(matched.missing),
-        tuple(matched.misshapen.values()),
-        tuple(matched.extra),
-        matched.sources,
-    )
-    return loaded["params"], loaded["state"], report
+    return matched
+
+
+def _joined(found: Sequence[Matched], slots: Sequence[Slot]) -> Matched:
+    """What several sources give together; the later one counts where two have an array."""
+    whole = Matched()
+    for matched in found:
+        whole.arrays |= matched.arrays
+        whole.sources |= matched.sources
+        whole.misshapen |= matched.misshapen
+        whole.extra += matched.extra
+    whole.misshapen = {path: text for path, text in whole.misshapen.items() if path not in whole.arrays}
+    wanted = [path for slot in slots for path in slot.paths.values()]
+    whole.missing = [path for path in wanted if path not in whole.arrays and path not in whole.misshapen]
+    return whole
 
 
 def _published(model: Layer) -> pathlib.Path:

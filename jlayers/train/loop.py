@@ -40,7 +40,7 @@ from jlayers.train.sources import (
     validation_source,
     weighed,
 )
-from jlayers.train.state import HostCopy, TrainState
+from jlayers.train.state import Flat, HostCopy, TrainState
 from jlayers.train.step import Ended, TrainStep
 from jlayers.train.trainer import Trainer
 from jlayers.train.watch import LARGE, Watch
@@ -448,6 +448,11 @@ class _Fit:
         runner = getattr(self, "runner", None)
         return self.state if runner is None else self.state.replace(flat=runner.flat)
 
+    def _view(self) -> TrainState:
+        """The same with dicts of its own, for a callback."""
+        flat = self._current().flat
+        return self.state.replace(flat=Flat(flat.form, flat.leaves))
+
     def _epoch(self, epoch: int) -> bool:
         """Trains for an epoch; True if a callback wants to stop."""
         with self._together():
@@ -483,7 +488,7 @@ class _Fit:
         """Moves to the next epoch and tells of it; True if a callback wants to stop."""
         runner, keeper = self.runner, self.keeper
         stops = bool(validation) and self._ask(
-            self.callbacks, "on_validation_end", epoch, validation.copy, self._current
+            self.callbacks, "on_validation_end", epoch, validation.copy, self._view
         )
         values |= validation
         state = self._current()
@@ -494,7 +499,7 @@ class _Fit:
         self.healthy = kept.back
         for key, value in values.items():
             self.history.setdefault(key, []).append(value)
-        stops |= self._ask(self.callbacks, "on_epoch_end", epoch, values.copy, self._current)
+        stops |= self._ask(self.callbacks, "on_epoch_end", epoch, values.copy, self._view)
         last = stops or epoch + 1 == self.end
         if keeper is not None and (last or keeper.due_at_epoch(epoch + 1, runner.step, self.history)):
             same = kept if self.state is before else None  # no callback has changed it
@@ -537,7 +542,7 @@ class _Fit:
             return False
         values = watch.read_all()
         with self._together():
-            stops = self._ask(listeners, "on_step", step, values.copy, self._current)
+            stops = self._ask(listeners, "on_step", step, values.copy, self._view)
             if stops:
                 self.state = self._current()
             if keeper is not None and (keeps or stops):

@@ -106,9 +106,10 @@ class Flat:
 
     @property
     def live(self) -> Live:
-        if self._live is None:
-            self._live = jax.tree.unflatten(self.form.tree, self.leaves)
-        return self._live
+        live = self._live
+        if live is None:
+            live = self._live = jax.tree.unflatten(self.form.tree, self.leaves)
+        return live
 
     def __reduce__(self) -> Any:
         return Flat.of, (self.live,)
