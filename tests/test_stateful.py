@@ -134,7 +134,7 @@ def test_wrong_use_is_refused(key):
         rnn.apply(params, state, jnp.ones((1, 3, 4)))
     with pytest.raises(ValueError, match="LSTM: expected a fixed batch size"):
         rnn.init(key, jax.ShapeDtypeStruct(export.symbolic_shape("batch, 3, 4"), jnp.float32))
-    with pytest.raises(ValueError, match="the same stateful, received layer with stateful=True"):
+    with pytest.raises(ValueError, match="one stateful in both layers, not True and False"):
         jl.Bidirectional(rnn, backward_layer=jl.LSTM(3, go_backwards=True))
 
 
