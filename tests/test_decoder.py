@@ -143,11 +143,15 @@ def test_a_mask_hides_the_padding_before_a_prompt():
 def test_beyond_the_cache():
     decoder = jl.MultiHeadAttention(2, 4, use_causal_mask=True, sliding_window=2, cache_length=LENGTH)
     params, state = made(decoder, X)
-    with pytest.raises(ValueError, match=r"at most cache_length positions, .* received cache_length=6, float32"):
+    with pytest.raises(
+        ValueError, match=r"at most cache_length positions, .* received cache_length=6, float32"
+    ):
         decoder.apply(params, state, jnp.concatenate([X, X], axis=1))
     y, full = decoder.apply(params, state, X)
     assert jnp.isfinite(y).all()
-    with pytest.raises(ValueError, match=r"6 of them in the cache already, .* begin anew with jl\.reset_state"):
+    with pytest.raises(
+        ValueError, match=r"6 of them in the cache already, .* begin anew with jl\.reset_state"
+    ):
         decoder.apply(params, full, X[:, :1])
     step = quick(decoder.apply)  # cannot raise on what it computes
     for _ in range(4):

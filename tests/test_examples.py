@@ -23,7 +23,7 @@ BRIEFLY = {
     "lstm_vowels": ["--epochs", "1"],
     "own_loop": ["--steps", "5"],
     "text_topics": ["--epochs", "1"],
-    "transfer": ["--epochs", "1", "--fine-tuning", "1", "--size", "32"],
+    "transfer": ["--epochs", "1", "--fine-tuning", "0", "--size", "32"],
     "vae": ["--epochs", "2"],
     "two_inputs": ["--epochs", "1", "--pairs", "256"],
 }

@@ -280,8 +280,14 @@ def _filled(model: Layer, specs: Any, tree: Any, matched: Matched, key: Any) -> 
         )
     made: Mapping[str, Any] = {}
     if lacking:
-        params, state = model.init(jax.random.key(0) if key is None else key, *specs)
-        made = flatten({"params": params, "state": state})
+
+        def draw(key: Any) -> dict[str, Any]:
+            params, state = model.init(key, *specs)
+            drawn = flatten({"params": params, "state": state})
+            return {path: drawn[path] for path in lacking}
+
+        # Compiled, so that nothing is drawn that was found.
+        made = jax.jit(draw)(jax.random.key(0) if key is None else key)
     return map_with_path(
         lambda path, _: jnp.asarray(matched.arrays[path]) if path in matched.arrays else made[path], tree
     )
