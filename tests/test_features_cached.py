@@ -1,5 +1,7 @@
 """A frozen base computed once per sample: the same training, to the bit on a CPU."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -92,6 +94,18 @@ def test_the_bound_is_kept(tmp_path):
     for shift in range(3):
         fitted(sequential(), x=X + shift, cache_features=cache)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_other_things_in_the_folder_are_never_removed(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    os.utime(tmp_path / "thesis", (0, 0))
+    (tmp_path / ("0" * 32)).mkdir()
+    cache = jl.FeatureCache(tmp_path, max_bytes=50 * 4 * 4 + 200)
+    for shift in range(3):
+        fitted(sequential(), x=X + shift, cache_features=cache)
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize(

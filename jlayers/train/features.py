@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +27,7 @@ from jlayers.transform.features import FeatureSplit, split_features
 __all__ = ["FeatureCache", "as_feature_cache", "features_of", "trainer_of_head"]
 
 _DATA = "features-{}.npy"
+_ENTRY = re.compile(r"features-[0-9a-f]{32}")  # the folder may hold other things, which are never touched
 _BATCHES = 16  # that are computed before they are written
 
 
@@ -119,7 +121,7 @@ def features_of(cache: FeatureCache, split: FeatureSplit, state: TrainState, x: 
     if cache.folder is None:
         return predict(split.base, (state.params, state.state), x, batch_size=batch_size)
     folder = pathlib.Path(cache.folder)
-    entry = folder / _key(split, state, x)
+    entry = folder / f"features-{_key(split, state, x)}"
     found = _read(entry, split, rows)
     if found is None:
         _make_room(folder, cache.max_bytes - size)
@@ -193,14 +195,12 @@ def _read(entry: pathlib.Path, split: FeatureSplit, rows: int) -> dict[str, np.n
 
 
 def _make_room(folder: pathlib.Path, bytes_left: int) -> None:
-    """Remove the entries that were used longest ago until the others fit."""
+    """Remove the entries that were used longest ago until the others fit; what is no entry stays."""
     if not folder.is_dir():
         return
-    entries = sorted(
-        (p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True
-    )
+    entries = [path for path in folder.iterdir() if _ENTRY.fullmatch(path.name) and path.is_dir()]
     total = 0
-    for entry in entries:
+    for entry in sorted(entries, key=lambda path: path.stat().st_mtime, reverse=True):
         total += sum(file.stat().st_size for file in entry.glob(_DATA.format("*")))
         if total > bytes_left:
             shutil.rmtree(entry, ignore_errors=True)
