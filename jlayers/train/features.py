@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -19,6 +20,7 @@ from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec
 from jlayers.data.batches import map_arrays, rows_of
 from jlayers.data.dataset import fingerprint
+from jlayers.saving.files import new_folder
 from jlayers.train.inference import predict
 from jlayers.train.state import TrainState, inputs_of
 from jlayers.train.trainer import Trainer
@@ -124,20 +126,13 @@ def features_of(cache: FeatureCache, split: FeatureSplit, state: TrainState, x: 
     entry = folder / f"features-{_key(split, state, x)}"
     found = _read(entry, split, rows)
     if found is None:
+        folder.mkdir(parents=True, exist_ok=True)
         _make_room(folder, cache.max_bytes - size)
-        partial = entry.with_name(f"{entry.name}.{os.getpid()}")
-        partial.mkdir(parents=True, exist_ok=True)
-        try:
+        with (
+            contextlib.suppress(FileExistsError),  # another process was first
+            new_folder(entry, "features are never written over") as partial,
+        ):
             _write(partial, split, state, x, batch_size, rows)
-            os.replace(partial, entry)
-        except OSError:
-            shutil.rmtree(partial, ignore_errors=True)
-            if (found := _read(entry, split, rows)) is not None:  # another process was first
-                return found
-            raise
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
         found = _read(entry, split, rows)
     return found
 
@@ -196,8 +191,6 @@ def _read(entry: pathlib.Path, split: FeatureSplit, rows: int) -> dict[str, np.n
 
 def _make_room(folder: pathlib.Path, bytes_left: int) -> None:
     """Remove the entries that were used longest ago until the others fit; what is no entry stays."""
-    if not folder.is_dir():
-        return
     entries = [path for path in folder.iterdir() if _ENTRY.fullmatch(path.name) and path.is_dir()]
     total = 0
     for entry in sorted(entries, key=lambda path: path.stat().st_mtime, reverse=True):
