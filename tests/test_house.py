@@ -32,7 +32,7 @@ ORDER = [
     "core/__init__",
     "ops", "layers", "transform", "inspect", "applications",
     "losses", "metrics", "optimizers", "preprocessing", "data", "interop", "saving", "train", "config",
-    "runs", "cli", "testing",
+    "runs", "experiments", "cli", "testing",
 ]
 # fmt: on
 JAX_ALONE = ORDER[: ORDER.index("transform") + 1]  # no optax, no YAML, no files
