@@ -78,6 +78,7 @@ def test_a_run_keeps_everything(trained):
         "data.json",
         "environment.json",
         "metrics.jsonl",
+        "model.json",
         "results.json",
         "summary.txt",
         "weights.safetensors",

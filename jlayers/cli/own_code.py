@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from jlayers.cli.terminal import remark
+
 if TYPE_CHECKING:
     from jlayers.runs import Run
 

@@ -21,6 +21,7 @@ from jlayers.optimizers import OptimizerLike
 from jlayers.preprocessing import PreprocessorLike
 from jlayers.saving.loading import Weights
 from jlayers.train.callbacks import CallbackLike, EarlyStopping
+from jlayers.train.callbacks.profile import Profile
 from jlayers.train.checkpoint import Plan
 from jlayers.train.feed import StepsPerCall
 from jlayers.train.scaling import LossScaleLike
@@ -48,6 +49,7 @@ class Training:
         early_stopping: when to stop before the last epoch.
         callbacks: what listens to the training, such as a logger; see `jlayers list callbacks`. Files that
             they write are in the folder `logs` of the run.
+        profile: the steps of which a profile is recorded, such as `{steps: [100, 110]}`.
         steps_per_call: steps in one dispatch; `auto` takes many where a step is so small that this pays.
         cache_features: whether what frozen layers at the beginning of the model give is computed once per
             sample and kept: true for memory, or a folder on a disk.
@@ -62,6 +64,7 @@ class Training:
     class_weight: dict[str, float] | list[float] | Literal["balanced"] | None = None
     early_stopping: Annotated[EarlyStopping, Record(EarlyStopping)] | None = None
     callbacks: list[CallbackLike] = dataclasses.field(default_factory=list)
+    profile: Annotated[Profile, Record(Profile)] | None = None
     steps_per_call: StepsPerCall = "auto"
     cache_features: bool | os.PathLike[str] = False
     checkpoint: Annotated[Plan, Record(Plan)] | None = None
