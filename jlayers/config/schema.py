@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from jlayers.config.derive import Record
 from jlayers.config.signatures import precise
+from jlayers.config.sweep import Sweep
 from jlayers.config.types import WeightsSourceType
 from jlayers.core.errors import refused
 from jlayers.core.layer import LayerLike
@@ -122,6 +123,7 @@ class Settings:
             mapping from patterns of paths to policies; see `jlayers list policies`.
         seed: of the weights, of dropout and of the order of the samples.
         training: how long to train, and on what.
+        sweep: other values to try, for `jlayers sweep FILE`.
     """
 
     data: DatasetLike
@@ -142,6 +144,7 @@ class Settings:
     precision: PrecisionLike | None = None
     seed: int = 0
     training: Training = dataclasses.field(default_factory=Training)
+    sweep: Annotated[Sweep, Record(Sweep)] | None = None
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "a seed in [0, 2**32)", seed=self.seed)
