@@ -174,9 +174,8 @@ class Experiment:
         found: dict[tuple[Any, ...], Any] = {
             ("training", "callbacks", i): callback for i, callback in enumerate(training.callbacks)
         }
-        if training.early_stopping is not None:
-            found["training", "early_stopping"] = training.early_stopping
-        return found
+        own = {"early_stopping": training.early_stopping, "profile": training.profile}
+        return found | {("training", name): c for name, c in own.items() if c is not None}
 
     def _check_listeners(self, trainer: Any, params: Any, state: Any) -> None:
         """Let each callback refuse a training that it cannot do its part in."""
@@ -184,10 +183,11 @@ class Experiment:
 
         training, ((x, y), validation) = self.settings.training, self.parts
         batch = jax.tree.map(lambda a: a[: training.batch_size], Batch(x, y))
+        steps = -(-len(jax.tree.leaves(x)[0]) // training.batch_size)
         callbacks = list(self.listeners.values())
         with self.located_layer():
             run = expected_run(
-                trainer, callbacks, params, state, batch, validation is not None, training.epochs
+                trainer, callbacks, params, state, batch, validation is not None, training.epochs, steps
             )
         for place, callback in self.listeners.items():
             spec = callback.spec
