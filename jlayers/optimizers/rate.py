@@ -58,7 +58,9 @@ def with_rates(
     if not learning_rates(optimizer):
         return otherwise(optimizer)
     if optimizer.members:
-        return chain([with_rates(m, change, otherwise) if learning_rates(m) else m for m in optimizer.members])
+        return chain(
+            [with_rates(m, change, otherwise) if learning_rates(m) else m for m in optimizer.members]
+        )
     name, arguments = optimizer.spec.name, optimizer.spec.arguments
     if optimizer.groups:
         changed = {p: with_rates(member, change, otherwise) for p, member in optimizer.groups.items()}

@@ -24,7 +24,15 @@ from jlayers.core.shapes import describe
 from jlayers.losses.base import Loss
 from jlayers.train.measures import values
 
-__all__ = ["Ending", "TracedCall", "activation_of", "check_ending", "check_shares", "endings_of", "observed_calls"]
+__all__ = [
+    "Ending",
+    "TracedCall",
+    "activation_of",
+    "check_ending",
+    "check_shares",
+    "endings_of",
+    "observed_calls",
+]
 
 TracedCall = tuple[str, Layer, Any, Any]  # a layer's path, itself, its inputs and its output, inside a trace
 

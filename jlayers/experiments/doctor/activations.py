@@ -17,8 +17,14 @@ from jlayers.train.endings import activation_of
 __all__ = ["check_activations"]
 
 ZERO = ("relu", "relu6", "squareplus", "relu_squared")  # give nothing, and no gradient, on one side
-FLAT = {"sigmoid": (0.01, 0.99), "tanh": (-0.99, 0.99), "hard_sigmoid": (0.01, 0.99), "hard_tanh": (-0.99, 0.99)}
-MOST_DEAD = 0.5  # of the units of a layer
+FLAT = {
+    "sigmoid": (0.01, 0.99),
+    "tanh": (-0.99, 0.99),
+    "hard_sigmoid": (0.01, 0.99),
+    "hard_tanh": (-0.99, 0.99),
+}
+# Inputs that are all positive leave half of the units of a fresh layer dead, give or take; that can be trained.
+MOST_DEAD, MANY = 0.9, 16  # of the units of a layer that has at least so many
 MOST_FLAT = 0.75  # of the values of a layer
 
 
@@ -55,7 +61,8 @@ def _last(calls: Sequence[Call]) -> Call | None:
 
 def _dead(case: Case, call: Call) -> list[Finding]:
     dead = np.asarray(call.noted.get("dead", ()))
-    if not dead.size or dead.mean() < MOST_DEAD:
+    few = dead.mean() < MOST_DEAD or dead.size < MANY if dead.size else True
+    if few and not (dead.size > 1 and dead.all()):
         return []
     which = "all" if dead.all() else f"{int(dead.sum())} of"
     return [

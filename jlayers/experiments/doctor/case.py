@@ -13,7 +13,7 @@ import numpy as np
 
 from jlayers.core.masks import values_of
 from jlayers.core.tree import flatten
-from jlayers.data.batches import ArrayBatches, Batch, map_arrays, rows_of
+from jlayers.data.batches import ArrayBatches, Batch, as_data, map_arrays, rows_of
 from jlayers.data.gate import convert, leaves
 from jlayers.data.lazy import is_lazy, picked
 from jlayers.losses.base import Loss
@@ -23,10 +23,23 @@ from jlayers.train.state import TrainState
 from jlayers.train.tasks import Review
 from jlayers.train.trainer import Trainer
 
-__all__ = ["Case", "Target"]
+__all__ = ["Case", "Target", "as_held"]
 
 SAMPLE = 512  # rows that pass through the model at once
 ELEMENTS = 2**22  # numbers in them, at most
+
+
+def as_held(tree: Any) -> Any:
+    """NumPy arrays in the dtypes of JAX, with NaN and all else that `fit` refuses; lazy ones stay."""
+
+    def read(array: Any) -> Any:
+        if is_lazy(array):
+            return array
+        array = np.asarray(array)
+        known = array.dtype.kind in "iufc"
+        return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False) if known else array
+
+    return map_arrays(read, as_data(tree))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,9 +170,7 @@ class Case:
     @functools.cached_property
     def batches(self) -> ArrayBatches:
         """The training's batches, in its order."""
-        return ArrayBatches(
-            self.x, self.y, batch_size=self.batch_size, shuffle=self.shuffle, seed=self.seed
-        )
+        return ArrayBatches(self.x, self.y, batch_size=self.batch_size, shuffle=self.shuffle, seed=self.seed)
 
     @functools.cached_property
     def first(self) -> Batch:

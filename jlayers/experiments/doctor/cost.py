@@ -81,6 +81,8 @@ def _bytes(count: int) -> str:
 
 
 def _time(seconds: float) -> str:
-    if seconds < 1:
+    if seconds < 0.1:
         return f"{1000 * seconds:.2g} ms"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""Check "inputs": the numbers that the first layers with weights are given, feature by feature."""
+"""Checks "features" and "scale": columns that never vary, and the size of what reaches the first weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jlayers.experiments.doctor.case import Case, Target
 from jlayers.experiments.doctor.finding import Finding
 from jlayers.experiments.doctor.inside import look_inside, own_params
 
-__all__ = ["check_inputs"]
+__all__ = ["check_features", "check_scale"]
 
 LARGEST = 30.0  # root mean square of a feature
 SMALLEST = 2e-3
@@ -24,20 +24,21 @@ WIDE = 32  # columns; more of one kind are pixels or counts, of which some are a
 TARGETS = 100.0
 
 
-def check_inputs(case: Case) -> list[Finding]:
-    """Constant columns of the data; scales of what reaches the weights; targets of a regression."""
-    found = [
+def check_features(case: Case) -> list[Finding]:
+    """Columns of a table, or channels, that never vary."""
+    return [
         finding for name, array in case.named(case.x, "x").items() for finding in _constant(case, name, array)
     ]
-    if case.task is not None:
-        found += _scales(case)
-        for target in case.targets:
-            found += _targets(target)
-    return found
+
+
+def check_scale(case: Case) -> list[Finding]:
+    """The size of what the first layers with weights are given, and of the targets of a regression."""
+    if case.task is None:
+        return []
+    return [*_scales(case), *(finding for target in case.targets for finding in _targets(target))]
 
 
 def _constant(case: Case, name: str, array: Any) -> list[Finding]:
-    """Columns of a table, or channels, that never vary."""
     if array.dtype.kind not in "fiub" or array.ndim < 2 or len(array) < 16:
         return []
     if is_lazy(array):
@@ -54,7 +55,7 @@ def _constant(case: Case, name: str, array: Any) -> list[Finding]:
     listed = ", ".join(map(str, constant[:5])) + (", ..." if len(constant) > 5 else "")
     return [
         Finding(
-            "inputs",
+            "features",
             "warning",
             f"{name}[..., {constant[0]}]",
             f"{what} {listed} of {columns.shape[1]} has one value only, {columns[0, constant[0]]}: it tells "
@@ -107,7 +108,7 @@ def _scales(case: Case) -> list[Finding]:
             )
         else:
             continue
-        found.append(Finding("inputs", "warning", given.path, text, advice, values))
+        found.append(Finding("scale", "warning", given.path, text, advice, values))
     return found
 
 
@@ -170,7 +171,7 @@ def _targets(target: Target) -> list[Finding]:
         return []
     return [
         Finding(
-            "inputs",
+            "scale",
             "warning",
             target.where,
             f"the targets are about {size:.3g} in size, and fresh weights predict about 1: most of the "

@@ -81,6 +81,14 @@ class Report:
         """What one check has found."""
         return [finding for finding in self.findings if finding.check == check]
 
+    @property
+    def unseen(self) -> dict[str, list[str]]:
+        """The checks that did not run, by the reason."""
+        reasons: dict[str, list[str]] = {}
+        for name, why in self.skipped.items():
+            reasons.setdefault(why, []).append(name)
+        return reasons
+
     def to_data(self) -> dict[str, Any]:
         """Plain data, as `jlayers doctor --json` prints them."""
         return {
@@ -107,7 +115,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [str(finding) for finding in [*self.findings, *self.notes]]
-        lines += [f"not looked at ({name}): {why}" for name, why in self.skipped.items()]
+        lines += [f"not looked at ({', '.join(names)}): {why}" for why, names in self.unseen.items()]
         return "\n".join(lines) or "nothing found"
 
 

@@ -35,7 +35,9 @@ def check_values(case: Case) -> list[Finding]:
     for part, (x, y) in case.parts.items():
         for name, array in {**case.named(x, "x"), **case.named(y, "y")}.items():
             if is_lazy(array):
-                array = array.take(np.linspace(0, len(array) - 1, min(len(array), LAZY_ROWS)).astype(np.int64))
+                array = array.take(
+                    np.linspace(0, len(array) - 1, min(len(array), LAZY_ROWS)).astype(np.int64)
+                )
             if array.dtype.kind not in "fc":
                 continue
             bad = ~np.isfinite(array)

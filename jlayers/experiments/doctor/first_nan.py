@@ -53,13 +53,19 @@ def first_not_finite(case: Case, state: TrainState, batch: Batch, number: int = 
     for path, leaf in flatten(state.params).items():
         if not np.isfinite(np.asarray(leaf, np.float32)).all():
             text = f"the weights of {path} are not finite before the step"
-            return [Finding("nan", "error", path, text, "go on from an earlier checkpoint", {"weights": path})]
+            return [
+                Finding("nan", "error", path, text, "go on from an earlier checkpoint", {"weights": path})
+            ]
 
     def note(layer: Any, params: Any, state: Any, inputs: Any, output: Any) -> Any:
         if layer is None:
             output = output.total
         shapes = [values_of(v).shape for v in jax.tree.leaves(output, is_leaf=lambda v: hasattr(v, "mask"))]
-        return {"in": _look(inputs), "out": _look(output), "shape": jnp.asarray(shapes[0] if shapes else (), jnp.int32)}
+        return {
+            "in": _look(inputs),
+            "out": _look(output),
+            "shape": jnp.asarray(shapes[0] if shapes else (), jnp.int32),
+        }
 
     calls, losses = look_inside(case, state, batch, note, number=number)
     for call in calls:

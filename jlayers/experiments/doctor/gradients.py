@@ -32,7 +32,13 @@ def gradients_by_path(case: Case, state: TrainState, batch: Batch, number: int =
         found: dict[str, Any] = {}
         for update in tasks.updates:
             made = gradients_of(
-                update, params, state, (), batch, tasks.key_of(update, key), observe=lambda acc, loss, part: acc
+                update,
+                params,
+                state,
+                (),
+                batch,
+                tasks.key_of(update, key),
+                observe=lambda acc, loss, part: acc,
             )
             for path, leaf in flatten(made.values).items():
                 wide = leaf.astype(jnp.float32)

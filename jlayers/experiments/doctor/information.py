@@ -31,7 +31,7 @@ from jlayers.train.state import inputs_of
 __all__ = ["check_information"]
 
 DEVIATIONS = 3.1  # one side of a normal distribution beyond it: 0.001
-MOST = 0.03
+MOST = 0.05
 LEAST_ROWS = 100
 ROWS = 2000
 STEPS = 300
@@ -115,7 +115,9 @@ def _by_model(case: Case, tested: Range, sample: Batch, place: int) -> tuple[flo
     batches = []
     for _ in range(steps):
         picked = draw.choice(seen, trials.size, replace=len(seen) < trials.size)
-        batches.append(Batch(*(map_arrays(lambda a, at=picked: np.asarray(a)[at], part) for part in sample[:2])))
+        batches.append(
+            Batch(*(map_arrays(lambda a, at=picked: np.asarray(a)[at], part) for part in sample[:2]))
+        )
     _, state = trials.train(batches, tested.suggested)
     task: Any = case.task
     target = case.targets_of(map_arrays(lambda a: np.asarray(a)[unseen], sample.y))[place]
@@ -126,8 +128,12 @@ def _by_model(case: Case, tested: Range, sample: Batch, place: int) -> tuple[flo
     for start in range(0, len(unseen), trials.size):
         at = unseen[start : start + trials.size]
         if len(at) == trials.size:  # one form, one program
-            made = predict(state.params, state.state, map_arrays(lambda a, at=at: np.asarray(a)[at], sample.x))
-            outputs.append(np.asarray(_link(target, jax.tree.leaves([values_of(v) for v in _list(made)])[place])))
+            made = predict(
+                state.params, state.state, map_arrays(lambda a, at=at: np.asarray(a)[at], sample.x)
+            )
+            outputs.append(
+                np.asarray(_link(target, jax.tree.leaves([values_of(v) for v in _list(made)])[place]))
+            )
     output = np.concatenate(outputs).astype(np.float32)
     matrix = matrix[: len(output)]
     output = output.reshape(len(output), -1)

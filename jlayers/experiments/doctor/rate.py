@@ -14,7 +14,7 @@ from jlayers.experiments.doctor.trial import Trials, trials_of
 
 __all__ = ["Range", "check_rate", "range_of"]
 
-FACTORS = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+FACTORS = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
 MOST_STEPS, LEAST_STEPS = 100, 20
 
 
@@ -100,8 +100,13 @@ def check_rate(case: Case, tested: Range | None) -> list[Finding]:
     where = "optimizer" if tested.rate is None else f"learning_rate={tested.rate:.3g}"
     if finding := _too_high(tested, where, values) or _too_low(case, tested, where, values):
         return [finding]
-    text = f"after {tested.steps} steps the loss is {tested.reached(1.0):.3g}; {tested.named(tested.best)} " \
-        f"would reach the least, {tested.reached(tested.best):.3g}"
+    best = tested.best
+    least = (
+        "the least of the rates tried"
+        if best == 1
+        else (f"{tested.named(best)} would reach the least, {tested.reached(best):.3g}")
+    )
+    text = f"after {tested.steps} steps the loss is {tested.reached(1.0):.3g}; {least}"
     return [Finding("rate", "note", where, text, values=values)]
 
 
@@ -114,7 +119,9 @@ def _too_high(tested: Range, where: str, values: dict[str, Any]) -> Finding | No
         return None
     if not (now > 2 * then and tested.gain(1.0) < 0.7 * tested.gain(best)):
         return None
-    came = f"comes to a loss of {now:.3g}" if np.isfinite(now) else "breaks (the loss becomes NaN or infinite)"
+    came = (
+        f"comes to a loss of {now:.3g}" if np.isfinite(now) else "breaks (the loss becomes NaN or infinite)"
+    )
     return Finding(
         "rate",
         "error",
