@@ -86,7 +86,7 @@ def broken(rows: int | None = None, units: int = 128, rate: float = 0.002, epoch
     draw = np.random.default_rng(0)
     leaked = np.concatenate([x_val, x[:20]]), np.concatenate([y_val, y[:20]])
     small = jl.Sequential(jl.Dense(units, activation="relu"), jl.Dense(10, activation="softmax"))
-    custom = jl.Sequential([*network(units).children.values()][:-1] + [jl.Dense(10), jl.Lambda(_softmax)])
+    custom = jl.Sequential([*[*network(units).children.values()][:-1], jl.Dense(10), jl.Lambda(_softmax)])
     logits = jl.losses.SparseCategoricalCrossentropy(from_logits=True)
     return [
         Sick("labels from 1 to 10", "labels", lambda: ask(train=(x, y + 1), validation=(x_val, y_val + 1))),
@@ -138,7 +138,7 @@ def _wrong(y: np.ndarray, share: float) -> np.ndarray:
 
 def _rare(x: np.ndarray, y: np.ndarray, one: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     keep = ~one
-    keep[np.flatnonzero(one)[: max(2, one.sum() // 60)]] = True
+    keep[np.flatnonzero(one)[: max(1, one.sum() // 60)]] = True
     return x[keep], y[keep]
 
 
@@ -201,9 +201,9 @@ def healthy() -> dict[str, Callable[[], Report]]:
 
 HEAD = """# The doctor
 
-`jlayers doctor FILE` looks for what is wrong with an experiment before it is trained, and `jlayers doctor RUN` after
-it has failed. `jl.doctor(trainer, x, y, validation_data=...)` does the same in Python. Each finding says what to
-change. Nothing is changed, and nothing is written into the run.
+`jlayers doctor FILE` looks for what is wrong with an experiment before it is trained, and `jlayers doctor
+RUN` after it has failed. `jl.doctor(trainer, x, y, validation_data=...)` does the same in Python. Each
+finding says what to change. Nothing is changed, and nothing is written into the run.
 
 ```
 jlayers doctor configs/digits_mlp.yaml
@@ -211,15 +211,15 @@ jlayers doctor configs/digits_mlp.yaml --set optimizer.adam.learning_rate=0.2 --
 jlayers doctor runs/digits_mlp-1 --json
 ```
 
-The exit code is 0 if nothing was found and 3 if something was; 2 means that the file itself is wrong. Notes, such as the
-predicted memory and time, are no findings.
+The exit code is 0 if nothing was found and 3 if something was; 2 means that the file itself is wrong.
+Notes, such as the predicted memory and time, are no findings.
 
 ## What it looks at
 
 | Check | Finds |
 | --- | --- |
 | `values` | NaN and infinity in the data, by row and column |
-| `duplicates` | samples of the training data in what is held out, if they are more than coincidence explains |
+| `duplicates` | training samples among the held-out ones, more than coincidence explains |
 | `loss` | logits under a loss for probabilities and the reverse, by the last activation or by values |
 | `labels` | class numbers out of range or counted from 1, equal samples with different labels, wrong labels |
 | `balance` | rare classes, classes that training lacks, constant targets, batches of one class |
@@ -229,7 +229,7 @@ predicted memory and time, are no findings.
 | `activations` | dead units; sigmoid and tanh in their flat parts |
 | `gradients` | layers that get none; gradients that vanish or explode toward the input; the first NaN |
 | `information` | targets that have nothing to do with the inputs |
-| `rate` | a learning rate that is too high or too low, by short trainings at ten rates; a suggestion; a plot |
+| `rate` | a learning rate that is too high or too low, by ten short trainings; suggestion, plot |
 | `overfit` | a model that cannot learn one batch by heart |
 | `cost` | memory and time: XLA's account of the compiled step, and a few steps measured |
 | `nan` | for a failed run: the layer and the value where the first NaN arises |
@@ -237,20 +237,22 @@ predicted memory and time, are no findings.
 
 A check is skipped when an error that was found before would only show up in it again; the report says so.
 
-**A failed run.** Its failed step is run again from a copy of its last checkpoint (without checkpoints, from the start),
-layer by layer: the first output that is not finite although its inputs are, then the loss, then the gradients.
+**A failed run.** Its failed step is run again from a copy of its last checkpoint (without checkpoints, from
+the start), layer by layer: the first output that is not finite although its inputs are, then the loss, then
+the gradients.
 
-**Learning rates.** Ten short trainings of up to 100 steps begin with the same weights and take the same batches, at
-0.001 to 1000 times the rate. Too high is a rate if a tenth of it or less comes clearly further in so few steps, which
-favor high rates. Too low is a rate if all steps of the training go no further than a few steps at ten times the rate or
-more. A schedule stands still at its highest value.
+**Learning rates.** Ten short trainings of up to 100 steps begin with the same weights and take the same
+batches, at 0.001 to 1000 times the rate. Too high is a rate if a tenth of it or less comes clearly further
+in so few steps, which favor high rates. Too low is a rate if all steps of the training go no further than a
+few steps at ten times the rate or more. A schedule stands still at its highest value.
 
-**Shuffled targets.** The alarm says that no predictor finds anything, so three are asked, on samples that they have not
-learned from: nearest neighbors, ridge regression, and the model after a short training. It is given only if none
-correlates with the targets more than chance does (one in 1,000 for each), and if, at that confidence, none can explain
-5 % of their variance. With too few samples to say so, there is no alarm. In 20 random draws each of 100 to 1,000 digits,
-texts, vowels, cell measurements and diabetes patients there was none on true targets. With shuffled targets, 78 of 80
-draws of digits and 38 of 40 draws of vowels gave it; tables with a single yes-or-no target need about 400 samples.
+**Shuffled targets.** The alarm says that no predictor finds anything, so three are asked, on samples that
+they have not learned from: nearest neighbors, ridge regression, and the model after a short training. It is
+given only if none correlates with the targets more than chance does (one in 1,000 for each), and if, at
+that confidence, none can explain 5 % of their variance. With too few samples to say so, there is no alarm.
+In 20 random draws each of 100 to 1,000 digits, texts, vowels, cell measurements and diabetes patients there
+was none on true targets. With shuffled targets, 78 of 80 draws of digits and 38 of 40 draws of vowels gave
+it; tables with a single yes-or-no target need about 400 samples.
 
 ## How well it does
 

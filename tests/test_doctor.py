@@ -65,7 +65,8 @@ def test_nothing_is_found_in_a_healthy_experiment():
     assert not report.skipped
     cost = next(note for note in report.notes if note.check == "cost").values
     assert cost["step_bytes"] > cost["state_bytes"] > 0
-    assert cost["steps"] == 40 * 19 and cost["step_seconds"] > 0
+    assert cost["steps"] == 40 * 19
+    assert cost["step_seconds"] > 0
 
 
 def test_nothing_is_found_in_a_table_with_a_normalization():
@@ -84,7 +85,7 @@ def test_nothing_is_found_in_what_ships(name, pytestconfig):
 @pytest.mark.parametrize("name", SICK)
 def test_the_page_says_what_is_found(name, pytestconfig):
     row = re.search(rf"\| {re.escape(name)} \| `(\w+)` \|", (DOCS / "doctor.md").read_text(encoding="utf-8"))
-    assert row and row[1] == SICK[name].check, "run: python docs/make_doctor_page.py"
+    assert (row and row[1]) == SICK[name].check, "run: python docs/make_doctor_page.py"
     if pytestconfig.getoption("--full"):
         sick = next(sick for sick in MAKER["broken"]() if sick.name == name)
         assert set(checks_of(sick.report())) == {sick.check}
@@ -105,7 +106,9 @@ def test_values_are_found_by_row_and_column():
     x[7, 2], x[9, 2] = np.nan, np.inf
     report = jl.doctor(trainer(), x, y)
     (found,) = report.of("values")
-    assert found.where == "x[7, 2]" and found.values["rows"] == [7, 9] and found.values["columns"] == [2]
+    assert found.where == "x[7, 2]"
+    assert found.values["rows"] == [7, 9]
+    assert found.values["columns"] == [2]
     assert "rate" in report.checks  # the other rows are looked at
 
 
@@ -113,7 +116,8 @@ def test_labels_from_one_with_room_for_them():
     x, y = blobs()
     model = jl.Sequential(jl.Dense(16, activation="relu"), jl.Dense(4, activation="softmax"))
     report = jl.doctor(trainer(model), x, y + 1)
-    assert report.findings[0].check == "labels" and "subtract 1" in report.findings[0].advice
+    assert report.findings[0].check == "labels"
+    assert "subtract 1" in report.findings[0].advice
 
 
 def test_equal_samples_with_other_labels():
@@ -134,7 +138,8 @@ def test_rows_of_few_values_repeat_without_being_a_leak():
 def test_a_pair_that_cannot_be_trained_is_told_in_the_librarys_words():
     x, y = blobs()
     report = jl.doctor(trainer(loss="mse"), x, y)
-    assert report.findings[0].severity == "error" and "shape" in report.findings[0].message
+    assert report.findings[0].severity == "error"
+    assert "shape" in report.findings[0].message
 
 
 def test_a_layer_without_a_gradient():
@@ -142,7 +147,8 @@ def test_a_layer_without_a_gradient():
     cut = jl.Lambda(jax.lax.stop_gradient)
     model = jl.Sequential(jl.Dense(8, name="lost"), cut, jl.Dense(3, activation="softmax"))
     (found,) = jl.doctor(trainer(model), x, y).of("gradients")
-    assert found.where == "lost" and found.values["arrays"] == ["lost/kernel", "lost/bias"]
+    assert found.where == "lost"
+    assert sorted(found.values["arrays"]) == ["lost/bias", "lost/kernel"]
 
 
 def test_a_gradient_that_vanishes():
@@ -165,7 +171,8 @@ def test_the_first_nan_in_a_forward_pass():
     x, y = blobs()
     model = jl.Sequential(jl.Dense(8), jl.Lambda(jnp.log, name="log"), jl.Dense(3, activation="softmax"))
     found = jl.doctor(trainer(model), x, y).findings[0]
-    assert (found.check, found.where) == ("nan", "log") and np.isnan(found.values["value"])
+    assert (found.check, found.where) == ("nan", "log")
+    assert np.isnan(found.values["value"])
 
 
 def test_a_nan_that_only_the_gradient_has():
@@ -174,7 +181,8 @@ def test_a_nan_that_only_the_gradient_has():
     root = jl.Lambda(lambda x: jnp.sqrt(0 * x), name="root")
     model = jl.Sequential(jl.Dense(8, name="first"), root, jl.Dense(3, activation="softmax"))
     found = jl.doctor(trainer(model), x, y).of("nan")[0]
-    assert found.where == "first" and "gradient" in found.message
+    assert found.where == "first"
+    assert "gradient" in found.message
 
 
 def test_targets_of_a_regression():
@@ -188,8 +196,10 @@ def test_nothing_in_a_regression_with_a_schedule_and_penalties():
     x, _ = blobs()
     y = (x @ np.linspace(-1, 1, 6, dtype=np.float32))[:, None]
     model = jl.Sequential(jl.Dense(16, activation="relu", kernel_regularizer=jl.l2(1e-4)), jl.Dense(1))
-    rate = jl.optimizers.schedules.cosine_decay_schedule(0.01, 300)
-    report = jl.doctor(jl.compile(model, ["zero_nans", jl.optimizers.adam(rate)], "mse"), x, y, epochs=30)
+    rate = {"cosine_decay_schedule": {"init_value": 0.01, "decay_steps": 300}}
+    report = jl.doctor(
+        jl.compile(model, ["zero_nans", {"adam": {"learning_rate": rate}}], "mse"), x, y, epochs=30
+    )
     assert report.healthy, str(report)
 
 
@@ -213,7 +223,8 @@ def test_tasks_that_take_turns_are_looked_at_without_training():
 
     tasks = {name: jl.Task({"model": jl.Dense(3)}, loss, trains="model") for name in ("one", "two")}
     report = jl.doctor(jl.compile(tasks, "adam"), x)
-    assert report.healthy and set(report.skipped) == {"information", "rate", "overfit", "cost"}
+    assert report.healthy
+    assert set(report.skipped) == {"information", "rate", "overfit", "cost"}
 
 
 def test_the_state_that_was_given_stays():
@@ -242,7 +253,8 @@ def test_the_deviation_of_chance_is_that_of_chance():
     x, y = draw.normal(size=(200, 3)).astype(np.float32), draw.normal(size=(200, 1)).astype(np.float32)
     found = [association(x[:, :1], y[draw.permutation(200)]) for _ in range(300)]
     scores = np.array([r / deviation for r, deviation in found])
-    assert abs(scores.std() - 1) < 0.15 and (scores > 3.1).mean() < 0.01
+    assert abs(scores.std() - 1) < 0.15
+    assert (scores > 3.1).mean() < 0.01
 
 
 def test_probes_find_what_is_there():
@@ -282,7 +294,7 @@ def test_judgement_of_rates(ends, severity):
 # --------------------------------------------------------------------------------- the command line
 
 FILE = """
-data: {{csv: {{path: {path}, y: label, test_fraction: 0.0}}}}
+data: {{csv: {{path: {path}, target: label, labels: true, test_fraction: 0.0}}}}
 model: {{Sequential: [Dense: {{units: 8, activation: relu}}, Dense: {{units: 3}}]}}
 loss: {{SparseCategoricalCrossentropy: {{from_logits: true}}}}
 optimizer: {{sgd: {{learning_rate: {rate}}}}}
@@ -320,8 +332,10 @@ def test_command_on_a_missing_value_in_a_file(file, capsys):
     assert main(["doctor", str(file(cell="nan")), "--json"]) == 3
     data = json.loads(capsys.readouterr().out)
     (found,) = data["findings"]
-    assert not data["healthy"] and found["check"] == "values"
-    assert "line 6" in found["message"] and "column 2" in found["message"]
+    assert not data["healthy"]
+    assert found["check"] == "values"
+    assert "line 6" in found["message"]
+    assert "column 2" in found["message"]
 
 
 def test_command_on_a_wrong_file_or_none(file, capsys, tmp_path):
@@ -340,8 +354,9 @@ def test_command_on_a_run_that_failed(file, capsys, tmp_path, more):
     assert main(["doctor", str(run), "--json"]) == 3
     found = json.loads(capsys.readouterr().out)["findings"]
     first = found[0]
-    assert first["check"] == "nan" and first["where"].startswith("dense"), found
-    assert first["values"]["step"] >= 2 and "in step" in first["message"]
+    assert (first["check"], first["where"][:5]) == ("nan", "dense"), found
+    assert first["values"]["step"] >= 2
+    assert "in step" in first["message"]
     assert {"nan", "rate"} >= {f["check"] for f in found}
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
@@ -351,4 +366,5 @@ def test_a_report_is_plain_data():
         [Finding("values", "error", "x[0]", "text", "advice", {"a": np.float32("nan"), "b": np.arange(2)})]
     )
     assert json.loads(report.to_json())["findings"][0]["values"] == {"a": "nan", "b": [0, 1]}
-    assert str(Report()) == "nothing found" and Report().healthy
+    assert str(Report()) == "nothing found"
+    assert Report().healthy

@@ -23,7 +23,7 @@ FLAT = {
     "hard_sigmoid": (0.01, 0.99),
     "hard_tanh": (-0.99, 0.99),
 }
-# Inputs that are all positive leave half of the units of a fresh layer dead, give or take; that can be trained.
+# Inputs that are all positive leave about half of the units of a fresh layer dead, and it can be trained.
 MOST_DEAD, MANY = 0.9, 16  # of the units of a layer that has at least so many
 MOST_FLAT = 0.75  # of the values of a layer
 
@@ -90,7 +90,8 @@ def _flat(call: Call) -> list[Finding]:
             "warning",
             call.path,
             f"{share:.0%} of the values lie in the flat parts of {name}, where its gradient is nearly 0",
-            "normalize the inputs, start with smaller weights (glorot_uniform), put a normalization before the "
+            "normalize the inputs, start with smaller weights (glorot_uniform), put a normalization before "
+            "the "
             "activation, or use relu",
             {"share": share, "activation": name},
         )

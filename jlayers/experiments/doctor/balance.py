@@ -64,7 +64,8 @@ def _rare(case: Case, target: Target) -> list[Finding]:
             f"class {_named(case, int(present[counts.argmax()]))} has {counts.max()} samples and class "
             f"{_named(case, int(present[counts.argmin()]))} has {counts.min()}, {ratio:.0f} times fewer: the "
             f"loss hardly sees the rare one",
-            "set class_weight to balanced, collect more of the rare class, and look at a metric by class, such "
+            "set class_weight to balanced, collect more of the rare class, and look at a metric by class, "
+            "such "
             "as F1Score, instead of accuracy",
             values,
         )
@@ -86,7 +87,8 @@ def _sorted(case: Case, target: Target) -> list[Finding]:
             "balance",
             "warning",
             target.where,
-            f"the samples are sorted by class and not shuffled: {pure:.0%} of the batches hold one class only",
+            f"the samples are sorted by class and not shuffled: {pure:.0%} of the batches hold one class "
+            "only",
             "set shuffle to true",
             {"pure_batches": pure},
         )

@@ -43,7 +43,7 @@ def _constant(case: Case, name: str, array: Any) -> list[Finding]:
         return []
     if is_lazy(array):
         array = array.take(np.linspace(0, len(array) - 1, min(len(array), 256)).astype(np.int64))
-    if name in case.review.lookups or array.shape[-1] < 2 and array.ndim > 2:
+    if name in case.review.lookups or (array.shape[-1] < 2 and array.ndim > 2):
         return []
     columns = array.reshape(-1, array.shape[-1])
     constant = np.flatnonzero((columns == columns[0]).all(0))

@@ -25,7 +25,9 @@ ADVICE = (
 
 
 def _look(tree: Any) -> Any:
-    """Where the first value that is not finite stands among all of a tree, or -1; it; and the largest size."""
+    """Where the first value that is not finite stands among all of a tree, or -1; it; and the largest "
+    "size.
+    """
     leaves = [values_of(leaf) for leaf in jax.tree.leaves(tree, is_leaf=lambda v: hasattr(v, "mask"))]
     floats = [jnp.asarray(leaf) for leaf in leaves if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
     flat = [leaf.reshape(-1).astype(jnp.float32) for leaf in floats if leaf.size]
@@ -77,7 +79,8 @@ def first_not_finite(case: Case, state: TrainState, batch: Batch, number: int = 
                     "nan",
                     "error",
                     call.path or "the model",
-                    f"the first value that is not finite is {float(made['value'])} at {place} in the output of "
+                    f"the first value that is not finite is {float(made['value'])} at {place} in the "
+                    "output of "
                     f"{call.layer!r}, whose inputs are finite, at most {float(given['largest']):.3g} in size",
                     ADVICE,
                     {"layer": call.path, "place": list(place), "value": float(made["value"])},

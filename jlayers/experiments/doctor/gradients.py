@@ -1,4 +1,6 @@
-"""Check "gradients": layers that get none, gradients that vanish or explode toward the input, the first NaN."""
+"""Check "gradients": layers that get none, gradients that vanish or explode toward the input, the first "
+"NaN.
+"""
 
 from __future__ import annotations
 

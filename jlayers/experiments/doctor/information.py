@@ -75,7 +75,8 @@ def check_information(case: Case, tested: Range | None) -> list[Finding]:
                 "information",
                 "error",
                 target.where,
-                f"the inputs say nothing about the targets: on samples not learned from, the correlation with "
+                f"the inputs say nothing about the targets: on samples not learned from, the correlation "
+                "with "
                 f"the targets is no more than chance for {said}; at most {most:.1%} of them can be explained",
                 "look at whether inputs and targets are still in one order: were they sorted, shuffled, "
                 "filtered or joined separately?",
@@ -98,7 +99,7 @@ def _matrix(target: Target) -> np.ndarray | None:
         classes = np.unique(labels)
         return (labels[:, None] == classes).astype(np.float32) if len(classes) <= 256 else None
     flat = target.y.reshape(len(target.y), -1).astype(np.float32)
-    if target.classes is not None and target.y.dtype.kind in "iu" or flat.shape[1] > 64:
+    if (target.classes is not None and target.y.dtype.kind in "iu") or flat.shape[1] > 64:
         return None  # a class for each position: rows are no samples of their own
     spread = flat.std(0)
     return flat / np.where(spread > 0, spread, 1)

@@ -46,7 +46,8 @@ def _range(part: str, target: Target) -> list[Finding]:
             values |= {"classes": classes, "outside": int(outside.sum()), "first_row": row}
             text = (
                 f"class numbers from {target.y.min()} to {target.y.max()} for {classes} outputs, which stand "
-                f"for 0 to {classes - 1}: {int(outside.sum())} of {target.y.size} are out of range, the first "
+                f"for 0 to {classes - 1}: {int(outside.sum())} of {target.y.size} are out of range, the "
+                "first "
                 f"in row {row} of the {part} data"
             )
             if target.y.min() == 1 and target.y.max() == classes:
@@ -110,8 +111,8 @@ def _doubtful(case: Case, target: Target) -> list[Finding]:
             "warning",
             target.where,
             f"{share:.0%} of {len(labels)} labels look wrong: at least {AGREE} of the {NEIGHBORS} nearest "
-            f"samples have one other label, while the nearest samples agree with {1 - wrong.mean():.0%} of all"
-            + (f"; rows {', '.join(map(str, rows[:5]))}, ..." if rows else ""),
+            f"samples have one other label, while the nearest samples agree with {1 - wrong.mean():.0%} of "
+            "all" + (f"; rows {', '.join(map(str, rows[:5]))}, ..." if rows else ""),
             "look at these samples and correct their labels; label_smoothing in the loss makes a model bear "
             "those that remain",
             {"share": share, "rows": rows},

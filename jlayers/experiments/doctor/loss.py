@@ -39,7 +39,9 @@ def check_loss(case: Case) -> list[Finding]:
 
 
 def _by_value(case: Case, task: Supervised) -> list[Finding]:
-    """Outputs for samples, and for samples that are a thousand times larger: only probabilities stay below 1."""
+    """Outputs for samples, and for samples that are a thousand times larger: only probabilities stay "
+    "below 1.
+    """
     model, state = task.model, case.state
 
     def forward(params: Any, state: Any, x: Any) -> Any:

@@ -25,7 +25,7 @@ def doctor_experiment(experiment: Experiment, seconds: float = 10.0) -> Report:
         seconds: the most that each check takes that trains.
 
     Raises:
-        ConfigError: the configuration itself is wrong. What is wrong with the values of the data is a finding.
+        ConfigError: the configuration itself is wrong; wrong values in the data are findings.
     """
     made = _case(experiment, seconds)
     return made if isinstance(made, Report) else examine(made)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from jlayers.core.tree import count
 from jlayers.experiments.doctor.case import Case
 from jlayers.experiments.doctor.finding import Finding
 from jlayers.experiments.doctor.rate import Range
@@ -13,6 +16,7 @@ __all__ = ["check_overfit"]
 
 STEPS = 200
 ENOUGH = 0.5  # of the loss of knowing nothing
+CAPACITY = 4  # trained numbers for each target of the batch; a model with fewer may be too small to learn it
 
 
 def check_overfit(case: Case, tested: Range | None) -> list[Finding]:
@@ -34,6 +38,11 @@ def check_overfit(case: Case, tested: Range | None) -> list[Finding]:
     if least <= ENOUGH * tested.level or tested.level <= 1e-3:
         text = f"learns one batch by heart: from {tested.level:.3g} to {least:.3g} in {steps} steps"
         return [Finding("overfit", "note", "", text, values=values)]
+    if _capacity(case) < CAPACITY * trials.size * _outputs(case):
+        text = (
+            f"comes from {tested.level:.3g} to {least:.3g} on one batch; it is too small to learn it by heart"
+        )
+        return [Finding("overfit", "note", "", text, values=values)]
     return [
         Finding(
             "overfit",
@@ -41,8 +50,19 @@ def check_overfit(case: Case, tested: Range | None) -> list[Finding]:
             "",
             f"the model does not learn one batch by heart: after {steps} steps on the same {trials.size} "
             f"samples the loss is {least:.3g}, and that of knowing nothing {tested.level:.3g}",
-            "leave dropout and augmentation out to see whether they are too strong; else look for targets that "
+            "leave dropout and augmentation out to see whether they are too strong; else look for targets "
+            "that "
             "do not belong to their inputs, layers that get no gradient, and a loss that does not fit",
             values,
         )
     ]
+
+
+def _capacity(case: Case) -> int:
+    """The number of trained numbers."""
+    return sum(count(update.split(case.state.params)[0]) for update in case.trainer.updates)
+
+
+def _outputs(case: Case) -> int:
+    """The number of targets of a sample."""
+    return sum(math.prod(target.output.shape[1:]) for target in case.targets) or 1

@@ -148,7 +148,8 @@ def _too_low(case: Case, tested: Range, where: str, values: dict[str, Any]) -> F
                 "error",
                 where,
                 f"the learning rate is too low: within {tested.steps} steps the loss falls to "
-                f"{tested.reached(1.0):.3g}, and at {tested.named(factor)} to {tested.reached(factor):.3g}; all "
+                f"{tested.reached(1.0):.3g}, and at {tested.named(factor)} to "
+                f"{tested.reached(factor):.3g}; all "
                 f"{case.steps} steps of this training go about as far as {equal:.0f} steps there",
                 f"set the learning rate to about {tested.named(tested.suggested)}",
                 values,

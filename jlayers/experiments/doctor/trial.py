@@ -14,6 +14,7 @@ import numpy as np
 
 from jlayers.data.batches import Batch
 from jlayers.experiments.doctor.case import Case
+from jlayers.optimizers import lenient
 from jlayers.optimizers.rate import learning_rates, with_rates
 from jlayers.train.probes import Moment, Probe
 from jlayers.train.state import TrainState
@@ -103,7 +104,8 @@ def _span(rate: Any, steps: int) -> tuple[float, float]:
     if not callable(rate):
         return float(rate), float(rate)
     counts = np.unique(np.linspace(0, steps - 1, num=min(steps, 64)).astype(np.int32))
-    values = [float(rate(np.int32(count))) for count in counts]
+    with lenient():
+        values = [float(rate(np.int32(count))) for count in counts]
     return values[0], max(values)
 
 
