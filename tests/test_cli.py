@@ -19,7 +19,7 @@ from safetensors import safe_open
 import jlayers as jl
 from jlayers import config
 from jlayers.cli import main
-from jlayers.cli.commands import _print_outputs
+from jlayers.cli.commands.predict import _print_outputs
 from jlayers.cli.terminal import lasting_streams
 from jlayers.runs import Run, RunWarning, evaluate_run, load_weights, save_weights, train_run
 from jlayers.runs.curves import draw_curves
@@ -78,6 +78,7 @@ def test_a_run_keeps_everything(trained):
         "data.json",
         "environment.json",
         "metrics.jsonl",
+        "model.json",
         "results.json",
         "summary.txt",
         "weights.safetensors",

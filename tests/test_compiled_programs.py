@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 import time
-import types
 
 import numpy as np
 import pytest
@@ -77,7 +76,7 @@ def test_without_a_place_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert compiled._folder() is None
     before = jax.config.jax_compilation_cache_dir
-    with compiled.kept_programs(types.SimpleNamespace(compile_cache=False)) as found:
+    with compiled.kept_programs(False) as found:
         assert found.folder is None
         assert not jax.config.jax_enable_compilation_cache
     assert jax.config.jax_enable_compilation_cache

@@ -32,7 +32,7 @@ ORDER = [
     "core/__init__",
     "ops", "layers", "transform", "inspect", "applications",
     "losses", "metrics", "optimizers", "preprocessing", "data", "interop", "saving", "train", "config",
-    "runs", "cli", "testing",
+    "runs", "experiments", "cli", "testing",
 ]
 # fmt: on
 JAX_ALONE = ORDER[: ORDER.index("transform") + 1]  # no optax, no YAML, no files
@@ -51,6 +51,7 @@ HEAVY = {
     "pyarrow",
     "keras",
     "pooch",
+    "optuna",
 }
 MAY_BE_HEAVY = ("config", "cli")
 MAY_DRAW_ON_A_TERMINAL = ("cli", "train/progress")
@@ -241,7 +242,7 @@ def test_contributing_names_files_that_are_there():
     text = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
     text = text.partition("| What | Files | Which |")[2]
     rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
-    assert len(rows) == 8
+    assert len(rows) == 9
     for what, count, which in (row.strip("| ").split(" | ") for row in rows):
         assert which.count(",") + 1 == int(count), what
         for file in re.findall(r"`([\w/]+/[\w.]*)`", which):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import os
@@ -66,7 +65,7 @@ def _short(path: pathlib.Path) -> str:
 
 
 @contextlib.contextmanager
-def kept_programs(given: argparse.Namespace) -> Iterator[Compiled]:
+def kept_programs(wanted: bool) -> Iterator[Compiled]:
     """A block whose compiled programs are kept, unless the user does not want it.
 
     A folder that JAX was told of, such as by `JAX_COMPILATION_CACHE_DIR`, stays. Our own is
@@ -76,7 +75,7 @@ def kept_programs(given: argparse.Namespace) -> Iterator[Compiled]:
     import jax
     import jax.monitoring
 
-    off = not given.compile_cache or os.environ.get(VARIABLE, "") in ("0", "false", "off")
+    off = not wanted or os.environ.get(VARIABLE, "") in ("0", "false", "off")
     told = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     folder = pathlib.Path(told) if told else None if off else _folder()
     compiled = Compiled(None if off else folder, own=not told)

@@ -7,10 +7,11 @@ import contextlib
 import errno
 import io
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["console", "lasting_streams"]
+__all__ = ["console", "lasting_streams", "number", "remark", "remarks"]
 
 _FALLBACK = "jlayers.closest"
 # What our tables and bars are drawn with; each takes one column, so that tables stay straight.
@@ -84,3 +85,36 @@ def console(stderr: bool = False) -> Any:
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, highlight=False, soft_wrap=True)
+
+
+def remark(text: str) -> None:
+    console(stderr=True).print(text, style="yellow")
+
+
+@contextlib.contextmanager
+def remarks() -> Iterator[None]:
+    """A block in which what is said of a run is printed for people."""
+    from jlayers.runs import RunWarning
+    from jlayers.saving.checkpoints import CheckpointWarning
+
+    shown = (RunWarning, CheckpointWarning)
+    with warnings.catch_warnings():
+        for kind in shown:
+            warnings.simplefilter("always", kind)
+        usual = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *rest: Any, **options: Any) -> None:
+            if issubclass(category, shown):
+                remark(str(message))
+            else:
+                usual(message, category, *rest, **options)
+
+        warnings.showwarning = show
+        yield
+
+
+def number(name: str, value: float | None) -> str:
+    """A result for a table: percent for an accuracy."""
+    if value is None:
+        return ""
+    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from jlayers.core.state import with_new_carries, without_carries
 from jlayers.data import Dataset
 from jlayers.data.dataset import Table
 from jlayers.data.forms import form_of_data, form_to_data
+from jlayers.inspect.summary import Summary
 from jlayers.preprocessing import registry as preprocessors
 from jlayers.runs.curves import draw_curves
 from jlayers.runs.environment import environment
@@ -51,6 +53,7 @@ ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 WEIGHTS = "weights.safetensors"
 SUMMARY = "summary.txt"
+MODEL = "model.json"
 CURVES = "curves.png"
 CHECKPOINTS = "checkpoints"
 RESULTS = "results.json"
@@ -61,7 +64,8 @@ class Run:
     """The folder of one training run.
 
     - `config.yaml`: the configuration with all defaults and absolute paths
-    - `environment.json`: versions and settings
+    - `environment.json`: versions, device, flags and settings
+    - `model.json`: how many parameters and FLOPs the model has
     - `data.json`: what the data were
     - `preprocess.json`: the preprocessors, if there are any, with what they learned, such as vocabularies
     - `code/`: copies of the files that `--use` named, for people to read; they never run from here
@@ -124,7 +128,8 @@ class Run:
         """Lock the folder and note that this process trains now."""
         self.lock()
         process = {**this_process(), "locked": self._lock is not None}
-        self.note(status="running", process=process, **known)
+        began = self.results().get("began", _now())
+        self.note(status="running", began=began, process=process, **known)
 
     def lock(self) -> None:
         """Let no other process train into the folder until `unlock`, or until this process ends.
@@ -209,7 +214,8 @@ class Run:
         """
         self.lock()
         sweep(self.path)
-        known = {name: value for name, value in self.results().items() if name not in ("reason", "files")}
+        gone = ("reason", "ended", "files")
+        known = {name: value for name, value in self.results().items() if name not in gone}
         self.write_json(RESULTS, known)
         self._begin()
 
@@ -316,6 +322,17 @@ class Run:
         form = {} if data.form is None else {"form": form_to_data(data.form)}
         self.write_json(DATA, {**facts, **parts, **known, **table, **form})
 
+    def write_model(self, summary: Summary) -> None:
+        """Keep the size and the cost of the model, for comparisons."""
+        facts = {"name": summary.rows[0].layer.spec.name, "parameters": summary.params}
+        costs = {"trainable": summary.trainable, "state": summary.state, "flops": summary.flops}
+        self.write_json(MODEL, {**facts, **costs, "bytes": summary.bytes})
+
+    def model(self) -> dict[str, Any]:
+        """The content of `model.json`; empty for a run of an older version."""
+        path = self.path / MODEL
+        return read_json(path) if path.is_file() else {}
+
     def write_preprocess(self, preprocess: Mapping[str, Any]) -> None:
         """Keep preprocessors with what they learned; no file if there are none."""
         if preprocess:
@@ -381,7 +398,7 @@ class Run:
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Keep the results of a run that was completed; its weights are saved already."""
-        self.note(status="completed", **results)
+        self.note(status="completed", ended=_now(), **results)
 
     def fail(self, error: BaseException) -> None:
         """Note why the run ended before its end; what it has saved stays as it is.
@@ -391,7 +408,7 @@ class Run:
         """
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = str(error) if interrupted and str(error) else f"{type(error).__name__}: {error}".rstrip(": ")
-        status = {"status": "interrupted" if interrupted else "failed", "reason": reason}
+        status = {"status": "interrupted" if interrupted else "failed", "ended": _now(), "reason": reason}
         try:
             self.note(**status)
         except Exception as second:
@@ -438,6 +455,10 @@ class Run:
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, _json(data))
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _json(data: Mapping[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 from jlayers import train
 from jlayers.config import Experiment
 from jlayers.core.state import without_carries
+from jlayers.inspect.summary import summary
 from jlayers.runs.folder import Run
 from jlayers.runs.restored import with_fresh_carries
 from jlayers.saving.weights import not_finite
@@ -38,6 +39,7 @@ class Recorder(Callback):
     def on_fit_begin(self, run: train.Run) -> None:
         self.waiting = run.waiting
         self.run.cut(run.first_epoch)
+        self.run.note(status="running", better=dict(run.directions))
 
     def on_progress(self, epoch: int, step: int, logs: Any) -> None:
         self.interruptions.check()
@@ -128,6 +130,9 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         run.write_preprocess(experiment.preprocess)
         run.note(status="running")
     trainer = experiment.compile()
+    if not run.model():
+        with experiment.located_layer():
+            run.write_model(summary(experiment.model, experiment.data.features))
     (x, y), validation = experiment.parts
     own = list(experiment.listeners.values())
     for callback in own:

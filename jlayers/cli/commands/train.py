@@ -1,0 +1,162 @@
+"""Train the model of a file; the run is kept in a folder of its own."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from jlayers.cli.arguments import add_compile_cache, add_file
+from jlayers.cli.compiled import kept_programs
+from jlayers.cli.own_code import use_code, use_code_of_run
+from jlayers.cli.terminal import console, number, remarks
+
+if TYPE_CHECKING:
+    from jlayers.runs import Run
+
+__all__ = ["add_arguments", "main"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_file(parser, nargs="?")
+    parser.add_argument("--epochs", type=int, metavar="N", help="short for --set training.epochs=N")
+    parser.add_argument(
+        "--run", metavar="DIR", help="the run's folder (default: runs/<name of the file>-<number>)"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="instead of FILE: go on with a run that was interrupted or killed, from its last checkpoint",
+    )
+    parser.add_argument(
+        "--accept-changed-code",
+        action="store_true",
+        help="with --resume: accept files for --use that differ from those that the run was trained with",
+    )
+    add_compile_cache(parser)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    from jlayers.train.interruptions import Interruptions
+
+    with Interruptions(at_once=True), kept_programs(arguments.compile_cache) as compiled:
+        if _train(arguments):
+            console().print(str(compiled), style="dim")
+
+
+def _train(arguments: argparse.Namespace) -> bool:
+    """False if nothing was left to do."""
+    from jlayers.config import load
+    from jlayers.inspect.summary import summary
+    from jlayers.runs import Run, train_run
+    from jlayers.runs.environment import first_device
+    from jlayers.runs.training import ending_noted
+    from jlayers.train.progress import ProgressBar
+
+    if arguments.resume is not None:
+        found = _to_resume(arguments)
+        if found is None:
+            return False
+        experiment, run = found
+        with experiment.located_layer():
+            report = summary(experiment.model, experiment.data.features)
+        run.begin_again()
+    else:
+        if arguments.file is None:
+            raise ValueError("expected a FILE to train, or --resume RUN to go on with a run")
+        code = use_code(arguments)
+        first_device()
+        epochs = [] if arguments.epochs is None else [f"training.epochs={arguments.epochs}"]
+        experiment = load(arguments.file, [*arguments.set, *epochs])
+        experiment.check()  # what is wrong is told before there is a folder
+        with experiment.located_layer():
+            report = summary(experiment.model, experiment.data.features)
+        config = experiment.to_data()
+        if arguments.run is not None:
+            run = Run.create(arguments.run, config, str(report), code)
+        else:
+            run = Run.create_next("runs", pathlib.Path(arguments.file).stem, config, str(report), code)
+    arguments.begun = run
+    out = console()
+    with ending_noted(run):
+        _print_header(out, arguments, experiment, report, run)
+    with remarks():
+        results = train_run(experiment, run, [ProgressBar()])
+    out.print()
+    if results["epochs"] < experiment.settings.training.epochs:
+        out.print(f"stopped early, after epoch {results['epochs']}")
+    if results["kept_epoch"] < results["epochs"]:
+        out.print(f"kept the weights of epoch {results['kept_epoch']}")
+    _print_results(out, experiment.data, results)
+    use = "".join(f" --use {shlex.quote(path)}" for path in arguments.use)
+    out.print(f"evaluate again with: jlayers evaluate {shlex.quote(str(run.path))}{use}", style="dim")
+    return True
+
+
+def _to_resume(arguments: argparse.Namespace) -> tuple[Any, Run] | None:
+    """The experiment and the folder of a run to go on with; None if it is completed."""
+    from jlayers.runs import Run, resumed
+    from jlayers.runs.environment import first_device
+
+    for name in ("file", "run", "epochs", "set"):
+        if getattr(arguments, name):
+            what = "FILE" if name == "file" else f"--{name}"
+            raise ValueError(f"expected no {what} with --resume: a run goes on with its own configuration")
+    run = Run.reopen(arguments.resume)
+    if run.status == "completed":
+        console().print(f"{run.path} is completed: nothing is left to do")
+        return None
+    use_code_of_run(arguments, run)
+    first_device()
+    arguments.file = str(run.config)
+    with remarks():
+        return resumed(run), run
+
+
+def _print_header(out: Any, arguments: argparse.Namespace, experiment: Any, report: Any, run: Run) -> None:
+    import jax
+    from rich.text import Text
+
+    from jlayers.runs.environment import first_device
+
+    settings = experiment.settings
+    training = settings.training
+    frozen = f", {report.frozen:,} of them frozen" if report.frozen else ""
+    most = "up to " if training.early_stopping else ""
+    epochs = f"{training.epochs} epoch{'s' * (training.epochs != 1)}"
+    device = first_device()
+    facts = {
+        "config": arguments.file,
+        "code": ", ".join(arguments.use),
+        "data": str(experiment.data),
+        "model": f"{experiment.model.spec.name}, {report.params:,} parameters{frozen}",
+        "training": f"{most}{epochs}, batches of {training.batch_size}, seed {settings.seed}",
+        "device": f"{device.device_kind} ({device.platform}), JAX {jax.__version__}",
+        "run": str(run.path),
+    }
+    for name, text in facts.items():
+        if text:
+            out.print(Text.assemble((f"{name:<9}", "bold cyan"), text))
+    out.print()
+
+
+def _print_results(out: Any, data: Any, results: Mapping[str, Any]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from jlayers.train.progress import waited
+
+    titles = {"training": "train", "validation": "validation", "held out": "test"}
+    columns = {title: results[part] for title, part in titles.items() if part in results}
+    rows = dict.fromkeys(name for values in columns.values() for name in values)
+    title = Text(f"{data.name}, {results['seconds']:.1f} s{waited(results.get('waited_for_data', 0.0))}")
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right", style="bold" if name == "held out" else "")
+    for row in rows:
+        table.add_row(Text(row), *(number(row, values.get(row)) for values in columns.values()))
+    out.print(table)

@@ -1,0 +1,208 @@
+"""A run's folder as one record: settings, results, history, times and costs, whatever its status."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jlayers.config.reader import read_file
+from jlayers.runs.folder import CONFIG, ENVIRONMENT, METRICS, RESULTS, WEIGHTS, Run
+
+__all__ = ["RunRecord", "find_runs", "flattened", "read_run"]
+
+Time = datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """The facts of one run, as its folder holds them now.
+
+    Attributes:
+        path: of the folder.
+        status: `running`, `completed`, `failed`, `interrupted`, `killed`, or `unknown`; `damaged` for a
+            folder that cannot be read.
+        reason: why it ended before its end, or why it cannot be read; else None.
+        settings: the resolved configuration by path, `{"optimizer.adam.learning_rate": 0.01, ...}`.
+        history: a list for each result, one value for each finished epoch.
+        metrics: the results of the epoch whose weights are kept: `loss`, `val_loss`, and `test_loss` for the
+            data held out, and so on.
+        better: "min" or "max", by name in `history`.
+        epochs: how many are finished.
+        planned: how many the configuration asks for.
+        kept_epoch: the epoch of the saved weights, counted from 1.
+        began: when the training began, in UTC.
+        ended: when it ended; None while it runs, and for a run that was killed.
+        seconds: of training, so far.
+        parameters: of the model, trained or not; None for a run of an older version, as are the next two.
+        trainable: those of them that are trained.
+        flops: floating-point operations of a forward pass of one sample.
+        size: of the folder, in bytes.
+    """
+
+    path: pathlib.Path
+    status: str
+    reason: str | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    history: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    better: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    epochs: int = 0
+    planned: int | None = None
+    kept_epoch: int | None = None
+    began: Time | None = None
+    ended: Time | None = None
+    seconds: float | None = None
+    parameters: int | None = None
+    trainable: int | None = None
+    flops: int | None = None
+    size: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return self.path.resolve().name
+
+    def direction(self, metric: str) -> str:
+        """Which values of a metric are better, "min" or "max"; `test_loss` is as `loss`."""
+        known = self.better.get(metric) or self.better.get(metric.removeprefix("test_"))
+        # Runs of older versions do not say.
+        return known or ("min" if "loss" in metric or "error" in metric else "max")
+
+    @property
+    def best(self) -> tuple[str, float] | None:
+        """The metric to judge the run by, and its value for the weights that are kept.
+
+        It is of the data held out, else of the validation data, else of the training data: the first metric
+        besides the loss, else the loss.
+        """
+        for prefix in ("test_", "val_", ""):
+            names = [name for name in self.metrics if _is_of(name, prefix)]
+            if names:
+                name = next((n for n in names if n != f"{prefix}loss"), names[0])
+                return name, self.metrics[name]
+        return None
+
+
+def _is_of(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) if prefix else not name.startswith(("test_", "val_"))
+
+
+def read_run(path: str | os.PathLike[str]) -> RunRecord:
+    """The record of a run, be it running, completed, failed, interrupted or killed. Nothing is changed.
+
+    Raises:
+        FileNotFoundError: no run there.
+        ValueError: one of its files is damaged.
+    """
+    run = Run(path)
+    if not is_run(run.path):
+        raise FileNotFoundError(
+            f"{path} is no run: expected a folder with {CONFIG}, as `jlayers train` makes it"
+        )
+    status, results, history = run.status, run.results(), run.history()
+    epochs = max((len(values) for values in history.values()), default=0)
+    settings = flattened(read_file(run.config).data)
+    kept = run.kept_epoch() if (run.path / WEIGHTS).is_file() else None
+    began = _time(results.get("began")) or _changed(run.path / ENVIRONMENT)
+    ended = _time(results.get("ended"))
+    model = run.model()
+    return RunRecord(
+        path=run.path,
+        status=status,
+        reason=results.get("reason"),
+        settings=settings,
+        history=history,
+        metrics=_metrics(results, history, kept or epochs),
+        better=results.get("better", {}),
+        epochs=epochs,
+        planned=settings.get("training.epochs"),
+        kept_epoch=kept,
+        began=began,
+        ended=ended,
+        seconds=results.get("seconds", _seconds(run.path, status, began, ended)),
+        parameters=model.get("parameters"),
+        trainable=model.get("trainable"),
+        flops=model.get("flops"),
+        size=sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file()),
+    )
+
+
+def find_runs(folder: str | os.PathLike[str] = "runs") -> list[RunRecord]:
+    """The records of all runs in a folder and in the folders below it, the oldest first.
+
+    A run that cannot be read has the status `damaged`.
+
+    Raises:
+        FileNotFoundError: no such folder.
+    """
+    top = pathlib.Path(folder)
+    if not top.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder of runs: there is nothing there")
+    records = [_read(path) for path in _runs_in(top)]
+    return sorted(
+        records, key=lambda record: (record.began or Time.max.replace(tzinfo=datetime.UTC), record.name)
+    )
+
+
+def is_run(path: pathlib.Path) -> bool:
+    """True for the folder of a run."""
+    return (path / CONFIG).is_file() and ((path / RESULTS).is_file() or (path / ENVIRONMENT).is_file())
+
+
+def flattened(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested plain data as values by path; what is empty stays as it is.
+
+    >>> flattened({"model": {"Sequential": [{"Dense": 10}, "Flatten"]}, "metrics": []})
+    {'model.Sequential.0.Dense': 10, 'model.Sequential.1': 'Flatten', 'metrics': []}
+    """
+    if not value or not isinstance(value, (Mapping, list)):
+        return {path: value}
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+    flat: dict[str, Any] = {}
+    for key, part in parts:
+        flat |= flattened(part, f"{path}.{key}" if path else str(key))
+    return flat
+
+
+def _read(path: pathlib.Path) -> RunRecord:
+    try:
+        return read_run(path)
+    except (ValueError, OSError) as error:
+        return RunRecord(path, "damaged", str(error))
+
+
+def _runs_in(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    for at, below, _ in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        if is_run(path := pathlib.Path(at)):
+            below.clear()
+            yield path
+
+
+def _metrics(
+    results: Mapping[str, Any], history: Mapping[str, Sequence[float]], epoch: int
+) -> dict[str, float]:
+    metrics = {name: values[epoch - 1] for name, values in history.items() if 0 < epoch <= len(values)}
+    held_out = {f"test_{name}": value for name, value in results.get("test", {}).items()}
+    return {**metrics, **{name: math.nan if value is None else value for name, value in held_out.items()}}
+
+
+def _seconds(path: pathlib.Path, status: str, began: Time | None, ended: Time | None) -> float | None:
+    """From the beginning to the end; to now for a run that runs, to its last sign for one that was killed."""
+    if status == "running":
+        ended = Time.now(datetime.UTC)
+    ended = ended or _changed(path / METRICS)
+    return None if began is None or ended is None else max(0.0, round((ended - began).total_seconds(), 3))
+
+
+def _changed(path: pathlib.Path) -> Time | None:
+    return Time.fromtimestamp(path.stat().st_mtime, datetime.UTC) if path.is_file() else None
+
+
+def _time(text: Any) -> Time | None:
+    return Time.fromisoformat(text) if isinstance(text, str) else None
