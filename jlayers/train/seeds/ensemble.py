@@ -1,7 +1,7 @@
 """Many seeds as one model: the mean of what they predict, judged like the predictions of one.
 
-Members are averaged as probabilities. Where a loss takes logits, the logits of that average are given, so that
-what an ensemble predicts means the same as what one of its members does.
+Members are averaged as probabilities. Where a loss takes logits, the logits of that average are given, so
+that what an ensemble predicts means the same as what one of its members does.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.layer import Layer
-from jlayers.core.masks import map_values
-from jlayers.core.precision import wide_dtype
+from jlayers.core.masks import is_masked, mask_of, values_of, with_mask
 from jlayers.data.batches import Batch
 from jlayers.losses.base import Loss as Record
+from jlayers.losses.base import wide
 from jlayers.train.measures import values
 from jlayers.train.objective import Supervised
+from jlayers.train.seeds.states import spec_of_one
 from jlayers.train.state import inputs_of
 from jlayers.train.step import PredictStep
 from jlayers.train.task import Loss
@@ -32,26 +33,28 @@ __all__ = ["EnsembleTrainer"]
 
 def mean_of_members(judge: Record | None, output: Any) -> Any:
     """The mean over the first axis of an output, of probabilities where the loss takes logits."""
-
-    def mean(a: Any) -> Any:
-        if not jnp.issubdtype(a.dtype, jnp.inexact):
-            return a.astype(jnp.float32).mean(0)
-        wide = a.astype(wide_dtype(a.dtype))
-        if judge is None or not judge.from_logits:
-            return wide.mean(0).astype(a.dtype)
-        share = -jnp.log(jnp.asarray(a.shape[0], wide.dtype))
+    a = values_of(output)
+    if not jnp.issubdtype(a.dtype, jnp.inexact):
+        joined = a.astype(jnp.float32).mean(0)
+    elif judge is None or not judge.from_logits:
+        joined = a.astype(wide(a.dtype)).mean(0).astype(a.dtype)
+    else:
+        logits = a.astype(wide(a.dtype))
+        share = -jnp.log(jnp.asarray(a.shape[0], logits.dtype))
         if judge.binary:
-            yes, no = (jax.nn.logsumexp(jax.nn.log_sigmoid(z), axis=0) + share for z in (wide, -wide))
-            return (yes - no).astype(a.dtype)
-        return (jax.nn.logsumexp(jax.nn.log_softmax(wide), axis=0) + share).astype(a.dtype)
-
-    return map_values(mean, output)
+            yes, no = (jax.nn.logsumexp(jax.nn.log_sigmoid(z), axis=0) + share for z in (logits, -logits))
+            joined = (yes - no).astype(a.dtype)
+        else:
+            joined = (jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) + share).astype(a.dtype)
+    return with_mask(joined, mask_of(output)[0]) if is_masked(output) else joined
 
 
 class _Members(Supervised):
     """The task of a model, on stacked parameters: the members' outputs become one."""
 
-    def outputs(self, params: Any, state: Any, x: Any, key: Any = None, train: bool = False) -> tuple[Any, Any]:
+    def outputs(
+        self, params: Any, state: Any, x: Any, key: Any = None, train: bool = False
+    ) -> tuple[Any, Any]:
         """The outputs of all members, stacked, and their states."""
         apply = functools.partial(self.model.apply, train=train)
         keys = None if key is None else jax.random.split(key, jax.tree.leaves((params, state))[0].shape[0])
@@ -74,16 +77,11 @@ class _Members(Supervised):
     def _extra(self, params: Any, state: Any) -> jax.Array | None:
         """The mean of the members' penalties."""
         of_one = super()._extra
-        if jax.eval_shape(of_one, *_first((params, state))) is None:
-            return None
-        return jax.vmap(of_one)(params, state).mean()
+        made = jax.vmap(of_one)(params, state)
+        return None if made is None else made.mean()
 
     def check_predictions(self, params: Any, state: Any, batch: Batch, endings: Sequence[Any]) -> None:
         """The members were looked at when they were trained."""
-
-
-def _first(stack: Any) -> Any:
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), stack)
 
 
 class _PredictStep(PredictStep):
@@ -102,7 +100,7 @@ class _PredictStep(PredictStep):
         self.drawing = jax.jit(step, static_argnames="train")
 
     def lookups(self, params: Any, state: Any, x: Any, key: Any = None) -> dict[str, Any]:
-        return super().lookups(*_first((params, state)), x, key)
+        return super().lookups(spec_of_one(params), spec_of_one(state), x, key)
 
 
 class EnsembleTrainer(Trainer):

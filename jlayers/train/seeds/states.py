@@ -13,7 +13,7 @@ import numpy as np
 from jlayers.core.errors import refused
 from jlayers.train.state import Flat, Live, TrainState
 
-__all__ = ["AXES", "SeedStates", "in_step", "live_axes", "member", "stacked"]
+__all__ = ["AXES", "SeedStates", "in_step", "live_axes", "member", "spec_of_one", "stacked"]
 
 
 def live_axes(seeds: Any, step: Any) -> Live:
@@ -63,7 +63,8 @@ class SeedStates:
 
     def to_evaluate(self) -> SeedStates:
         """The same with the parameters to evaluate and save; see `TrainState.to_evaluate`."""
-        if all(one.to_evaluate() is one for one in (self[0],)):
+        first = self[0]
+        if first.to_evaluate() is first:
             return self
         return SeedStates(stacked([one.to_evaluate() for one in self]), self.seeds)
 
@@ -79,6 +80,11 @@ jax.tree_util.register_pytree_node(
 def stacked(states: Sequence[TrainState]) -> TrainState:
     """States of one form as one, with a first axis for them in each array."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def spec_of_one(stack: Any) -> Any:
+    """The shapes and dtypes of one of stacked trees."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), stack)
 
 
 def member(stack: TrainState, place: int) -> TrainState:

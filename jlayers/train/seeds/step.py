@@ -17,17 +17,27 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jlayers.core.tree import count
-from jlayers.data.batches import Batch
+from jlayers.data.batches import Batch, Batches
 from jlayers.inspect.flops import primitives
 from jlayers.metrics.totals import value_of
 from jlayers.train.feed import SMALL, SMALL_ELSEWHERE, STEPS, Calls, StepsPerCall
 from jlayers.train.scaling import finite
-from jlayers.train.seeds.states import AXES, live_axes
+from jlayers.train.seeds.states import AXES, live_axes, spec_of_one
+from jlayers.train.seeds.watch import read_each
 from jlayers.train.state import Flat, Live, TrainState, named
 from jlayers.train.step import Ended, EvalStep, TrainStep
 from jlayers.train.tasks import Review
 
-__all__ = ["SeedsEvalStep", "SeedsStep", "each", "mesh_for", "on_devices"]
+__all__ = [
+    "SEEDS",
+    "SeedsEvalStep",
+    "SeedsStep",
+    "each",
+    "evaluated_each",
+    "mesh_for",
+    "on_devices",
+    "state_on_devices",
+]
 
 SEEDS = "seeds"  # the axis of a mesh that the seeds are cut over
 
@@ -39,9 +49,21 @@ def mesh_for(seeds: int, devices: Sequence[Any] | None = None) -> Any:
     return None if number == 1 else jax.sharding.Mesh(np.array(devices[:number]), (SEEDS,))
 
 
-def on_devices(mesh: Any, tree: Any, spec: Any = P()) -> Any:
-    """The arrays on the devices of a mesh: everywhere, or cut as the spec says."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, spec))
+def on_devices(mesh: Any, tree: Any, *cut: str) -> Any:
+    """The arrays on all devices of a mesh, whole or cut along these axes."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P(*cut)))
+
+
+def state_on_devices(mesh: Any, stack: TrainState) -> TrainState:
+    """Stacked states, each seed on its device."""
+    if mesh is None:
+        return stack
+    live = stack.live
+    cut = on_devices(mesh, live._replace(step=None), SEEDS)
+    step, epoch, start = on_devices(mesh, (live.step, stack.epoch, stack.epoch_start))
+    return TrainState(
+        Flat.of(cut._replace(step=step)), on_devices(mesh, stack.key_data, SEEDS), epoch, start, stack.impl
+    )
 
 
 def each(function: Callable[..., Any], in_axes: Any, out_axes: Any, unrolled: bool) -> Callable[..., Any]:
@@ -220,8 +242,8 @@ class SeedsEvalStep:
 
     def accumulators(self, params: Any, state: Any, seeds: int) -> Any:
         """At zero, for each seed."""
-        first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (params, state))
-        zeros = self.step.tasks.accumulators(*first, self.review.batch)
+        own = (spec_of_one(params), spec_of_one(state), self.review.batch)
+        zeros = self.step.tasks.accumulators(*own)
         return jax.tree.map(lambda a: jnp.broadcast_to(a, (seeds, *a.shape)).copy(), zeros)
 
     def _one(self, params: Any, state: Any, acc: Any, batch: Batch, keys: Any) -> Any:
@@ -234,6 +256,27 @@ class SeedsEvalStep:
             return self._one(params, state, acc, batch, None)
 
         return jax.lax.fori_loop(0, count, body, acc)
+
+
+def evaluated_each(
+    step: SeedsEvalStep,
+    params: Any,
+    state: Any,
+    data: Batches,
+    seeds: int,
+    together: int = 1,
+    keys: Any = None,
+) -> dict[str, np.ndarray]:
+    """The logs over all batches, each an array over the seeds."""
+    acc = step.accumulators(params, state, seeds)
+    if together > 1 and keys is None:
+        for batches, count in data.blocks(together):
+            acc = step.many(params, state, acc, Batch(*batches), np.int32(count))
+    else:
+        for number, batch in enumerate(data.epoch()):
+            own = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+            acc = step.one(params, state, acc, Batch(*batch), own)
+    return read_each(step.logs(acc), step.review)
 
 
 def taken(data: Batch, rows: Any) -> Batch:

@@ -71,7 +71,7 @@ class SeedsWatch(Watch):
 
     def require(self, good: np.ndarray, what: str, step: int, fix: str) -> None:
         """Raises a FloatingPointError that names the first seed for which this does not hold."""
-        for place in np.flatnonzero(self.training & ~good):
+        for place in np.flatnonzero(self.training & ~good).tolist():
             error = self.failed(f"seed {self.seeds[place]}: {what}", step, fix)
-            if not self.forgiven(int(place), error):
+            if not self.forgiven(place, error):
                 raise error
