@@ -121,7 +121,7 @@ def fit_seeds(
     if parts is None:
         raise TypeError(
             f"fit_seeds: expected arrays, which each seed takes in an order of its own, "
-            f"received x as a {type(x).__name__}; make arrays of it, or train the seeds by jl.fit"
+            f"received x as a {type(x).__name__}; make arrays of it, or use jl.fit"
         )
     parts, validation_data = split_validation(parts, validation_data, validation_split)
     data = source("x", x, weighed(parts, class_weight), batch_size, shuffle=shuffle, seed=seed)
