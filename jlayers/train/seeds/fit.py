@@ -189,8 +189,8 @@ def listeners_of(callbacks: Any, seeds: Sequence[int]) -> tuple[list[Callback], 
         if callback.every or callback.at_steps:
             raise refused(
                 ValueError,
-                f"{type(callback).__name__}: expected a callback that listens to epochs, since all seeds take "
-                f"many steps at once",
+                f"{type(callback).__name__}: expected a callback that listens to epochs, since the seeds "
+                f"take many steps at once",
                 every=callback.every,
             )
     return shared, own
