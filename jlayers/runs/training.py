@@ -60,7 +60,6 @@ class Recorder(Callback):
                     state = callback.to_keep(state)
                 _save(self.run, state, epoch + 1)
 
-
     def _times(self, step: int) -> dict[str, float]:
         """How long the epoch took since it began in this process; see `Run.times`."""
         own, steps = self.waiting.since(self.waited), step - self.step

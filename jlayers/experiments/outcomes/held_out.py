@@ -94,8 +94,7 @@ def _pass_over(run: Run, experiment: Experiment) -> Outcomes:
         return Example(row, loss, true, predicted, file_of(original, row), shown(original, row, columns))
 
     found = [
-        judge(name, loss, target, output, _names(data, target), show)
-        for name, loss, target, output in judged
+        judge(name, loss, target, output, _names(data, target), show) for name, loss, target, output in judged
     ]
     return Outcomes(which, samples, digest, found)
 

@@ -149,7 +149,7 @@ class _Output:
             count=int(kept.sum()),
             left_out=int(kept.size - kept.sum()),
             worst=self._worst(wrong, self._by_sample(kept), say),
-            classes=list(names),
+            classes=names,
             confusion=[(int(t), int(p), int(n)) for (t, p), n in zip(pairs.T, counts, strict=True)],
             bins=reliability(sure[kept], right[kept]),
         )
@@ -181,7 +181,7 @@ class _Output:
             count=int(kept.sum()),
             left_out=int(kept.size - kept.sum()),
             worst=self._worst(wrong, self._by_sample(kept), say),
-            labels=list(names),
+            labels=names,
             hits=by_label[0].tolist(),
             said=by_label[1].tolist(),
             there=by_label[2].tolist(),
@@ -217,9 +217,9 @@ class _Output:
             columns=[_column(n, t, p) for n, t, p in zip(names, true.T, made.T, strict=True)],
         )
 
-    def _names(self, count: int) -> Sequence[str]:
+    def _names(self, count: int) -> list[str]:
         given = self.names
-        return given if given is not None and len(given) == count else [str(n) for n in range(count)]
+        return list(given) if given is not None and len(given) == count else [str(n) for n in range(count)]
 
 
 def _few(values: np.ndarray) -> str:
@@ -256,5 +256,7 @@ def reliability(sure: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[B
     for place in range(bins):
         here = places == place
         if count := int(here.sum()):
-            found.append(Bin(count, float(np.mean(sure[here], dtype=np.float64)), float(np.mean(right[here]))))
+            found.append(
+                Bin(count, float(np.mean(sure[here], dtype=np.float64)), float(np.mean(right[here])))
+            )
     return found

@@ -8,8 +8,18 @@ from typing import Literal
 import numpy as np
 
 __all__ = [
-    "Bin", "Classes", "Column", "Example", "Labels", "Numbers", "Other", "Outcome", "Outcomes", "Rates", "Shown",
-]  # fmt: skip
+    "Bin",
+    "Classes",
+    "Column",
+    "Example",
+    "Labels",
+    "Numbers",
+    "Other",
+    "Outcome",
+    "Outcomes",
+    "Rates",
+    "Shown",
+]
 
 
 @dataclasses.dataclass(frozen=True)

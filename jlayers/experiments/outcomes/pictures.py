@@ -77,7 +77,9 @@ def confusion(outcome: Classes) -> Any:
             for predicted in range(count):
                 if number := int(matrix[true, predicted]):
                     color = "white" if shares[true, predicted] > 0.3 else INK
-                    axes.text(predicted, true, f"{number}", ha="center", va="center", color=color, fontsize=small)
+                    axes.text(
+                        predicted, true, f"{number}", ha="center", va="center", color=color, fontsize=small
+                    )
     long = max(map(len, names)) > 3 or count > 12
     axes.set_xticks(range(count), names, rotation=90 if long else 0)
     axes.set_yticks(range(count), names)
@@ -104,7 +106,9 @@ def calibration(outcome: Classes | Labels) -> Any:
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot([0, 1], [0, 1], color=GRID, linewidth=1.2, label="perfect")
     upper.plot(sure, right, color=SERIES[0], linewidth=1.0, alpha=0.5)
-    upper.scatter(sure, right, s=15 + 85 * counts / counts.max(), color=SERIES[0], label="this model", zorder=3)
+    upper.scatter(
+        sure, right, s=15 + 85 * counts / counts.max(), color=SERIES[0], label="this model", zorder=3
+    )
     several = isinstance(outcome, Labels)
     plain_axes(upper, f"expected calibration error {outcome.calibration_error:.3f}", "",
                "share that is there" if several else "share that is right")  # fmt: skip

@@ -56,7 +56,9 @@ def _shown(name: str, value: Any, columns: Sequence[str]) -> list[Shown]:
 
 def _is_image(value: np.ndarray) -> bool:
     """True for two axes, or three with one, three or four channels."""
-    return value.ndim in (2, 3) and min(value.shape[:2]) > 3 and (value.ndim == 2 or value.shape[2] in (1, 3, 4))
+    return (
+        value.ndim in (2, 3) and min(value.shape[:2]) > 3 and (value.ndim == 2 or value.shape[2] in (1, 3, 4))
+    )
 
 
 def _png(value: np.ndarray) -> str:
@@ -70,11 +72,11 @@ def _png(value: np.ndarray) -> str:
     if value.dtype != np.uint8:
         value = np.nan_to_num(value.astype(np.float32))
         low, high = float(value.min()), float(value.max())
-        if 0 <= low and high <= 1:
+        if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
-        elif 0 <= low and 1 < high <= 255 and high > 16:
+        elif low >= 0 and 1 < high <= 255 and high > 16:
             low, high = 0.0, 255.0
-        value = np.uint8(np.round(255 * np.clip((value - low) / ((high - low) or 1.0), 0, 1)))
+        value = np.round(255 * np.clip((value - low) / ((high - low) or 1.0), 0, 1)).astype(np.uint8)
     image = Image.fromarray(value)
     if max(image.size) > _PIXELS:
         image.thumbnail((_PIXELS, _PIXELS))

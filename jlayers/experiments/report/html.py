@@ -27,7 +27,9 @@ def element(tag: str, *children: Any, **attributes: Any) -> Element:
     '<p class="x">a &lt; b <b>!</b></p>'
     """
     names = {name: name.rstrip("_").replace("_", "-") for name in attributes}
-    made = Element(tag, {names[n]: _clean(str(value)) for n, value in attributes.items() if value is not None})
+    made = Element(
+        tag, {names[n]: _clean(str(value)) for n, value in attributes.items() if value is not None}
+    )
     _fill(made, children)
     return made
 
