@@ -27,9 +27,10 @@ def shown(x: Any, row: int, columns: Sequence[str] = ()) -> list[Shown]:
         columns: the names of the values of a table.
     """
     if isinstance(x, Mapping):
-        single = {name: np.asarray(array[row]) for name, array in x.items() if np.ndim(array[row]) == 0}
-        rest = [one for name in x if name not in single for one in _shown(name, x[name][row], ())]
-        values = [(name, _written(value)) for name, value in single.items()]
+        sample = {name: np.asarray(array[row]) for name, array in x.items()}
+        words = {name: value for name, value in sample.items() if _is_word(value)}
+        rest = [one for name in sample if name not in words for one in _shown(name, sample[name], ())]
+        values = [(name, _written(value)) for name, value in words.items()]
         return [*([Shown("values", values=values[:_VALUES])] if values else []), *rest]
     return _shown("", x[row], columns)
 
@@ -52,6 +53,11 @@ def _shown(name: str, value: Any, columns: Sequence[str]) -> list[Shown]:
     if len(flat) > _VALUES:
         values.append(("…", f"{len(flat) - _VALUES} more"))
     return [Shown("values", name, values=values)]
+
+
+def _is_word(value: np.ndarray) -> bool:
+    """True for a single number, or a text of one word, such as a category."""
+    return value.ndim == 0 and not (isinstance(value.item(), str) and " " in value.item())
 
 
 def _is_image(value: np.ndarray) -> bool:
