@@ -65,15 +65,21 @@ def changed_pieces(
         elif then[name]["rows"] != now[name]["rows"]:
             found[name] = f"{then[name]['rows']} rows", f"{now[name]['rows']} rows"
         else:
-            rows, old, new = (
-                now[name]["rows"],
-                then[name]["checksums"].split(),
-                now[name]["checksums"].split(),
-            )
-            edges = _edges(rows, len(new))
-            for piece, (a, b) in enumerate(zip(old, new, strict=False)):
-                if a != b:
-                    found[f"{name}, {_rows(edges[piece], edges[piece + 1])} of {rows}"] = a, b
+            found |= _changed_rows(name, now[name]["rows"], then[name]["checksums"], now[name]["checksums"])
+    return found
+
+
+def _changed_rows(name: str, rows: int, then: str, now: str) -> dict[str, tuple[str, str]]:
+    """Runs of neighboring pieces that differ, each with its first two checksums."""
+    old, new = then.split(), now.split()
+    edges = _edges(rows, len(new))
+    differ = [a != b for a, b in zip(old, new, strict=True)]
+    found: dict[str, tuple[str, str]] = {}
+    for is_changed, group in itertools.groupby(range(len(new)), lambda piece: differ[piece]):
+        if is_changed:
+            changed = list(group)
+            where = _rows(edges[changed[0]], edges[changed[-1] + 1])
+            found[f"{name}, {where} of {rows}"] = old[changed[0]], new[changed[0]]
     return found
 
 

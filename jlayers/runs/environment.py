@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-__all__ = ["environment", "first_device", "processor_features", "versions"]
+__all__ = ["environment", "first_device", "installed", "processor_features", "versions"]
 
 _PACKAGES = ("jlayers", "jax", "jaxlib", "numpy", "optax")
 _SETTINGS = (
@@ -26,7 +26,7 @@ _SETTINGS = (
     "jax_numpy_rank_promotion",
     "jax_disable_jit",
 )
-_FLAGS = ("XLA_", "JAX_", "LIBTPU_", "NVIDIA_", "CUDA_", "OMP_", "TF_")  # beginnings of variables
+_FLAGS = ("XLA_", "JAX_", "LIBTPU_", "NVIDIA_", "CUDA_", "OMP_")  # beginnings of variables
 _NO_MATTER = ("CACHE", "TRACEBACK", "LOG", "DEBUG")  # no bit of a result depends on variables with these
 
 
@@ -56,7 +56,7 @@ def environment() -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """The installed versions of jlayers and of what it computes with."""
-    return {name: _version(name) for name in _PACKAGES}
+    return {name: installed(name) for name in _PACKAGES}
 
 
 def first_device() -> Any:
@@ -111,7 +111,8 @@ def _source() -> str:
     return digest.hexdigest()
 
 
-def _version(package: str) -> str | None:
+def installed(package: str) -> str | None:
+    """The version of an installed package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

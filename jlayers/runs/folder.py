@@ -46,7 +46,7 @@ from jlayers.saving.files import (
 from jlayers.saving.loading import load_weights
 from jlayers.saving.weights import read_metadata, save_weights
 
-__all__ = ["Run"]
+__all__ = ["Run", "preprocess_to_data"]
 
 CONFIG = "config.yaml"
 DATA = "data.json"
@@ -341,8 +341,7 @@ class Run:
     def write_preprocess(self, preprocess: Mapping[str, Any]) -> None:
         """Keep preprocessors with what they learned; no file if there are none."""
         if preprocess:
-            kept = {name: {"kind": p.spec.kind, "made": to_data(p, name)} for name, p in preprocess.items()}
-            self.write_json(PREPROCESS, kept)
+            self.write_json(PREPROCESS, preprocess_to_data(preprocess))
 
     def preprocess(self) -> dict[str, Any]:
         """The preprocessors of the run, as adapted then."""
@@ -461,6 +460,11 @@ class Run:
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, _json(data))
+
+
+def preprocess_to_data(preprocess: Mapping[str, Any]) -> dict[str, Any]:
+    """Preprocessors as plain data, with what they learned."""
+    return {name: {"kind": p.spec.kind, "made": to_data(p, name)} for name, p in preprocess.items()}
 
 
 def _now() -> str:
