@@ -1,10 +1,12 @@
 """Callbacks: what they hear, ask for and change; each in the registry, in YAML and over a resumed run."""
 
+import contextlib
 import csv
 import itertools
 import json
 import math
 import pickle
+import signal
 import time
 import warnings
 
@@ -571,6 +573,42 @@ def test_a_resumed_run_goes_on_in_the_middle_of_its_patience(trainer, tmp_path):
     assert all(len(texts) == 1 for texts in logs.values())
 
 
+class Begun(jl.Callback):
+    """Counts the epochs that have begun, by what it remembers or only in this process."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def on_epoch_begin(self, epoch):
+        self.epochs.append(epoch)
+
+
+class Remembered(Begun):
+    def state(self):
+        return {"epochs": self.epochs}
+
+    def restore(self, state):
+        self.epochs = state["epochs"]
+
+
+class Press(jl.Callback):
+    """Ctrl-C while the callbacks hear that an epoch begins; a checkpoint is made after all have heard it."""
+
+    def on_epoch_begin(self, epoch):
+        if epoch == 2:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_an_epoch_begins_once_for_a_callback_that_remembers(trainer, tmp_path):
+    plan = jl.Checkpoint(tmp_path, every_steps=3, every_epochs=None)
+    for ends in ([End(8)], [Press()], []):  # within epoch 1, and at the beginning of epoch 2
+        remembered, fresh = Remembered(), Begun()
+        with contextlib.suppress(InterruptedError, KeyboardInterrupt):
+            jl.fit(trainer, X, Y, callbacks=[*ends, remembered, fresh], checkpoints=plan, **FIT)
+    assert remembered.epochs == list(range(6))
+    assert fresh.epochs == [2, 3, 4, 5]
+
+
 def test_a_checkpoint_among_the_callbacks(trainer, tmp_path):
     whole = jl.fit(trainer, X, Y, **FIT)
     for epochs in (2, 6):
@@ -609,8 +647,11 @@ def test_mlflow_keeps_a_run_offline(trainer, tmp_path, monkeypatch):
         (run,) = client.search_runs([experiment])
         assert run.info.status == "FINISHED"
         assert run.data.params["optimizer"] == "sgd(learning_rate=0.05)"
-        losses = {m.step: m.value for m in client.get_metric_history(run.info.run_id, "val_loss")}
+        of = {name: client.get_metric_history(run.info.run_id, name) for name in ("loss", "val_loss")}
+    losses = {metric.step: metric.value for metric in of["val_loss"]}
     assert losses == dict(zip(range(5, 31, 5), history["val_loss"], strict=True))
+    # Once each: step 10 ends an epoch, and steps 6 to 8 were taken again after the checkpoint of step 5.
+    assert sorted(metric.step for metric in of["loss"]) == sorted({*range(2, 31, 2), *range(5, 31, 5)})
 
 
 def test_wandb_keeps_a_run_offline(trainer, tmp_path):

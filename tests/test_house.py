@@ -51,6 +51,7 @@ HEAVY = {
     "pyarrow",
     "keras",
     "pooch",
+    "optuna",
 }
 MAY_BE_HEAVY = ("config", "cli")
 MAY_DRAW_ON_A_TERMINAL = ("cli", "train/progress")

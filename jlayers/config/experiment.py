@@ -12,11 +12,13 @@ from typing import Any
 import jax
 
 from jlayers.config.build import Builder
+from jlayers.config.defaults import lay_over_defaults
 from jlayers.config.derive import Entry
 from jlayers.config.overrides import override
 from jlayers.config.reader import Document, read_file, read_text
 from jlayers.config.schema import Settings, Training
 from jlayers.config.validate import validate
+from jlayers.config.variables import put_in_variables
 from jlayers.core.layer import Layer
 from jlayers.core.precision import with_precision
 from jlayers.data import Dataset, hold_out, learn, transform
@@ -67,7 +69,9 @@ def loads(text: str, overrides: Iterable[str] = (), base: str | os.PathLike[str]
 
 
 def _experiment(document: Document, overrides: Iterable[str]) -> Experiment:
+    lay_over_defaults(document, Settings)
     override(document, overrides, Settings)
+    put_in_variables(document)
     call = validate(document, Settings)
     builder = Builder(document)
     now = {k: v for k, v in call.arguments.items() if k != "data"}
@@ -172,9 +176,8 @@ class Experiment:
         found: dict[tuple[Any, ...], Any] = {
             ("training", "callbacks", i): callback for i, callback in enumerate(training.callbacks)
         }
-        if training.early_stopping is not None:
-            found["training", "early_stopping"] = training.early_stopping
-        return found
+        own = {"early_stopping": training.early_stopping, "profile": training.profile}
+        return found | {("training", name): c for name, c in own.items() if c is not None}
 
     def _check_listeners(self, trainer: Any, params: Any, state: Any) -> None:
         """Let each callback refuse a training that it cannot do its part in."""
@@ -182,10 +185,11 @@ class Experiment:
 
         training, ((x, y), validation) = self.settings.training, self.parts
         batch = jax.tree.map(lambda a: a[: training.batch_size], Batch(x, y))
+        steps = -(-len(jax.tree.leaves(x)[0]) // training.batch_size)
         callbacks = list(self.listeners.values())
         with self.located_layer():
             run = expected_run(
-                trainer, callbacks, params, state, batch, validation is not None, training.epochs
+                trainer, callbacks, params, state, batch, validation is not None, training.epochs, steps
             )
         for place, callback in self.listeners.items():
             spec = callback.spec

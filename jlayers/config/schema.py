@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from jlayers.config.derive import Record
 from jlayers.config.signatures import precise
+from jlayers.config.sweep import Sweep
 from jlayers.config.types import WeightsSourceType
 from jlayers.core.errors import refused
 from jlayers.core.layer import LayerLike
@@ -20,6 +21,7 @@ from jlayers.optimizers import OptimizerLike
 from jlayers.preprocessing import PreprocessorLike
 from jlayers.saving.loading import Weights
 from jlayers.train.callbacks import CallbackLike, EarlyStopping
+from jlayers.train.callbacks.profile import Profile
 from jlayers.train.checkpoint import Plan
 from jlayers.train.feed import StepsPerCall
 from jlayers.train.scaling import LossScaleLike
@@ -47,6 +49,7 @@ class Training:
         early_stopping: when to stop before the last epoch.
         callbacks: what listens to the training, such as a logger; see `jlayers list callbacks`. Files that
             they write are in the folder `logs` of the run.
+        profile: the steps of which a profile is recorded, such as `{steps: [100, 110]}`.
         steps_per_call: steps in one dispatch; `auto` takes many where a step is so small that this pays.
         cache_features: whether what frozen layers at the beginning of the model give is computed once per
             sample and kept: true for memory, or a folder on a disk.
@@ -61,6 +64,7 @@ class Training:
     class_weight: dict[str, float] | list[float] | Literal["balanced"] | None = None
     early_stopping: Annotated[EarlyStopping, Record(EarlyStopping)] | None = None
     callbacks: list[CallbackLike] = dataclasses.field(default_factory=list)
+    profile: Annotated[Profile, Record(Profile)] | None = None
     steps_per_call: StepsPerCall = "auto"
     cache_features: bool | os.PathLike[str] = False
     checkpoint: Annotated[Plan, Record(Plan)] | None = None
@@ -119,6 +123,7 @@ class Settings:
             mapping from patterns of paths to policies; see `jlayers list policies`.
         seed: of the weights, of dropout and of the order of the samples.
         training: how long to train, and on what.
+        sweep: other values to try, for `jlayers sweep FILE`.
     """
 
     data: DatasetLike
@@ -139,6 +144,7 @@ class Settings:
     precision: PrecisionLike | None = None
     seed: int = 0
     training: Training = dataclasses.field(default_factory=Training)
+    sweep: Annotated[Sweep, Record(Sweep)] | None = None
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "a seed in [0, 2**32)", seed=self.seed)

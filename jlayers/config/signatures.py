@@ -31,6 +31,8 @@ KINDS = {
     "dataset": "jlayers.data",
     "preprocessor": "jlayers.preprocessing",
     "callback": "jlayers.train.callbacks",
+    "sampler": "jlayers.experiments.sweep.samplers",
+    "pruner": "jlayers.experiments.sweep.pruners",
 }
 
 

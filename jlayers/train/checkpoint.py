@@ -223,6 +223,7 @@ class Keeper:
         self.store = checkpoint.store(directions.get(checkpoint.best or "", "min"))
         self.first_epoch = 0
         self.stage = 0  # of the trainer; see `Trainer.stages`
+        self.begun = False  # whether callbacks have heard that the epoch has begun
         self.last: tuple[int, int, bool] | None = None  # the place of the newest checkpoint
         self.clock = time.monotonic()
 
@@ -275,6 +276,7 @@ class Keeper:
         self.first_epoch = facts["first_epoch"]
         self.last = (found.step, int(whole.epoch), facts["stopped"])
         kept = _unpacked(facts["callbacks"], callbacks)
+        self.begun = facts.get("begun", int(whole.step) > int(whole.epoch_start))
         return Resumed(whole, facts["history"], self.first_epoch, facts["stopped"], kept)
 
     def restore_callbacks(self, kept: Sequence[Any]) -> None:
@@ -347,6 +349,7 @@ class Keeper:
             "first_epoch": self.first_epoch,
             "stage": self.stage,
             "stopped": stopped,
+            "begun": self.begun,
             "callbacks": _packed([c.state() for c in self.callbacks], "callbacks", arrays),
             "data": dict(self.data.state(int(arrays["epoch"]), int(arrays["step"] - arrays["epoch_start"]))),
             "trees": structure_of({"params": state.params, "state": state.state}),
@@ -417,7 +420,7 @@ def _unpacked(data: Any, arrays: Mapping[str, Any]) -> Any:
 
 def _with_state(callbacks: Sequence[Callback]) -> list[Callback]:
     """Callbacks whose state belongs to the run; what only shows or writes has none."""
-    return [callback for callback in callbacks if type(callback).state is not Callback.state]
+    return [callback for callback in callbacks if callback.remembers]
 
 
 def identity(

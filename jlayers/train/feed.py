@@ -155,6 +155,7 @@ class Runner:
         state: TrainState,
         calls: Calls,
         every: Sequence[int] = (),
+        at: Sequence[int] = (),
         waiting: Waiting | None = None,
         interrupts: Interruptions | None = None,
     ):
@@ -163,6 +164,7 @@ class Runner:
         self.step = int(state.step)
         self.calls = calls
         self.every = every  # at multiples of these numbers of steps somebody wants to look
+        self.at = at  # and after these steps
         self.interrupts = Interruptions() if interrupts is None else interrupts
         self.waiting = Waiting() if waiting is None else waiting
         self.is_last: Callable[[], bool] = lambda: False  # whether a stream has ended with the last step
@@ -194,7 +196,8 @@ class Runner:
             return
         done = 0
         while self.calls.looped and done < steps:
-            now = min([steps - done, *(n - self.step % n for n in self.every)])
+            looks = [n - self.step % n for n in self.every] + [n - self.step for n in self.at]
+            now = min([steps - done, *(n for n in looks if n > 0)])
             yield self._call(program.many, now, batches, np.int32(done), np.int32(now))
             done += now
         first = copied(self.flat.live.step)

@@ -52,8 +52,9 @@ def expected_run(
     batch: Any,
     validated: bool,
     epochs: int,
+    steps: int | None = None,
 ) -> Run:
     """The run that a fit would tell its callbacks of, from specs: to check them before there is any."""
     step = step_for(callbacks, trainer)
     ways = directions_of(trainer, step, params, state, batch, validated)
-    return Run(0, epochs, None, ways, trainer=trainer)
+    return Run(0, epochs, steps, ways, trainer=trainer)

@@ -327,7 +327,7 @@ class _Fit:
             epochs = max(0, self.end - start)
         if epochs:
             self.runner = self._runner(state)
-            self.looks = bool(self.runner.every) or (keeper is not None and keeper.by_clock)
+            self.looks = bool(self.runner.every or self.runner.at) or (keeper is not None and keeper.by_clock)
         self.validation_key: Any = None  # of a model that samples in inference, too
         self.healthy = fresh  # makes the last state that was found healthy
         self.state = state
@@ -387,7 +387,8 @@ class _Fit:
         calls = calls_for(self.steps_per_call, step, state, self.data)
         every = [callback.every for callback in self.callbacks if callback.every]
         every += [] if self.keeper is None else self.keeper.every
-        return Runner(step, state, calls, every, self.waiting, self.interrupts)
+        at = [number for callback in self.callbacks for number in callback.at_steps]
+        return Runner(step, state, calls, every, at, self.waiting, self.interrupts)
 
     def _go_to(self, stage: int) -> None:
         """Trains more layers from here on."""
@@ -456,7 +457,7 @@ class _Fit:
     def _epoch(self, epoch: int) -> bool:
         """Trains for an epoch; True if a callback wants to stop."""
         with self._together():
-            stops = self._ask(self.callbacks, "on_epoch_begin", epoch)
+            stops = self._epoch_begins(epoch)
         if stops:
             return True
         runner = self.runner
@@ -482,11 +483,26 @@ class _Fit:
         with self._together():
             return self._epoch_over(epoch, values, validation, ended)
 
+    def _epoch_begins(self, epoch: int) -> bool:
+        """Tells callbacks of it; True if one wants to stop."""
+        keeper = self.keeper
+        if keeper is not None and keeper.begun:  # in the process before; what came of it is restored
+            for callback in self.callbacks:
+                if not callback.remembers:
+                    callback.on_epoch_begin(epoch)
+            return False
+        stops = self._ask(self.callbacks, "on_epoch_begin", epoch)
+        if keeper is not None:
+            keeper.begun = True
+        return stops
+
     def _epoch_over(
         self, epoch: int, values: dict[str, float], validation: dict[str, float], ended: Ended
     ) -> bool:
         """Moves to the next epoch and tells of it; True if a callback wants to stop."""
         runner, keeper = self.runner, self.keeper
+        if keeper is not None:
+            keeper.begun = False  # the next one has not
         stops = bool(validation) and self._ask(
             self.callbacks, "on_validation_end", epoch, validation.copy, self._view
         )
@@ -554,7 +570,7 @@ class _Fit:
         return done == self.data.steps if self.data.steps is not None else self.runner.is_last()
 
     def _listeners_at(self, step: int) -> list[Callback]:
-        return [c for c in self.callbacks if c.every and step % c.every == 0]
+        return [c for c in self.callbacks if (c.every and step % c.every == 0) or step in c.at_steps]
 
     def _validate(self, state: TrainState, watch: Watch) -> dict[str, float]:
         if self.validation is None:

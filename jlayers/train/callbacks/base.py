@@ -103,6 +103,7 @@ class Callback:
         every: how many steps there are between two calls of `on_step`; None for no calls. Counted over the
             whole run, so that a run that is resumed calls at the same steps. With 1 each step is a dispatch
             of its own.
+        at_steps: numbers of steps after which `on_step` is called, too.
         changes_rate: True if it may change the learning rate.
 
     >>> import jlayers as jl
@@ -112,6 +113,7 @@ class Callback:
     """
 
     every: int | None = None
+    at_steps: Sequence[int] = ()
     changes_rate: bool = False
     spec: Spec | None = None  # the call that made it, if its class is registered
 
@@ -129,10 +131,16 @@ class Callback:
         """Before the first epoch."""
 
     def on_epoch_begin(self, epoch: int) -> Answer:
-        """Before the first batch of epoch `epoch`, counted from 0; again where a run goes on within it."""
+        """Before the first batch of epoch `epoch`, counted from 0.
+
+        Where a run goes on from a checkpoint within an epoch, a callback that is given back its `state` is
+        not called again, since it remembers that the epoch has begun. One without a state is: it may have
+        something to set up in the new process. Its answer is then left out: what it changed the first time is
+        in the checkpoint.
+        """
 
     def on_step(self, step: int, logs: Logs, state: TrainState) -> Answer:
-        """After each `every` steps, with the logs of the epoch so far."""
+        """After each `every` steps and those of `at_steps`, with the logs of the epoch so far."""
 
     def on_progress(self, epoch: int, step: int, logs: Logs) -> None:
         """A few times per second: the device has finished `step` batches of the epoch. For display only.
@@ -163,6 +171,11 @@ class Callback:
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of the callback, as plain data and arrays."""
         return {}
+
+    @property
+    def remembers(self) -> bool:
+        """True if it has a state; what only shows or writes has none."""
+        return type(self).state is not Callback.state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave, after `on_fit_begin`."""

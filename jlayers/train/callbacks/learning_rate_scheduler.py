@@ -58,11 +58,8 @@ class LearningRateScheduler(Callback):
     def on_fit_begin(self, run: Run) -> None:
         self._own = own_rate("LearningRateScheduler", run)
         self._rate = self._own * run.rate_factor
-        self._epoch: int | None = None
 
-    def on_epoch_begin(self, epoch: int) -> Change | None:
-        if epoch == self._epoch:  # a run that goes on within the epoch has the rate already
-            return None
+    def on_epoch_begin(self, epoch: int) -> Change:
         given = (epoch, self._rate) if self._takes_rate else (epoch,)
         rate = float(self.schedule(*given))
         if not 0 <= rate < math.inf:
@@ -70,14 +67,14 @@ class LearningRateScheduler(Callback):
                 f"LearningRateScheduler: expected a finite learning rate of at least 0 from the schedule, "
                 f"received {rate} for epoch {epoch}"
             )
-        self._rate, self._epoch = rate, epoch
+        self._rate = rate
         return Change(rate_factor=rate / self._own)
 
     def state(self) -> dict[str, Any]:
-        return {"rate": self._rate, "epoch": self._epoch}
+        return {"rate": self._rate}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._rate, self._epoch = state["rate"], state["epoch"]
+        self._rate = state["rate"]
 
 
 def _positional(function: Any) -> int:

@@ -27,7 +27,8 @@ class MLflow(Callback):
 
     Needs `pip install 'jlayers[mlflow]'`. The model and the options of `jl.compile` become parameters, the
     logs of each epoch metrics, by the number of the step. A run that goes on from a checkpoint goes on in the
-    same run of MLflow.
+    same run of MLflow. Each value is there once, also where a step ends an epoch, and where steps were taken
+    again after a checkpoint.
 
     Args:
         experiment: the name of MLflow's experiment, which is made if there is none.
@@ -71,6 +72,8 @@ class MLflow(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         self._run, self._client, self._id, self._status = run, None, None, "FINISHED"
+        self._logged: dict[str, int] = {}
+        self._continued = False
 
     def on_step(self, step: int, logs: Logs, state: TrainState) -> None:
         self._log(step, logs)
@@ -96,8 +99,16 @@ class MLflow(Callback):
     def _log(self, step: int, logs: Logs) -> None:
         self._begin()
         entities, now = importlib.import_module("mlflow.entities"), int(1000 * time.time())
-        metrics = [entities.Metric(name, value, now, step) for name, value in logs.items()]
-        self._client.log_batch(self._id, metrics)
+        new = {name: value for name, value in logs.items() if step > self._last_step(name)}
+        self._client.log_batch(self._id, [entities.Metric(name, new[name], now, step) for name in new])
+        self._logged.update(dict.fromkeys(new, step))
+
+    def _last_step(self, name: str) -> int:
+        """The last step of which MLflow has this value; -1 for none."""
+        if name not in self._logged:
+            history = self._client.get_metric_history(self._id, name) if self._continued else ()
+            self._logged[name] = max((metric.step for metric in history), default=-1)
+        return self._logged[name]
 
     def _store(self) -> str | None:
         if self.path is None:
@@ -114,6 +125,7 @@ class MLflow(Callback):
             self._client = mlflow.MlflowClient(self._store())
         if self._id is not None:
             self._client.update_run(self._id, status="RUNNING")
+            self._continued = True
             return
         found = self._client.get_experiment_by_name(self.experiment)
         artifacts = None if self.path is None else (self.path / "artifacts").absolute().as_uri()
