@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -316,4 +317,6 @@ def _kept_preprocess(run: Run) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else "nothing" if value is None else json.dumps(value)
+    if re.fullmatch("[0-9a-f]{64}", text):  # a hash
+        return text[:12]
     return text if len(text) <= 200 else f"{text[:200]}..."

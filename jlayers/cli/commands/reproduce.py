@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jlayers.cli.arguments import add_compile_cache, add_run
@@ -12,12 +13,12 @@ from jlayers.cli.own_code import use_code_of_run
 from jlayers.cli.terminal import console, remarks
 
 if TYPE_CHECKING:
-    from jlayers.experiments.reproduce import Reproduction
+    from jlayers.experiments.reproduce import Difference, Reproduction
 
 __all__ = ["add_arguments", "main"]
 
 DIFFERS = 3  # the exit code of a training whose bits are not those of the run
-MOST = 8  # lines of a kind
+MOST = 4  # lines of a kind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,28 +91,30 @@ def _print(out: Any, result: Reproduction) -> None:
     compared = ", ".join(result.compared)
     if result.identical:
         out.print(f"bit-identical: {compared}", style="bold green")
-        title = "although these differ"
+        _print_list(out, "although these differ", result.causes)
     else:
         first, *others = result.differences
         out.print(f"not bit-identical, of {compared}", style="bold red")
         out.print(f"differs first: {first}")
-        _print_list(out, "then", others)
-        title = "what may be why"
-    _print_list(out, title, result.causes)
+        weights = [other for other in others if other.where.startswith("weights")]
+        _print_list(out, "then", [other for other in others if other not in weights])
+        _print_list(out, "weights", weights)
+        _print_list(out, "what may be why", result.causes)
     if not result.identical and not result.causes:
         out.print(
             "nothing that the run has noted differs: a GPU may add in another order each time "
-            "(XLA_FLAGS=--xla_gpu_deterministic_ops=true), and code of your own may read a clock or draw without "
-            "a key"
+            "(XLA_FLAGS=--xla_gpu_deterministic_ops=true); code of your own may read a clock, or draw "
+            "without a key"
         )
     out.print(f"the new run: {shlex.quote(str(result.again))}", style="dim")
 
 
-def _print_list(out: Any, title: str, found: Any) -> None:
+def _print_list(out: Any, title: str, found: Sequence[Difference]) -> None:
     if not found:
         return
     out.print(f"{title}:")
-    for difference in found[:MOST]:
+    shown = found if len(found) <= MOST + 1 else found[:MOST]
+    for difference in shown:
         out.print(f"  {difference}")
-    if more := len(found) - MOST if len(found) > MOST else 0:
+    if more := len(found) - len(shown):
         out.print(f"  and {more} more, in reproduction.json of the new run", style="dim")
