@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.config import load
+from jlayers.config import Experiment, load
 from jlayers.data.pieces import changed_pieces
 from jlayers.experiments.record import RunRecord, flattened, read_run
 from jlayers.interop.safetensors import read_safetensors
@@ -25,7 +25,7 @@ from jlayers.runs.training import train_run
 from jlayers.saving.files import read_json
 from jlayers.train.callbacks import Callback
 
-__all__ = ["Difference", "Reproduction", "reproduce"]
+__all__ = ["Difference", "Reproduction", "compare_bits", "reproduce"]
 
 REPRODUCTION = "reproduction.json"
 
@@ -129,9 +129,7 @@ def reproduce(
     experiment = load(old.config, overrides)
     kept = old.preprocess()
     experiment = dataclasses.replace(experiment, learned=kept or None)
-    adapted = _differing(
-        _kept_preprocess(old), preprocess_to_data(experiment.adapted()) if kept else {}, PREPROCESS
-    )
+    adapted = _adapted(old, experiment) if kept else ()
     experiment.check()
     config = experiment.to_data()
     new = (
@@ -146,12 +144,24 @@ def reproduce(
     except Exception:
         if (before.status, new.status) != ("failed", "failed"):
             raise
-    after = read_run(new.path)
-    found = [*adapted, *_results(before, after), *_weights(old, new)]
-    compared = (*_epochs(before), *_compared_weights(old, new))
-    result = Reproduction(old.path, new.path, tuple(found), tuple(_causes(old, new, before, after)), compared)
+    result = compare_bits(old.path, new.path)
+    result = dataclasses.replace(result, differences=(*adapted, *result.differences))
     new.write_json(REPRODUCTION, result.to_data())
     return result
+
+
+def compare_bits(run: str | os.PathLike[str], again: str | os.PathLike[str]) -> Reproduction:
+    """Two runs compared bit for bit: their histories, results and weights, and what may be why they differ.
+
+    Raises:
+        FileNotFoundError: one of them is no run.
+        ValueError: a file of one of them is damaged.
+    """
+    old, new, before, after = Run(run), Run(again), read_run(run), read_run(again)
+    weights, differences = _weights(old, new)
+    found = (*_results(before, after), *differences)
+    compared = (*_compared(before), *([weights] if weights else []))
+    return Reproduction(old.path, new.path, found, tuple(_causes(old, new, before, after)), compared)
 
 
 # ------------------------------------------------------------------------------------- results
@@ -185,17 +195,21 @@ def _same(a: Any, b: Any) -> bool:
     return both_nan or a == b
 
 
-def _weights(old: Run, new: Run) -> Iterator[Difference]:
-    """The arrays that differ, each with its first value that does; only hashes where a file is gone."""
+def _weights(old: Run, new: Run) -> tuple[str, list[Difference]]:
+    """The weights, or their hashes where a file is gone: what could be compared, and what differs of it."""
     paths = [run.path / WEIGHTS for run in (old, new)]
-    if not all(path.is_file() for path in paths):
-        hashes = [run.results().get("weights_hash") for run in (old, new)]
-        if None not in hashes and hashes[0] != hashes[1]:
-            yield Difference("weights, hash", *hashes)
-        return
-    if old.kept_epoch() != new.kept_epoch():  # told already, or by the end of the training
-        return
-    then, now = map(read_safetensors, paths)
+    if all(path.is_file() for path in paths):
+        if old.kept_epoch() != new.kept_epoch():  # the first run ended early, or its results tell it
+            return "", []
+        return "weights", list(_arrays(*map(read_safetensors, paths)))
+    then, now = (run.results().get("weights_hash") for run in (old, new))
+    if then is None or now is None:
+        return "", []
+    return "hashes of the weights", list(_differing({"": then}, {"": now}, "weights, hash"))
+
+
+def _arrays(then: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray]) -> Iterator[Difference]:
+    """The arrays that differ, each with its first value that does."""
     for path in sorted({*then, *now}):
         if path not in then or path not in now:
             yield Difference(
@@ -223,19 +237,14 @@ def _plain(value: Any) -> Any:
     return float(str(value)) if np.issubdtype(value.dtype, np.floating) else value.item()
 
 
-def _epochs(then: RunRecord) -> list[str]:
-    epochs = f"{then.epochs} epoch{'s' * (then.epochs != 1)}"
-    if then.status == "completed":
-        held_out = any(name.startswith("test_") for name in then.metrics)
-        return [epochs, *(["results on the data held out"] if held_out else [])]
-    return [f"{epochs}, after which the run was {then.status}"]
-
-
-def _compared_weights(old: Run, new: Run) -> list[str]:
-    if all((run.path / WEIGHTS).is_file() for run in (old, new)) and old.kept_epoch() == new.kept_epoch():
-        return ["weights"]
-    known = all("weights_hash" in run.results() for run in (old, new))
-    return ["hashes of the weights"] if known else []
+def _compared(then: RunRecord) -> Iterator[str]:
+    yield f"{then.epochs} epoch{'s' * (then.epochs != 1)}"
+    if then.status == "failed":
+        yield "the error that ended the training"
+    elif then.status != "completed":
+        yield "as far as the run went"
+    elif any(name.startswith("test_") for name in then.metrics):
+        yield "results on the data held out"
 
 
 # ------------------------------------------------------------------------------------- causes
@@ -303,16 +312,21 @@ def _environment(run: Run) -> dict[str, Any]:
 
 def _differing(then: Mapping[str, Any], now: Mapping[str, Any], title: str = "") -> Iterator[Difference]:
     """The entries of nested plain data that differ."""
-    flat = flattened(dict(then)), flattened(dict(now))
+    flat = [flattened(dict(values)) if values else {} for values in (then, now)]
     for path in dict.fromkeys([*flat[0], *flat[1]]):
         values = flat[0].get(path), flat[1].get(path)
-        if path and not _same(*values):
+        if not _same(*values):
             yield Difference(f"{title} {path}".strip(), *values)
 
 
-def _kept_preprocess(run: Run) -> dict[str, Any]:
-    path = run.path / PREPROCESS
-    return read_json(path) if path.is_file() else {}
+def _adapted(run: Run, experiment: Experiment) -> tuple[Difference, ...]:
+    """Differences between what the run's preprocessors learned and what they would learn now."""
+    kept, again = read_json(run.path / PREPROCESS), preprocess_to_data(experiment.adapted())
+    then, now = ({name: entry["made"] for name, entry in found.items()} for found in (kept, again))
+    first: dict[str, Difference] = {}  # of each argument: all that follows in a vocabulary has moved
+    for difference in _differing(then, json.loads(json.dumps(now)), "preprocessing of"):
+        first.setdefault(re.sub(r"(\.\d+)+$", "", difference.where), difference)
+    return tuple(first.values())
 
 
 def _shown(value: Any) -> str:
