@@ -152,8 +152,8 @@ def test_the_page_is_whole_and_safe(run, tmp_path):
     assert HOSTILE in found.text
     for words in (
         "a $run$ <i>", "completed", "hostile <b>", "24 samples to train on, 16 held out", "Output kind",
-        "precision", "RMSE", "Predicted wrongly", "samples per second", "waited for data", "Steps 4 to 5 took",
-        "TextVectorization", "jaxlib", "sparse_categorical_crossentropy", "SHA-256",
+        "precision", "Predicted wrongly", "samples per second", "waited for data", "Steps 4 to 5 took",
+        "RMSE", "TextVectorization", "jaxlib", "sparse_categorical_crossentropy", "SHA-256",
     ):  # fmt: skip
         assert words in found.text, words
     assert sum(tag == "svg" for tag, _ in found.tags) == 5

@@ -74,7 +74,7 @@ def duration(seconds: float) -> str:
     """A time for people.
 
     >>> [duration(t) for t in (0.00012, 0.25, 61.5, 7300)]
-    ['120 µs', '250 ms', '1 min 2 s', '2 h 2 min']
+    ['120 µs', '250 ms', '1 min 2 s', '2 h 1 min']
     """
     if not math.isfinite(seconds) or seconds < 0:
         return "–"
