@@ -37,7 +37,7 @@ def digits(rows: int | None = None) -> tuple[Any, Any]:
     """Training and validation data: the handwritten digits, or the first `rows` of them."""
     data = jl.data.digits()
     if rows is None:
-        train, held_out = jl.data.hold_out(*data.train, 0.15, seed=0)
+        train, held_out = jl.data.hold_out(data.train[0], data.train[1], 0.15, seed=0)
         assert held_out is not None
         return train, held_out
     (x, y), rest = data.train, rows // 5

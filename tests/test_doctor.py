@@ -241,7 +241,7 @@ def test_it_takes_batches_and_refuses_what_is_no_trainer():
     report = jl.doctor(trainer(), [(x[:150], y[:150] + 1), (x[150:], y[150:] + 1)])
     assert report.findings[0].check == "labels"
     with pytest.raises(TypeError, match=r"expected what jl\.compile"):
-        jl.doctor(small(), x, y)
+        jl.doctor(small(), x, y)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------------------------- the probes

@@ -138,7 +138,7 @@ class Supervised(Task):
 
     def judged(self, y_pred: Any, y: Any) -> list[tuple[str, Record | None, Any, Any]]:
         """By output: its name, or nothing for a single one, its loss, its targets and its predictions."""
-        names, judges, _ = self._judges(y_pred)
+        names, judges, _ = self.judges(y_pred)
         parts = zip(names, judges, self.targets(y_pred, y), seen(y_pred), strict=True)
         return [(name or "", judge, target, output) for name, judge, target, output in parts]
 

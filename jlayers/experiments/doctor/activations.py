@@ -32,7 +32,7 @@ def check_activations(case: Case) -> list[Finding]:
     """The hidden layers' outputs for some samples, with the weights that the training begins with."""
 
     def note(layer: Any, params: Any, state: Any, inputs: Any, output: Any) -> Any:
-        values = values_of(output) if layer is not None else None
+        values: Any = values_of(output) if layer is not None else None
         if layer is None or not hasattr(values, "ndim") or values.ndim < 2:
             return None
         name = activation_of(layer)
@@ -91,8 +91,7 @@ def _flat(call: Call) -> list[Finding]:
             call.path,
             f"{share:.0%} of the values lie in the flat parts of {name}, where its gradient is nearly 0",
             "normalize the inputs, start with smaller weights (glorot_uniform), put a normalization before "
-            "the "
-            "activation, or use relu",
+            "the activation, or use relu",
             {"share": share, "activation": name},
         )
     ]

@@ -17,14 +17,14 @@ def check_balance(case: Case) -> list[Finding]:
     found = []
     for place, target in enumerate(case.targets):
         found += _constant(target)
-        if target.labels is None or found:
+        if (labels := target.labels) is None or found:
             continue
-        found += _rare(case, target)
-        found += _sorted(case, target)
+        found += _rare(case, target, labels)
+        found += _sorted(case, target, labels)
         for part, (_, y) in case.held_out.items():
-            other = case.targets_of(y)[place]
-            if other.labels is not None:
-                found += _unknown(case, part, target, other)
+            others = case.targets_of(y)[place].labels
+            if others is not None:
+                found += _unknown(case, f"{part}: {target.where}", np.setdiff1d(others, labels))
     return found
 
 
@@ -48,8 +48,8 @@ def _named(case: Case, label: int) -> str:
     return f"{label} ({names[label]})" if names and label < len(names) else str(label)
 
 
-def _rare(case: Case, target: Target) -> list[Finding]:
-    present, counts = np.unique(target.labels, return_counts=True)
+def _rare(case: Case, target: Target, labels: np.ndarray) -> list[Finding]:
+    present, counts = np.unique(labels, return_counts=True)
     ratio = counts.max() / counts.min()
     values = {"counts": dict(zip(map(int, present), map(int, counts), strict=True))}
     if ratio < MOST_RATIO or case.weighed:
@@ -65,17 +65,16 @@ def _rare(case: Case, target: Target) -> list[Finding]:
             f"{_named(case, int(present[counts.argmin()]))} has {counts.min()}, {ratio:.0f} times fewer: the "
             f"loss hardly sees the rare one",
             "set class_weight to balanced, collect more of the rare class, and look at a metric by class, "
-            "such "
-            "as F1Score, instead of accuracy",
+            "such as F1Score, instead of accuracy",
             values,
         )
     ]
 
 
-def _sorted(case: Case, target: Target) -> list[Finding]:
+def _sorted(case: Case, target: Target, labels: np.ndarray) -> list[Finding]:
     """Batches of one class each, when nothing shuffles."""
-    labels, size = target.labels, case.batch_size
-    if case.shuffle or labels is None or len(labels) < 4 * size or size < 8:
+    size = case.batch_size
+    if case.shuffle or len(labels) < 4 * size or size < 8:
         return []
     whole = labels[: len(labels) // size * size].reshape(-1, size)
     pure = float((whole == whole[:, :1]).all(1).mean())
@@ -95,8 +94,8 @@ def _sorted(case: Case, target: Target) -> list[Finding]:
     ]
 
 
-def _unknown(case: Case, part: str, target: Target, other: Target) -> list[Finding]:
-    missing = np.setdiff1d(other.labels, target.labels)
+def _unknown(case: Case, where: str, missing: np.ndarray) -> list[Finding]:
+    """Classes of held-out samples that the training data lack."""
     if not len(missing):
         return []
     names = ", ".join(_named(case, int(label)) for label in missing[:5])
@@ -104,8 +103,8 @@ def _unknown(case: Case, part: str, target: Target, other: Target) -> list[Findi
         Finding(
             "balance",
             "warning",
-            f"{part}: {target.where}",
-            f"the {part} data hold classes that the training data lack: {names}",
+            where,
+            f"the held-out data have classes that the training data lack: {names}",
             "split the samples so that each class is in both parts",
             {"missing": missing.tolist()},
         )

@@ -53,8 +53,7 @@ def check_cost(case: Case) -> list[Finding]:
                 "",
                 f"a step needs {_bytes(taken)} of memory, and the device has {_bytes(there)}",
                 "use a smaller batch_size, accumulate micro-batches (accumulate: 4), precision: "
-                "mixed_bfloat16, "
-                "or jl.Remat around blocks of layers",
+                "mixed_bfloat16, or jl.Remat around blocks of layers",
                 {**values, "device_bytes": there},
             )
         ]

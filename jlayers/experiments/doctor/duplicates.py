@@ -46,11 +46,9 @@ def check_duplicates(case: Case) -> list[Finding]:
                 part,
                 f"{len(pairs)} of {rows} samples of the {part} data are in the training data, too "
                 f"({len(pairs) / rows:.0%}), such as row {row}, which equals training row {other}: results "
-                "on "
-                f"them do not tell how the model does on new samples",
+                f"on them do not tell how the model does on new samples",
                 f"remove these samples from the {part} data, or split before samples are copied or "
-                "augmented; "
-                f"samples that belong together (one patient, one document) go to one part",
+                f"augmented; samples that belong together (one patient, one document) go to one part",
                 {"count": len(pairs), "of": rows, "pairs": pairs[:100]},
             )
         )

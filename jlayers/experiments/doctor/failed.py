@@ -130,7 +130,7 @@ def _found(
         seed=experiment.settings.seed,
     )
     epoch, place, number = int(before.epoch), int(before.position), int(before.step)
-    if place >= batches.steps:
+    if place >= len(batches):
         epoch, place = epoch + 1, 0
     batch = next(iter(batches.epoch(epoch, place)))
     trainer = case.trainer.stages[case.trainer.stage_of(epoch)][1]

@@ -138,7 +138,9 @@ def _first_layers(case: Case) -> list[_Given]:
     found = []
     table = all(leaf.ndim == 2 for leaf in jax.tree.leaves(case.x))
     for a, b in zip(one, two, strict=True):
-        free = a.noted is not None and np.array_equal(a.noted["size"], b.noted["size"])
+        if a.noted is None:
+            continue
+        free = np.array_equal(a.noted["size"], b.noted["size"])
         if free and not a.noted["unmoved"] and not case.is_given(a.path):
             size = np.asarray(a.noted["size"])
             found.append(_Given(a.path, size, np.asarray(a.noted["mean"]), table and size.size <= 4 * WIDE))

@@ -47,8 +47,7 @@ def _range(part: str, target: Target) -> list[Finding]:
             text = (
                 f"class numbers from {target.y.min()} to {target.y.max()} for {classes} outputs, which stand "
                 f"for 0 to {classes - 1}: {int(outside.sum())} of {target.y.size} are out of range, the "
-                "first "
-                f"in row {row} of the {part} data"
+                f"first in row {row} of the {part} data"
             )
             if target.y.min() == 1 and target.y.max() == classes:
                 advice = "the classes are numbered from 1: subtract 1"

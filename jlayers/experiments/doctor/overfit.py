@@ -51,8 +51,7 @@ def check_overfit(case: Case, tested: Range | None) -> list[Finding]:
             f"the model does not learn one batch by heart: after {steps} steps on the same {trials.size} "
             f"samples the loss is {least:.3g}, and that of knowing nothing {tested.level:.3g}",
             "leave dropout and augmentation out to see whether they are too strong; else look for targets "
-            "that "
-            "do not belong to their inputs, layers that get no gradient, and a loss that does not fit",
+            "that do not belong to their inputs, layers that get no gradient, and a loss that does not fit",
             values,
         )
     ]

@@ -40,7 +40,6 @@ class Trials:
 
     Attributes:
         rate: the highest learning rate of the training; None if the optimizer does not tell it.
-        warms_up: the schedule begins far below its highest rate.
         compiled: the program, for its cost.
         step_seconds: what a step takes.
     """
@@ -49,9 +48,7 @@ class Trials:
         self.case = case
         steps = max(case.steps, 1)
         rates = list(learning_rates(case.trainer.optimizer).values())
-        first, most = zip(*(_span(rate, steps) for rate in rates), strict=True) if rates else ((), ())
-        self.rate = max(most) if rates else None
-        self.warms_up = bool(rates) and first[0] < 0.5 * most[0]
+        self.rate = max(_highest(rate, steps) for rate in rates) if rates else None
         self.trainer: Trainer = dataclasses.replace(
             case.trainer, optimizer=_at_highest(case.trainer.optimizer, steps), unfreeze=None
         )
@@ -99,21 +96,21 @@ class Trials:
         return np.array([float(loss) for loss in losses]), state.replace(flat=flat)
 
 
-def _span(rate: Any, steps: int) -> tuple[float, float]:
-    """The first and the highest rate of a schedule."""
+def _highest(rate: Any, steps: int) -> float:
+    """The highest rate of a schedule."""
     if not callable(rate):
-        return float(rate), float(rate)
+        return float(rate)
+    schedule: Any = rate
     counts = np.unique(np.linspace(0, steps - 1, num=min(steps, 64)).astype(np.int32))
     with lenient():
-        values = [float(rate(np.int32(count))) for count in counts]
-    return values[0], max(values)
+        return max(float(schedule(np.int32(count))) for count in counts)
 
 
 def _at_highest(optimizer: Any, steps: int) -> Any:
     """The optimizer with numbers in place of schedules; one that does not tell its rates stays."""
     if not learning_rates(optimizer):
         return optimizer
-    return with_rates(optimizer, lambda rate: _span(rate, steps)[1] if callable(rate) else rate)
+    return with_rates(optimizer, lambda rate: _highest(rate, steps))
 
 
 @functools.lru_cache(maxsize=4)
