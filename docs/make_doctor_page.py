@@ -149,20 +149,6 @@ def _config(name: str) -> Report:
     return doctor_experiment(config.load(ROOT / "configs" / f"{name}.yaml"))
 
 
-def _texts() -> Report:
-    example = runpy.run_path(str(ROOT / "examples" / "text_topics.py"))
-    texts, labels = example["load"]()
-    (train, y), held_out = jl.data.hold_out(np.array(texts, object), labels, 0.2, seed=0)
-    assert held_out is not None
-    vectorize = jl.adapt(jl.TextVectorization(max_tokens=4000, ngrams=2, output_mode="tf_idf"), train)
-    model = jl.Sequential(
-        jl.UnitNormalization(), jl.Dropout(0.3), jl.Dense(len(example["FIELDS"]), activation="softmax")
-    )
-    trainer = jl.compile(model, jl.optimizers.adam(0.03), "sparse_categorical_crossentropy")
-    held = (vectorize(held_out[0]), held_out[1])
-    return jl.doctor(trainer, vectorize(train), y, validation_data=held, epochs=20)
-
-
 def _vowels() -> Report:
     import optax
 
@@ -190,10 +176,10 @@ def measurements() -> Report:
 
 def healthy() -> dict[str, Callable[[], Report]]:
     """Experiments in which nothing is to be found."""
-    shipped = ("digits_mlp", "digits_cnn", "digits_augmented", "frozen_features", "two_inputs")
+    shipped = ("digits_mlp", "digits_cnn", "topics_text", "wine_table")
+    others = ("digits_augmented", "frozen_features", "two_inputs")
     return {
-        **{f"configs/{name}.yaml": lambda name=name: _config(name) for name in shipped},
-        "examples/text_topics.py": _texts,
+        **{f"configs/{name}.yaml": lambda name=name: _config(name) for name in (*shipped, *others)},
         "examples/lstm_vowels.py": _vowels,
         "a table of measurements (breast cancer), normalized": measurements,
     }
