@@ -46,7 +46,7 @@ from jlayers.saving.files import (
 from jlayers.saving.loading import load_weights
 from jlayers.saving.weights import read_metadata, save_weights
 
-__all__ = ["Run", "preprocess_to_data"]
+__all__ = ["Run", "json_content", "preprocess_to_data"]
 
 CONFIG = "config.yaml"
 DATA = "data.json"
@@ -111,7 +111,7 @@ class Run:
         """
         contents = {
             CONFIG: to_yaml(config).encode(),
-            ENVIRONMENT: _json(environment()),
+            ENVIRONMENT: json_content(environment()),
             REQUIREMENTS: requirements().encode(),
             **({SUMMARY: (summary.rstrip() + "\n").encode()} if summary else {}),
             **{f"{CODE}/{own.name}": own.content for own in code},
@@ -420,7 +420,7 @@ class Run:
             status["reason"] = type(error).__name__
             for content in ({**self._known(), **status}, status):
                 with contextlib.suppress(OSError):
-                    overwrite(self.path / RESULTS, _json(content))
+                    overwrite(self.path / RESULTS, json_content(content))
                     return
             error.add_note(f"the run's status could not be written: {second}")
 
@@ -459,7 +459,7 @@ class Run:
         return draw_curves(self.path / CURVES, self.history(), self.path.name)
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
-        write_atomically(self.path / name, _json(data))
+        write_atomically(self.path / name, json_content(data))
 
 
 def preprocess_to_data(preprocess: Mapping[str, Any]) -> dict[str, Any]:
@@ -471,7 +471,8 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _json(data: Mapping[str, Any]) -> bytes:
+def json_content(data: Mapping[str, Any]) -> bytes:
+    """The content of a JSON file; a number that is not finite becomes null."""
     return (json.dumps(_finite(data), indent=2) + "\n").encode()
 
 
