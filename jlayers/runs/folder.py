@@ -95,7 +95,6 @@ class Run:
         cls,
         path: str | os.PathLike[str],
         config: Mapping[str, Any],
-        summary: str = "",
         code: Sequence[OwnCode] = (),
     ) -> Run:
         """A new folder with the configuration in it.
@@ -103,7 +102,6 @@ class Run:
         Args:
             path: of the folder; those above it are made, too.
             config: plain data.
-            summary: of the model, for people.
             code: the user's own files that the configuration needs.
 
         Raises:
@@ -115,7 +113,6 @@ class Run:
             CONFIG: to_yaml(config).encode(),
             ENVIRONMENT: json_content(environment()),
             REQUIREMENTS: requirements().encode(),
-            **({SUMMARY: (summary.rstrip() + "\n").encode()} if summary else {}),
             **{f"{CODE}/{own.name}": own.content for own in code},
         }
         hashes = {own.name: own.sha256 for own in code}
@@ -160,14 +157,13 @@ class Run:
         parent: str | os.PathLike[str],
         name: str,
         config: Mapping[str, Any],
-        summary: str = "",
         code: Sequence[OwnCode] = (),
     ) -> Run:
         """A new folder `<parent>/<name>-<n>`, with the first number that is free."""
         number = 1
         while True:
             try:
-                return cls.create(pathlib.Path(parent) / f"{name}-{number}", config, summary, code)
+                return cls.create(pathlib.Path(parent) / f"{name}-{number}", config, code)
             except FileExistsError:
                 number += 1
 
@@ -350,7 +346,8 @@ class Run:
         self.write_json(DATA, {**facts, **parts, **known, **table, **form})
 
     def write_model(self, summary: Summary) -> None:
-        """Keep the size and the cost of the model, for comparisons."""
+        """Keep the layers of the model, for people, and its size and cost, for comparisons."""
+        write_atomically(self.path / SUMMARY, (str(summary).rstrip() + "\n").encode())
         facts = {"name": summary.rows[0].layer.spec.name, "parameters": summary.params}
         costs = {"trainable": summary.trainable, "state": summary.state, "flops": summary.flops}
         self.write_json(MODEL, {**facts, **costs, "bytes": summary.bytes})
