@@ -95,6 +95,7 @@ class Run:
         cls,
         path: str | os.PathLike[str],
         config: Mapping[str, Any],
+        summary: str = "",
         code: Sequence[OwnCode] = (),
     ) -> Run:
         """A new folder with the configuration in it.
@@ -102,6 +103,7 @@ class Run:
         Args:
             path: of the folder; those above it are made, too.
             config: plain data.
+            summary: of the model, for people.
             code: the user's own files that the configuration needs.
 
         Raises:
@@ -113,6 +115,7 @@ class Run:
             CONFIG: to_yaml(config).encode(),
             ENVIRONMENT: json_content(environment()),
             REQUIREMENTS: requirements().encode(),
+            **({SUMMARY: (summary.rstrip() + "\n").encode()} if summary else {}),
             **{f"{CODE}/{own.name}": own.content for own in code},
         }
         hashes = {own.name: own.sha256 for own in code}
@@ -157,13 +160,14 @@ class Run:
         parent: str | os.PathLike[str],
         name: str,
         config: Mapping[str, Any],
+        summary: str = "",
         code: Sequence[OwnCode] = (),
     ) -> Run:
         """A new folder `<parent>/<name>-<n>`, with the first number that is free."""
         number = 1
         while True:
             try:
-                return cls.create(pathlib.Path(parent) / f"{name}-{number}", config, code)
+                return cls.create(pathlib.Path(parent) / f"{name}-{number}", config, summary, code)
             except FileExistsError:
                 number += 1
 
