@@ -1,4 +1,4 @@
-"""What is done with whole runs: train them again, compare them, search settings, find what is wrong."""
+"""Work with whole runs: train them again, compare them, search settings, find what is wrong."""
 
 from jlayers.experiments.compare import Comparison, compare, draw_comparison
 from jlayers.experiments.container import write_container
