@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jlayers.core.errors import noted
@@ -31,9 +30,9 @@ from jlayers.train.seeds.step import (
     on_devices,
     state_on_devices,
 )
-from jlayers.train.seeds.watch import SeedsWatch, means
+from jlayers.train.seeds.watch import Means, SeedsWatch
 from jlayers.train.sources import look_over
-from jlayers.train.state import HostCopy, TrainState, copied
+from jlayers.train.state import HostCopy, TrainState
 from jlayers.train.trainer import Trainer
 from jlayers.train.watch import LARGE
 
@@ -87,7 +86,7 @@ class SeedsFit:
         mesh = mesh_for(len(self.seeds))
         stack = state_on_devices(mesh, in_step(stacked(prepared)))
         self.state = stack
-        on_device = jax.tree.map(jnp.asarray, data.data)
+        on_device = jax.device_put(data.data)
         self.program = SeedsStep(step, review, prepared[0], on_devices(mesh, on_device), mesh)
         self.data = SeedRows(data, self.seeds)
         self.calls = self.program.calls(steps_per_call, stack, self.data.steps or 1)
@@ -129,10 +128,10 @@ class SeedsFit:
             max(0, self.end - start),
             self.data.steps,
             self.directions,
-            None,
+            f"the values are means over {len(self.seeds)} seeds" if len(self.seeds) > 1 else None,
             self.waiting,
             self.trainer,
-            rows=self.batch_rows,
+            rows=self.batch_rows * len(self.seeds),
             step=int(self.state.step),
             resumed=resumed is not None,
         )
@@ -223,29 +222,28 @@ class SeedsFit:
         host, factors = self._host(), self._factors()
         values |= validation
         counted = self.training.copy()
-        for name in [*self.history, *(name for name in values if name not in self.history)]:
-            row = np.where(counted, values[name], np.nan).tolist()
-            self.history.setdefault(name, []).append(row)
+        logs = Means(values, counted)
+        for name, row in logs.each.items():
+            self.history.setdefault(name, []).append(row.tolist())
         for place in np.flatnonzero(counted).tolist():
             own = {name: float(value[place]) for name, value in values.items()}
             of_validation = {name: own[name] for name in validation}
             stops = False
             events = {"on_validation_end": of_validation} if validation else {}
-            for event, logs in {**events, "on_epoch_end": own}.items():
+            for event, told in {**events, "on_epoch_end": own}.items():
                 view = _view(host, place, factors)
-                change = self._ask(self.own[place], event, epoch, logs.copy, view)
+                change = self._ask(self.own[place], event, epoch, told.copy, view)
                 stops |= change.stop
                 if change.rate_factor is not None:
                     factors[place] = change.rate_factor
             if stops:
                 self._stop(place, _view(host, place, factors)())
         self._set_factors(factors)
-        logs = means(values, counted)
         view = SeedStates(host, self.seeds)
         for callback in self.shared:
             if validation:
                 callback.on_validation_end(epoch, {name: logs[name] for name in validation}, view)  # type: ignore[arg-type]
-            callback.on_epoch_end(epoch, dict(logs), view)  # type: ignore[arg-type]
+            callback.on_epoch_end(epoch, logs, view)  # type: ignore[arg-type]
         over = not self.training.any()
         keeper, last = self.keeper, over or epoch + 1 == self.end
         if keeper is not None:
@@ -307,7 +305,7 @@ class SeedsFit:
         host = self._host()
         for place in self.places:
             self._stop(place, member(host, place))
-        ends = [copied(self.ends.states[place]) for place in range(len(self.seeds))]
+        ends = [self.ends.states[place] for place in range(len(self.seeds))]
         states = SeedStates(stacked(ends), self.seeds)
         for callback in self.shared:
             callback.on_fit_end(states)  # type: ignore[arg-type]

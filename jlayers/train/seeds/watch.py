@@ -14,7 +14,7 @@ from jlayers.train.step import Ended
 from jlayers.train.tasks import Review
 from jlayers.train.watch import HALF, LARGE, Watch
 
-__all__ = ["SeedsWatch", "means", "read_each"]
+__all__ = ["Means", "SeedsWatch", "read_each"]
 
 
 def read_each(logs: Mapping[str, Any], review: Review) -> dict[str, np.ndarray]:
@@ -24,9 +24,16 @@ def read_each(logs: Mapping[str, Any], review: Review) -> dict[str, np.ndarray]:
     return {key: np.asarray(values[key], np.float64) for key in names}
 
 
-def means(values: Mapping[str, np.ndarray], counting: np.ndarray) -> dict[str, float]:
-    """The means over the seeds that count."""
-    return {name: float(value[counting].mean()) for name, value in values.items()}
+class Means(dict[str, float]):
+    """Logs for callbacks that hear of all seeds together: means over the seeds that still train.
+
+    Attributes:
+        each: by name an array over all seeds, NaN where a seed has ended.
+    """
+
+    def __init__(self, values: Mapping[str, np.ndarray], training: np.ndarray):
+        super().__init__({name: float(value[training].mean()) for name, value in values.items()})
+        self.each = {name: np.where(training, value, np.nan) for name, value in values.items()}
 
 
 class SeedsWatch(Watch):
@@ -59,7 +66,7 @@ class SeedsWatch(Watch):
         self.require(
             scale >= FLOOR, f"gradients overflowed float16 even at a loss scale of {FLOOR:g}", step, HALF
         )
-        self.healthy, self.values, self.latest = step, values, means(values, self.training)
+        self.healthy, self.values, self.latest = step, values, Means(values, self.training)
 
     def finish_each(self, ended: Ended) -> dict[str, np.ndarray]:
         """Waits for the device; the logs of the epoch by seed, if all seeds that train are healthy."""
