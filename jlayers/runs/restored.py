@@ -23,7 +23,16 @@ from jlayers.saving.weights import not_finite
 from jlayers.train.seeds.estimate import Estimate, estimates
 from jlayers.train.seeds.states import SeedStates
 
-__all__ = ["RunWarning", "evaluate_run", "evaluate_seeds_run", "predict_run", "resumed", "with_fresh_carries"]
+__all__ = [
+    "RunWarning",
+    "evaluate_run",
+    "evaluate_seeds_run",
+    "opened",
+    "predict_run",
+    "resumed",
+    "weights_of",
+    "with_fresh_carries",
+]
 
 
 class RunWarning(UserWarning):
@@ -76,7 +85,7 @@ def evaluate_seeds_run(run: Run) -> tuple[dict[str, float], dict[str, Estimate]]
 
 def _to_evaluate(run: Run, seed: int | None) -> tuple[Experiment, Any]:
     """The experiment of a run, whose data have something held out, and the weights for it."""
-    experiment = _opened(run)
+    experiment = opened(run)
     data = experiment.data
     if data.test is None:
         raise ValueError(
@@ -86,7 +95,7 @@ def _to_evaluate(run: Run, seed: int | None) -> tuple[Experiment, Any]:
     if data.fingerprint() != run.data().get("fingerprint"):
         _warn("the data have changed since this run was trained")
     _check_same(run, data)
-    return experiment, _weights(run, experiment, data.test[0], seed)
+    return experiment, weights_of(run, experiment, data.test[0], seed)
 
 
 def _check_same(run: Run, data: Dataset) -> None:
@@ -122,10 +131,10 @@ def predict_run(
     Raises:
         ValueError: x has other names or shapes than the training data, or the run has no such seed.
     """
-    experiment = _opened(run)
+    experiment = opened(run)
     x = transform(experiment.preprocess, _fitting(x, run.inputs(), run))
     batch_size = batch_size or experiment.settings.training.batch_size
-    weights = _weights(run, experiment, x, seed, batch_size)
+    weights = weights_of(run, experiment, x, seed, batch_size)
     with experiment.located_layer():
         if not isinstance(weights, SeedStates):
             if members:
@@ -184,7 +193,7 @@ def _specs(model: Layer, x: Any, batch_size: int) -> tuple[Any, Any]:
     return jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
 
 
-def _opened(run: Run) -> Experiment:
+def opened(run: Run) -> Experiment:
     """The run's configuration, with preprocessors as they were adapted then."""
     _tell(run)
     try:
@@ -197,8 +206,8 @@ def _opened(run: Run) -> Experiment:
         raise
 
 
-def _weights(
-    run: Run, experiment: Experiment, x: Any, seed: int | None, batch_size: int | None = None
+def weights_of(
+    run: Run, experiment: Experiment, x: Any, seed: int | None = None, batch_size: int | None = None
 ) -> Any:
     """The saved weights for batches of x: a pair, or the states of many seeds."""
     specs = _specs(experiment.model, x, batch_size or experiment.settings.training.batch_size)

@@ -15,7 +15,17 @@ from jlayers import train
 from jlayers.config import Experiment
 from jlayers.core.state import with_new_carries, without_carries
 from jlayers.runs.folder import SEEDS, Run
-from jlayers.runs.training import LOGS, begin, checkpoints_of, look_at, require_finite, restoring, save
+from jlayers.runs.training import (
+    LOGS,
+    Recorder,
+    begin,
+    checkpoints_of,
+    look_at,
+    require_finite,
+    restoring,
+    save,
+)
+from jlayers.saving.weights import weights_hash
 from jlayers.train.callbacks import Callback
 from jlayers.train.interruptions import Interruptions
 from jlayers.train.seeds.estimate import Estimate, estimates
@@ -24,27 +34,30 @@ from jlayers.train.seeds.states import SeedStates
 __all__ = ["train_seeds"]
 
 
-class SeedsRecorder(Callback):
+class SeedsRecorder(Recorder):
     """Writes each epoch's results into a run's folder, and the weights that each seed would keep."""
 
     of_all_seeds = True
 
-    def __init__(self, run: Run, own: Sequence[Sequence[Callback]], interruptions: Interruptions):
-        self.run, self.own, self.interruptions = run, own, interruptions
+    def __init__(
+        self, run: Run, own: Sequence[Sequence[Callback]], interruptions: Interruptions, samples: int
+    ):
+        super().__init__(run, (), interruptions, samples * len(own))
+        self.own = own
         self.kept: SeedStates | None = None
 
     def on_fit_begin(self, run: train.Run) -> None:
-        self.run.cut(run.first_epoch)
-        self.run.note(status="running", better=dict(run.directions))
-
-    def on_progress(self, epoch: int, step: int, logs: Any) -> None:
-        self.interruptions.check()
+        super().on_fit_begin(run)
+        self.resumed = run.resumed
 
     def on_epoch_end(self, epoch: int, logs: Any, state: Any) -> None:
         with self.interruptions.held():
             each = {name: values.tolist() for name, values in logs.each.items()}
             self.run.log(epoch + 1, {**logs, SEEDS: each})
+            self.run.log_times(epoch + 1, self._times(int(state.stack.step)))
             require_finite(logs, f"in epoch {epoch + 1}")
+            if self.kept is None and self.resumed and self.run.has_weights:
+                self.kept = SeedStates.of(*self.run.weights(state.params, state.state), state.seeds)
             self.kept = self._kept(epoch, ~np.isnan(logs.each["loss"]), state)
             save(self.run, self.kept, epoch + 1)
 
@@ -82,7 +95,8 @@ def train_seeds(
     for seed, listeners in own.items():
         for callback in listeners:
             callback.place(run.path / LOGS / f"seed-{seed}")
-    recorder = SeedsRecorder(run, list(own.values()), interrupts)
+    samples = len(jax.tree.leaves(x)[0])
+    recorder = SeedsRecorder(run, list(own.values()), interrupts, samples)
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "shuffle": settings.shuffle,
@@ -128,8 +142,10 @@ def train_seeds(
         "kept_epoch": max(kept),
         "seconds": round(time.perf_counter() - started, 3),
     }
+    final = states.to_evaluate()
+    results["weights_hash"] = weights_hash(final.params, without_carries(final.state))
     if data.test is not None:
-        fresh = _with_carries(experiment, states.to_evaluate(), data.test[0])
+        fresh = _with_carries(experiment, final, data.test[0])
         test = {"batch_size": settings.batch_size}
         parts["test"] = train.evaluate_seeds(trainer, fresh, *data.test, **test)
         results["ensemble"] = {"test": train.evaluate(trainer, fresh, *data.test, **test)}

@@ -41,7 +41,7 @@ class SeedsWatch(Watch):
 
     Args:
         seeds: their numbers.
-        training: which of them still train; nobody looks at the others.
+        training: gives which of them still train; nobody looks at the others.
         forgiven: told of the place of a seed and its error; True if that seed ends and the others go on.
     """
 
@@ -52,7 +52,7 @@ class SeedsWatch(Watch):
         epoch: int,
         done: int,
         seeds: Sequence[int],
-        training: np.ndarray,
+        training: Callable[[], np.ndarray],
         forgiven: Callable[[int, FloatingPointError], bool],
     ):
         super().__init__(callbacks, review, epoch, done)
@@ -66,7 +66,7 @@ class SeedsWatch(Watch):
         self.require(
             scale >= FLOOR, f"gradients overflowed float16 even at a loss scale of {FLOOR:g}", step, HALF
         )
-        self.healthy, self.values, self.latest = step, values, Means(values, self.training)
+        self.healthy, self.values, self.latest = step, values, Means(values, self.training())
 
     def finish_each(self, ended: Ended) -> dict[str, np.ndarray]:
         """Waits for the device; the logs of the epoch by seed, if all seeds that train are healthy."""
@@ -78,7 +78,7 @@ class SeedsWatch(Watch):
 
     def require(self, good: np.ndarray, what: str, step: int, fix: str) -> None:
         """Raises a FloatingPointError that names the first seed for which this does not hold."""
-        for place in np.flatnonzero(self.training & ~good).tolist():
+        for place in np.flatnonzero(self.training() & ~good).tolist():
             error = self.failed(f"seed {self.seeds[place]}: {what}", step, fix)
             if not self.forgiven(place, error):
                 raise error
