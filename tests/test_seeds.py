@@ -12,6 +12,7 @@ import jlayers as jl
 from jlayers.train.seeds.estimate import student_quantile
 from jlayers.train.seeds.rows import SeedRows
 from jlayers.train.seeds.step import each
+from tests.seeds_equal import same, same_history
 
 ROWS = np.random.default_rng(0)
 X = ROWS.normal(size=(37, 5)).astype(np.float32)
@@ -51,20 +52,6 @@ def trainer():
 @pytest.fixture(scope="module")
 def three(trainer):
     return jl.fit_seeds(trainer, X, Y, seeds=3, seed=4, **FIT)
-
-
-def same(received, expected):
-    a, b = jax.tree.leaves_with_path(received), jax.tree.leaves_with_path(expected)
-    assert [path for path, _ in a] == [path for path, _ in b]
-    for (path, one), (_, other) in zip(a, b, strict=True):
-        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6, err_msg=jax.tree_util.keystr(path))
-
-
-def same_history(history, place, expected):
-    assert list(history) == list(expected)
-    for name, values in expected.items():
-        np.testing.assert_allclose(history[name][: len(values), place], values, rtol=1e-5, err_msg=name)
-        assert np.isnan(history[name][len(values) :, place]).all(), name
 
 
 def test_each_seed_is_the_single_run_of_its_seed(trainer, three):
@@ -350,7 +337,8 @@ def test_rows_are_those_of_the_single_runs(shuffle, start):
 DEVICES = """
 import jax, jlayers as jl
 from jlayers.train.seeds.step import mesh_for
-from tests.test_seeds import FIT, X, Y, same, same_history, trained
+from tests.seeds_equal import same, same_history
+from tests.test_seeds import FIT, X, Y, trained
 assert len(jax.devices()) == 4
 given = trained()
 for seeds, devices in ((4, 4), (6, 3)):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from jlayers.cli import main
 from jlayers.config import ConfigError
 from jlayers.experiments.record import read_run
 from jlayers.runs import Run, evaluate_run, evaluate_seeds_run, predict_run, train_run
-from tests.test_seeds import same, same_history
+from tests.seeds_equal import same, same_history
 
 NET = """\
 data: {npz: {path: data.npz, test_fraction: 0.25}}
@@ -206,6 +207,6 @@ def test_states_from_weights_are_checked(folder, monkeypatch):
     experiment = config.load("net.yaml")
     (x, y), _ = experiment.parts
     trainer = experiment.compile()
-    start = trainer.init(__import__("jax").random.key(0), x[:16])
+    start = trainer.init(jax.random.key(0), x[:16])
     states, _ = jl.fit_seeds(trainer, x, y, seeds=2, seed=2, states=[start, start], batch_size=16)
     same(states[0], jl.fit(trainer, x, y, seed=2, state=start, batch_size=16)[0])
