@@ -1,5 +1,6 @@
 """Many seeds in one program: each is the single run of its seed; ensembles; intervals."""
 
+import pathlib
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import jlayers as jl
 from jlayers.train.seeds.estimate import student_quantile
 from jlayers.train.seeds.rows import SeedRows
 from jlayers.train.seeds.step import each
-from tests.seeds_equal import same, same_history
+from seeds_equal import same, same_history
 
 ROWS = np.random.default_rng(0)
 X = ROWS.normal(size=(37, 5)).astype(np.float32)
@@ -337,8 +338,8 @@ def test_rows_are_those_of_the_single_runs(shuffle, start):
 DEVICES = """
 import jax, jlayers as jl
 from jlayers.train.seeds.step import mesh_for
-from tests.seeds_equal import same, same_history
-from tests.test_seeds import FIT, X, Y, trained
+from seeds_equal import same, same_history
+from test_seeds import FIT, X, Y, trained
 assert len(jax.devices()) == 4
 given = trained()
 for seeds, devices in ((4, 4), (6, 3)):
@@ -353,5 +354,6 @@ print("done")
 
 def test_the_seeds_are_cut_over_devices(monkeypatch):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "4")
-    ran = subprocess.run([sys.executable, "-c", DEVICES], capture_output=True, text=True)
+    here = pathlib.Path(__file__).parent
+    ran = subprocess.run([sys.executable, "-c", DEVICES], capture_output=True, text=True, cwd=here)
     assert ran.stdout == "done\n", ran.stderr[-3000:]

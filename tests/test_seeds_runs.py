@@ -14,7 +14,7 @@ from jlayers.cli import main
 from jlayers.config import ConfigError
 from jlayers.experiments.record import read_run
 from jlayers.runs import Run, evaluate_run, evaluate_seeds_run, predict_run, train_run
-from tests.seeds_equal import same, same_history
+from seeds_equal import same, same_history
 
 NET = """\
 data: {npz: {path: data.npz, test_fraction: 0.25}}
@@ -78,10 +78,8 @@ def test_each_seed_of_a_run_is_the_single_run_on_the_same_parts(run):
         x_test, y_test = experiment.data.test
         found = jl.evaluate(experiment.compile(), state, x_test, y_test)
         assert evaluate_run(run, seed)[0] == pytest.approx(found, rel=1e-5)
-        np.testing.assert_allclose(
-            predict_run(run, x_test, seed=seed), jl.predict(experiment.model, (state.params, state.state), x_test),
-            rtol=1e-4, atol=1e-6,
-        )  # fmt: skip
+        outputs = jl.predict(experiment.model, (state.params, state.state), x_test)
+        np.testing.assert_allclose(predict_run(run, x_test, seed=seed), outputs, rtol=1e-4, atol=1e-6)
         assert len((run.path / "logs" / f"seed-{seed}" / "log.csv").read_text().splitlines()) == kept + 2
 
 
