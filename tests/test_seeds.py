@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import pytest
 from scipy import stats
+from seeds_equal import same, same_history
 
 import jlayers as jl
 from jlayers.train.seeds.estimate import student_quantile
 from jlayers.train.seeds.rows import SeedRows
 from jlayers.train.seeds.step import each
-from seeds_equal import same, same_history
 
 ROWS = np.random.default_rng(0)
 X = ROWS.normal(size=(37, 5)).astype(np.float32)

@@ -7,6 +7,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from seeds_equal import same, same_history
 
 import jlayers as jl
 from jlayers import config
@@ -14,7 +15,6 @@ from jlayers.cli import main
 from jlayers.config import ConfigError
 from jlayers.experiments.record import read_run
 from jlayers.runs import Run, evaluate_run, evaluate_seeds_run, predict_run, train_run
-from seeds_equal import same, same_history
 
 NET = """\
 data: {npz: {path: data.npz, test_fraction: 0.25}}
