@@ -54,6 +54,9 @@ class _Override:
             node = self._opened(place, path, part)
             last = i == len(self.parts) - 1
             key: Any = find(node, part)
+            if key is None and (first := self._left_out(node, path, part)) is not None:
+                path, place, node = (*path, first), (node, first), node[first]
+                key = find(node, part)
             if key is None and isinstance(node, dict) and (last or self._may_begin(path, part)):
                 key = part
                 node[key] = None
@@ -85,6 +88,16 @@ class _Override:
         parent[key] = {first: node}
         self._move_lines(path, first)
         return parent[key]
+
+    def _left_out(self, node: Any, path: Path, part: str) -> str | None:
+        """The name of a first argument that is written out at `path` and holds `part`: a path may skip it."""
+        for kind in KINDS if isinstance(node, dict) and path else ():
+            registry = registry_of(kind)
+            if registry is not None and str(path[-1]) in registry:
+                first = next(iter(arguments(registry[str(path[-1])])), None)
+                if first in node and find(node[first], part) is not None:
+                    return first
+        return None
 
     def _may_begin(self, path: Path, part: str) -> bool:
         """True if the document may have a section `part` at `path`, even if it is absent so far."""
