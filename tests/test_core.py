@@ -302,6 +302,24 @@ def test_deep_nests_are_traced_once_per_level(key):
     assert len(traced) <= 3
 
 
+def test_shapes_behind_a_layer_are_found_once_for_inputs_of_one_kind(key):
+    traced = []
+
+    @jl.layer
+    def Noted():
+        def apply(params, x):
+            traced.append(x.shape)
+            return x[:, :2]
+
+        return jl.no_params, apply
+
+    model = jl.Sequential(Noted(), jl.Dense(2))
+    for batch in (3, 3, 5, 3):
+        model.init(key, (batch, 4))
+        jax.eval_shape(model.init, key, jax.ShapeDtypeStruct((batch, 4), "float32"))
+    assert traced == [(3, 4), (5, 4)]
+
+
 def test_penalty_sums_by_the_argument_s_name(key):
     dense = jl.Dense(3, kernel_regularizer="l2", bias_regularizer=jl.l1(0.5))
     model = jl.Sequential(dense, jl.Sequential(jl.Dense(2, kernel_regularizer=jl.l2(1.0)), name="inner"))

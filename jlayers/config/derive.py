@@ -72,9 +72,9 @@ def _field(argument: Argument) -> Any:
     return pydantic.Field(**options)
 
 
-def validated(name: str, make: abc.Callable[..., Any], value: Any, context: Any) -> dict[str, Any]:
+def validated(name: str, make: abc.Callable[..., Any], value: Any) -> dict[str, Any]:
     """The arguments that were given, validated, by name."""
-    model = arguments_model(name, make).model_validate(value, context=context)
+    model = arguments_model(name, make).model_validate(value)
     return {k: getattr(model, f"arg_{k}") for k in value}
 
 
@@ -86,7 +86,7 @@ class Choice(Marker):
         article = "an" if kind[0] in "aeiou" else "a"
         self.expected = f"{article} {kind} by name"
 
-    def check(self, value: Any, info: Any) -> Entry:
+    def check(self, value: Any) -> Entry:
         bare = isinstance(value, str)
         if not bare and not isinstance(value, dict):
             raise wrong(self.expected)
@@ -113,7 +113,7 @@ class Choice(Marker):
             given = {}
         if not isinstance(given, dict) and (first := next(iter(arguments(make)), None)) is not None:
             given = {first: given}
-        inner = adapter(_one_call(name, make)).validate_python({name: given}, context=info.context)
+        inner = adapter(_one_call(name, make)).validate_python({name: given})
         return Entry(self.kind, name, make, inner[name], value if bare else None)
 
     def fragment(self) -> dict[str, Any]:
@@ -126,8 +126,8 @@ class _Arguments(Marker):
     def __init__(self, name: str, make: abc.Callable[..., Any]):
         self.name, self.make = name, make
 
-    def check(self, value: Any, info: Any) -> dict[str, Any]:
-        return validated(self.name, self.make, value, info.context)
+    def check(self, value: Any) -> dict[str, Any]:
+        return validated(self.name, self.make, value)
 
 
 @functools.lru_cache(maxsize=2048)
@@ -143,11 +143,11 @@ class Record(Marker):
         self.make = make
         self.expected = f"a mapping of {', '.join(arguments(make))}"
 
-    def check(self, value: Any, info: Any) -> Entry:
+    def check(self, value: Any) -> Entry:
         if not isinstance(value, dict):
             raise wrong(self.expected)
         name = self.make.__name__
-        return Entry("", name, self.make, validated(name, self.make, value, info.context))
+        return Entry("", name, self.make, validated(name, self.make, value))
 
     def fragment(self) -> dict[str, Any]:
         return arguments_model(self.make.__name__, self.make).model_json_schema()

@@ -12,11 +12,13 @@ from typing import Any
 import jax
 
 from jlayers.config.build import Builder
+from jlayers.config.defaults import lay_over_defaults
 from jlayers.config.derive import Entry
 from jlayers.config.overrides import override
 from jlayers.config.reader import Document, read_file, read_text
 from jlayers.config.schema import Settings, Training
 from jlayers.config.validate import validate
+from jlayers.config.variables import put_in_variables
 from jlayers.core.layer import Layer
 from jlayers.core.precision import with_precision
 from jlayers.data import Dataset, hold_out, learn, transform
@@ -67,7 +69,9 @@ def loads(text: str, overrides: Iterable[str] = (), base: str | os.PathLike[str]
 
 
 def _experiment(document: Document, overrides: Iterable[str]) -> Experiment:
+    lay_over_defaults(document, Settings)
     override(document, overrides, Settings)
+    put_in_variables(document)
     call = validate(document, Settings)
     builder = Builder(document)
     now = {k: v for k, v in call.arguments.items() if k != "data"}
@@ -110,8 +114,10 @@ class Experiment:
     @functools.cached_property
     def preprocess(self) -> Mapping[str, Any]:
         """The preprocessors, adapted to what is trained on: neither to held-out nor to validation data."""
-        if self.learned is not None:
-            return self.learned
+        return self.adapted() if self.learned is None else self.learned
+
+    def adapted(self) -> Mapping[str, Any]:
+        """The preprocessors of the settings, adapted to the data as they are now."""
         (x, _), _ = self._parted(self.source.train)
         with self.builder.located(("preprocess",)):
             return learn(self.settings.preprocess, x)

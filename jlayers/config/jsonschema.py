@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from jlayers.config.defaults import DEFAULTS
 from jlayers.config.derive import arguments_model, derived
 from jlayers.config.schema import Settings
 from jlayers.config.signatures import KINDS, arguments, documentation, registry_of
 from jlayers.config.types import adapter
+from jlayers.config.variables import VARIABLES
 from jlayers.core.registry import Registry
 
 __all__ = ["json_schema"]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_VARIABLE = {"type": "string", "pattern": r"^\$\{[^{}]*\}$", "description": "The value of a variable."}
+_DEFAULTS = {
+    "type": "array",
+    "items": {"type": "string"},
+    "description": "Files that say what this one leaves out, relative to its folder; later ones win.",
+}
+_VARIABLES = {
+    "type": "object",
+    "description": "Values by name; ${name} stands for one, ${env:NAME} for an environment variable.",
+}
 
 
 def json_schema() -> dict[str, Any]:
@@ -29,7 +42,40 @@ def json_schema() -> dict[str, Any]:
         if registry is not None:
             _define(registry, definitions)
     schema = _linked(adapter(derived(Settings).type).json_schema(), definitions)
-    return {"$schema": _DIALECT, **schema, "title": "jlayers experiment", "$defs": definitions}
+    _allow_variables([schema, *definitions.values()])
+    schema["properties"] = {DEFAULTS: _DEFAULTS, VARIABLES: _VARIABLES, **schema["properties"]}
+    required = {"required": schema.pop("required")}
+    whole = {"anyOf": [required, {"required": [DEFAULTS]}]}
+    definitions["variable"] = _VARIABLE
+    return {"$schema": _DIALECT, **schema, **whole, "title": "jlayers experiment", "$defs": definitions}
+
+
+def _allow_variables(schemas: Iterable[Any]) -> None:
+    """Let a value of any type be written as a variable: each key and each member of a list."""
+    for schema in schemas:
+        if isinstance(schema, list):
+            _allow_variables(schema)
+        elif isinstance(schema, dict):
+            _allow_variables(
+                [part for name, part in schema.items() if name not in ("const", "enum", "default")]
+            )
+            properties = schema.get("properties")
+            if isinstance(properties, dict):
+                properties.update({name: _or_variable(part) for name, part in properties.items()})
+            for name in ("items", "additionalProperties"):
+                if isinstance(schema.get(name), dict):
+                    schema[name] = _or_variable(schema[name])
+            if "prefixItems" in schema:
+                schema["prefixItems"] = [_or_variable(part) for part in schema["prefixItems"]]
+
+
+def _or_variable(schema: Any) -> Any:
+    if not isinstance(schema, dict) or schema.get("type") == "string" or schema == {"not": {}}:
+        return schema
+    if "anyOf" in schema and set(schema) <= {"anyOf", "default", "description"}:
+        return {**schema, "anyOf": [*schema["anyOf"], {"$ref": "#/$defs/variable"}]}
+    text = {"description": schema["description"]} if "description" in schema else {}
+    return {**text, "anyOf": [schema, {"$ref": "#/$defs/variable"}]}
 
 
 def _define(registry: Registry, definitions: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from jlayers.config.derive import section_of
 from jlayers.config.errors import ConfigError, Path, Problem, dotted
-from jlayers.config.reader import Document, find, read_value
+from jlayers.config.reader import Document, Place, find, read_value
 from jlayers.config.signatures import KINDS, arguments, registry_of
 from jlayers.core.spelling import nearest, snake_case
 
@@ -67,10 +67,10 @@ class _Override:
             place = (node, key)
         place[0][place[1]] = self.value
         self.document.data = holder[0]
-        for table in (self.document.lines, self.document.overrides):
-            for old in [p for p in table if p[: len(path)] == path]:
-                del table[old]
-        self.document.overrides[path] = self.source
+        places = self.document.places
+        for old in [p for p in places if p[: len(path)] == path]:
+            del places[old]
+        places[path] = Place(0, 0, self.source, self.document.base)
 
     def _opened(self, place: tuple[Any, Any], path: Path, part: str) -> Any:
         """The node as a dict or list that can hold `part`: short forms are written out."""
@@ -86,7 +86,7 @@ class _Override:
         if first is None:
             self._fail(f"there is nothing below {node!r} that could be set", path)
         parent[key] = {first: node}
-        self._move_lines(path, first)
+        self._move_places(path, first)
         return parent[key]
 
     def _left_out(self, node: Any, path: Path, part: str) -> str | None:
@@ -109,10 +109,10 @@ class _Override:
             section = section_of(known[str(name)].hint)
         return section is not None
 
-    def _move_lines(self, path: Path, first: str) -> None:
-        table = self.document.lines
-        for old in [p for p in table if len(p) > len(path) and p[: len(path)] == path]:
-            table[(*path, first, *old[len(path) :])] = table.pop(old)
+    def _move_places(self, path: Path, first: str) -> None:
+        places = self.document.places
+        for old in [p for p in places if len(p) > len(path) and p[: len(path)] == path]:
+            places[*path, first, *old[len(path) :]] = places.pop(old)
 
     def _fail(self, message: str, path: Path) -> NoReturn:
         place = f"{dotted(path)}: " if path else ""

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer
@@ -20,7 +20,17 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from jlayers.config.errors import ConfigError, Path, Problem
 from jlayers.core.spelling import snake_case
 
-__all__ = ["Document", "find", "read_file", "read_text", "read_value"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_NODES",
+    "Document",
+    "Place",
+    "find",
+    "read_file",
+    "read_text",
+    "read_value",
+]
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -31,33 +41,61 @@ _MEANT = {"null": "null", "bool": "true or false", "int": "a whole number", "flo
 _SCALARS = {"null", "bool", "int", "float", "str", "timestamp"}
 
 
+class Place(NamedTuple):
+    """The place at which a value was written.
+
+    Attributes:
+        line: counted from 1; 0 for what is no line of a file, such as a `--set`.
+        column: counted from 1.
+        source: the file's name, or the `--set` as it was given.
+        folder: that a relative path starts from.
+        through: the variable that stands for the value, and where; for messages.
+    """
+
+    line: int
+    column: int
+    source: str
+    folder: pathlib.Path
+    through: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}" if self.line else self.source
+
+
 @dataclasses.dataclass
 class Document:
     """Plain data and where each part of it was written.
 
     Attributes:
         data: dicts with text keys, lists, text, numbers, bools and None.
-        lines: per path the line and column, counted from 1.
+        places: where it was written, by path.
         source: the file's name.
-        base: the folder that relative paths start from.
-        overrides: per path the `--set` that wrote there.
+        base: the folder of the file.
     """
 
     data: Any
-    lines: dict[Path, tuple[int, int]]
+    places: dict[Path, Place]
     source: str
     base: pathlib.Path
-    overrides: dict[Path, str] = dataclasses.field(default_factory=dict)
+
+    def place(self, path: Path) -> Place:
+        """The place of the value at `path`, or of what it is a part of."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.places:
+                return self.places[path[:end]]
+        return Place(0, 0, self.source, self.base)
 
     def problem(self, message: str, path: Path) -> Problem:
         """A problem at `path`; short forms in the file, which leave out parts of the path, are found, too."""
-        written = self.written(path)
-        for end in range(len(written), -1, -1):
-            if written[:end] in self.overrides:
-                return Problem(message, path, 0, 0, self.overrides[written[:end]])
-            if written[:end] in self.lines:
-                return Problem(message, path, *self.lines[written[:end]], self.source)
-        return Problem(message, path, source=self.source)
+        place = self.place(self.written(path))
+        if place.through:
+            first, *rest = message.split("\n", 1)
+            message = "\n".join([f"{first} (written as {place.through})", *rest])
+        return Problem(message, path, place.line, place.column, place.source)
+
+    def folder(self, path: Path) -> pathlib.Path:
+        """The folder that a relative path starts from which stands at `path`."""
+        return self.place(self.written(path)).folder
 
     def written(self, path: Path) -> Path:
         """The path as the file has it: without the parts that its short forms leave out."""
@@ -83,35 +121,41 @@ def find(node: Any, part: str | int) -> Any:
     return next((key for key in node if snake_case(key) == snake_case(str(part))), None)
 
 
-def read_file(path: str | os.PathLike[str]) -> Document:
+def read_file(path: str | os.PathLike[str], shown: str | None = None) -> Document:
     """The document in a YAML file.
+
+    Args:
+        path: of the file.
+        shown: its name in messages; the path if not given.
 
     Raises:
         ConfigError: with file, line and column: no such file, not YAML, a doubled key, a tag, or too large.
     """
     path = pathlib.Path(path)
+    shown = str(path) if shown is None else shown
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigError([Problem(f"cannot be read: {error.strerror}", source=str(path))]) from None
+        raise ConfigError([Problem(f"cannot be read: {error.strerror}", source=shown)]) from None
     if len(raw) > MAX_BYTES:
-        raise ConfigError([Problem(f"expected at most {MAX_BYTES:,} bytes", source=str(path))])
+        raise ConfigError([Problem(f"expected at most {MAX_BYTES:,} bytes", source=shown)])
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise ConfigError([Problem("expected text in UTF-8", line=line, source=str(path))]) from None
-    return read_text(text, str(path), path.absolute().parent)
+        raise ConfigError([Problem("expected text in UTF-8", line=line, source=shown)]) from None
+    return read_text(text, shown, path.absolute().parent)
 
 
 def read_text(text: str, source: str = "<text>", base: pathlib.Path | None = None) -> Document:
     """The document in a text; see `read_file`."""
-    lines: dict[Path, tuple[int, int]] = {}
+    document = Document(None, {}, source, base or pathlib.Path.cwd())
     problems: list[Problem] = []
     try:
         root = _yaml().compose(text)
-        data = _Builder(source, lines, problems).build(root, (), 0) if root is not None else None
+        if root is not None:
+            document.data = _Builder(document, problems).build(root, (), 0)
     except _TooLarge as error:
         message, line, column = error.args
         raise ConfigError([Problem(message, (), line, column, source)]) from None
@@ -119,12 +163,14 @@ def read_text(text: str, source: str = "<text>", base: pathlib.Path | None = Non
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         message = f"not YAML: {error.problem or error.context}"
+        if mark and text[: mark.index].endswith("$"):
+            message += '; between brackets and braces a variable stands in quotes, as in "${name}"'
         raise ConfigError([Problem(message, (), line, column, source)]) from None
     except YAMLError as error:
         raise ConfigError([Problem(f"not YAML: {error}".splitlines()[0], source=source)]) from None
     if problems:
         raise ConfigError(problems)
-    return Document(data, lines, source, base or pathlib.Path.cwd())
+    return document
 
 
 def read_value(text: str, source: str) -> Any:
@@ -164,17 +210,17 @@ class _TooLarge(Exception):  # noqa: N818  becomes a ConfigError, which needs th
 class _Builder:
     """Plain data from YAML nodes. Faults are collected, and the rest is still read."""
 
-    def __init__(self, source: str, lines: dict[Path, tuple[int, int]], problems: list[Problem]):
-        self.source, self.lines, self.problems = source, lines, problems
+    def __init__(self, document: Document, problems: list[Problem]):
+        self.document, self.places, self.problems = document, document.places, problems
         self.count = 0
 
     def build(self, node: Node, path: Path, depth: int) -> Any:
         self.count += 1
         if self.count > MAX_NODES or depth > MAX_DEPTH:
-            place = self.lines.get(path[:1], _place(node))
+            place = self.places.get(path[:1], self.place(node))
             message = "its aliases expand to too much, or without end"
-            raise ConfigError([Problem(message, path[:1], *place, self.source)])
-        self.lines.setdefault(path, _place(node))
+            raise ConfigError([Problem(message, path[:1], place.line, place.column, place.source)])
+        self.places.setdefault(path, self.place(node))
         tag = (node.tag or "").removeprefix(_TAG)
         if isinstance(node, MappingNode) and tag == "map":
             return self.mapping(node, path, depth)
@@ -192,12 +238,12 @@ class _Builder:
                 continue
             key = key_node.value
             if key in built:
-                line = self.lines[(*path, key)][0]
+                line = self.places[*path, key].line
                 self.fail(
                     f"this key stands here for the second time, first on line {line}", (*path, key), key_node
                 )
                 continue
-            self.lines[(*path, key)] = _place(key_node)
+            self.places[*path, key] = self.place(key_node)
             built[key] = self.build(value_node, (*path, key), depth + 1)
         return built
 
@@ -213,10 +259,12 @@ class _Builder:
             return self.fail(f"expected a number, received {node.value[:40]!r}", path, node)
 
     def fail(self, message: str, path: Path, node: Node) -> None:
-        self.problems.append(self.problem(message, path, node))
+        place = self.place(node)
+        self.problems.append(Problem(message, path, place.line, place.column, place.source))
 
-    def problem(self, message: str, path: Path, node: Node) -> Problem:
-        return Problem(message, path, *_place(node), self.source)
+    def place(self, node: Node) -> Place:
+        mark, document = node.start_mark, self.document
+        return Place(mark.line + 1, mark.column + 1, document.source, document.base)
 
 
 @functools.cache
@@ -227,7 +275,3 @@ def _resolver() -> Any:
 @functools.cache
 def _constructor() -> Any:
     return _yaml().constructor
-
-
-def _place(node: Node) -> tuple[int, int]:
-    return node.start_mark.line + 1, node.start_mark.column + 1

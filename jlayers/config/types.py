@@ -11,7 +11,18 @@ from typing import Any
 import pydantic
 from pydantic_core import PydanticCustomError, ValidationError, core_schema
 
-__all__ = ["Derived", "FilePathType", "Marker", "Nothing", "OneOf", "Unknown", "Whole", "adapter", "wrong"]
+__all__ = [
+    "Derived",
+    "FileName",
+    "FilePathType",
+    "Marker",
+    "Nothing",
+    "OneOf",
+    "Unknown",
+    "Whole",
+    "adapter",
+    "wrong",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,18 +35,18 @@ class Derived:
 
 
 class Marker:
-    """A type of our own for pydantic: `check(value, info)` and a fragment of JSON Schema."""
+    """A type of our own for pydantic: `check(value)` and a fragment of JSON Schema."""
 
     expected: str  # in words
 
-    def check(self, value: Any, info: Any) -> Any:
+    def check(self, value: Any) -> Any:
         raise NotImplementedError
 
     def fragment(self) -> dict[str, Any]:
         raise NotImplementedError
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return core_schema.with_info_plain_validator_function(self.check)
+        return core_schema.no_info_plain_validator_function(self.check)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         return self.fragment()
@@ -56,9 +67,9 @@ class Whole(Marker):
     def __init__(self, inner: Any, expected: str):
         self.inner, self.expected = inner, expected
 
-    def check(self, value: Any, info: Any) -> Any:
+    def check(self, value: Any) -> Any:
         try:
-            return adapter(self.inner).validate_python(value, context=info.context)
+            return adapter(self.inner).validate_python(value)
         except ValidationError:
             raise wrong(self.expected) from None
 
@@ -73,11 +84,11 @@ class OneOf(Marker):
         self.members = members
         self.expected = " or ".join(dict.fromkeys(m.expected for m in members))
 
-    def check(self, value: Any, info: Any) -> Any:
+    def check(self, value: Any) -> Any:
         last: ValidationError | None = None
         for member in self.members:
             try:
-                return adapter(member.type).validate_python(value, context=info.context)
+                return adapter(member.type).validate_python(value)
             except ValidationError as error:
                 if (
                     not member.whole
@@ -104,16 +115,26 @@ def _depth(error: ValidationError) -> int:
     return max(len(e["loc"]) for e in error.errors())
 
 
+@dataclasses.dataclass(frozen=True)
+class FileName:
+    """A path as it was written; relative to the folder of the file that it was written in."""
+
+    text: str
+
+    def below(self, folder: str | os.PathLike[str]) -> str:
+        """The absolute path."""
+        return os.path.abspath(os.path.join(folder, os.path.expanduser(self.text)))
+
+
 class FilePathType(Marker):
-    """A path, taken relative to the folder of the YAML file and made absolute."""
+    """A path, relative to the folder of the YAML file, to be made absolute where that folder is known."""
 
     expected = "a path as text"
 
-    def check(self, value: Any, info: Any) -> str:
+    def check(self, value: Any) -> Any:
         if not isinstance(value, str) or not value or "\0" in value:
             raise wrong(self.expected)
-        base = (info.context or {}).get("base", "")
-        return os.path.abspath(os.path.join(base, os.path.expanduser(value)))
+        return FileName(value)
 
     def fragment(self) -> dict[str, Any]:
         return {"type": "string"}
@@ -124,9 +145,9 @@ class WeightsSourceType(FilePathType):
 
     expected = "imagenet, package:name/file, or a path as text"
 
-    def check(self, value: Any, info: Any) -> str:
+    def check(self, value: Any) -> Any:
         named = isinstance(value, str) and (value == "imagenet" or value.startswith("package:"))
-        return value if named else super().check(value, info)
+        return value if named else super().check(value)
 
 
 class Nothing(Marker):
@@ -134,7 +155,7 @@ class Nothing(Marker):
 
     expected = "nothing: this argument takes a Python object, which YAML cannot hold"
 
-    def check(self, value: Any, info: Any) -> Any:
+    def check(self, value: Any) -> Any:
         raise wrong(self.expected)
 
     def fragment(self) -> dict[str, Any]:
@@ -147,7 +168,7 @@ class Unknown(Marker):
     def __init__(self, owner: str, names: abc.Iterable[str]):
         self.context = {"owner": owner, "names": list(names)}
 
-    def check(self, value: Any, info: Any) -> Any:
+    def check(self, value: Any) -> Any:
         raise PydanticCustomError("unknown", "unknown", self.context)
 
     def fragment(self) -> dict[str, Any]:

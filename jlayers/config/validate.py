@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from pydantic_core import ErrorDetails, ValidationError
@@ -9,7 +10,7 @@ from pydantic_core import ErrorDetails, ValidationError
 from jlayers.config.derive import Entry, derived
 from jlayers.config.errors import ConfigError, Path, Problem
 from jlayers.config.reader import Document
-from jlayers.config.types import adapter
+from jlayers.config.types import FileName, adapter
 from jlayers.core.spelling import nearest
 from jlayers.optimizers import keras_word, registry
 
@@ -22,12 +23,25 @@ def validate(document: Document, section: type) -> Entry:
     Raises:
         ConfigError: all that is wrong with the document, by line.
     """
-    context = {"base": str(document.base)}
     data = {} if document.data is None else document.data
     try:
-        return adapter(derived(section).type).validate_python(data, context=context)
+        return _absolute(adapter(derived(section).type).validate_python(data), (), document)
     except ValidationError as error:
         raise ConfigError(_problem(detail, document) for detail in error.errors(include_url=False)) from None
+
+
+def _absolute(value: Any, path: Path, document: Document) -> Any:
+    """The value with every path in it made absolute."""
+    if isinstance(value, FileName):
+        return value.below(document.folder(path))
+    if isinstance(value, Entry):
+        below = (*path, value.name) if value.kind else path
+        return dataclasses.replace(value, arguments=_absolute(value.arguments, below, document))
+    if isinstance(value, dict):
+        return {key: _absolute(part, (*path, key), document) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_absolute(part, (*path, i), document) for i, part in enumerate(value))
+    return value
 
 
 def _problem(detail: ErrorDetails, document: Document) -> Problem:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -142,6 +143,15 @@ class Layer:
     def keyed(self, params: Any, state: Any, *inputs: Any) -> Any:
         """`apply` in inference with some key, for traces: a layer that samples in inference needs one."""
         return self.apply(params, state, *inputs, key=jax.random.key(0) if self.draws else None)
+
+    @functools.cached_property
+    def shaped(self) -> Callable[..., Any]:
+        """As `keyed`, where only shapes count: JAX traces it once for inputs of one kind and remembers them.
+
+        Nothing inside is observed the second time.
+        """
+        layer = weakref.proxy(self)
+        return jax.jit(lambda *values: layer.keyed(*values))
 
     @property
     def structure(self) -> Any:

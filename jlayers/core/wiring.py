@@ -168,7 +168,7 @@ def _trace_init(
             if name not in seen:
                 seen[name] = tuple(as_spec(x) for x in xs)
                 params[name], state[name] = child.init(child_key(key, name), *seen[name])
-            output, _ = child.keyed(params[name], state[name], *xs)
+            output, _ = child.shaped(params[name], state[name], *xs)
         return output
 
     route(call, *jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), inputs))

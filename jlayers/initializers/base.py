@@ -13,7 +13,17 @@ import jax.numpy as jnp
 from jlayers.core.registry import Registry
 from jlayers.core.shapes import wide_dtype
 
-__all__ = ["Draw", "Initializer", "draw_by_size", "register", "registry", "rounded", "truncated", "uniform"]
+__all__ = [
+    "Draw",
+    "Initializer",
+    "draw_by_size",
+    "normal",
+    "register",
+    "registry",
+    "rounded",
+    "truncated_normal",
+    "uniform",
+]
 
 Initializer = Callable[..., jax.Array]
 Draw = Callable[[Any, tuple[int, ...], Any], jax.Array]
@@ -35,7 +45,13 @@ def draw_by_size(sample: Draw, key: Any, shape: tuple[int, ...], dtype: Any) -> 
     if not isinstance(size, int) or size > _SIZES[-1]:
         return sample(key, shape, dtype)
     common = next(s for s in _SIZES if s >= size)
-    return jax.lax.slice(sample(key, (common,), dtype), (0,), (size,)).reshape(shape)
+    return _first(sample(key, (common,), dtype), shape)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _first(values: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """As many of the values as the shape has room for: one small program, not one for each operation."""
+    return values[: math.prod(shape)].reshape(shape)
 
 
 def rounded(draw: Draw) -> Initializer:
@@ -53,5 +69,18 @@ def uniform(low: float, high: float) -> Draw:
     )
 
 
-def truncated(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    return jax.random.truncated_normal(key, -2, 2, shape, dtype)
+def normal(mean: float, std: float) -> Draw:
+    return functools.partial(
+        draw_by_size, lambda key, shape, dtype: _scaled(jax.random.normal(key, shape, dtype), mean, std)
+    )
+
+
+def truncated_normal(mean: float, std: float) -> Draw:
+    def sample(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        return _scaled(jax.random.truncated_normal(key, -2, 2, shape, dtype), mean, std)
+
+    return functools.partial(draw_by_size, sample)
+
+
+def _scaled(x: jax.Array, mean: float, std: float) -> jax.Array:
+    return std * x if mean == 0 else mean + std * x

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-
 from jlayers.core.errors import refused
-from jlayers.initializers.base import Initializer, draw_by_size, registry, rounded, truncated, uniform
+from jlayers.initializers import base
+from jlayers.initializers.base import Initializer, registry, rounded, uniform
 
 __all__ = [
     "RandomNormal",
@@ -28,9 +27,7 @@ def random_normal(mean: float = 0.0, stddev: float = 0.05) -> Initializer:
     (3, 2)
     """
     _not_negative("stddev", stddev)
-    return rounded(
-        lambda key, shape, dtype: mean + stddev * draw_by_size(jax.random.normal, key, shape, dtype)
-    )
+    return rounded(base.normal(mean, stddev))
 
 
 @registry.factory("uniform")
@@ -60,7 +57,7 @@ def truncated_normal(mean: float = 0.0, stddev: float = 0.05) -> Initializer:
     True
     """
     _not_negative("stddev", stddev)
-    return rounded(lambda key, shape, dtype: mean + stddev * draw_by_size(truncated, key, shape, dtype))
+    return rounded(base.truncated_normal(mean, stddev))
 
 
 def _not_negative(name: str, value: float) -> None:

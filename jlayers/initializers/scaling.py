@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 
 from jlayers.core.errors import refused
-from jlayers.initializers.base import Initializer, draw_by_size, registry, rounded, truncated, uniform
+from jlayers.initializers.base import Initializer, normal, registry, rounded, truncated_normal, uniform
 
 _TRUNCATED_STD = 0.87962566103423978  # standard deviation of a unit normal cut at -2 and 2
 
@@ -86,8 +86,8 @@ def variance_scaling(
             limit = math.sqrt(3.0) * std
             return uniform(-limit, limit)(key, shape, dtype)
         if distribution == "untruncated_normal":
-            return std * draw_by_size(jax.random.normal, key, shape, dtype)
-        return std / _TRUNCATED_STD * draw_by_size(truncated, key, shape, dtype)
+            return normal(0, std)(key, shape, dtype)
+        return truncated_normal(0, std / _TRUNCATED_STD)(key, shape, dtype)
 
     return rounded(draw)
 
