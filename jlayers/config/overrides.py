@@ -61,8 +61,7 @@ class _Override:
                 key = part
                 node[key] = None
             if key is None:
-                valid = list(node) if isinstance(node, dict) else [str(k) for k in range(len(node))]
-                self._fail(f"there is no {part!r} here: {nearest(part, valid)}", path)
+                self._fail(f"there is no {part!r} here: {nearest(part, self._valid(node, part))}", path)
             path = (*path, key)
             place = (node, key)
         place[0][place[1]] = self.value
@@ -84,6 +83,8 @@ class _Override:
             return node
         first = _first_argument(str(path[-1]), part) if path else None
         if first is None:
+            if isinstance(node, str) and (near := nearest(part, [node])).startswith("did"):
+                self._fail(f"there is no {part!r} here: {near}", path)
             self._fail(f"there is nothing below {node!r} that could be set", path)
         parent[key] = {first: node}
         self._move_places(path, first)
@@ -98,6 +99,17 @@ class _Override:
                 if first in node and find(node[first], part) is not None:
                     return first
         return None
+
+    def _valid(self, node: Any, part: str) -> list[str]:
+        """What could stand in place of `part`: numbers, for a number, where a list is written out."""
+        lists = (
+            [value for value in node.values() if isinstance(value, list)]
+            if isinstance(node, dict)
+            else [node]
+        )
+        if lists and (part.isdecimal() or isinstance(node, list)):
+            return [str(k) for k in range(len(lists[0]))]
+        return list(node)
 
     def _may_begin(self, path: Path, part: str) -> bool:
         """True if the document may have a section `part` at `path`, even if it is absent so far."""

@@ -142,16 +142,20 @@ def _print_header(out: Any, search: Search) -> None:
 
     settings, folder = search.settings, search.folder
     kept = f", {len(search.trials)} of them have ended" if search.trials else ""
-    prune = "" if settings.prune is None else f", {settings.prune} ends poor ones"
+    prune = "" if settings.prune is None else f", {_called(settings.prune)} ends poor ones"
     facts = {
         "sweep": str(folder.path),
         "data": str(search.experiment.data),
-        "trials": f"{search.total}{kept}, {settings.method}, seed {settings.seed}{prune}",
+        "trials": f"{search.total}{kept}, {_called(settings.method)}, seed {settings.seed}{prune}",
         "metric": f"{settings.metric} ({search.direction})",
     }
     for name, text in facts.items():
         out.print(Text.assemble((f"{name:<9}", "bold cyan"), text))
     out.print()
+
+
+def _called(method: Any) -> str:
+    return str(method).removesuffix("()")
 
 
 def _print_trial(out: Any, search: Search, trial: Trial) -> None:
@@ -170,9 +174,8 @@ def _table(search: Search) -> Any:
     names = _short_names(list(search.settings.values))
     table = Table(box=SIMPLE_HEAD, title=Text(str(search.folder.path)), title_justify="left")
     table.add_column("trial")
-    table.add_column(search.settings.metric, justify="right")
-    for name in names:
-        table.add_column(name, justify="right")
+    for name in (search.settings.metric, *names):
+        table.add_column(name, justify="right", overflow="fold")
     table.add_column("epochs", justify="right")
     table.add_column("status")
     for trial in search.ranked():

@@ -17,7 +17,8 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 from jlayers.config import ConfigError, Experiment, load, loads
-from jlayers.config.errors import Path
+from jlayers.config.errors import Path, dotted
+from jlayers.config.sweep import Range
 from jlayers.config.writer import to_yaml
 from jlayers.core.errors import refused
 from jlayers.core.spelling import nearest
@@ -154,7 +155,7 @@ class Search:
             tried = samplers.extremes(self.settings.values)
         else:
             tried = [self._sampled(number) for number in range(self.total)]
-        problems: dict[str, Any] = {}
+        problems: dict[Any, Any] = {}  # of the numbers of a range the first that is wrong says enough
         self.experiment.check()
         for done, values in enumerate(tried, 1):
             try:
@@ -162,10 +163,12 @@ class Search:
                 made.check()
                 self._direction(made)
             except ConfigError as error:
-                problems.update((str(p), p) for p in error.problems)
+                for problem in error.problems:
+                    known = isinstance(self.settings.values.get(dotted(problem.path[2:])), Range)
+                    problems.setdefault(problem.path if known else str(problem), problem)
             except (ValueError, TypeError, KeyError) as error:
                 problem = self._problem(values, str(error.args[0] if error.args else error))
-                problems[str(problem)] = problem
+                problems.setdefault(str(problem), problem)
             checked(done, len(tried))
         if problems:
             raise ConfigError(problems.values())
