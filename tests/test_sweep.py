@@ -242,7 +242,7 @@ WRONG = [
     ("  trials: 5", "  method: grid", "expected a list of values for .*, or a range with a step"),
     ("  trials: 5", "  seed: 1", "sweep.*expected the number of trials"),
     ("  trials: 5", "  trials: 5\n  metric: val_acuracy", "'val_acuracy', which is not in .*val_loss"),
-    ("validation: 0.25, ", "", r"'val_loss', which is not in the logs: .*training.validation"),
+    (", validation: 0.25", "", r"'val_loss', which is not in the logs: .*training.validation"),
     ("{median: {after", "{medain: {after", "unknown pruner 'medain': did you mean 'median'"),
 ]
 # fmt: on
@@ -432,6 +432,11 @@ def trained_by(run):
     return json.loads((run.path / "results.json").read_text())["process"]["pid"]
 
 
+def children(process):
+    listed = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in listed.read_text().split()]
+
+
 def wait_for(condition, process, seconds=300):
     until = time.time() + seconds
     while not condition():
@@ -440,6 +445,7 @@ def wait_for(condition, process, seconds=300):
         time.sleep(0.02)
 
 
+@pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 def test_processes_that_are_killed_change_nothing(seeds, pytestconfig):
     full = pytestconfig.getoption("--full")
     more = ["--set", f"sweep.trials={20 if full else 3}", "--set", f"training.epochs={40 if full else 30}"]
@@ -447,8 +453,10 @@ def test_processes_that_are_killed_change_nothing(seeds, pytestconfig):
     assert main(["sweep", str(seeds), "--jobs", "0", "--folder", "whole", *more]) == 0
     folder = SweepFolder("killed")
     process = start(str(seeds), "--jobs", "2", "--folder", "killed", *more)
-    wait_for(lambda: (folder.run(0).path / "results.json").exists(), process)
-    os.kill(trained_by(folder.run(0)), signal.SIGKILL)  # the sweep begins it again
+    wait_for(lambda: folder.log(0).exists() and children(process), process)
+    os.kill(children(process)[0], signal.SIGKILL)  # before it has a folder; the sweep begins it again
+    wait_for(lambda: (folder.run(1).path / "results.json").exists(), process)
+    os.kill(trained_by(folder.run(1)), signal.SIGKILL)  # in its training
     if full:
         draw = random.Random(random.SystemRandom().randrange(2**32))
         for count in (4, 9, 14):

@@ -22,6 +22,10 @@ class Job(Protocol):
 
     def ended(self) -> bool: ...
 
+    def killed(self) -> bool:
+        """Whether a signal ended it, so that it can be begun again."""
+        ...
+
     def stop(self) -> None:
         """Ask it to make a checkpoint and to end; `wait` waits until it has."""
         ...
@@ -58,6 +62,10 @@ class Process:
             return False
         self.wait()
         return True
+
+    def killed(self) -> bool:
+        code = self.process.returncode
+        return code is None or code < 0 or code > 128  # 128 and more: it has made a checkpoint first
 
     def stop(self) -> None:
         self.process.terminate()
@@ -103,6 +111,9 @@ class Ended:
 
     def ended(self) -> bool:
         return True
+
+    def killed(self) -> bool:
+        return False
 
     def stop(self) -> None: ...
 
@@ -154,6 +165,9 @@ class Elsewhere:
 
     def ended(self) -> bool:
         return not self._still_runs()
+
+    def killed(self) -> bool:
+        return True
 
     def stop(self) -> None: ...
 

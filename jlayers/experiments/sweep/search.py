@@ -328,8 +328,8 @@ class Search:
                     if not job.ended():
                         continue
                     del running[number]
-                    trial = self._outcome(number, restarts.get(number, 0) >= RESTARTS)
-                    if trial is None:  # its process was killed
+                    trial = self._outcome(number, job, restarts.get(number, 0))
+                    if trial is None:  # it was killed
                         restarts[number] = restarts.get(number, 0) + (not isinstance(job, Elsewhere))
                         running[number] = self._begun(number, launcher)
                     else:
@@ -361,26 +361,24 @@ class Search:
             return Elsewhere(lambda: False)
         return launcher.start(self.folder, number)
 
-    def _outcome(self, number: int, final: bool) -> Trial | None:
-        """The line of a trial whose process has ended; None if that is to be begun again.
-
-        Args:
-            number: of the trial.
-            final: it has been begun again often enough.
-        """
-        run, values = self.folder.run(number), self._chosen(number)
-        status = run.status if run.path.exists() else "refused"
+    def _outcome(self, number: int, job: Job, restarts: int) -> Trial | None:
+        """The line of a trial whose job has ended; None if it was killed and is to be begun again."""
+        run = self.folder.run(number)
+        results = run.results()
+        status = run.status if results else "unknown"  # it may have ended before it had a folder
         if status == "completed":
             return self._completed(number, run)
-        results = run.results()
-        if status in ("failed", "refused"):
-            reason = results.get("reason") or self.folder.last_word(number) or "its process ended"
-        elif final:
-            reason = f"its process was killed {RESTARTS + 1} times"
+        if status == "failed":
+            reason = results.get("reason")
+        elif not job.killed():
+            reason = self.folder.last_word(number)
+        elif restarts >= RESTARTS:
+            reason = f"its process was killed {restarts + 1} times"
         else:
             return None
         curve = self._curve(run)
-        return Trial(number, values, "failed", None, len(curve), curve, None, str(reason))
+        text = str(reason or "its process ended without a word")
+        return Trial(number, self._chosen(number), "failed", None, len(curve), curve, None, text)
 
     def _curve(self, run: Run) -> list[float | None]:
         values = run.history().get(self.settings.metric, [])
