@@ -53,6 +53,7 @@ DATA = "data.json"
 PREPROCESS = "preprocess.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
+TIMES = "times.jsonl"
 WEIGHTS = "weights.safetensors"
 SUMMARY = "summary.txt"
 MODEL = "model.json"
@@ -74,6 +75,7 @@ class Run:
     - `preprocess.json`: the preprocessors, if there are any, with what they learned, such as vocabularies
     - `code/`: copies of the files that `--use` named, for people to read; they never run from here
     - `metrics.jsonl`: one line per epoch, written as the epoch ends
+    - `times.jsonl`: one line per epoch: how long it took, and how many samples it saw
     - `weights.safetensors`: the weights that the run would keep if it ended now, and their epoch
     - `checkpoints/`: what `jlayers train --resume` goes on from, if the configuration asks for them
     - `logs/`: what the callbacks of the configuration write
@@ -275,18 +277,26 @@ class Run:
 
     def log(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Add the results of one epoch; they are on disk when this returns."""
-        path = self.path / METRICS
+        self._add_line(METRICS, {"epoch": epoch, **_finite(logs)})
+
+    def log_times(self, epoch: int, times: Mapping[str, float]) -> None:
+        """Add how long an epoch took; apart from the results, which are equal on every machine."""
+        self._add_line(TIMES, {"epoch": epoch, **times})
+
+    def _add_line(self, name: str, entries: Mapping[str, Any]) -> None:
+        path = self.path / name
         with naming(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch, **_finite(logs)}) + "\n")
+            file.write(json.dumps(entries) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def cut(self, epochs: int) -> None:
         """Leave the results of the first epochs only: a run that goes on writes the others anew."""
-        path = self.path / METRICS
-        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-        if len(lines) > epochs:
-            write_atomically(path, b"".join(lines[:epochs]))
+        for name in (METRICS, TIMES):
+            path = self.path / name
+            lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+            if len(lines) > epochs:
+                write_atomically(path, b"".join(lines[:epochs]))
 
     def history(self) -> dict[str, list[float]]:
         """The results of all epochs, a list for each.
@@ -296,8 +306,20 @@ class Run:
         Raises:
             ValueError: another line is damaged.
         """
+        return self._lists(METRICS)
+
+    def times(self) -> dict[str, list[float]]:
+        """By epoch the `seconds` it took with its validation, those of `training`, those that were `waited`
+        for data, and the `samples` that were seen. Empty for a run of an older version.
+
+        Raises:
+            ValueError: as `history` does.
+        """
+        return self._lists(TIMES)
+
+    def _lists(self, name: str) -> dict[str, list[float]]:
         history: dict[str, list[float]] = {}
-        path = self.path / METRICS
+        path = self.path / name
         lines = path.read_bytes().splitlines() if path.is_file() else []
         for number, line in enumerate(lines, 1):
             try:
