@@ -79,6 +79,7 @@ def test_a_run_keeps_everything(trained):
         "environment.json",
         "metrics.jsonl",
         "model.json",
+        "requirements.txt",
         "results.json",
         "summary.txt",
         "weights.safetensors",

@@ -23,12 +23,14 @@ from jlayers.core.state import with_new_carries, without_carries
 from jlayers.data import Dataset
 from jlayers.data.dataset import Table
 from jlayers.data.forms import form_of_data, form_to_data
+from jlayers.data.pieces import pieces
 from jlayers.inspect.summary import Summary
 from jlayers.preprocessing import registry as preprocessors
 from jlayers.runs.curves import draw_curves
-from jlayers.runs.environment import environment
+from jlayers.runs.environment import environment, versions
 from jlayers.runs.own_code import CODE, OwnCode
 from jlayers.runs.process import has_ended, this_process
+from jlayers.runs.requirements import requirements
 from jlayers.saving.files import (
     damaged,
     is_locked,
@@ -44,7 +46,7 @@ from jlayers.saving.files import (
 from jlayers.saving.loading import load_weights
 from jlayers.saving.weights import read_metadata, save_weights
 
-__all__ = ["Run"]
+__all__ = ["Run", "preprocess_to_data"]
 
 CONFIG = "config.yaml"
 DATA = "data.json"
@@ -54,6 +56,7 @@ METRICS = "metrics.jsonl"
 WEIGHTS = "weights.safetensors"
 SUMMARY = "summary.txt"
 MODEL = "model.json"
+REQUIREMENTS = "requirements.txt"
 CURVES = "curves.png"
 CHECKPOINTS = "checkpoints"
 RESULTS = "results.json"
@@ -65,6 +68,7 @@ class Run:
 
     - `config.yaml`: the configuration with all defaults and absolute paths
     - `environment.json`: versions, device, flags and settings
+    - `requirements.txt`: the exact versions of the packages that were loaded
     - `model.json`: how many parameters and FLOPs the model has
     - `data.json`: what the data were
     - `preprocess.json`: the preprocessors, if there are any, with what they learned, such as vocabularies
@@ -108,6 +112,7 @@ class Run:
         contents = {
             CONFIG: to_yaml(config).encode(),
             ENVIRONMENT: _json(environment()),
+            REQUIREMENTS: requirements().encode(),
             **({SUMMARY: (summary.rstrip() + "\n").encode()} if summary else {}),
             **{f"{CODE}/{own.name}": own.content for own in code},
         }
@@ -258,7 +263,7 @@ class Run:
         """The packages with another version than in the training, such as `jax 0.10.0, now 0.10.2`."""
         path = self.path / ENVIRONMENT
         then = read_json(path).get("versions", {}) if path.is_file() else {}
-        now = environment()["versions"]
+        now = versions()
         return [
             f"{name} {then[name]}, now {now[name]}" for name in now if then.get(name, now[name]) != now[name]
         ]
@@ -317,7 +322,7 @@ class Run:
         train, test = data.sizes
         facts = {"name": data.name, "train": train, "test": test}
         parts = {"inputs": _facts(source.train[0]), "features": _facts(data.train[0])}
-        known = {"class_names": data.class_names, "fingerprint": data.fingerprint()}
+        known = {"class_names": data.class_names, "fingerprint": data.fingerprint(), "pieces": pieces(source)}
         table = {} if data.table is None else {"table": dataclasses.asdict(data.table)}
         form = {} if data.form is None else {"form": form_to_data(data.form)}
         self.write_json(DATA, {**facts, **parts, **known, **table, **form})
@@ -336,8 +341,7 @@ class Run:
     def write_preprocess(self, preprocess: Mapping[str, Any]) -> None:
         """Keep preprocessors with what they learned; no file if there are none."""
         if preprocess:
-            kept = {name: {"kind": p.spec.kind, "made": to_data(p, name)} for name, p in preprocess.items()}
-            self.write_json(PREPROCESS, kept)
+            self.write_json(PREPROCESS, preprocess_to_data(preprocess))
 
     def preprocess(self) -> dict[str, Any]:
         """The preprocessors of the run, as adapted then."""
@@ -398,6 +402,7 @@ class Run:
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Keep the results of a run that was completed; its weights are saved already."""
+        write_atomically(self.path / REQUIREMENTS, requirements().encode())  # more is loaded by now
         self.note(status="completed", ended=_now(), **results)
 
     def fail(self, error: BaseException) -> None:
@@ -455,6 +460,11 @@ class Run:
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, _json(data))
+
+
+def preprocess_to_data(preprocess: Mapping[str, Any]) -> dict[str, Any]:
+    """Preprocessors as plain data, with what they learned."""
+    return {name: {"kind": p.spec.kind, "made": to_data(p, name)} for name, p in preprocess.items()}
 
 
 def _now() -> str:

@@ -15,7 +15,7 @@ from jlayers.core.state import without_carries
 from jlayers.inspect.summary import summary
 from jlayers.runs.folder import Run
 from jlayers.runs.restored import with_fresh_carries
-from jlayers.saving.weights import not_finite
+from jlayers.saving.weights import not_finite, weights_hash
 from jlayers.train.callbacks import Callback, EarlyStopping
 from jlayers.train.interruptions import Interruptions, interruptions
 
@@ -128,7 +128,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
     with interrupts.held():
         run.write_data(data, experiment.source)
         run.write_preprocess(experiment.preprocess)
-        run.note(status="running")
+        run.note(status="running", seed=experiment.settings.seed)
     trainer = experiment.compile()
     if not run.model():
         with experiment.located_layer():
@@ -184,9 +184,10 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         results["waited_for_data"] = round(recorder.waiting.share, 3)
     if validation is not None:
         results["validation"] = {k[4:]: v[kept - 1] for k, v in history.items() if k.startswith("val_")}
+    final = state.to_evaluate()
+    weights = final.params, final.state
+    results["weights_hash"] = weights_hash(final.params, without_carries(final.state))
     if data.test is not None:
-        final = state.to_evaluate()
-        weights = final.params, final.state
         fresh = with_fresh_carries(experiment.model, weights, data.test[0], settings.batch_size)
         results["test"] = train.evaluate(trainer, fresh, *data.test, batch_size=settings.batch_size)
         _require_finite(results["test"], "on the data held out")

@@ -105,6 +105,8 @@ class Callback:
             of its own.
         at_steps: numbers of steps after which `on_step` is called, too.
         changes_rate: True if it may change the learning rate.
+        of_all_seeds: in `jl.fit_seeds`, True if it hears of all seeds together, with means in the logs and a
+            `SeedStates` as the state; else each seed has a copy of its own.
 
     >>> import jlayers as jl
     >>> class Stop(jl.Callback):
@@ -115,6 +117,7 @@ class Callback:
     every: int | None = None
     at_steps: Sequence[int] = ()
     changes_rate: bool = False
+    of_all_seeds: bool = False
     spec: Spec | None = None  # the call that made it, if its class is registered
 
     def check(self, run: Run) -> None:
