@@ -98,7 +98,7 @@ def trainer_of_head(trainer: Trainer, x: Any) -> tuple[Trainer, FeatureSplit]:
         except ValueError as error:
             if trainer.unfreeze:
                 error.add_note(
-                    f"layers that move from an epoch on, unfreeze={dict(trainer.unfreeze)}, have no features: "
+                    f"layers that begin to move, unfreeze={dict(trainer.unfreeze)}, have no features: "
                     f"train in two calls of fit, the head on kept features, then more layers without them"
                 )
             raise
