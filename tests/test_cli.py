@@ -82,6 +82,7 @@ def test_a_run_keeps_everything(trained):
         "requirements.txt",
         "results.json",
         "summary.txt",
+        "times.jsonl",
         "weights.safetensors",
     ]
     results = json.loads((run / "results.json").read_text())

@@ -133,6 +133,11 @@ class Experiment:
         """`(x, y)` to train on and `(x, y)` to validate on, or None in its place."""
         return self._parted(self.data.train)
 
+    @property
+    def source_parts(self) -> tuple[Any, Any]:
+        """The same parts as they are before preprocessing, for people to look at."""
+        return self._parted(self.source.train)
+
     @functools.cached_property
     def class_weight(self) -> Any:
         """Factors by class number; checked against the targets that are trained on."""

@@ -46,13 +46,14 @@ from jlayers.saving.files import (
 from jlayers.saving.loading import load_weights
 from jlayers.saving.weights import read_metadata, save_weights
 
-__all__ = ["Run", "preprocess_to_data"]
+__all__ = ["Run", "json_content", "preprocess_to_data"]
 
 CONFIG = "config.yaml"
 DATA = "data.json"
 PREPROCESS = "preprocess.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
+TIMES = "times.jsonl"
 WEIGHTS = "weights.safetensors"
 SUMMARY = "summary.txt"
 MODEL = "model.json"
@@ -74,6 +75,7 @@ class Run:
     - `preprocess.json`: the preprocessors, if there are any, with what they learned, such as vocabularies
     - `code/`: copies of the files that `--use` named, for people to read; they never run from here
     - `metrics.jsonl`: one line per epoch, written as the epoch ends
+    - `times.jsonl`: one line per epoch: how long it took, and how many samples it saw
     - `weights.safetensors`: the weights that the run would keep if it ended now, and their epoch
     - `checkpoints/`: what `jlayers train --resume` goes on from, if the configuration asks for them
     - `logs/`: what the callbacks of the configuration write
@@ -111,7 +113,7 @@ class Run:
         """
         contents = {
             CONFIG: to_yaml(config).encode(),
-            ENVIRONMENT: _json(environment()),
+            ENVIRONMENT: json_content(environment()),
             REQUIREMENTS: requirements().encode(),
             **({SUMMARY: (summary.rstrip() + "\n").encode()} if summary else {}),
             **{f"{CODE}/{own.name}": own.content for own in code},
@@ -275,18 +277,26 @@ class Run:
 
     def log(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Add the results of one epoch; they are on disk when this returns."""
-        path = self.path / METRICS
+        self._add_line(METRICS, {"epoch": epoch, **_finite(logs)})
+
+    def log_times(self, epoch: int, times: Mapping[str, float]) -> None:
+        """Add how long an epoch took; apart from the results, which are equal on every machine."""
+        self._add_line(TIMES, {"epoch": epoch, **times})
+
+    def _add_line(self, name: str, entries: Mapping[str, Any]) -> None:
+        path = self.path / name
         with naming(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch, **_finite(logs)}) + "\n")
+            file.write(json.dumps(entries) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def cut(self, epochs: int) -> None:
         """Leave the results of the first epochs only: a run that goes on writes the others anew."""
-        path = self.path / METRICS
-        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-        if len(lines) > epochs:
-            write_atomically(path, b"".join(lines[:epochs]))
+        for name in (METRICS, TIMES):
+            path = self.path / name
+            lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+            if len(lines) > epochs:
+                write_atomically(path, b"".join(lines[:epochs]))
 
     def history(self) -> dict[str, list[float]]:
         """The results of all epochs, a list for each.
@@ -296,8 +306,20 @@ class Run:
         Raises:
             ValueError: another line is damaged.
         """
+        return self._lists(METRICS)
+
+    def times(self) -> dict[str, list[float]]:
+        """By epoch the `seconds` it took with its validation, those of `training`, those that were `waited`
+        for data, and the `samples` that were seen. Empty for a run of an older version.
+
+        Raises:
+            ValueError: as `history` does.
+        """
+        return self._lists(TIMES)
+
+    def _lists(self, name: str) -> dict[str, list[float]]:
         history: dict[str, list[float]] = {}
-        path = self.path / METRICS
+        path = self.path / name
         lines = path.read_bytes().splitlines() if path.is_file() else []
         for number, line in enumerate(lines, 1):
             try:
@@ -328,7 +350,8 @@ class Run:
         self.write_json(DATA, {**facts, **parts, **known, **table, **form})
 
     def write_model(self, summary: Summary) -> None:
-        """Keep the size and the cost of the model, for comparisons."""
+        """Keep the layers of the model, for people, and its size and cost, for comparisons."""
+        write_atomically(self.path / SUMMARY, (str(summary).rstrip() + "\n").encode())
         facts = {"name": summary.rows[0].layer.spec.name, "parameters": summary.params}
         costs = {"trainable": summary.trainable, "state": summary.state, "flops": summary.flops}
         self.write_json(MODEL, {**facts, **costs, "bytes": summary.bytes})
@@ -420,7 +443,7 @@ class Run:
             status["reason"] = type(error).__name__
             for content in ({**self._known(), **status}, status):
                 with contextlib.suppress(OSError):
-                    overwrite(self.path / RESULTS, _json(content))
+                    overwrite(self.path / RESULTS, json_content(content))
                     return
             error.add_note(f"the run's status could not be written: {second}")
 
@@ -459,7 +482,7 @@ class Run:
         return draw_curves(self.path / CURVES, self.history(), self.path.name)
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
-        write_atomically(self.path / name, _json(data))
+        write_atomically(self.path / name, json_content(data))
 
 
 def preprocess_to_data(preprocess: Mapping[str, Any]) -> dict[str, Any]:
@@ -471,7 +494,8 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _json(data: Mapping[str, Any]) -> bytes:
+def json_content(data: Mapping[str, Any]) -> bytes:
+    """The content of a JSON file; a number that is not finite becomes null."""
     return (json.dumps(_finite(data), indent=2) + "\n").encode()
 
 
