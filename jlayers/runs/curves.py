@@ -67,11 +67,11 @@ def curves_figure(histories: Mapping[str, History], title: str = "", columns: in
         for axes in figure.axes
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    several = len(histories) > 1
-    figure.legend(
-        shown.values(), shown, ncols=min(4, len(shown)) if several else 2, frameon=False, fontsize=9,
-        loc="outside lower center" if several else "outside upper right", labelcolor=INK,
-    )  # fmt: skip
+    if len(shown) > 1:
+        several = len(histories) > 1
+        columns, place = (4, "outside lower center") if several else (2, "outside upper right")
+        look = {"frameon": False, "fontsize": 9, "labelcolor": INK}
+        figure.legend(shown.values(), shown, ncols=min(columns, len(shown)), loc=place, **look)
     if title:
         figure.suptitle(written(title), fontsize=11, x=0.01, ha="left", color=INK)
     return figure

@@ -30,6 +30,7 @@ def new_figure(width: float, height: float) -> Any:
 
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.06)  # pyright: ignore[reportOptionalMemberAccess]
     return figure
 
 
