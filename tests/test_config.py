@@ -644,6 +644,14 @@ def test_schema_and_reader_refuse_the_same(validator, model):
     assert not validator.is_valid(read_text(text).data)
 
 
+def test_schema_knows_defaults_and_variables(validator):
+    base = with_model("{Dense: {units: '${width}'}}") + "variables: {width: 3}\n"
+    for text in (base, 'defaults: [base.yaml]\ntraining: {epochs: "${n}"}\nmetrics: ["${m}"]\n'):
+        validator.validate(read_text(text).data)
+    for wrong in (base.replace("'${width}'", "'x${width}'"), "seed: 1\n", "defaults: base.yaml\n"):
+        assert not validator.is_valid(read_text(wrong).data)
+
+
 def test_hints_of_all_forms():
     assert derived(Annotated[int, "about it"]).expected == "a whole number"
     assert derived(tuple[int, ...]).expected == "a list of whole numbers"

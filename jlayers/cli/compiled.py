@@ -18,7 +18,7 @@ BYTES = 2**30  # beyond this the programs go that were used longest ago
 
 
 class Compiled:
-    """What was compiled within a block, and what came from the folder.
+    """The programs that a block compiled, and those that came from the folder.
 
     Attributes:
         folder: where programs are kept; None if they are not.

@@ -46,7 +46,7 @@ from jlayers.saving.files import (
 from jlayers.saving.loading import load_weights
 from jlayers.saving.weights import read_metadata, save_weights
 
-__all__ = ["Run", "preprocess_to_data"]
+__all__ = ["Run", "json_content", "preprocess_to_data"]
 
 CONFIG = "config.yaml"
 DATA = "data.json"
@@ -113,7 +113,7 @@ class Run:
         """
         contents = {
             CONFIG: to_yaml(config).encode(),
-            ENVIRONMENT: _json(environment()),
+            ENVIRONMENT: json_content(environment()),
             REQUIREMENTS: requirements().encode(),
             **({SUMMARY: (summary.rstrip() + "\n").encode()} if summary else {}),
             **{f"{CODE}/{own.name}": own.content for own in code},
@@ -350,7 +350,8 @@ class Run:
         self.write_json(DATA, {**facts, **parts, **known, **table, **form})
 
     def write_model(self, summary: Summary) -> None:
-        """Keep the size and the cost of the model, for comparisons."""
+        """Keep the layers of the model, for people, and its size and cost, for comparisons."""
+        write_atomically(self.path / SUMMARY, (str(summary).rstrip() + "\n").encode())
         facts = {"name": summary.rows[0].layer.spec.name, "parameters": summary.params}
         costs = {"trainable": summary.trainable, "state": summary.state, "flops": summary.flops}
         self.write_json(MODEL, {**facts, **costs, "bytes": summary.bytes})
@@ -442,7 +443,7 @@ class Run:
             status["reason"] = type(error).__name__
             for content in ({**self._known(), **status}, status):
                 with contextlib.suppress(OSError):
-                    overwrite(self.path / RESULTS, _json(content))
+                    overwrite(self.path / RESULTS, json_content(content))
                     return
             error.add_note(f"the run's status could not be written: {second}")
 
@@ -481,7 +482,7 @@ class Run:
         return draw_curves(self.path / CURVES, self.history(), self.path.name)
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
-        write_atomically(self.path / name, _json(data))
+        write_atomically(self.path / name, json_content(data))
 
 
 def preprocess_to_data(preprocess: Mapping[str, Any]) -> dict[str, Any]:
@@ -493,7 +494,8 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _json(data: Mapping[str, Any]) -> bytes:
+def json_content(data: Mapping[str, Any]) -> bytes:
+    """The content of a JSON file; a number that is not finite becomes null."""
     return (json.dumps(_finite(data), indent=2) + "\n").encode()
 
 

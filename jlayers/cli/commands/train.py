@@ -83,12 +83,13 @@ def _train(arguments: argparse.Namespace) -> bool:
             report = summary(experiment.model, experiment.data.features)
         config = experiment.to_data()
         if arguments.run is not None:
-            run = Run.create(arguments.run, config, str(report), code)
+            run = Run.create(arguments.run, config, code=code)
         else:
-            run = Run.create_next("runs", pathlib.Path(arguments.file).stem, config, str(report), code)
+            run = Run.create_next("runs", pathlib.Path(arguments.file).stem, config, code=code)
     arguments.begun = run
     out = console()
     with ending_noted(run):
+        run.write_model(report)
         _print_header(out, arguments, experiment, report, run)
     with remarks():
         results = train_run(experiment, run, [ProgressBar()])
