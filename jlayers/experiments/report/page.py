@@ -185,18 +185,13 @@ def _number(name: str, value: Any) -> str:
 
 def _results(run: Run, record: RunRecord) -> Iterator[Element]:
     parts = {"training": "", "validation": "val_", "held out": "test_"}
-    names = [name for name in record.metrics if not name.startswith(("val_", "test_"))]
-    names += [
-        n for name in record.metrics if (n := name.removeprefix("test_").removeprefix("val_")) not in names
-    ]
-    names = list(dict.fromkeys(names))
+    names = list(dict.fromkeys(n.removeprefix("test_").removeprefix("val_") for n in record.metrics))
     used = {title: start for title, start in parts.items() if any(start + n in record.metrics for n in names)}
     if not names:
         yield element("p", "No epoch has ended yet.", class_="dim")
         return
-    of = record.kept_epoch or record.epochs
-    yield element("p", f"Of epoch {of}, whose weights are kept." if record.kept_epoch else f"Of epoch {of}.",
-                  class_="dim")  # fmt: skip
+    kept = ", whose weights are kept" if record.kept_epoch else ""
+    yield element("p", f"Of epoch {record.kept_epoch or record.epochs}{kept}.", class_="dim")
     rows = [[n, *(_number(n, record.metrics.get(start + n)) for start in used.values())] for n in names]
     yield table(["", *used], rows)
 
@@ -206,10 +201,7 @@ def _curves(record: RunRecord, pictures: Pictures) -> Iterator[Element]:
         return
     if pictures.drawn:
         names = [name for name in record.history if not name.startswith("val_")]
-        curves = [
-            {"": {n: v for n, v in record.history.items() if n.removeprefix("val_") == name}}
-            for name in names
-        ]
+        curves = [{key: record.history.get(key, ()) for key in (name, f"val_{name}")} for name in names]
         yield element("div", [pictures.add(curves_figure, one) for one in curves], class_="pictures")
         return
     names = list(record.history)
