@@ -18,6 +18,7 @@ import compile_cache
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JLAYERS_PICTURES", "0")  # after each training; tests/test_report.py draws them
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")  # tests/test_sharding.py
 os.environ.setdefault(
     "XLA_FLAGS",

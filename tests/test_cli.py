@@ -79,8 +79,10 @@ def test_a_run_keeps_everything(trained):
         "environment.json",
         "metrics.jsonl",
         "model.json",
+        "requirements.txt",
         "results.json",
         "summary.txt",
+        "times.jsonl",
         "weights.safetensors",
     ]
     results = json.loads((run / "results.json").read_text())

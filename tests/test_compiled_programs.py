@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -30,13 +31,13 @@ def folder(tmp_path):
     return tmp_path
 
 
-def last_line(folder, *arguments, **environment):
-    known = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), **environment}
-    known["PYTHONPATH"] = str(pathlib.Path(jl.__file__).parents[1])
-    if "JAX_COMPILATION_CACHE_DIR" not in environment:
-        known.pop("JAX_COMPILATION_CACHE_DIR", None)
-    command = [sys.executable, "-m", "jlayers.cli", "train", "net.yaml", *arguments]
-    ran = subprocess.run(command, cwd=folder, env=known, capture_output=True, text=True)
+def last_line(folder):
+    """What a process of its own says after it has trained."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+    environment["PYTHONPATH"] = str(pathlib.Path(jl.__file__).parents[1])
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    command = [sys.executable, "-m", "jlayers.cli", "train", "net.yaml"]
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.splitlines()[-1]
 
@@ -48,13 +49,38 @@ def test_a_second_start_compiles_nothing(folder):
     assert re.match(r"nothing was compiled: \d+ programs were read in", second)
     (kept,) = (folder / "cache" / "jlayers" / "programs").iterdir()
     assert stat.S_IMODE(kept.stat().st_mode) == 0o700  # a program that is read is run
-    programs = set(kept.iterdir())
-    assert "kept in" not in last_line(folder, "--no-compile-cache")
-    assert "kept in" not in last_line(folder, JLAYERS_COMPILE_CACHE="0")
-    assert set(kept.iterdir()) == programs
-    told = last_line(folder, JAX_COMPILATION_CACHE_DIR=str(folder / "told"))
-    assert f"kept in {folder / 'told'}" in told
-    assert "off with" not in told
+
+
+@pytest.mark.parametrize(
+    ("wanted", "variable", "told", "kept"),
+    [
+        (True, None, None, "ours"),
+        (False, None, None, None),
+        (True, "0", None, None),
+        (True, None, "told", "told"),
+    ],
+)
+def test_where_programs_are_kept(tmp_path, monkeypatch, wanted, variable, told, kept):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("JLAYERS_COMPILE_CACHE", raising=False)
+    if variable:
+        monkeypatch.setenv("JLAYERS_COMPILE_CACHE", variable)
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", told and str(tmp_path / told))
+    try:
+        with compiled.kept_programs(wanted) as found:
+            assert jax.config.jax_enable_compilation_cache == (kept is not None)
+            if kept:
+                assert jax.config.jax_compilation_cache_dir == str(found.folder)
+        assert jax.config.jax_enable_compilation_cache
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    if kept == "told":
+        assert found.folder == tmp_path / told
+    elif kept:
+        assert found.folder.parent == tmp_path / "jlayers" / "programs"
+    assert ("kept in" in str(found)) == (kept is not None)
+    assert ("off with" in str(found)) == (kept == "ours")
 
 
 def test_old_programs_go(tmp_path, monkeypatch):
@@ -70,8 +96,6 @@ def test_old_programs_go(tmp_path, monkeypatch):
 
 
 def test_without_a_place_nothing_is_kept(tmp_path, monkeypatch):
-    import jax
-
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert compiled._folder() is None

@@ -60,18 +60,23 @@ def test_what_was_trained_before_keeps_its_optimizer_state():
     assert not np.asarray(new.mu["high"]["kernel"]).any()
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """The state and the history of a run from end to end."""
+    return jl.fit(trainer(ema=0.9), X, Y, epochs=4)
+
+
 @pytest.mark.parametrize("parts", [(1, 3), (2, 2), (3, 1)])
-def test_a_fit_in_two_parts_is_one_fit(parts):
-    whole, history = jl.fit(trainer(), X, Y, epochs=4)
-    made = trainer()
+def test_a_fit_in_two_parts_is_one_fit(parts, whole):
+    made = trainer(ema=0.9)
     state, _ = jl.fit(made, X, Y, epochs=parts[0])
     state, later = jl.fit(made, X, Y, epochs=parts[1], state=state)
-    assert history["loss"][parts[0] :] == later["loss"]
-    assert not jl.diff(whole.params, state.params)
+    assert whole[1]["loss"][parts[0] :] == later["loss"]
+    assert not jl.diff(whole[0].params, state.params)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4, 5, 7])
-def test_a_run_that_is_interrupted_goes_on_in_the_right_stage(tmp_path, stop):
+def test_a_run_that_is_interrupted_goes_on_in_the_right_stage(tmp_path, stop, whole):
     class Stop(jl.Callback):
         every = 1
 
@@ -79,13 +84,12 @@ def test_a_run_that_is_interrupted_goes_on_in_the_right_stage(tmp_path, stop):
             if step == stop:
                 raise KeyboardInterrupt
 
-    whole, history = jl.fit(trainer(ema=0.9), X, Y, epochs=4)
     checkpoint = jl.Checkpoint(tmp_path, every_steps=1)
     with pytest.raises(KeyboardInterrupt):
         jl.fit(trainer(ema=0.9), X, Y, epochs=4, callbacks=[Stop()], checkpoints=checkpoint)
     state, again = jl.fit(trainer(ema=0.9), X, Y, epochs=4, checkpoints=checkpoint)
-    assert history == again
-    assert not jl.diff((whole.params, whole.average), (state.params, state.average))
+    assert whole[1] == again
+    assert not jl.diff((whole[0].params, whole[0].average), (state.params, state.average))
 
 
 def test_another_schedule_is_another_run(tmp_path):

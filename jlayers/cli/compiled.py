@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import pathlib
-import platform
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +18,7 @@ BYTES = 2**30  # beyond this the programs go that were used longest ago
 
 
 class Compiled:
-    """What was compiled within a block, and what came from the folder.
+    """The programs that a block compiled, and those that came from the folder.
 
     Attributes:
         folder: where programs are kept; None if they are not.
@@ -102,8 +101,10 @@ def kept_programs(wanted: bool) -> Iterator[Compiled]:
 
 def _folder() -> pathlib.Path | None:
     """Our folder, made and swept; None where there can be none, such as in a read-only home."""
+    from jlayers.runs.environment import processor_features
+
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = home / "jlayers" / "programs" / hashlib.sha256(_processor().encode()).hexdigest()[:12]
+    folder = home / "jlayers" / "programs" / hashlib.sha256(processor_features().encode()).hexdigest()[:12]
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
@@ -113,15 +114,6 @@ def _folder() -> pathlib.Path | None:
         return None
     _sweep(folder)
     return folder if os.access(folder, os.W_OK) else None
-
-
-def _processor() -> str:
-    """The features that compiled code may use."""
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                return " ".join(sorted(line.split(":", 1)[1].split()))
-    return f"{platform.machine()} {platform.processor()}"
 
 
 def _sweep(folder: pathlib.Path) -> None:

@@ -22,7 +22,7 @@ def use_code(arguments: argparse.Namespace) -> list[Any]:
     return files
 
 
-def use_code_of_run(arguments: argparse.Namespace, run: Run) -> None:
+def use_code_of_run(arguments: argparse.Namespace, run: Run) -> list[Any]:
     """Run the files that `--use` names, if they are those that the run was trained with."""
     from jlayers.runs.own_code import check_own_code, execute, read_own_code
 
@@ -30,3 +30,4 @@ def use_code_of_run(arguments: argparse.Namespace, run: Run) -> None:
     for text in check_own_code(run.code, files, run.path, arguments.accept_changed_code):
         remark(text)
     execute(files)
+    return files

@@ -114,8 +114,10 @@ class Experiment:
     @functools.cached_property
     def preprocess(self) -> Mapping[str, Any]:
         """The preprocessors, adapted to what is trained on: neither to held-out nor to validation data."""
-        if self.learned is not None:
-            return self.learned
+        return self.adapted() if self.learned is None else self.learned
+
+    def adapted(self) -> Mapping[str, Any]:
+        """The preprocessors of the settings, adapted to the data as they are now."""
         (x, _), _ = self._parted(self.source.train)
         with self.builder.located(("preprocess",)):
             return learn(self.settings.preprocess, x)
@@ -130,6 +132,11 @@ class Experiment:
     def parts(self) -> tuple[Any, Any]:
         """`(x, y)` to train on and `(x, y)` to validate on, or None in its place."""
         return self._parted(self.data.train)
+
+    @property
+    def source_parts(self) -> tuple[Any, Any]:
+        """The same parts as they are before preprocessing, for people to look at."""
+        return self._parted(self.source.train)
 
     @functools.cached_property
     def class_weight(self) -> Any:

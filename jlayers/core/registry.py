@@ -272,7 +272,7 @@ class Registry:
         raise UnknownNameError(f"unknown {self.kind} {name!r}: {self.advice(name)}")
 
     def advice(self, name: object) -> str:
-        """What to write in place of a name that is not registered."""
+        """The advice for a name that is not registered: what to write in its place."""
         if name in self.instead:
             return f"write {self.instead[str(name)]}"
         return nearest(name, self.beside(name))

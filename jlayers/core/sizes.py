@@ -100,7 +100,7 @@ def _number(size: Any, which: int) -> int:
 
 
 def _calculated(term: ast.expr) -> int:
-    """What JAX's text of a size comes to, once its symbols are numbers."""
+    """The number that JAX's text of a size stands for, once its symbols are numbers."""
     match term:
         case ast.Constant(value=int(number)):
             return number

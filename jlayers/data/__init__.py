@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from jlayers.core.elsewhere import missing_name
 from jlayers.data.batches import Batches
 from jlayers.data.buckets import BucketBatches, bucket_lengths
+from jlayers.data.concatenate import concatenate
 from jlayers.data.dataset import Dataset, DatasetLike, get, register, registry
 from jlayers.data.digits import digits
 from jlayers.data.files import mnist, npy, npz
@@ -28,6 +29,7 @@ __all__ = [
     "LazyArray",
     "bucket_lengths",
     "columns",
+    "concatenate",
     "csv",
     "digits",
     "get",

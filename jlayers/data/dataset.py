@@ -20,6 +20,7 @@ __all__ = [
     "DatasetLike",
     "FilePath",
     "Table",
+    "as_bytes",
     "check_rows",
     "fingerprint",
     "get",
@@ -151,13 +152,13 @@ def fingerprint(tree: Any) -> str:
         if is_lazy(leaf):
             digest.update(f"{jax.tree_util.keystr(path)} {leaf!r} {leaf.fingerprint()}".encode())
             continue
-        leaf = _as_bytes(np.ascontiguousarray(leaf))
+        leaf = as_bytes(np.ascontiguousarray(leaf))
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype.str} {leaf.shape}".encode())
         digest.update(leaf.data.cast("B") if leaf.size else b"")
     return digest.hexdigest()
 
 
-def _as_bytes(array: np.ndarray) -> np.ndarray:
+def as_bytes(array: np.ndarray) -> np.ndarray:
     """Texts in UTF-8 with their lengths, other arrays as they are."""
     if array.dtype != object:
         return array

@@ -32,13 +32,19 @@ def number(text: str) -> float:
 
 
 class Labels:
-    """A column of labels, read cell by cell."""
+    """A column of labels, read cell by cell, of one file or of several one after the other."""
 
-    def __init__(self, place: int, where: Callable[[int], str]):
-        self.place, self.where = place, where  # where: from a line to words such as "t.csv, line 3, column 2"
+    def __init__(self) -> None:
         self.known: dict[str, int] = {}
-        self.lines: list[int] = []  # of each text, where it is first seen
+        self.seen: list[tuple[Callable[[int], str], int]] = []  # of each text, where it is first seen
         self.codes = array.array("q")
+
+    def turn(self, place: int, where: Callable[[int], str]) -> None:
+        """Go on with a file, whose column is at `place`; `where` makes words such as "t.csv, line 3"."""
+        self.place, self.where = place, where
+
+    def __len__(self) -> int:
+        return len(self.codes)
 
     def add(self, row: list[str], line: int) -> None:
         text = row[self.place].strip()
@@ -50,12 +56,13 @@ class Labels:
                     f"or remove the row (a class that is called so needs another name)"
                 )
             code = self.known[text] = len(self.known)
-            self.lines.append(line)
+            self.seen.append((self.where, line))
         self.codes.append(code)
 
     def found(self, text: str) -> str:
         """The place at which a text was first seen."""
-        return self.where(self.lines[self.known[text]])
+        where, line = self.seen[self.known[text]]
+        return where(line)
 
     def counts(self) -> dict[str, int]:
         found = np.bincount(np.frombuffer(self.codes, np.int64), minlength=len(self.known))

@@ -88,7 +88,7 @@ class _File:
 
 
 class _Numbers:
-    """Columns of numbers, packed as float32 while they are read."""
+    """Columns of numbers, packed as float32 while they are read, of one file or of several."""
 
     def __init__(self, file: _File, places: Sequence[int], hint: str = "", keep: bool = True):
         self.file, self.places, self.hint, self.keep = file, places, hint, keep
@@ -97,6 +97,14 @@ class _Numbers:
         self.low = np.full(len(places), np.inf)
         self.high = -self.low
         self.error = np.zeros(len(places))
+
+    def turn(self, file: _File, places: Sequence[int]) -> None:
+        """Go on with a further file, with the same columns at other places."""
+        self.pack()
+        self.file, self.places = file, places
+
+    def __len__(self) -> int:
+        return sum(map(len, self.blocks)) + len(self.waiting)
 
     def add(self, row: list[str], line: int) -> None:
         self.waiting.append((line, row))
@@ -159,6 +167,9 @@ class _Texts:
         self.place, self.keep = place, keep
         self.values: list[str] = []
 
+    def turn(self, file: _File, places: Sequence[int]) -> None:
+        (self.place,) = places
+
     def add(self, row: list[str], line: int) -> None:
         if self.keep:
             self.values.append(row[self.place])
@@ -170,13 +181,14 @@ class _Texts:
 class _Inputs:
     """The columns of x: one array of numbers, or a part for each column if some are texts.
 
-    With `keep=False` the cells are looked over, and left in the file.
+    With `keep=False` the cells are looked over, and left in the files.
     """
 
     def __init__(
         self, file: _File, places: Sequence[int], texts: Collection[int], hint: str = "", keep: bool = True
     ):
-        self.file, self.places, self.texts, self.keep = file, places, texts, keep
+        self.files, self.keep = [(file, places)], keep
+        self.texts = [places.index(place) for place in texts]
         self.parts: dict[str, _Numbers | _Texts] = {}
         if not texts:
             self.parts[""] = _Numbers(file, places, hint, keep)
@@ -184,29 +196,44 @@ class _Inputs:
             made = _Texts(place, keep) if place in texts else _Numbers(file, [place], hint, keep)
             self.parts[file.names[place]] = made
 
+    def turn(self, file: _File, places: Sequence[int]) -> None:
+        """Go on with a further file."""
+        self.files.append((file, places))
+        for part, its in zip(
+            self.parts.values(), [[p] for p in places] if self.texts else [places], strict=True
+        ):
+            part.turn(file, its)
+
     def arrays(self) -> Any:
         made = {name: part.array() for name, part in self.parts.items()}
         return made[""] if list(made) == [""] else made
 
-    def blocks(self, marks: Sequence[tuple[int, tuple[int, int]]], rows: int) -> Any:
-        """The same as arrays that are read by blocks, which begin at the marks."""
-        if not marks:
-            raise ValueError(
-                f"{self.file.path}: expected lines that end by a line feed, to be read in blocks; save the "
-                f"file with such ends, or set in_memory to true"
-            )
-        ends = [*(row for row, _ in marks[1:]), rows]
+    def blocks(self, marks: Sequence[Sequence[tuple[int, tuple[int, int]]]], rows: Sequence[int]) -> Any:
+        """The same as arrays that are read by blocks, which begin at the marks of each file."""
+        pieces: list[tuple[int, tuple[int, int], int]] = []  # the file, where a block begins in it, its rows
+        for which, (own, count) in enumerate(zip(marks, rows, strict=True)):
+            if not own:
+                raise ValueError(
+                    f"{self.files[which][0].path}: expected lines that end by a line feed, to be read in "
+                    f"blocks; save the file with such ends, or set in_memory to true"
+                )
+            ends = [*(row for row, _ in own[1:]), count]
+            pieces += [(which, begin, end - row) for (row, begin), end in zip(own, ends, strict=True)]
 
         def load(number: int) -> dict[str, np.ndarray]:
-            row, begin = marks[number]
-            part = _Inputs(self.file, self.places, self.texts)
-            for line, cells in self.file.rows(begin, ends[number] - row):
+            which, begin, count = pieces[number]
+            file, places = self.files[which]
+            part = _Inputs(file, places, [places[i] for i in self.texts])
+            for line, cells in file.rows(begin, count):
                 for column in part.parts.values():
                     column.add(cells, line)
-            return {name: column.array() for name, column in part.parts.items()}
+            return dict(zip(self.parts, (column.array() for column in part.parts.values()), strict=True))
 
-        path = Path(self.file.path)
-        return Blocks(ends, load, functools.cache(lambda: digest_of([path], [path.name]))).columns()
+        paths = [Path(file.path) for file, _ in self.files]
+        ends = np.cumsum([count for *_, count in pieces]).tolist()
+        return Blocks(
+            ends, load, functools.cache(lambda: digest_of(paths, [p.name for p in paths]))
+        ).columns()
 
     def finish(self) -> None:
         """Look over the rows that were read last."""
@@ -278,13 +305,13 @@ def read_like(
 
 @register
 def csv(
-    path: FilePath,
+    path: FilePath | list[FilePath],
     target: str | int | list[str | int],
     labels: bool = False,
     features: list[str | int] | None = None,
     header: bool = True,
     delimiter: str = ",",
-    test_path: FilePath | None = None,
+    test_path: FilePath | list[FilePath] | None = None,
     test_fraction: float = 0.0,
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
@@ -297,7 +324,8 @@ def csv(
     makes into numbers under `preprocess`, and float32 `(rows, 1)`.
 
     Args:
-        path: of the file; in YAML, relative to the YAML file.
+        path: of the file, or a list of files with the same columns, one below the other, which are found by
+            their names; in YAML, relative to the YAML file.
         target: name of the target column, or its number counted from 0 in a file without a header; a list
             gives y of shape `(rows, columns)`, one gives `(rows,)` for labels and `(rows, 1)` for numbers.
         labels: True if the target is a class: whole numbers from 0 as they are, other numbers in their
@@ -305,7 +333,7 @@ def csv(
         features: the columns of x.
         header: whether the first line holds the columns' names.
         delimiter: between cells.
-        test_path: a second file, held out, whose columns are found by the same names.
+        test_path: a further file, or several, held out, whose columns are found by the same names.
         test_fraction: the part held out at random if there is no `test_path`, of each class with labels.
         seed: of that split.
         max_bytes: the most that a file may take that is held in memory.
@@ -323,16 +351,12 @@ def csv(
     if labels and len(targets) != 1:
         raise refused(ValueError, "expected one target column of labels", raised_by="csv", target=target)
 
-    def load(path: FilePath, like: Table | None = None) -> tuple[Table, Any, Any]:
-        file = _File(path, header, delimiter, max_bytes if in_memory else sys.maxsize)
-        if like is not None and not header and len(file.names) != like.width:
-            raise ValueError(f"{file.path}: expected {like.width} columns, received {len(file.names)}")
+    def chosen(file: _File) -> Table:
+        """The columns that are asked for."""
         ys = [file.place(name) for name in targets]
-        if like is not None:
-            check_names(file.path, file.names, like.names)
-        chosen = features if like is None else like.names
-        xs = [file.place(name) for name in chosen] if chosen is not None else []
-        xs = xs or [i for i in range(len(file.names)) if i not in ys]
+        xs = [file.place(name) for name in features or []] or [
+            i for i in range(len(file.names)) if i not in ys
+        ]
         if not xs or set(xs) & set(ys):
             raise ValueError(
                 f"csv: expected feature columns beside the target {target!r}, received {features!r}"
@@ -341,25 +365,49 @@ def csv(
         if texts - set(xs):
             raise ValueError(f"csv: expected text columns among those of x, received text={text}")
         named = [tuple(file.names[i] for i in places) for places in (xs, ys, sorted(texts))]
-        table = Table(named[0], tuple(xs), named[1], named[2], len(file.names), header, delimiter)
-        inputs = _Inputs(file, xs, texts, _TEXT, in_memory)
-        if labels:
-            y: Any = Labels(ys[0], lambda line: file.where(line, ys[0]))
-        else:
-            y = _Numbers(file, ys, _CLASS)
-        marks = file.read(*inputs.parts.values(), y)
+        return Table(named[0], tuple(xs), named[1], named[2], len(file.names), header, delimiter)
+
+    def load(paths: Sequence[FilePath], like: Table | None = None) -> tuple[Table, Any, Any]:
+        """The columns of several files, one below the other; those of the first one, if not `like` others."""
+        table: Any = like
+        inputs: Any = None
+        y: Any = None
+        marks, rows = [], [0]
+        for path in paths:
+            file = _File(path, header, delimiter, max_bytes if in_memory else sys.maxsize)
+            if table is not None and not header and len(file.names) != table.width:
+                raise ValueError(f"{file.path}: expected {table.width} columns, received {len(file.names)}")
+            table = table or chosen(file)
+            check_names(file.path, file.names, table.names)
+            ys, xs = ([file.place(name) for name in names] for names in (targets, table.names))
+            if inputs is None:
+                inputs = _Inputs(file, xs, {file.place(name) for name in table.text}, _TEXT, in_memory)
+                y = Labels() if labels else _Numbers(file, ys, _CLASS)
+            else:
+                inputs.turn(file, xs)
+            if isinstance(y, Labels):
+                y.turn(ys[0], functools.partial(file.where, place=ys[0]))
+            else:
+                y.turn(file, ys)
+            marks.append(file.read(*inputs.parts.values(), y))
+            rows.append(len(y))
         inputs.finish()
         if like is None:
             inputs.check_resolution()
-        y_read = y if labels else y.array()
-        rows = len(y.codes) if labels else len(y_read)
-        return table, inputs.arrays() if in_memory else inputs.blocks(marks, rows), y_read
+        x = inputs.arrays() if in_memory else inputs.blocks(marks, np.diff(rows).tolist())
+        return table, x, y if isinstance(y, Labels) else y.array()
 
-    table, x, y = load(path)
-    held = None if test_path is None else load(test_path, table)[1:]
+    table, x, y = load(_several("path", path))
+    held = None if test_path is None else load(_several("test_path", test_path), table)[1:]
     class_names = None
     if labels:
         (y, *rest), class_names = encode(y, None if held is None else held[1])
         held = None if held is None else (held[0], rest[0])
     train, test = ((x, y), held) if held is not None else hold_out(x, y, test_fraction, seed)
-    return Dataset(Path(path).stem, train, test, class_names, table)
+    return Dataset(Path(_several("path", path)[0]).stem, train, test, class_names, table)
+
+
+def _several(name: str, given: FilePath | list[FilePath]) -> list[FilePath]:
+    if isinstance(given, list) and not given:
+        raise refused(ValueError, "expected at least one file", raised_by="csv", **{name: given})
+    return given if isinstance(given, list) else [given]

@@ -107,7 +107,7 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     status, results, history = run.status, run.results(), run.history()
     epochs = max((len(values) for values in history.values()), default=0)
     settings = flattened(read_file(run.config).data)
-    kept = run.kept_epoch() if (run.path / WEIGHTS).is_file() else None
+    kept = run.kept_epoch() if (run.path / WEIGHTS).is_file() else results.get("kept_epoch")
     began = _time(results.get("began")) or _changed(run.path / ENVIRONMENT)
     ended = _time(results.get("ended"))
     model = run.model()

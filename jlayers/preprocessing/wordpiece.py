@@ -70,7 +70,7 @@ def WordPiece(
 
 @dataclasses.dataclass
 class Tokenizer:
-    """What `WordPiece` makes; the library is asked when it is first called."""
+    """The function that `WordPiece` returns; it loads the tokenizers library at its first call."""
 
     pieces: list[str]
     lowercase: bool

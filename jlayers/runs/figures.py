@@ -17,7 +17,7 @@ SERIES = ("#1f77b4", "#e07a3f", "#2a9d6f", "#b5439b", "#8a6d1d", "#6b5bd2", "#c0
 def can_draw() -> bool:
     """True if matplotlib, of the extra `plot`, is installed."""
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib.figure  # noqa: F401
     except ImportError:
         return False
     return True

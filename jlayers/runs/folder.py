@@ -23,12 +23,14 @@ from jlayers.core.state import with_new_carries, without_carries
 from jlayers.data import Dataset
 from jlayers.data.dataset import Table
 from jlayers.data.forms import form_of_data, form_to_data
+from jlayers.data.pieces import pieces
 from jlayers.inspect.summary import Summary
 from jlayers.preprocessing import registry as preprocessors
 from jlayers.runs.curves import draw_curves
-from jlayers.runs.environment import environment
+from jlayers.runs.environment import environment, versions
 from jlayers.runs.own_code import CODE, OwnCode
 from jlayers.runs.process import has_ended, this_process
+from jlayers.runs.requirements import requirements
 from jlayers.saving.files import (
     damaged,
     is_locked,
@@ -44,16 +46,18 @@ from jlayers.saving.files import (
 from jlayers.saving.loading import load_weights
 from jlayers.saving.weights import read_metadata, save_weights
 
-__all__ = ["Run"]
+__all__ = ["Run", "json_content", "preprocess_to_data"]
 
 CONFIG = "config.yaml"
 DATA = "data.json"
 PREPROCESS = "preprocess.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
+TIMES = "times.jsonl"
 WEIGHTS = "weights.safetensors"
 SUMMARY = "summary.txt"
 MODEL = "model.json"
+REQUIREMENTS = "requirements.txt"
 CURVES = "curves.png"
 CHECKPOINTS = "checkpoints"
 RESULTS = "results.json"
@@ -65,11 +69,13 @@ class Run:
 
     - `config.yaml`: the configuration with all defaults and absolute paths
     - `environment.json`: versions, device, flags and settings
+    - `requirements.txt`: the exact versions of the packages that were loaded
     - `model.json`: how many parameters and FLOPs the model has
     - `data.json`: what the data were
     - `preprocess.json`: the preprocessors, if there are any, with what they learned, such as vocabularies
     - `code/`: copies of the files that `--use` named, for people to read; they never run from here
     - `metrics.jsonl`: one line per epoch, written as the epoch ends
+    - `times.jsonl`: one line per epoch: how long it took, and how many samples it saw
     - `weights.safetensors`: the weights that the run would keep if it ended now, and their epoch
     - `checkpoints/`: what `jlayers train --resume` goes on from, if the configuration asks for them
     - `logs/`: what the callbacks of the configuration write
@@ -107,7 +113,8 @@ class Run:
         """
         contents = {
             CONFIG: to_yaml(config).encode(),
-            ENVIRONMENT: _json(environment()),
+            ENVIRONMENT: json_content(environment()),
+            REQUIREMENTS: requirements().encode(),
             **({SUMMARY: (summary.rstrip() + "\n").encode()} if summary else {}),
             **{f"{CODE}/{own.name}": own.content for own in code},
         }
@@ -258,7 +265,7 @@ class Run:
         """The packages with another version than in the training, such as `jax 0.10.0, now 0.10.2`."""
         path = self.path / ENVIRONMENT
         then = read_json(path).get("versions", {}) if path.is_file() else {}
-        now = environment()["versions"]
+        now = versions()
         return [
             f"{name} {then[name]}, now {now[name]}" for name in now if then.get(name, now[name]) != now[name]
         ]
@@ -270,18 +277,26 @@ class Run:
 
     def log(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Add the results of one epoch; they are on disk when this returns."""
-        path = self.path / METRICS
+        self._add_line(METRICS, {"epoch": epoch, **_finite(logs)})
+
+    def log_times(self, epoch: int, times: Mapping[str, float]) -> None:
+        """Add how long an epoch took; apart from the results, which are equal on every machine."""
+        self._add_line(TIMES, {"epoch": epoch, **times})
+
+    def _add_line(self, name: str, entries: Mapping[str, Any]) -> None:
+        path = self.path / name
         with naming(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch, **_finite(logs)}) + "\n")
+            file.write(json.dumps(entries) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def cut(self, epochs: int) -> None:
         """Leave the results of the first epochs only: a run that goes on writes the others anew."""
-        path = self.path / METRICS
-        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-        if len(lines) > epochs:
-            write_atomically(path, b"".join(lines[:epochs]))
+        for name in (METRICS, TIMES):
+            path = self.path / name
+            lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+            if len(lines) > epochs:
+                write_atomically(path, b"".join(lines[:epochs]))
 
     def history(self) -> dict[str, list[float]]:
         """The results of all epochs, a list for each.
@@ -291,8 +306,20 @@ class Run:
         Raises:
             ValueError: another line is damaged.
         """
+        return self._lists(METRICS)
+
+    def times(self) -> dict[str, list[float]]:
+        """By epoch the `seconds` it took with its validation, those of `training`, those that were `waited`
+        for data, and the `samples` that were seen. Empty for a run of an older version.
+
+        Raises:
+            ValueError: as `history` does.
+        """
+        return self._lists(TIMES)
+
+    def _lists(self, name: str) -> dict[str, list[float]]:
         history: dict[str, list[float]] = {}
-        path = self.path / METRICS
+        path = self.path / name
         lines = path.read_bytes().splitlines() if path.is_file() else []
         for number, line in enumerate(lines, 1):
             try:
@@ -317,13 +344,14 @@ class Run:
         train, test = data.sizes
         facts = {"name": data.name, "train": train, "test": test}
         parts = {"inputs": _facts(source.train[0]), "features": _facts(data.train[0])}
-        known = {"class_names": data.class_names, "fingerprint": data.fingerprint()}
+        known = {"class_names": data.class_names, "fingerprint": data.fingerprint(), "pieces": pieces(source)}
         table = {} if data.table is None else {"table": dataclasses.asdict(data.table)}
         form = {} if data.form is None else {"form": form_to_data(data.form)}
         self.write_json(DATA, {**facts, **parts, **known, **table, **form})
 
     def write_model(self, summary: Summary) -> None:
-        """Keep the size and the cost of the model, for comparisons."""
+        """Keep the layers of the model, for people, and its size and cost, for comparisons."""
+        write_atomically(self.path / SUMMARY, (str(summary).rstrip() + "\n").encode())
         facts = {"name": summary.rows[0].layer.spec.name, "parameters": summary.params}
         costs = {"trainable": summary.trainable, "state": summary.state, "flops": summary.flops}
         self.write_json(MODEL, {**facts, **costs, "bytes": summary.bytes})
@@ -336,8 +364,7 @@ class Run:
     def write_preprocess(self, preprocess: Mapping[str, Any]) -> None:
         """Keep preprocessors with what they learned; no file if there are none."""
         if preprocess:
-            kept = {name: {"kind": p.spec.kind, "made": to_data(p, name)} for name, p in preprocess.items()}
-            self.write_json(PREPROCESS, kept)
+            self.write_json(PREPROCESS, preprocess_to_data(preprocess))
 
     def preprocess(self) -> dict[str, Any]:
         """The preprocessors of the run, as adapted then."""
@@ -398,6 +425,7 @@ class Run:
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Keep the results of a run that was completed; its weights are saved already."""
+        write_atomically(self.path / REQUIREMENTS, requirements().encode())  # more is loaded by now
         self.note(status="completed", ended=_now(), **results)
 
     def fail(self, error: BaseException) -> None:
@@ -415,7 +443,7 @@ class Run:
             status["reason"] = type(error).__name__
             for content in ({**self._known(), **status}, status):
                 with contextlib.suppress(OSError):
-                    overwrite(self.path / RESULTS, _json(content))
+                    overwrite(self.path / RESULTS, json_content(content))
                     return
             error.add_note(f"the run's status could not be written: {second}")
 
@@ -454,14 +482,20 @@ class Run:
         return draw_curves(self.path / CURVES, self.history(), self.path.name)
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
-        write_atomically(self.path / name, _json(data))
+        write_atomically(self.path / name, json_content(data))
+
+
+def preprocess_to_data(preprocess: Mapping[str, Any]) -> dict[str, Any]:
+    """Preprocessors as plain data, with what they learned."""
+    return {name: {"kind": p.spec.kind, "made": to_data(p, name)} for name, p in preprocess.items()}
 
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _json(data: Mapping[str, Any]) -> bytes:
+def json_content(data: Mapping[str, Any]) -> bytes:
+    """The content of a JSON file; a number that is not finite becomes null."""
     return (json.dumps(_finite(data), indent=2) + "\n").encode()
 
 

@@ -21,7 +21,15 @@ from jlayers.preprocessing.base import as_texts
 from jlayers.runs.folder import Run
 from jlayers.saving.weights import not_finite
 
-__all__ = ["RunWarning", "evaluate_run", "predict_run", "resumed", "with_fresh_carries"]
+__all__ = [
+    "RunWarning",
+    "evaluate_run",
+    "opened",
+    "predict_run",
+    "resumed",
+    "weights_of",
+    "with_fresh_carries",
+]
 
 
 class RunWarning(UserWarning):
@@ -40,7 +48,7 @@ def evaluate_run(run: Run) -> tuple[dict[str, float], Dataset]:
     Raises:
         ValueError: the data have nothing held out or other columns or classes, or the weights do not fit.
     """
-    experiment = _opened(run)
+    experiment = opened(run)
     data = experiment.data
     if data.test is None:
         raise ValueError(
@@ -52,7 +60,7 @@ def evaluate_run(run: Run) -> tuple[dict[str, float], Dataset]:
     _check_same(run, data)
     batch_size = experiment.settings.training.batch_size
     trainer = experiment.compile()
-    weights = _weights(run, experiment.model, data.test[0], batch_size)
+    weights = weights_of(run, experiment.model, data.test[0], batch_size)
     with experiment.located_layer():
         return train.evaluate(trainer, weights, *data.test, batch_size=batch_size), data
 
@@ -86,10 +94,10 @@ def predict_run(run: Run, x: Any, batch_size: int | None = None) -> Any:
     Raises:
         ValueError: x has other names or shapes than the training data.
     """
-    experiment = _opened(run)
+    experiment = opened(run)
     x = transform(experiment.preprocess, _fitting(x, run.inputs(), run))
     batch_size = batch_size or experiment.settings.training.batch_size
-    weights = _weights(run, experiment.model, x, batch_size)
+    weights = weights_of(run, experiment.model, x, batch_size)
     with experiment.located_layer():
         return train.predict(experiment.model, weights, x, batch_size=batch_size)
 
@@ -136,7 +144,7 @@ def _specs(model: Layer, x: Any, batch_size: int) -> tuple[Any, Any]:
     return jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
 
 
-def _opened(run: Run) -> Experiment:
+def opened(run: Run) -> Experiment:
     """The run's configuration, with preprocessors as they were adapted then."""
     _tell(run)
     try:
@@ -149,7 +157,8 @@ def _opened(run: Run) -> Experiment:
         raise
 
 
-def _weights(run: Run, model: Layer, x: Any, batch_size: int) -> tuple[Any, Any]:
+def weights_of(run: Run, model: Layer, x: Any, batch_size: int) -> tuple[Any, Any]:
+    """Parameters and state of the run, for batches of x."""
     with_zeros = run.weights(*_specs(model, x, batch_size))
     if bad := not_finite(*with_zeros):
         _warn(f"{run.path} holds weights that are not finite: {', '.join(bad[:3])}")

@@ -9,13 +9,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
+
 from jlayers import train
 from jlayers.config import Experiment
 from jlayers.core.state import without_carries
 from jlayers.inspect.summary import summary
 from jlayers.runs.folder import Run
 from jlayers.runs.restored import with_fresh_carries
-from jlayers.saving.weights import not_finite
+from jlayers.saving.weights import not_finite, weights_hash
 from jlayers.train.callbacks import Callback, EarlyStopping
 from jlayers.train.interruptions import Interruptions, interruptions
 
@@ -31,8 +33,8 @@ class Recorder(Callback):
     are not finite never replace healthy ones.
     """
 
-    def __init__(self, run: Run, callbacks: Sequence[Callback], interruptions: Interruptions):
-        self.run, self.callbacks = run, callbacks
+    def __init__(self, run: Run, callbacks: Sequence[Callback], interruptions: Interruptions, samples: int):
+        self.run, self.callbacks, self.samples = run, callbacks, samples
         self.stopping = _restoring(callbacks)
         self.interruptions = interruptions
 
@@ -40,6 +42,10 @@ class Recorder(Callback):
         self.waiting = run.waiting
         self.run.cut(run.first_epoch)
         self.run.note(status="running", better=dict(run.directions))
+        self.batch_size, self.step = run.rows, run.step
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        self.clock, self.waited = time.perf_counter(), self.waiting.copy()
 
     def on_progress(self, epoch: int, step: int, logs: Any) -> None:
         self.interruptions.check()
@@ -47,11 +53,20 @@ class Recorder(Callback):
     def on_epoch_end(self, epoch: int, logs: Any, state: Any) -> None:
         with self.interruptions.held():
             self.run.log(epoch + 1, logs)
+            self.run.log_times(epoch + 1, self._times(int(state.step)))
             _require_finite(logs, f"in epoch {epoch + 1}")
             if self.stopping is None or self.stopping.best_epoch in (None, epoch):
                 for callback in self.callbacks:
                     state = callback.to_keep(state)
                 _save(self.run, state, epoch + 1)
+
+    def _times(self, step: int) -> dict[str, float]:
+        """How long the epoch took since it began in this process; see `Run.times`."""
+        own, steps = self.waiting.since(self.waited), step - self.step
+        self.step = step
+        times = {"seconds": time.perf_counter() - self.clock, "training": own.passed, "waited": own.seconds}
+        seen = {"samples": min(self.samples, steps * self.batch_size)}
+        return {**{name: round(value, 6) for name, value in times.items()}, **seen}
 
 
 def _restoring(callbacks: Sequence[Callback]) -> EarlyStopping | None:
@@ -128,7 +143,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
     with interrupts.held():
         run.write_data(data, experiment.source)
         run.write_preprocess(experiment.preprocess)
-        run.note(status="running")
+        run.note(status="running", seed=experiment.settings.seed)
     trainer = experiment.compile()
     if not run.model():
         with experiment.located_layer():
@@ -139,7 +154,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         callback.place(run.path / LOGS)
     stopping = _restoring(own)
     # The recorder comes last: early stopping has judged an epoch when the recorder asks which one is best.
-    recorder = Recorder(run, own, interrupts)
+    recorder = Recorder(run, own, interrupts, len(jax.tree.leaves(x)[0]))
     listeners = [*callbacks, *own, recorder]
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
@@ -184,9 +199,10 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         results["waited_for_data"] = round(recorder.waiting.share, 3)
     if validation is not None:
         results["validation"] = {k[4:]: v[kept - 1] for k, v in history.items() if k.startswith("val_")}
+    final = state.to_evaluate()
+    weights = final.params, final.state
+    results["weights_hash"] = weights_hash(final.params, without_carries(final.state))
     if data.test is not None:
-        final = state.to_evaluate()
-        weights = final.params, final.state
         fresh = with_fresh_carries(experiment.model, weights, data.test[0], settings.batch_size)
         results["test"] = train.evaluate(trainer, fresh, *data.test, batch_size=settings.batch_size)
         _require_finite(results["test"], "on the data held out")

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import logging
 import math
 import os
 import pathlib
@@ -100,6 +101,7 @@ class Store:
         except BaseException:
             self.close()
             raise
+        logging.getLogger("absl").addFilter(self._is_news)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
 
     def save(
@@ -159,7 +161,12 @@ class Store:
             else:
                 thread.submit(self._close_manager)
                 thread.submit(_release, lock)
+                thread.submit(logging.getLogger("absl").removeFilter, self._is_news)
                 thread.shutdown()
+
+    def _is_news(self, record: logging.LogRecord) -> bool:
+        """False for the tracebacks that Orbax logs of a failed write, which a `CheckpointWarning` tells."""
+        return not (record.exc_info and str(self.path) in str(record.exc_info[1]))
 
     def _write(
         self,

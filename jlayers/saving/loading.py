@@ -230,7 +230,7 @@ def _match(model: Layer, slots: Sequence[Slot], entry: Weights) -> Matched:
 
 
 def _joined(found: Sequence[Matched], slots: Sequence[Slot]) -> Matched:
-    """What several sources give together; the later one counts where two have an array."""
+    """The arrays of several sources in one; where two have an array, the later one counts."""
     whole = Matched()
     for matched in found:
         whole.arrays |= matched.arrays

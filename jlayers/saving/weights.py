@@ -22,6 +22,7 @@ from jlayers.core.layer import Layer
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
 from jlayers.core.tree import map_with_path
+from jlayers.data.dataset import fingerprint
 from jlayers.interop.keras_file import keras_content
 from jlayers.interop.safetensors import read_safetensors
 from jlayers.saving.files import write_atomically
@@ -35,6 +36,7 @@ __all__ = [
     "read_metadata",
     "save_weights",
     "to_bytes",
+    "weights_hash",
 ]
 
 
@@ -129,6 +131,16 @@ def _numbers(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
             raise TypeError(f"{name}: expected an array of numbers, received {describe(leaf)}")
         arrays[name] = np.ascontiguousarray(leaf).reshape(np.shape(leaf))
     return arrays
+
+
+def weights_hash(params: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> str:
+    """A SHA-256 over paths, shapes, dtypes and bytes of all arrays: equal bits, equal hash.
+
+    >>> a, b = ({"dense": {"kernel": np.float32([zero])}} for zero in (0.0, -0.0))
+    >>> weights_hash(a) == weights_hash(a), weights_hash(a) == weights_hash(b)
+    (True, False)
+    """
+    return fingerprint(_numbers({"params": params, "state": state or {}}))
 
 
 @dataclasses.dataclass(frozen=True)

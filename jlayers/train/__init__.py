@@ -11,6 +11,10 @@ from jlayers.train.features import FeatureCache
 from jlayers.train.inference import evaluate, predict
 from jlayers.train.loop import fit
 from jlayers.train.progress import ProgressBar
+from jlayers.train.seeds.estimate import Estimate, estimate
+from jlayers.train.seeds.fit import fit_seeds
+from jlayers.train.seeds.inference import evaluate_seeds, predict_seeds
+from jlayers.train.seeds.states import SeedStates
 from jlayers.train.state import TrainState
 from jlayers.train.task import Loss, LossValue, Task
 from jlayers.train.trainer import Trainer, compile, make_eval_step, make_predict_step, make_train_step
@@ -20,22 +24,28 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "EarlyStopping",
+    "Estimate",
     "FeatureCache",
     "Loss",
     "LossValue",
     "ProgressBar",
     "Run",
+    "SeedStates",
     "Task",
     "TrainState",
     "Trainer",
     "callbacks",
     "compile",
+    "estimate",
     "evaluate",
+    "evaluate_seeds",
     "fit",
+    "fit_seeds",
     "make_eval_step",
     "make_predict_step",
     "make_train_step",
     "predict",
+    "predict_seeds",
 ]
 
 

@@ -80,7 +80,7 @@ def gradients_of(
         return Gradients(unscaled(values, factor), loss.total, moved, observe(metrics, loss, batch))
 
     def counted(part: tuple[Any, Batch]) -> dict[str, jax.Array]:
-        """What each part of the loss is a mean of; only what this follows from is computed."""
+        """The number of terms in the mean of each part of the loss; XLA computes nothing else."""
         loss, _ = update.task.loss(params, state, part[1], _own(key, part[0]), True)
         return {name: jnp.asarray(part.count, jnp.float32) for name, part in _shares(loss).items()}
 
@@ -125,12 +125,12 @@ def _shares(loss: LossValue) -> dict[str, Part]:
 
 
 def _of_the_whole(loss: LossValue, counts: Mapping[str, jax.Array], share: float) -> jax.Array:
-    """What a micro-batch adds to the loss of its batch.
+    """A micro-batch's share of the loss of its batch.
 
     Args:
         loss: of the micro-batch.
-        counts: what each part is a mean of in the whole batch.
-        share: of the rows, for what is no part.
+        counts: the number of terms of each part in the whole batch.
+        share: the micro-batch's share of the rows, for the rest of the loss.
     """
     total, rest = jnp.zeros((), loss.total.dtype), loss.total
     for name, part in _shares(loss).items():

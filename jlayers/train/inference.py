@@ -16,6 +16,8 @@ from jlayers.data.gate import check_finite, check_width
 from jlayers.train.checks import as_arrays, check_named, check_process
 from jlayers.train.feed import ahead
 from jlayers.train.ids import check_ids
+from jlayers.train.seeds.ensemble import EnsembleTrainer
+from jlayers.train.seeds.states import SeedStates
 from jlayers.train.sources import BATCH_SIZE, arrays, look_over, source
 from jlayers.train.state import TrainState
 from jlayers.train.step import EvalStep, PredictStep
@@ -23,7 +25,7 @@ from jlayers.train.tasks import Review
 from jlayers.train.trainer import Trainer
 from jlayers.train.watch import read
 
-__all__ = ["evaluate", "evaluated", "predict"]
+__all__ = ["evaluate", "evaluated", "outputs_of", "predict"]
 
 
 @taught
@@ -42,7 +44,8 @@ def evaluate(
 
     Args:
         trainer: what `jl.compile` returns.
-        state: what `fit` returns, or a pair `(params, model_state)`.
+        state: what `fit` returns, or a pair `(params, model_state)`. What `fit_seeds` returns is taken as one
+            model, an ensemble, which predicts the mean of its members.
         x: as in `fit`.
         y: as in `fit`.
         batch_size: samples per step, 32 if not given; the result does not depend on it.
@@ -66,6 +69,8 @@ def evaluate(
             f"evaluate: expected what jl.compile returns, received a {type(trainer).__name__}; write "
             f"jl.evaluate(trainer, state, x, y)"
         )
+    if isinstance(state, SeedStates):
+        trainer = EnsembleTrainer.of(trainer)
     data = source("x", x, arrays(x, y, sample_weight), batch_size, steps)
     weights = _weights(state)
     with contextlib.closing(data):
@@ -98,8 +103,10 @@ class _Weights(NamedTuple):
     state: Any
 
 
-def _weights(state: Any) -> TrainState | _Weights:
+def _weights(state: Any) -> TrainState | SeedStates | _Weights:
     """Parameters and model state for a forward pass, from a state or from a pair."""
+    if isinstance(state, SeedStates):
+        return state.to_evaluate()
     if isinstance(state, TrainState):
         state.check_alive()
         return state.to_evaluate()
@@ -128,7 +135,8 @@ def predict(
 
     Args:
         trainer: what `jl.compile` returns, or a model.
-        state: what `fit` returns, or a pair `(params, model_state)`.
+        state: what `fit` returns, or a pair `(params, model_state)`. Of what `fit_seeds` returns the mean of
+            the members' outputs is given, of their probabilities where the loss takes logits.
         x: an array, or a tuple or dict of arrays; or an iterable of batches, whose targets are left out.
         batch_size: samples per step, 32 if not given; the result does not depend on it.
         key: for layers that draw in inference mode, too.
@@ -146,7 +154,22 @@ def predict(
     (5, 3)
     """
     check_process()
-    step = trainer.predict_step if isinstance(trainer, Trainer) else _predict_step(trainer)
+    return outputs_of(_step_of(trainer, state), state, x, batch_size, key, train)
+
+
+def _step_of(trainer: Any, state: Any) -> PredictStep:
+    if not isinstance(state, SeedStates):
+        return trainer.predict_step if isinstance(trainer, Trainer) else _predict_step(trainer)
+    if not isinstance(trainer, Trainer):
+        raise TypeError(
+            "predict: expected what jl.compile returns beside the states of many seeds, since the loss says "
+            f"how to join what they predict, received a {type(trainer).__name__}"
+        )
+    return EnsembleTrainer.of(trainer).predict_step
+
+
+def outputs_of(step: PredictStep, state: Any, x: Any, batch_size: int | None, key: Any, train: bool) -> Any:
+    """The outputs of a compiled forward pass for all samples; see `predict`."""
     weights = _weights(state)
     stream = not isinstance(x, (dict, list, tuple)) and not hasattr(x, "__array__")
     if stream:

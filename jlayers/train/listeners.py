@@ -1,4 +1,4 @@
-"""What the callbacks of a fit ask for, and whether they can be what they are asked to be."""
+"""The callbacks of a fit together: what they ask for, checked before the training begins."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def with_rate_factor(state: TrainState, callbacks: Sequence[Callback]) -> TrainS
 def directions_of(
     trainer: Trainer, step: TrainStep, params: Any, state: Any, batch: Any, validated: bool
 ) -> dict[str, str]:
-    """What will be in the logs of `fit`, by name: "min" or "max", whichever is better."""
+    """The names in the logs of `fit`, each with "min" or "max", whichever is better."""
     own = dict(step.tasks.review(params, state, batch).directions)
     if not validated:
         return own

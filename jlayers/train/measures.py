@@ -168,7 +168,7 @@ def is_spec(value: Mapping[str, Any], table: Registry) -> bool:
 
 
 def resolved(value: Any, table: Registry, make: Callable[[Any], Any], missing: Any = None) -> Any:
-    """What `make` gives for each object in a list or dict over outputs, in the same structure."""
+    """`make` of each object in a list or dict over outputs, in the same structure."""
     if isinstance(value, (list, tuple)):
         return [resolved(member, table, make, missing) for member in value]
     if isinstance(value, Mapping) and not is_spec(value, table):

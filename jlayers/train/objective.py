@@ -136,6 +136,12 @@ class Supervised(Task):
             targets = by_output(names, y, "y")
         return [match_axis(t, values_of(p)) for t, p in zip(targets, values(y_pred), strict=True)]
 
+    def judged(self, y_pred: Any, y: Any) -> list[tuple[str, Record | None, Any, Any]]:
+        """By output: its name, or nothing for a single one, its loss, its targets and its predictions."""
+        names, judges, _ = self._judges(y_pred)
+        parts = zip(names, judges, self.targets(y_pred, y), seen(y_pred), strict=True)
+        return [(name or "", judge, target, output) for name, judge, target, output in parts]
+
     def check(self, batch: Batch, loss: Loss) -> None:
         y_pred = loss.outputs
         _, judges, _ = self._judges(y_pred)

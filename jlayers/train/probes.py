@@ -19,12 +19,12 @@ PROBES = "_probes"  # their accumulators, among those of the losses and metrics
 
 
 class Moment(NamedTuple):
-    """What a step holds in its hands at an update; `jl.callbacks.Moment`.
+    """The values of a step at the moment of its update; `jl.callbacks.Moment`.
 
     Attributes:
         gradients: of the trained parameters, before the optimizer has them.
-        before: the trained parameters, and
-        after: those after the update.
+        before: the trained parameters before the update.
+        after: the trained parameters after the update.
         loss: of the batch, a scalar.
         opt_state: the optimizer's state before the update.
         rate_factor: of the learning rate, or None.
@@ -103,5 +103,5 @@ def probed(probes: Sequence[Probe], acc: Any, moment: Moment) -> dict[str, jax.A
 
 
 def results_of(probes: Sequence[Probe], acc: Any) -> dict[str, jax.Array]:
-    """What the logs say."""
+    """The values for the logs, by name of the probe."""
     return {p.name: ratio(*value_of(acc[p.name])) if p.over == "mean" else acc[p.name] for p in probes}

@@ -27,6 +27,8 @@ class ProgressBar(Callback):
     2
     """
 
+    of_all_seeds = True
+
     def __init__(self, console: Any = None):
         self.console = console
         self._bar: Any = None

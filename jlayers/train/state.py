@@ -336,6 +336,10 @@ class HostCopy:
         self._places = [getattr(leaf, "sharding", None) for leaf in leaves]
         self.values = [np.array(leaf) for leaf in leaves]  # copies, on a CPU too
 
+    def tree(self) -> Any:
+        """The arrays on the host."""
+        return jax.tree.unflatten(self._form, self.values)
+
     def back(self) -> Any:
         """The arrays on their devices."""
         placed = [

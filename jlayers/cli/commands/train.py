@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pathlib
 import shlex
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jlayers.cli.arguments import add_compile_cache, add_file
 from jlayers.cli.compiled import kept_programs
 from jlayers.cli.own_code import use_code, use_code_of_run
-from jlayers.cli.terminal import console, number, remarks
+from jlayers.cli.terminal import console, number, remark, remarks
 
 if TYPE_CHECKING:
     from jlayers.runs import Run
@@ -34,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--accept-changed-code",
         action="store_true",
         help="with --resume: accept files for --use that differ from those that the run was trained with",
+    )
+    parser.add_argument(
+        "--pictures",
+        action=argparse.BooleanOptionalAction,
+        default=os.environ.get("JLAYERS_PICTURES", "") != "0",
+        help="look at the data held out once more after the training, and draw what is predicted wrongly "
+        "(also off by JLAYERS_PICTURES=0)",
     )
     add_compile_cache(parser)
 
@@ -75,12 +83,13 @@ def _train(arguments: argparse.Namespace) -> bool:
             report = summary(experiment.model, experiment.data.features)
         config = experiment.to_data()
         if arguments.run is not None:
-            run = Run.create(arguments.run, config, str(report), code)
+            run = Run.create(arguments.run, config, code=code)
         else:
-            run = Run.create_next("runs", pathlib.Path(arguments.file).stem, config, str(report), code)
+            run = Run.create_next("runs", pathlib.Path(arguments.file).stem, config, code=code)
     arguments.begun = run
     out = console()
     with ending_noted(run):
+        run.write_model(report)
         _print_header(out, arguments, experiment, report, run)
     with remarks():
         results = train_run(experiment, run, [ProgressBar()])
@@ -90,6 +99,8 @@ def _train(arguments: argparse.Namespace) -> bool:
     if results["kept_epoch"] < results["epochs"]:
         out.print(f"kept the weights of epoch {results['kept_epoch']}")
     _print_results(out, experiment.data, results)
+    if arguments.pictures:
+        _draw(experiment, run)
     use = "".join(f" --use {shlex.quote(path)}" for path in arguments.use)
     out.print(f"evaluate again with: jlayers evaluate {shlex.quote(str(run.path))}{use}", style="dim")
     return True
@@ -113,6 +124,22 @@ def _to_resume(arguments: argparse.Namespace) -> tuple[Any, Run] | None:
     arguments.file = str(run.config)
     with remarks():
         return resumed(run), run
+
+
+def _draw(experiment: Any, run: Run) -> None:
+    """Draw what the model makes of the data held out. The run is completed: no error here can harm it."""
+    from jlayers.experiments.outcomes import draw_outcomes, find_outcomes
+    from jlayers.runs.figures import can_draw
+
+    if experiment.data.test is None and not experiment.settings.training.validation:
+        return
+    try:
+        with remarks():
+            draw_outcomes(find_outcomes(run, experiment), run.path)
+    except Exception as error:
+        remark(f"what is predicted wrongly could not be shown: {error}")
+    if not can_draw():
+        remark("no pictures were drawn: they need matplotlib, pip install 'jlayers[plot]'")
 
 
 def _print_header(out: Any, arguments: argparse.Namespace, experiment: Any, report: Any, run: Run) -> None:

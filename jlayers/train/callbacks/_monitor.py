@@ -50,7 +50,7 @@ class Monitor:
         return logs[self.name]
 
     def improves(self, value: float, reference: float | None) -> bool:
-        """Whether a value is better than the reference; any number is better than none."""
+        """True if a value is better than the reference; any number is better than none."""
         if reference is None:
             return not math.isnan(value)
         if self.direction == "min":

@@ -38,7 +38,7 @@ Logs = Mapping[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a fit is about to do, for `Callback.check` and `Callback.on_fit_begin`.
+    """The fit that is about to begin, for `Callback.check` and `Callback.on_fit_begin`.
 
     Attributes:
         first_epoch: number of the first epoch; 0 for a new run.
@@ -68,7 +68,7 @@ class Run:
 
 
 def described(run: Run) -> dict[str, str]:
-    """What is trained and how, as texts by name."""
+    """The model, the optimizer and other settings of a fit, as texts by name."""
     trainer = run.trainer
     names = ["model", "optimizer", "loss", "accumulate", "ema"]
     known = {} if trainer is None else {name: str(getattr(trainer, name))[:500] for name in names}
@@ -77,7 +77,7 @@ def described(run: Run) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """What a callback wants changed; there is nothing else that it can change. `jl.callbacks.Change`.
+    """A change that a callback asks for; it can change nothing else. `jl.callbacks.Change`.
 
     Attributes:
         stop: end the training after this event.
@@ -105,6 +105,8 @@ class Callback:
             of its own.
         at_steps: numbers of steps after which `on_step` is called, too.
         changes_rate: True if it may change the learning rate.
+        of_all_seeds: in `jl.fit_seeds`, True if it hears of all seeds together, with means in the logs and a
+            `SeedStates` as the state; else each seed has a copy of its own.
 
     >>> import jlayers as jl
     >>> class Stop(jl.Callback):
@@ -115,13 +117,14 @@ class Callback:
     every: int | None = None
     at_steps: Sequence[int] = ()
     changes_rate: bool = False
+    of_all_seeds: bool = False
     spec: Spec | None = None  # the call that made it, if its class is registered
 
     def check(self, run: Run) -> None:
         """Raise on what cannot be meant, before anything has begun."""
 
     def probes(self, update: Update) -> Sequence[Probe]:
-        """What the compiled step shall measure besides, for a task; see `jl.callbacks.Probe`."""
+        """Further values for the compiled step to measure, for one task; see `jl.callbacks.Probe`."""
         return ()
 
     def place(self, folder: str | os.PathLike[str]) -> None:
@@ -169,7 +172,7 @@ class Callback:
         return state
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the callback, as plain data and arrays."""
+        """The callback's own state for a checkpoint, as plain data and arrays."""
         return {}
 
     @property

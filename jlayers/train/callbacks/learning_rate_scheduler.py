@@ -78,7 +78,7 @@ class LearningRateScheduler(Callback):
 
 
 def _positional(function: Any) -> int:
-    """How many arguments a function needs; one if its signature is not known."""
+    """The number of arguments that a function needs; one if its signature is not known."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

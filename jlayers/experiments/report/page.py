@@ -1,0 +1,229 @@
+"""A run as one page: what was run, what came out, how, and on what."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib.resources
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from jlayers.experiments.outcomes import Outcomes, find_outcomes, read_outcomes
+from jlayers.experiments.record import RunRecord, read_run
+from jlayers.experiments.report.held_out import held_out
+from jlayers.experiments.report.html import Element, element, page, table
+from jlayers.experiments.report.pictures import Pictures
+from jlayers.experiments.report.speed import duration, profiles, speed
+from jlayers.runs.curves import curves_figure
+from jlayers.runs.folder import DATA, ENVIRONMENT, SUMMARY, WEIGHTS, Run
+from jlayers.saving.files import read_json, write_atomically
+
+__all__ = ["REPORT", "page_of", "report"]
+
+REPORT = "report.html"
+
+
+def report(run: str | os.PathLike[str], output: str | os.PathLike[str] | None = None) -> pathlib.Path:
+    """Write a report of a run, be it running, completed, failed, interrupted or killed: one HTML page.
+
+    The page is complete in itself: it loads nothing and runs nothing, so it can be sent to someone. It shows
+    what was run, the results, curves, which samples of the data held out are predicted wrongly, time, the
+    model and the whole configuration. Pictures need matplotlib, of the extra `plot`. What the weights make of
+    the data held out is computed by one pass, unless `jlayers train` has left it in the run's folder.
+
+    Args:
+        run: the run's folder.
+        output: the file; `report.html` in the run's folder if not given. It is written over.
+
+    Returns:
+        the path of the page.
+
+    Raises:
+        FileNotFoundError: no run there, or no folder for the page.
+        ValueError: a file of the run is damaged.
+    """
+    path = pathlib.Path(run) / REPORT if output is None else pathlib.Path(output)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}: make it first")
+    if path.is_dir():
+        raise FileExistsError(f"{path} is a folder: name the file of the page")
+    text = page_of(Run(run), read_run(run))
+    write_atomically(path, text.encode())
+    return path
+
+
+def page_of(run: Run, record: RunRecord) -> str:
+    """The page of a run as a text."""
+    pictures = Pictures()
+    found, why = _outcomes(run, record)
+    sections: dict[str, Iterable[Any]] = {
+        "Overview": _overview(run, record),
+        "Results": _results(run, record),
+        "Curves": _curves(record, pictures),
+        "Data held out": held_out(found, pictures) if found else [element("p", why, class_="note")],
+        "Time and speed": speed(run, record),
+        "Profile": profiles(run),
+        "Model": _model(run),
+        "Environment": _environment(run),
+        "Configuration": _configuration(run),
+    }
+    made = {title: list(parts) for title, parts in sections.items()}
+    made = {title: parts for title, parts in made.items() if parts}
+    places = {title: title.lower().replace(" ", "-") for title in made}
+    style = importlib.resources.files("jlayers.experiments.report").joinpath("style.css").read_text("utf-8")
+    now = datetime.datetime.now(datetime.UTC)
+    return page(
+        f"{record.name}: jlayers",
+        style,
+        element("header", element("h1", record.name),
+                element("span", record.status, class_=f"status {record.status}")),
+        _when(record),
+        element("p", record.reason, class_="note failed") if record.reason else None,
+        _remarks(run),
+        None if pictures.drawn else element(
+            "p", "There are no pictures: they need matplotlib, pip install 'jlayers[plot]'.", class_="note"),
+        element("nav", [element("a", title, href=f"#{place}") for title, place in places.items()]),
+        [element("section", element("h2", title), *parts, id=places[title]) for title, parts in made.items()],
+        element("footer", f"Made by jlayers on {now:%Y-%m-%d %H:%M} UTC."),
+    )  # fmt: skip
+
+
+def _outcomes(run: Run, record: RunRecord) -> tuple[Outcomes | None, str]:
+    """What the weights make of the data held out; or why that is not known."""
+    if not (run.path / WEIGHTS).is_file():
+        return None, "Nothing is known yet: the run has saved no weights."
+    try:
+        if record.status == "running":
+            return read_outcomes(run), "The run is still training: see here again when it has ended."
+        return find_outcomes(run), ""
+    except Exception as error:  # such as data that have gone: the rest of the page is worth showing
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        return None, f"Nothing can be shown of it: {text}"
+
+
+def _when(record: RunRecord) -> Element | None:
+    if record.began is None:
+        return None
+    long = "" if record.seconds is None else f", trained for {duration(record.seconds)}"
+    return element(
+        "p", f"Began {record.began:%Y-%m-%d %H:%M} UTC{long}. Folder: {record.path}.", class_="dim"
+    )
+
+
+def _remarks(run: Run) -> Iterator[Element]:
+    for name in run.changes():
+        yield element("p", f"{name} has changed since this run was trained.", class_="note")
+    for name in run.code:
+        yield element("p", f"The run was trained with code of its own: {name}, a copy is in its folder code.",
+                      class_="note")  # fmt: skip
+
+
+def _overview(run: Run, record: RunRecord) -> Iterator[Element]:
+    facts: dict[str, str] = {}
+    if (run.path / DATA).is_file():
+        data = run.data()
+        facts["Data"] = f"{data['name']}: {data['train']:,} samples to train on, {data['test']:,} held out"
+        if names := data.get("class_names"):
+            facts["Classes"] = f"{len(names):,}: " + ", ".join(names[:8]) + ", …" * (len(names) > 8)
+        facts["Input"] = ", ".join(
+            f"{one['name']} {one['dtype']}{tuple(one['shape'])}".strip() for one in data["inputs"]
+        )
+    if record.parameters is not None:
+        name = run.model().get("name", "")
+        frozen = "" if record.trainable == record.parameters else f", {record.trainable:,} of them trained"
+        facts["Model"] = f"{name}, {record.parameters:,} parameters{frozen}"
+    planned = "" if record.planned is None else f" of {record.planned}"
+    kept = "" if record.kept_epoch is None else f", weights of epoch {record.kept_epoch} kept"
+    facts["Epochs"] = f"{record.epochs}{planned}{kept}"
+    if record.best is not None:
+        name, value = record.best
+        facts["Result"] = f"{_title(name)} {_number(name, value)}"
+    for title, path in (("Loss", "loss"), ("Optimizer", "optimizer"), ("Batch size", "training.batch_size"),
+                        ("Seed", "seed")):  # fmt: skip
+        if text := _setting(record.settings, path):
+            facts[title] = text
+    if (run.path / ENVIRONMENT).is_file():
+        environment = read_json(run.path / ENVIRONMENT)
+        facts["Device"] = f"{environment.get('devices', 1)} × {environment.get('device', 'unknown')}"
+    yield element("dl", [element("div", element("dt", n), element("dd", t)) for n, t in facts.items()],
+                  class_="facts")  # fmt: skip
+
+
+def _setting(settings: Mapping[str, Any], path: str) -> str:
+    """The value of a path, or those below it by their names."""
+    if path in settings:
+        return str(settings[path])
+    below = {name[len(path) + 1 :]: v for name, v in settings.items() if name.startswith(f"{path}.")}
+    return ", ".join(f"{name}: {value}" for name, value in below.items())
+
+
+def _title(name: str) -> str:
+    for start, title in (("test_", "held out"), ("val_", "validation")):
+        if name.startswith(start):
+            return f"{title} {name.removeprefix(start)}"
+    return name
+
+
+def _number(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if not math.isfinite(value):
+        return "not finite"
+    return f"{value:.2%}" if name.endswith("accuracy") and 0 <= value <= 1 else f"{value:.4g}"
+
+
+def _results(run: Run, record: RunRecord) -> Iterator[Element]:
+    parts = {"training": "", "validation": "val_", "held out": "test_"}
+    names = [name for name in record.metrics if not name.startswith(("val_", "test_"))]
+    names += [
+        n for name in record.metrics if (n := name.removeprefix("test_").removeprefix("val_")) not in names
+    ]
+    names = list(dict.fromkeys(names))
+    used = {title: start for title, start in parts.items() if any(start + n in record.metrics for n in names)}
+    if not names:
+        yield element("p", "No epoch has ended yet.", class_="dim")
+        return
+    of = record.kept_epoch or record.epochs
+    yield element("p", f"Of epoch {of}, whose weights are kept." if record.kept_epoch else f"Of epoch {of}.",
+                  class_="dim")  # fmt: skip
+    rows = [[n, *(_number(n, record.metrics.get(start + n)) for start in used.values())] for n in names]
+    yield table(["", *used], rows)
+
+
+def _curves(record: RunRecord, pictures: Pictures) -> Iterator[Element]:
+    if not record.epochs:
+        return
+    draw = functools.partial(curves_figure, columns=2)
+    figure = pictures.add(draw, {"": record.history}, f"The results of {record.epochs} epochs")
+    if figure is not None:
+        yield figure
+        return
+    names = list(record.history)
+    epochs = zip(*record.history.values(), strict=False)
+    yield table(["epoch", *names], [[n, *map(_number, names, values)] for n, values in enumerate(epochs, 1)])
+
+
+def _model(run: Run) -> Iterator[Element]:
+    path = run.path / SUMMARY
+    if path.is_file():
+        yield element("pre", path.read_text("utf-8", "replace"), class_="table")
+
+
+def _environment(run: Run) -> Iterator[Element]:
+    path = run.path / ENVIRONMENT
+    if not path.is_file():
+        return
+    facts: dict[str, Any] = {}
+    for name, value in read_json(path).items():
+        facts |= {f"{part}": v for part, v in value.items()} if isinstance(value, Mapping) else {name: value}
+    if fingerprint := (run.data().get("fingerprint") if (run.path / DATA).is_file() else None):
+        facts["data, SHA-256"] = fingerprint
+    rows = [[name, "none" if value is None else str(value)] for name, value in facts.items()]
+    yield table([], rows, class_="words")
+
+
+def _configuration(run: Run) -> Iterator[Element]:
+    yield element("pre", run.config.read_text("utf-8", "replace"))

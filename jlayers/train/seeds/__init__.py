@@ -1,0 +1,1 @@
+"""Many seeds trained in one compiled program, and used as an ensemble."""

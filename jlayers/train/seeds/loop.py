@@ -1,0 +1,391 @@
+"""The loop of `fit_seeds`: each seed has callbacks, a history and an end of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jlayers.core.errors import noted
+from jlayers.core.lifting import MissingKeyError
+from jlayers.data.batches import ArrayBatches, Batches
+from jlayers.data.prefetch import Waiting
+from jlayers.train.callbacks import Callback, Change, Run
+from jlayers.train.checkpoint import Keeper, Resumed
+from jlayers.train.feed import Runner, StepsPerCall
+from jlayers.train.interruptions import ENDING, interruptions
+from jlayers.train.listeners import directions_of, step_for
+from jlayers.train.seeds.rows import SeedRows
+from jlayers.train.seeds.states import SeedStates, in_step, member, stacked
+from jlayers.train.seeds.step import (
+    SeedsEvalStep,
+    SeedsStep,
+    evaluated_each,
+    mesh_for,
+    on_devices,
+    state_on_devices,
+)
+from jlayers.train.seeds.watch import SeedsWatch, means
+from jlayers.train.sources import look_over
+from jlayers.train.state import HostCopy, TrainState, copied
+from jlayers.train.trainer import Trainer
+from jlayers.train.watch import LARGE
+
+__all__ = ["SeedsFit", "SeedsHistory"]
+
+SeedsHistory = dict[str, np.ndarray]  # by name: (epochs, seeds), NaN after the end of a seed
+
+
+class Ends(Callback):
+    """The last states of seeds that have stopped: a checkpoint keeps them, too."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, TrainState] = {}
+
+    def state(self) -> dict[str, Any]:
+        return {str(place): jax.tree.leaves(state) for place, state in self.states.items()}
+
+    def back(self, kept: Mapping[str, Any], like: TrainState) -> None:
+        """Takes back what `state` gave; `like` is a state of one seed."""
+        form = jax.tree.structure(like)
+        self.states = {int(place): jax.tree.unflatten(form, leaves) for place, leaves in kept.items()}
+
+
+class SeedsFit:
+    """One call of `fit_seeds`, after the checks: `fit` over a stack of states."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        firsts: Sequence[TrainState],
+        seeds: Sequence[int],
+        data: ArrayBatches,
+        validation: Batches | None,
+        shared: Sequence[Callback],
+        own: Sequence[Sequence[Callback]],
+        steps_per_call: StepsPerCall,
+    ):
+        self.trainer, self.seeds, self.shared, self.own = trainer, tuple(seeds), shared, own
+        self.listeners = [callback for each in own for callback in each]
+        step, first = step_for(own[0], trainer), firsts[0]
+        review, _ = look_over(step.tasks, first, data)
+        self.batch_rows = data.batch_size
+        self.validation, held_out = validation, None
+        if validation is not None:
+            with noted("in the validation data"):
+                held_out, self.validation = look_over(trainer.tasks, first, validation)
+        self.directions = directions_of(
+            trainer, step, first.params, first.state, data.first(), validation is not None
+        )
+        prepared = [step.prepare(state, data.first()) for state in firsts]
+        mesh = mesh_for(len(self.seeds))
+        stack = state_on_devices(mesh, in_step(stacked(prepared)))
+        self.state = stack
+        on_device = jax.tree.map(jnp.asarray, data.data)
+        self.program = SeedsStep(step, review, prepared[0], on_devices(mesh, on_device), mesh)
+        self.data = SeedRows(data, self.seeds)
+        self.calls = self.program.calls(steps_per_call, stack, self.data.steps or 1)
+        self.eval_step = None
+        if held_out is not None:
+            self.eval_step = SeedsEvalStep(trainer.eval_step, held_out, self.program.unrolled)
+        self.history: dict[str, list[list[float]]] = {key: [] for key in self.directions}
+        self.training = np.ones(len(self.seeds), bool)
+        self.ends = Ends()
+        self.waiting = Waiting()
+        self.torn = False
+
+    @property
+    def places(self) -> list[int]:
+        """The places of the seeds that still train."""
+        return np.flatnonzero(self.training).tolist()
+
+    def run(
+        self, epochs: int, keeper: Keeper | None = None, resumed: Resumed | None = None
+    ) -> tuple[SeedStates, SeedsHistory]:
+        with interruptions(("SIGINT",) if keeper is None else ENDING) as interrupts:
+            self.keeper, self.interrupts = keeper, interrupts
+            return self._run(epochs, resumed)
+
+    def _run(self, epochs: int, resumed: Resumed | None) -> tuple[SeedStates, SeedsHistory]:
+        start = int(self.state.epoch)
+        self.end = start + epochs
+        if resumed is not None:
+            self.state, self.history = resumed.state, resumed.history  # type: ignore[assignment]
+            self.end = resumed.first_epoch + epochs
+            start = int(self.state.epoch)
+            *_, ends = resumed.callbacks
+            self.ends.back(ends, member(self.state, 0))
+            self.training[[*self.ends.states]] = False
+            if resumed.stopped:
+                self.end = start
+        run = Run(
+            start,
+            max(0, self.end - start),
+            self.data.steps,
+            self.directions,
+            None,
+            self.waiting,
+            self.trainer,
+            rows=self.batch_rows,
+            step=int(self.state.step),
+            resumed=resumed is not None,
+        )
+        everybody = [*self.shared, *self.listeners]
+        for callback in everybody:
+            callback.check(run)
+        for callback in everybody:
+            callback.on_fit_begin(run)
+        if resumed is not None:
+            for callback, kept in zip(
+                filter(lambda c: c.remembers, self.listeners), resumed.callbacks, strict=False
+            ):
+                callback.restore(kept)
+        self.kept = HostCopy(self.state)  # what is known to be healthy
+        self.runner = Runner(
+            self.program,  # type: ignore[arg-type]  it has the programs that a runner calls
+            self.state,
+            self.calls,
+            [] if self.keeper is None else self.keeper.every,
+            waiting=self.waiting,
+            interrupts=self.interrupts,
+        )
+        try:
+            for epoch in range(start, self.end):
+                if self._epoch(epoch):
+                    break
+        except BaseException as error:
+            self._failed(error)
+            raise
+        return self._end()
+
+    def _epoch(self, epoch: int) -> bool:
+        """Trains for an epoch; True if no seed is left that trains."""
+        with self._together():
+            for callback in self.shared:
+                callback.on_epoch_begin(epoch)
+            self._begin(epoch)
+        if not self.training.any():
+            return True
+        runner, first = self.runner, int(self.state.epoch_start)
+        done = runner.step - first
+        watch = SeedsWatch(
+            self.shared, self.program.review, epoch, done, self.seeds, self.training, self._forgiven
+        )
+        begun = time.perf_counter()
+        with contextlib.closing(runner.epoch(self.data, epoch, done)) as steps:
+            for logs in steps:
+                watch.add(runner.step - first, logs)
+                keeper, at = self.keeper, runner.step - first
+                if keeper is not None and at != self.data.steps and keeper.due_at_step(runner.step):
+                    watch.read_all()
+                    keeper.save(self._current(), self.history)  # type: ignore[arg-type]
+        state = self._current()
+        ended = self.program.end(state)
+        if epoch + 1 < self.end:
+            runner.look_ahead(self.data, epoch + 1)
+        values = watch.finish_each(ended)
+        self.waiting.passed += time.perf_counter() - begun
+        validation = self._validate(state, watch)
+        with self._together():
+            place = {"epoch": ended.epoch, "epoch_start": ended.epoch_start}
+            self.state = state.replace(metrics=ended.metrics, **place)
+            runner.flat = self.state.flat
+            return self._epoch_over(epoch, values, validation)
+
+    def _begin(self, epoch: int) -> None:
+        """Tells the callbacks of each seed that an epoch begins; see `Callback.on_epoch_begin`."""
+        keeper, factors = self.keeper, self._factors()
+        again = keeper is not None and keeper.begun
+        for place in self.places:
+            told = [c for c in self.own[place] if not (again and c.remembers)]
+            change = self._ask(told, "on_epoch_begin", epoch)
+            if again:
+                continue
+            if change.rate_factor is not None:
+                factors[place] = change.rate_factor
+            if change.stop:
+                self._stop(place, _view(self._host(), place, factors)())
+        self._set_factors(factors)
+        if keeper is not None:
+            keeper.begun = True
+
+    def _epoch_over(self, epoch: int, values: dict[str, Any], validation: dict[str, Any]) -> bool:
+        """Tells everybody of the epoch; True if no seed goes on."""
+        self.kept = HostCopy(self.state)
+        if self.keeper is not None:
+            self.keeper.begun = False  # the next epoch has not
+        host, factors = self._host(), self._factors()
+        values |= validation
+        counted = self.training.copy()
+        for name in [*self.history, *(name for name in values if name not in self.history)]:
+            row = np.where(counted, values[name], np.nan).tolist()
+            self.history.setdefault(name, []).append(row)
+        for place in np.flatnonzero(counted).tolist():
+            own = {name: float(value[place]) for name, value in values.items()}
+            of_validation = {name: own[name] for name in validation}
+            stops = False
+            events = {"on_validation_end": of_validation} if validation else {}
+            for event, logs in {**events, "on_epoch_end": own}.items():
+                view = _view(host, place, factors)
+                change = self._ask(self.own[place], event, epoch, logs.copy, view)
+                stops |= change.stop
+                if change.rate_factor is not None:
+                    factors[place] = change.rate_factor
+            if stops:
+                self._stop(place, _view(host, place, factors)())
+        self._set_factors(factors)
+        logs = means(values, counted)
+        view = SeedStates(host, self.seeds)
+        for callback in self.shared:
+            if validation:
+                callback.on_validation_end(epoch, {name: logs[name] for name in validation}, view)  # type: ignore[arg-type]
+            callback.on_epoch_end(epoch, dict(logs), view)  # type: ignore[arg-type]
+        over = not self.training.any()
+        keeper, last = self.keeper, over or epoch + 1 == self.end
+        if keeper is not None:
+            mean = {name: [float(np.nanmean(row)) for row in rows] for name, rows in self.history.items()}
+            if last or keeper.due_at_epoch(epoch + 1, self.runner.step, mean):
+                history: Any = self.history
+                keeper.save(self.state, history, logs=logs, stopped=over, kept=self.kept)
+        return over
+
+    def _factors(self) -> Any:
+        """The factors of the learning rates, by seed; None if nobody may change them."""
+        return None if self.state.rate_factor is None else np.array(self.state.rate_factor)
+
+    def _set_factors(self, factors: Any) -> None:
+        old = self.state.rate_factor
+        if old is None or (factors == np.asarray(old)).all():
+            return
+        self.state = self._current().replace(rate_factor=jax.device_put(factors, old.sharding))
+        self.runner.flat = self.state.flat
+        self.kept = HostCopy(self.state)
+
+    def _ask(self, callbacks: Sequence[Callback], event: str, *arguments: Any) -> Change:
+        """What the callbacks of one seed want changed."""
+        stop, factor = False, None
+        for callback in callbacks:
+            answer = getattr(callback, event)(*(a() if callable(a) else a for a in arguments))
+            change = answer if isinstance(answer, Change) else Change(stop=bool(answer))
+            stop |= change.stop
+            if change.rate_factor is not None:
+                name, factor = type(callback).__name__, change.rate_factor
+                if not callback.changes_rate:
+                    raise TypeError(
+                        f"{name} changes the learning rate: write changes_rate = True in the class"
+                    )
+                if not 0 <= factor < math.inf:
+                    raise ValueError(
+                        f"{name}: expected a finite rate_factor of at least 0, received {factor}"
+                    )
+        return Change(stop=stop, rate_factor=factor)
+
+    def _stop(self, place: int, state: TrainState) -> None:
+        """This is the last state of a seed. The program goes on with it, and nobody looks."""
+        for callback in self.own[place]:
+            state = callback.on_fit_end(state) or state
+        for callback in self.own[place]:
+            state = callback.to_keep(state)
+        self.training[place] = False
+        self.ends.states[int(place)] = state
+
+    def _forgiven(self, place: int, error: FloatingPointError) -> bool:
+        """True if a callback of the seed takes a NaN as its end, after a healthy epoch."""
+        if not self.history["loss"] or not any(c.on_error(error) for c in self.own[place]):
+            return False
+        self._stop(place, member(self._host(), place))
+        return True
+
+    def _end(self) -> tuple[SeedStates, SeedsHistory]:
+        """The last state of each seed."""
+        host = self._host()
+        for place in self.places:
+            self._stop(place, member(host, place))
+        ends = [copied(self.ends.states[place]) for place in range(len(self.seeds))]
+        states = SeedStates(stacked(ends), self.seeds)
+        for callback in self.shared:
+            callback.on_fit_end(states)  # type: ignore[arg-type]
+        return states, self._history()
+
+    def _failed(self, error: BaseException) -> None:
+        """Hands over the last healthy states, tells everybody, and makes a last checkpoint."""
+        whole = None
+        if not isinstance(error, FloatingPointError):
+            with contextlib.suppress(RuntimeError):
+                whole = self._current()
+                whole.check_alive()
+        state = self.kept.back() if whole is None else whole
+        wide = stacked([member(state, place) for place in range(len(self.seeds))])
+        states = SeedStates(wide, self.seeds)
+        vars(error).update(state=states, history=self._history())
+        if self.keeper is not None and whole is not None and not self.torn:
+            try:
+                self.keeper.save(whole, self.history)  # type: ignore[arg-type]
+            except Exception as second:
+                error.add_note(f"no checkpoint was made of where it ended: {second}")
+        for callback in self.shared:
+            with contextlib.suppress(Exception):
+                callback.on_error(error)
+                callback.on_fit_end(states)  # type: ignore[arg-type]
+        for place in self.places:
+            for callback in self.own[place]:
+                with contextlib.suppress(Exception):
+                    callback.on_error(error)
+                    callback.on_fit_end(states[place])
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """A block that an interruption waits for."""
+        self.torn = True
+        with self.interrupts.held():
+            yield
+            self.torn = False
+
+    def _current(self) -> TrainState:
+        return self.state.replace(flat=self.runner.flat)
+
+    def _host(self) -> TrainState:
+        """The healthy states on the host."""
+        return self.kept.tree()
+
+    def _history(self) -> SeedsHistory:
+        size = len(self.seeds)
+        return {name: np.array(rows, np.float64).reshape(-1, size) for name, rows in self.history.items()}
+
+    def _validate(self, state: TrainState, watch: SeedsWatch) -> dict[str, np.ndarray]:
+        if self.validation is None:
+            return {}
+        values: dict[str, np.ndarray] = {}
+        weights = {"val_": SeedStates(state, self.seeds).to_evaluate().stack}
+        if state.average is not None:
+            weights["val_ema_"] = state.averaged()
+        for prefix, one in weights.items():
+            found = self._evaluated(one.params, one.state, state)
+            values |= {f"{prefix}{name}": value for name, value in found.items()}
+        watch.require(
+            np.isfinite(values["val_loss"]), "the validation loss became NaN or infinite", watch.last, LARGE
+        )
+        return values
+
+    def _evaluated(self, params: Any, model_state: Any, state: TrainState) -> dict[str, np.ndarray]:
+        step, data = self.eval_step, self.validation
+        assert step is not None
+        assert data is not None
+        together = self.calls.steps if self.calls.looped else 1
+        try:
+            return evaluated_each(step, params, model_state, data, len(self.seeds), together)
+        except MissingKeyError:  # a layer samples in inference, too
+            keys = jax.random.wrap_key_data(state.key_data, impl=state.impl)
+            return evaluated_each(step, params, model_state, data, len(self.seeds), 1, keys)
+
+
+def _view(host: TrainState, place: int, factors: Any) -> Callable[[], TrainState]:
+    """Makes the state of one seed for a callback, with its factor of the learning rate as it is now."""
+    rate = {} if factors is None else {"rate_factor": factors[place]}
+    return lambda: member(host, place).replace(**rate)
