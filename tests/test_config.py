@@ -219,7 +219,7 @@ training: {epochs: 1.5, batch_size: yes, early_stoping: {patience: 3}}
     schedule = "optimizer.0.adam.learning_rate.cosine_decay_schedule"
     expected = [
         (1, "data.csv", "csv needs 'target', which is missing"),
-        (4, f"{layers}.0", "unknown layer 'Flaten': did you mean 'Flatten' or "),
+        (4, f"{layers}.0", "unknown layer 'Flaten': did you mean 'Flatten'?"),
         (5, f"{layers}.1.Dense.units", "expected a whole number, received units='10'"),
         (5, f"{layers}.1.Dense.activation", "unknown activation 'softmx': did you mean 'softmax'"),
         (5, f"{layers}.1.Dense.kernel_regularizer.l2.l2", "expected a number, received l2=True"),
@@ -642,6 +642,14 @@ def test_schema_and_reader_refuse_the_same(validator, model):
     text = with_model(model)
     assert problems(text)
     assert not validator.is_valid(read_text(text).data)
+
+
+def test_schema_knows_defaults_and_variables(validator):
+    base = with_model("{Dense: {units: '${width}'}}") + "variables: {width: 3}\n"
+    for text in (base, 'defaults: [base.yaml]\ntraining: {epochs: "${n}"}\nmetrics: ["${m}"]\n'):
+        validator.validate(read_text(text).data)
+    for wrong in (base.replace("'${width}'", "'x${width}'"), "seed: 1\n", "defaults: base.yaml\n"):
+        assert not validator.is_valid(read_text(wrong).data)
 
 
 def test_hints_of_all_forms():

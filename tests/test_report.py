@@ -156,7 +156,7 @@ def test_the_page_is_whole_and_safe(run, tmp_path):
         "RMSE", "TextVectorization", "jaxlib", "sparse_categorical_crossentropy", "SHA-256",
     ):  # fmt: skip
         assert words in found.text, words
-    assert sum(tag == "svg" for tag, _ in found.tags) == 5
+    assert sum(tag == "svg" for tag, _ in found.tags) == 10  # five curves, and five of what is held out
     ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     links = {a["href"][1:] for t, a in found.tags if t in ("a", "use") and "href" in a}

@@ -91,10 +91,15 @@ class _Values:
             place = self.document.places[source]
             self.places[target] = place._replace(through=through) if through else place
         if isinstance(value, dict):
-            for key in value:
-                if "${" in key:
-                    self._fail("variables stand in values, not in keys", (*source, key))
-            return {k: self.made(v, (*source, k), (*target, k), through) for k, v in value.items()}
+            made = {}
+            for key, part in value.items():
+                name = key.replace("$${", "${")
+                if key.count("${") > key.count("$${"):
+                    self._fail(
+                        "variables stand in values, not in keys; the text ${ is written $${", (*source, key)
+                    )
+                made[name] = self.made(part, (*source, key), (*target, name), through)
+            return made
         if isinstance(value, list):
             return [self.made(v, (*source, i), (*target, i), through) for i, v in enumerate(value)]
         return self.text(value, source, target, through) if isinstance(value, str) else value

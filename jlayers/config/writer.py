@@ -25,7 +25,7 @@ def to_yaml(data: Mapping[str, Any]) -> str:
 
 def _escaped(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _escaped(part) for key, part in value.items()}
+        return {_escaped(key): _escaped(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_escaped(part) for part in value]
     return escaped(value) if isinstance(value, str) else value

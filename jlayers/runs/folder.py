@@ -46,7 +46,7 @@ from jlayers.saving.files import (
 from jlayers.saving.loading import load_weights
 from jlayers.saving.weights import read_metadata, save_weights
 
-__all__ = ["Run", "preprocess_to_data"]
+__all__ = ["Run", "json_content", "preprocess_to_data"]
 
 CONFIG = "config.yaml"
 DATA = "data.json"
@@ -62,6 +62,9 @@ CURVES = "curves.png"
 CHECKPOINTS = "checkpoints"
 RESULTS = "results.json"
 HASHED = (CONFIG, DATA, PREPROCESS)  # with the weights, what an evaluation reads
+
+
+SEEDS = "seeds"  # among the results of an epoch, those of each seed
 
 
 class Run:
@@ -113,7 +116,7 @@ class Run:
         """
         contents = {
             CONFIG: to_yaml(config).encode(),
-            ENVIRONMENT: _json(environment()),
+            ENVIRONMENT: json_content(environment()),
             REQUIREMENTS: requirements().encode(),
             **({SUMMARY: (summary.rstrip() + "\n").encode()} if summary else {}),
             **{f"{CODE}/{own.name}": own.content for own in code},
@@ -275,7 +278,7 @@ class Run:
         """The path of the configuration."""
         return self.path / CONFIG
 
-    def log(self, epoch: int, logs: Mapping[str, float]) -> None:
+    def log(self, epoch: int, logs: Mapping[str, Any]) -> None:
         """Add the results of one epoch; they are on disk when this returns."""
         self._add_line(METRICS, {"epoch": epoch, **_finite(logs)})
 
@@ -324,7 +327,7 @@ class Run:
         for number, line in enumerate(lines, 1):
             try:
                 logs = json.loads(line)
-                values = {name: math.nan if logs[name] is None else float(logs[name]) for name in logs}
+                values = {name: _number(value) for name, value in logs.items() if name != SEEDS}
             except (ValueError, TypeError, RecursionError) as error:
                 if number == len(lines):
                     break
@@ -333,6 +336,27 @@ class Run:
                 if name != "epoch":
                     history.setdefault(name, []).append(values[name])
         return history
+
+    def seeds_history(self) -> dict[str, np.ndarray]:
+        """Of a run of several seeds, by name an array `(epochs, seeds)`, NaN after the end of a seed."""
+        path = self.path / METRICS
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        epochs = len(next(iter(self.history().values()), []))
+        found: dict[str, list[list[float]]] = {}
+        for line in lines[:epochs]:
+            for name, values in json.loads(line).get(SEEDS, {}).items():
+                found.setdefault(name, []).append(list(map(_number, values)))
+        return {name: np.array(rows) for name, rows in found.items()}
+
+    @property
+    def has_weights(self) -> bool:
+        """True if it has saved weights."""
+        return (self.path / WEIGHTS).is_file()
+
+    @property
+    def has_seeds(self) -> bool:
+        """True for a run of many seeds."""
+        return SEEDS in self.results()
 
     def write_data(self, data: Dataset, source: Dataset) -> None:
         """Note what the data are: what `predict` needs to know of them, and whether they changed.
@@ -350,7 +374,8 @@ class Run:
         self.write_json(DATA, {**facts, **parts, **known, **table, **form})
 
     def write_model(self, summary: Summary) -> None:
-        """Keep the size and the cost of the model, for comparisons."""
+        """Keep the layers of the model, for people, and its size and cost, for comparisons."""
+        write_atomically(self.path / SUMMARY, (str(summary).rstrip() + "\n").encode())
         facts = {"name": summary.rows[0].layer.spec.name, "parameters": summary.params}
         costs = {"trainable": summary.trainable, "state": summary.state, "flops": summary.flops}
         self.write_json(MODEL, {**facts, **costs, "bytes": summary.bytes})
@@ -442,7 +467,7 @@ class Run:
             status["reason"] = type(error).__name__
             for content in ({**self._known(), **status}, status):
                 with contextlib.suppress(OSError):
-                    overwrite(self.path / RESULTS, _json(content))
+                    overwrite(self.path / RESULTS, json_content(content))
                     return
             error.add_note(f"the run's status could not be written: {second}")
 
@@ -481,7 +506,7 @@ class Run:
         return draw_curves(self.path / CURVES, self.history(), self.path.name)
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
-        write_atomically(self.path / name, _json(data))
+        write_atomically(self.path / name, json_content(data))
 
 
 def preprocess_to_data(preprocess: Mapping[str, Any]) -> dict[str, Any]:
@@ -493,7 +518,12 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _json(data: Mapping[str, Any]) -> bytes:
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def json_content(data: Mapping[str, Any]) -> bytes:
+    """The content of a JSON file; a number that is not finite becomes null."""
     return (json.dumps(_finite(data), indent=2) + "\n").encode()
 
 

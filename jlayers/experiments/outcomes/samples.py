@@ -48,10 +48,10 @@ def _shown(name: str, value: Any, columns: Sequence[str]) -> list[Shown]:
     if _is_image(value) and (image := _png(value)):
         return [Shown("image", name, image=image)]
     flat = value.ravel()
-    names = columns if len(columns) == len(flat) else [str(place) for place in range(len(flat))]
+    names = columns if len(columns) == len(flat) else [""] * len(flat)
     values = [(n, _written(v)) for n, v in zip(names, flat[:_VALUES], strict=False)]
     if len(flat) > _VALUES:
-        values.append(("…", f"{len(flat) - _VALUES} more"))
+        values.append(("", f"and {len(flat) - _VALUES} more"))
     return [Shown("values", name, values=values)]
 
 

@@ -39,6 +39,14 @@ class SeedStates:
     stack: TrainState
     seeds: tuple[int, ...]
 
+    @classmethod
+    def of(cls, params: Any, state: Any, seeds: Sequence[int]) -> SeedStates:
+        """Stacked weights, such as a run keeps them, to evaluate and predict with."""
+        zeros = jnp.zeros(len(seeds), jnp.int32)
+        live = Live(params=params, state=state, opt_state=(), step=zeros, metrics={})
+        keys = jnp.zeros((len(seeds), 2), jnp.uint32)
+        return cls(TrainState(Flat.of(live), keys, zeros, zeros), tuple(seeds))
+
     def __len__(self) -> int:
         return len(self.seeds)
 
@@ -77,6 +85,7 @@ jax.tree_util.register_pytree_node(
 )
 
 
+@jax.jit  # one dispatch, and one program
 def stacked(states: Sequence[TrainState]) -> TrainState:
     """States of one form as one, with a first axis for them in each array."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

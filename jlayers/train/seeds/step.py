@@ -244,7 +244,7 @@ class SeedsEvalStep:
         """At zero, for each seed."""
         own = (spec_of_one(params), spec_of_one(state), self.review.batch)
         zeros = self.step.tasks.accumulators(*own)
-        return jax.tree.map(lambda a: jnp.broadcast_to(a, (seeds, *a.shape)).copy(), zeros)
+        return jax.tree.map(lambda a: np.broadcast_to(a, (seeds, *a.shape)).copy(), zeros)
 
     def _one(self, params: Any, state: Any, acc: Any, batch: Batch, keys: Any) -> Any:
         axes = (0, 0, 0, None, None if keys is None else 0)
