@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.data.lazy import is_lazy
 from jlayers.experiments.outcomes.kinds import Shown
 
 __all__ = ["file_of", "shown"]
@@ -37,8 +38,7 @@ def shown(x: Any, row: int, columns: Sequence[str] = ()) -> list[Shown]:
 
 def file_of(x: Any, row: int) -> str | None:
     """The file that a sample was read from, if each has one."""
-    files = getattr(x, "files", None)
-    return None if files is None else str(files.names[row])
+    return x.origin(row) if is_lazy(x) else None
 
 
 def _shown(name: str, value: Any, columns: Sequence[str]) -> list[Shown]:
