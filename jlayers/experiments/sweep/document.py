@@ -27,9 +27,9 @@ def folders_of(document: Document) -> dict[str, Any]:
     return {"base": str(document.base), "folders": others}
 
 
-def document_of(text: str, facts: Mapping[str, Any]) -> Document:
+def document_of(text: str, facts: Mapping[str, Any], source: str) -> Document:
     """The document that `text_of` and `folders_of` have described."""
-    document = read_text(text, base=pathlib.Path(facts.get("base", ".")))
+    document = read_text(text, source, pathlib.Path(facts.get("base", ".")))
     for path, folder in facts.get("folders", []):
         place = document.places.get(tuple(path))
         if place is not None:

@@ -126,13 +126,14 @@ class Search:
         """
         found = SweepFolder.reopen(folder)
         facts = found.facts()
-        made = cls(experiment_of(document_of(found.config, facts)))
-        if _meaning(made.experiment) != facts.get("meaning"):
+        experiment = experiment_of(document_of(found.config, facts, str(found.path / CONFIG)))
+        if _meaning(experiment) != facts.get("meaning"):
             raise ValueError(
-                f"{found.path / CONFIG} means another experiment now: an environment variable that it names has changed, "
-                f"or jlayers has; restore it, or begin a new sweep"
+                f"{found.path / CONFIG} means another experiment now: "
+                f"an environment variable that it names or jlayers has changed; restore it, or begin anew"
             )
-        if made.experiment.data.fingerprint() != facts.get("data"):
+        made = cls(experiment)
+        if experiment.data.fingerprint() != facts.get("data"):
             raise ValueError(
                 f"the data of {found.path} have changed since the sweep began: restore them, or begin anew"
             )
