@@ -91,7 +91,9 @@ __all__ = [
     "cut",
     "data",
     "diff",
+    "doctor",
     "draw",
+    "experiments",
     "flops",
     "freeze",
     "graph",
@@ -133,10 +135,13 @@ __all__ += train.__all__
 _layers.add_group("applications", lambda: importlib.import_module("jlayers.applications"))
 
 if TYPE_CHECKING:
-    from jlayers import applications
+    from jlayers import applications, experiments
+    from jlayers.experiments.doctor import doctor
 else:  # type checkers would take any name to exist
 
     def __getattr__(name):
-        if name == "applications":  # loaded when used
-            return importlib.import_module("jlayers.applications")
+        if name in ("applications", "experiments"):  # loaded when used
+            return importlib.import_module(f"jlayers.{name}")
+        if name == "doctor":
+            return importlib.import_module("jlayers.experiments.doctor").doctor
         raise missing_name("jlayers", name, __all__)

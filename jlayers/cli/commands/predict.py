@@ -8,6 +8,7 @@ from typing import Any
 
 from jlayers.cli.arguments import add_run
 from jlayers.cli.own_code import use_code_of_run
+from jlayers.cli.seeds import add_seed
 from jlayers.cli.terminal import remarks
 
 __all__ = ["add_arguments", "main"]
@@ -17,6 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("input", metavar="INPUT", help="a .npy, .npz or .csv file")
     parser.add_argument("--output", metavar="FILE", help="write all outputs to this .npy, .npz or .csv file")
+    add_seed(parser, "predict by")
+    parser.add_argument(
+        "--members", action="store_true", help="give what each seed of a run of many predicts, not the mean"
+    )
     parser.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
@@ -45,7 +50,7 @@ def main(arguments: argparse.Namespace) -> None:
     with remarks():
         x = read_inputs(run, arguments.input, arguments.header, arguments.delimiter)
         files = x.files.names if isinstance(x, FileRows) and len(x) > 1 else ()
-        outputs = named_outputs(predict_run(run, x))
+        outputs = named_outputs(predict_run(run, x, seed=arguments.seed, members=arguments.members))
     if arguments.output:
         write_outputs(arguments.output, outputs)
     else:
