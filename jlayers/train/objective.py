@@ -136,6 +136,10 @@ class Supervised(Task):
             targets = by_output(names, y, "y")
         return [match_axis(t, values_of(p)) for t, p in zip(targets, values(y_pred), strict=True)]
 
+    def read_as(self, y_pred: Any) -> list[Record | None]:
+        """The loss of each output, in order; it says what the numbers of the output mean."""
+        return list(self._judges(y_pred)[1])
+
     def judged(self, y_pred: Any, y: Any) -> list[tuple[str, Record | None, Any, Any]]:
         """By output: its name, or nothing for a single one, its loss, its targets and its predictions."""
         names, judges, _ = self._judges(y_pred)
