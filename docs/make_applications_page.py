@@ -3,6 +3,7 @@
     python docs/make_applications_page.py                 # the page, from what was counted and measured
     python docs/make_applications_page.py --count         # count parameters and FLOPs anew
     python docs/make_applications_page.py --measure NAME  # compare with Keras anew; no name means all
+    python docs/make_applications_page.py --time NAME     # beside Keras, in turns; no name means a few
 
 What was counted goes into `jlayers/applications/costs.json`, where `jlayers list applications` finds it, and
 what was measured into `docs/applications_measured.json`.
@@ -15,7 +16,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,15 @@ here and in Keras on JAX, with the same random weights in float32 and images of 
 Xception 71), divided by the range of the output. Formats are those in which Keras wrote these weights,
 and jlayers read them without a change. An empty cell was not measured.
 
+Times are milliseconds of a training step and of inference here and in Keras on JAX, both in one process and
+in turns, with a batch of 4 images of the given size on two CPU cores (`--time`).
+
 Where Keras has the network, a test compares the name and shape of every weight with Keras's (`pytest
 --full tests/test_applications.py`). The 7 statistics of colors that Keras counts in an EfficientNet are
 arguments here and are not counted.
 
 """
+FEW = ("MobileNetV2", "ResNet50", "EfficientNetB0", "VGG16", "DenseNet121")  # one of each kind, for --time
 REAL = {
     "EfficientNetLite0": ("", "`.pth`; names real photographs"),
     "SqueezeNet": ("", "pickled dict; names real photographs"),
@@ -112,13 +117,26 @@ def measure(name: str) -> dict[str, Any]:
     return {"difference": difference, "formats": formats}
 
 
+def timed(names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """By name the times beside Keras's."""
+    sys.path.insert(0, str(HERE.parent))
+    from benchmarks.applications import times_of
+
+    for name in names:
+        yield name, {"times": times_of(name)}
+
+
+def milliseconds(times: dict[str, Any], what: str) -> str:
+    return "" if not times else f"{times[what]['jlayers']:,.0f}, Keras {times[what]['keras']:,.0f}"
+
+
 def page() -> str:
     counted, measured = costs(), json.loads(MEASURED.read_text())
     rows = []
     for name in NAMES:
         facts, cost, known = published(name), counted[name], measured.get(name, {})
         difference, formats = REAL.get(name, ("", ""))
-        if known:
+        if "difference" in known:
             difference = f"{known['difference']:.0e}"
             formats = ", ".join(f"`{kind}`" for kind in known["formats"])
         rows.append(
@@ -130,14 +148,25 @@ def page() -> str:
                 "" if facts.top1 is None else f"{facts.top1:.1f}",
                 difference,
                 formats,
+                *(milliseconds(known.get("times", {}), what) for what in ("step", "inference")),
             ]
         )
-    titles = ["Application", "Size", "Parameters", "GFLOPs", "Top-1", "Difference", "Formats"]
+    titles = [
+        "Application",
+        "Size",
+        "Parameters",
+        "GFLOPs",
+        "Top-1",
+        "Difference",
+        "Formats",
+        "Step",
+        "Inference",
+    ]
     return HEAD + table(titles, rows)
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [titles, ["---", *["---:"] * 4, "---", "---"], *rows]
+    lines = [titles, ["---", *["---:"] * 4, "---", "---", "---:", "---:"], *rows]
     return "".join(f"| {' | '.join(row)} |\n" for row in lines)
 
 
@@ -146,20 +175,27 @@ def write(path: Path, value: dict[str, Any]) -> None:
     path.write_text("{\n" + rows + "\n}\n")
 
 
+def note(found: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Keep each thing measured as soon as it is there."""
+    for name, facts in found:
+        known = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+        write(MEASURED, {**known, name: known.get(name, {}) | facts})
+        print(name, facts, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", action="store_true")
     parser.add_argument("--measure", nargs="*", metavar="NAME")
+    parser.add_argument("--time", nargs="*", metavar="NAME")
     given = parser.parse_args()
     if given.count:
         write(COUNTED, {name: count(name) for name in NAMES})
     if given.measure is not None:
-        for name in given.measure or [
-            name for name in NAMES if hasattr(__import__("keras").applications, name)
-        ]:
-            known = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
-            write(MEASURED, {**known, name: measure(name)})
-            print(name, json.loads(MEASURED.read_text())[name], flush=True)
+        names = given.measure or [n for n in NAMES if hasattr(__import__("keras").applications, n)]
+        note((name, measure(name)) for name in names)
+    if given.time is not None:
+        note(timed(given.time or FEW))
     PAGE.write_text(page(), encoding="utf-8")
 
 

@@ -92,6 +92,7 @@ __all__ = [
     "data",
     "diff",
     "draw",
+    "experiments",
     "flops",
     "freeze",
     "graph",
@@ -133,10 +134,10 @@ __all__ += train.__all__
 _layers.add_group("applications", lambda: importlib.import_module("jlayers.applications"))
 
 if TYPE_CHECKING:
-    from jlayers import applications
+    from jlayers import applications, experiments
 else:  # type checkers would take any name to exist
 
     def __getattr__(name):
-        if name == "applications":  # loaded when used
-            return importlib.import_module("jlayers.applications")
+        if name in ("applications", "experiments"):  # loaded when used
+            return importlib.import_module(f"jlayers.{name}")
         raise missing_name("jlayers", name, __all__)

@@ -293,7 +293,7 @@ def test_costs(name, maker, request):
 def test_every_difference_is_small(maker):
     measured = json.loads(maker["MEASURED"].read_text())
     assert set(measured) <= set(IN_KERAS)
-    assert all(known["difference"] <= 1e-4 for known in measured.values())
+    assert all(known["difference"] <= 1e-4 for known in measured.values() if "difference" in known)
 
 
 def test_the_command_lists_them(capsys):

@@ -219,7 +219,7 @@ training: {epochs: 1.5, batch_size: yes, early_stoping: {patience: 3}}
     schedule = "optimizer.0.adam.learning_rate.cosine_decay_schedule"
     expected = [
         (1, "data.csv", "csv needs 'target', which is missing"),
-        (4, f"{layers}.0", "unknown layer 'Flaten': did you mean 'Flatten' or "),
+        (4, f"{layers}.0", "unknown layer 'Flaten': did you mean 'Flatten'?"),
         (5, f"{layers}.1.Dense.units", "expected a whole number, received units='10'"),
         (5, f"{layers}.1.Dense.activation", "unknown activation 'softmx': did you mean 'softmax'"),
         (5, f"{layers}.1.Dense.kernel_regularizer.l2.l2", "expected a number, received l2=True"),

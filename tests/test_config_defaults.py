@@ -129,7 +129,7 @@ def test_errors_point_at_the_file_that_wrote_the_value(files):
     [
         (
             "defaults: [bse.yaml]",
-            "exp.yaml:1: defaults.0: there is no file bse.yaml: did you mean 'base.yaml' or",
+            "exp.yaml:1: defaults.0: there is no file bse.yaml: did you mean 'base.yaml'?",
         ),
         ("defaults: [no/x.yaml]", "exp.yaml:1: defaults.0: there is no file no/x.yaml: there is none in no"),
         (

@@ -48,7 +48,7 @@ LAYERS = [
     (
         lambda: jl.Dense(2, activation="rleu"),
         KeyError,
-        "Dense: unknown activation 'rleu': did you mean 'relu' or 'relu6'?",
+        "Dense: unknown activation 'rleu': did you mean 'relu'?",
     ),
     (
         lambda: jl.Dense(2, kernel_initializer="glorot"),
@@ -700,7 +700,7 @@ TRAINING = [
     (
         lambda: fit(X[:, :1], metrics=["acuracy"]),
         KeyError,
-        "unknown metric 'acuracy': did you mean 'Accuracy' or 'BinaryAccuracy' or 'AUC'?",
+        "unknown metric 'acuracy': did you mean 'Accuracy'?",
     ),
     (
         lambda: fit(X[:, :1], loss="mean_squared"),
@@ -710,7 +710,7 @@ TRAINING = [
     (
         lambda: fit(X[:, :1], optimizer="adm"),
         KeyError,
-        "unknown optimizer 'adm': did you mean 'adam' or 'radam' or 'nadam'?",
+        "unknown optimizer 'adm': did you mean 'adam'?",
     ),
 ]
 

@@ -20,6 +20,7 @@ BRIEFLY = {
     "gan": ["--epochs", "2"],
     "grain_resumed": ["--epochs", "2"],
     "image_folder": ["--epochs", "1"],
+    "lora": ["--epochs", "1", "--size", "32"],
     "lstm_vowels": ["--epochs", "1"],
     "own_loop": ["--steps", "5"],
     "text_topics": ["--epochs", "1"],

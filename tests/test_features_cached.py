@@ -31,12 +31,23 @@ def graph():
     return jl.Model({"image": image}, jl.Dense(3, name="top")(jl.Dropout(0.2)(both)))
 
 
+def inside():
+    """The cut is inside a graph inside a chain."""
+    image = jl.Input((6, 6, 2), name="image")
+    low = jl.BatchNormalization(name="norm")(jl.Conv2D(4, 3, padding="same", name="low")(image))
+    high = jl.Conv2D(4, 3, padding="same", activation="relu", name="high")(low)
+    high = jl.Dropout(0.2)(jl.BatchNormalization(name="high_norm")(high))
+    base = jl.Model(image, jl.Add()(low, high), name="base")
+    model = jl.Sequential(jl.Rescaling(0.5), base, jl.GlobalAveragePooling2D(), jl.Dense(3))
+    return jl.freeze(model, "base/low", "base/norm")
+
+
 def fitted(model, x=X, y=Y, **options):
     trainer = jl.compile(model, "adam", LOSS, ["accuracy"])
     return jl.fit(trainer, x, y, epochs=2, batch_size=16, seed=3, **options)
 
 
-@pytest.mark.parametrize(("model", "x"), [(sequential, X), (graph, {"image": X})])
+@pytest.mark.parametrize(("model", "x"), [(sequential, X), (graph, {"image": X}), (inside, X)])
 def test_training_on_kept_features_is_training_the_model(model, x):
     plain, history = fitted(model(), x, validation_split=0.2)
     kept, again = fitted(model(), x, validation_split=0.2, cache_features=True)
@@ -51,6 +62,8 @@ def test_training_on_kept_features_is_training_the_model(model, x):
 
 
 def test_the_split_is_behind_all_that_never_changes():
+    split = split_features(inside(), X.shape)
+    assert {name: form.shape for name, form in split.forms.items()} == {"base/norm": (50, 6, 6, 4)}
     assert list(split_features(sequential(), X.shape).forms) == ["global_average_pooling2d"]
     split = split_features(graph(), {"image": X})
     assert set(split.forms) == {"flatten", "flatten_1"}
@@ -71,6 +84,22 @@ def test_features_on_disk_are_used_again_and_only_for_the_same(tmp_path, monkeyp
     other = trainer.init(jax.random.key(9), X)
     jl.fit(trainer, X, Y, state=other, cache_features=tmp_path)
     assert len(list(tmp_path.iterdir())) == 3, "other weights"
+
+
+def test_features_inside_a_model_are_of_the_weights_before_the_cut(tmp_path):
+    trainer = jl.compile(inside(), "adam", LOSS)
+    state = trainer.init(jax.random.key(0), X)
+
+    def entries(*path):
+        params = jax.tree.map(np.asarray, state.params)
+        params[path[0]][path[1]]["bias"] = params[path[0]][path[1]]["bias"] + 1
+        moved = trainer.init(jax.random.key(0), X, params=params, state=state.state)
+        jl.fit(trainer, X, Y, state=moved, cache_features=tmp_path)
+        return len(list(tmp_path.iterdir()))
+
+    jl.fit(trainer, X, Y, state=state, cache_features=tmp_path)
+    assert entries("base", "high") == 1
+    assert entries("base", "low") == 2
 
 
 def test_features_in_half_precision_are_kept_as_they_are(tmp_path):

@@ -112,9 +112,18 @@ def test_a_wrong_schedule_is_refused_before_any_work(schedule, kind, words):
         trainer(schedule)
 
 
+def test_features_are_kept_of_layers_that_stay_frozen_to_the_end():
+    plain, history = jl.fit(trainer({2: "high"}), X, Y, epochs=3)
+    kept, again = jl.fit(trainer({2: "high"}), X, Y, epochs=3, cache_features=True)
+    np.testing.assert_allclose(history["loss"], again["loss"], rtol=1e-6)
+    for name, kernel in weights(plain).items():
+        np.testing.assert_allclose(kernel, weights(kept)[name], rtol=1e-5, atol=1e-7)
+
+
 def test_features_are_not_kept_of_layers_that_begin_to_move():
-    with pytest.raises(ValueError, match="two calls of fit"):
+    with pytest.raises(ValueError, match=r"'low'.*is trained") as raised:
         jl.fit(trainer(), X, Y, cache_features=True)
+    assert "two calls of fit" in raised.value.__notes__[0]
 
 
 CONFIG = """

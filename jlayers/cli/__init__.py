@@ -64,10 +64,12 @@ def _fail(arguments: argparse.Namespace, text: str, code: int) -> int:
     return code
 
 
-def _tell_what_is_kept(run: Run) -> None:
+def _tell_what_is_kept(run: Run | bool) -> None:
     """After a training that did not end well: which weights there are."""
     from jlayers.runs.folder import WEIGHTS
 
+    if isinstance(run, bool):  # more than one run, of which the command has told itself
+        return
     with contextlib.suppress(Exception):
         there = (run.path / WEIGHTS).is_file()
         kept = f"it keeps the weights of epoch {run.kept_epoch()}" if there else "it holds no weights yet"

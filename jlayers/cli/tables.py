@@ -28,7 +28,7 @@ class Column:
         return max(map(_width, (self.title, *self.cells)))
 
 
-def print_table(columns: Sequence[Column], least: int = 10) -> None:
+def print_table(columns: Sequence[Column], least: int = 10, turns: bool = True) -> None:
     """Print a table whose first column names the rows.
 
     If it is too wide, rows and columns change places where that fits. Else it is printed in parts, each
@@ -37,6 +37,7 @@ def print_table(columns: Sequence[Column], least: int = 10) -> None:
     Args:
         columns: of the table; the first one is shortened to no less than `least` characters where that helps.
         least: see above.
+        turns: whether rows and columns may change places.
     """
     out = console()
     columns = [_shortened(column, LONGEST) for column in columns]
@@ -46,7 +47,7 @@ def print_table(columns: Sequence[Column], least: int = 10) -> None:
         _print(out, [_shortened(first, room), *others])
         return
     turned = _turned(first, others)
-    if sum(c.width + GAP for c in turned) <= width:
+    if turns and sum(c.width + GAP for c in turned) <= width:
         _print(out, turned)
         return
     first = _shortened(first, max(least, width // 3))

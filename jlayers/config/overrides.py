@@ -54,12 +54,14 @@ class _Override:
             node = self._opened(place, path, part)
             last = i == len(self.parts) - 1
             key: Any = find(node, part)
+            if key is None and (first := self._left_out(node, path, part)) is not None:
+                path, place, node = (*path, first), (node, first), node[first]
+                key = find(node, part)
             if key is None and isinstance(node, dict) and (last or self._may_begin(path, part)):
                 key = part
                 node[key] = None
             if key is None:
-                valid = list(node) if isinstance(node, dict) else [str(k) for k in range(len(node))]
-                self._fail(f"there is no {part!r} here: {nearest(part, valid)}", path)
+                self._fail(f"there is no {part!r} here: {nearest(part, self._valid(node, part))}", path)
             path = (*path, key)
             place = (node, key)
         place[0][place[1]] = self.value
@@ -81,10 +83,33 @@ class _Override:
             return node
         first = _first_argument(str(path[-1]), part) if path else None
         if first is None:
+            if isinstance(node, str) and (near := nearest(part, [node])).startswith("did"):
+                self._fail(f"there is no {part!r} here: {near}", path)
             self._fail(f"there is nothing below {node!r} that could be set", path)
         parent[key] = {first: node}
         self._move_places(path, first)
         return parent[key]
+
+    def _left_out(self, node: Any, path: Path, part: str) -> str | None:
+        """The name of a first argument that is written out at `path` and holds `part`: a path may skip it."""
+        for kind in KINDS if isinstance(node, dict) and path else ():
+            registry = registry_of(kind)
+            if registry is not None and str(path[-1]) in registry:
+                first = next(iter(arguments(registry[str(path[-1])])), None)
+                if first in node and find(node[first], part) is not None:
+                    return first
+        return None
+
+    def _valid(self, node: Any, part: str) -> list[str]:
+        """What could stand in place of `part`: numbers, for a number, where a list is written out."""
+        lists = (
+            [value for value in node.values() if isinstance(value, list)]
+            if isinstance(node, dict)
+            else [node]
+        )
+        if lists and (part.isdecimal() or isinstance(node, list)):
+            return [str(k) for k in range(len(lists[0]))]
+        return list(node)
 
     def _may_begin(self, path: Path, part: str) -> bool:
         """True if the document may have a section `part` at `path`, even if it is absent so far."""

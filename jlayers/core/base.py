@@ -301,8 +301,8 @@ class Layer:
     def rewired(self, wiring: Wiring) -> Layer:
         """The same layer, whose children run another way: the same parameters and names, other functions."""
         original = self.original or self
-        pair = canonical(wiring.wire(original.children), original.spec, original.children)
-        again = dataclasses.replace(original, pair=pair, wiring=wiring)
+        pair = canonical(wiring.wire(wiring.children), original.spec, wiring.children)
+        again = dataclasses.replace(original, pair=pair, children=wiring.children, wiring=wiring)
         return again.remake(self.frozen, self.precision)
 
     def open_to_gradients(self) -> Layer:

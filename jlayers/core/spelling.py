@@ -24,12 +24,19 @@ def snake_case(name: str) -> str:
 
 
 def nearest(name: object, valid: Iterable[str]) -> str:
-    """A sentence fragment that names the closest valid names, or lists them when none is close."""
+    """A sentence fragment that names the closest valid names, or lists them when none is close.
+
+    >>> nearest("Flaten", ["ClassToken", "Flatten"]), nearest("conv", ["Conv1D", "Conv2D", "Dense"])
+    ("did you mean 'Flatten'?", "did you mean 'Conv1D' or 'Conv2D'?")
+    """
     valid = [str(v) for v in valid]
-    by_key = {v.lower(): v for v in valid}
-    close = difflib.get_close_matches(str(name).lower(), list(by_key), n=3, cutoff=0.6)
-    if close:
-        return "did you mean " + " or ".join(repr(by_key[c]) for c in close) + "?"
+    key, by_key = str(name).lower(), {v.lower(): v for v in valid}
+    close = difflib.get_close_matches(key, by_key, n=3, cutoff=0.6)
+    alike = {by_key[c]: difflib.SequenceMatcher(a=c, b=key).ratio() for c in by_key if c in close}
+    near = [v for v in alike if alike[v] > 0.9 * max(alike.values())]  # no others beside a slip of the pen
+    if near:
+        near.sort(key=lambda v: -alike[v])
+        return "did you mean " + " or ".join(map(repr, near)) + "?"
     shown = ", ".join(sorted(valid)[:12]) + (", ..." if len(valid) > 12 else "")
     return f"valid: {shown}" if valid else "there is none to choose from"
 

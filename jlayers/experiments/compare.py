@@ -99,6 +99,16 @@ def compare(runs: Iterable[str | os.PathLike[str]]) -> Comparison:
     Raises:
         FileNotFoundError: no run there.
         ValueError: a file of a run is damaged.
+
+    >>> import tempfile, jlayers as jl, jlayers.runs
+    >>> folder = tempfile.mkdtemp()
+    >>> for seed, loss in enumerate([0.3, 0.2]):
+    ...     run = jl.runs.Run.create(f"{folder}/run-{seed}", {"model": "Flatten", "seed": seed})
+    ...     run.log(1, {"loss": loss})
+    ...     run.finish({"seconds": 1.5})
+    >>> compared = jl.experiments.compare([folder]).sorted_by("loss")
+    >>> compared.names, compared.settings, compared.best("loss")
+    (('run-1', 'run-0'), {'seed': (1, 0)}, 0.2)
     """
     found: dict[pathlib.Path, RunRecord] = {}
     for path in map(pathlib.Path, runs):

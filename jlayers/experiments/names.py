@@ -29,7 +29,7 @@ def cut_names(names: Sequence[str], most: int) -> list[str]:
     """Names of at most so many letters: what is left out is the beginning that they share, else the middle.
 
     >>> cut_names(["digits_with_dropout-1", "digits_with_dropout-12"], 12)
-    ['…_dropout-1', '…dropout-12']
+    ['…_dropout-1', '…_dropout-12']
     >>> cut_names(["digits_with_dropout", "wine_without_dropout"], 12)
     ['digi…dropout', 'wine…dropout']
     """

@@ -300,9 +300,11 @@ def _versions(old: Run, then: Mapping[str, Any]) -> Iterator[Difference]:
     """The packages of the first run that are installed in another version now."""
     path = old.path / REQUIREMENTS
     kept = read_requirements(path.read_text("utf-8")) if path.is_file() else {}
-    for name, version in {**then.get("versions", {}), **kept}.items():
-        if version != (now := installed(name)):
-            yield Difference(f"version of {name}", version, now)
+    versions = {**then.get("versions", {}), **kept}
+    now = {name: installed(name) for name in versions}
+    found = [Difference(f"version of {name}", versions[name], now[name]) for name in versions]
+    differing = [difference for difference in found if difference.then != difference.now]
+    yield from sorted(differing, key=lambda difference: difference.now is None)  # absent: seldom the cause
 
 
 def _environment(run: Run) -> dict[str, Any]:
@@ -330,7 +332,7 @@ def _adapted(run: Run, experiment: Experiment) -> tuple[Difference, ...]:
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else "nothing" if value is None else json.dumps(value)
+    text = value if isinstance(value, str) else "absent" if value is None else json.dumps(value)
     if re.fullmatch("[0-9a-f]{64}", text):  # a hash
         return text[:12]
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -18,6 +18,7 @@ import numpy as np
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec
+from jlayers.core.tree import flatten
 from jlayers.data.batches import map_arrays, rows_of
 from jlayers.data.dataset import fingerprint
 from jlayers.saving.files import new_folder
@@ -25,6 +26,7 @@ from jlayers.train.inference import predict
 from jlayers.train.state import TrainState, inputs_of
 from jlayers.train.trainer import Trainer
 from jlayers.transform.features import FeatureSplit, split_features
+from jlayers.transform.freeze import trainable_mask
 
 __all__ = ["FeatureCache", "as_feature_cache", "features_of", "trainer_of_head"]
 
@@ -85,21 +87,23 @@ def trainer_of_head(trainer: Trainer, x: Any) -> tuple[Trainer, FeatureSplit]:
             raised_by="fit",
             augment=trainer.augment,
         )
-    if trainer.unfreeze:
-        raise refused(
-            ValueError,
-            "expected layers that stay frozen beside cache_features",
-            instead="train in two calls of fit: the head on kept features, then more layers without them",
-            raised_by="fit",
-            unfreeze=trainer.unfreeze,
-        )
     one = map_arrays(lambda array: jax.ShapeDtypeStruct((1, *array.shape[1:]), array.dtype), x)
     leaves, form = jax.tree.flatten(one)
     site = (form, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
     known = vars(trainer).setdefault("_heads", {})
     if site not in known:
-        split = split_features(trainer.model, *map(as_spec, inputs_of(one)))
-        known[site] = (dataclasses.replace(trainer, model=split.head), split)
+        _, last = trainer.stages[-1]  # in which most is trained: what is before this cut never moves
+        try:
+            split = split_features(last.model, *map(as_spec, inputs_of(one)))
+        except ValueError as error:
+            if trainer.unfreeze:
+                error.add_note(
+                    f"layers that begin to move, unfreeze={dict(trainer.unfreeze)}, have no features: "
+                    f"train in two calls of fit, the head on kept features, then more layers without them"
+                )
+            raise
+        head = split.head.with_frozen(trainer.model.frozen)
+        known[site] = (dataclasses.replace(trainer, model=head), split)
     return known[site]
 
 
@@ -146,9 +150,10 @@ def _key(split: FeatureSplit, state: TrainState, x: Any) -> str:
 def _used(split: FeatureSplit, state: TrainState) -> Iterator[tuple[str, Any]]:
     """The weights of the frozen layers; others do not enter the features."""
     for part, tree in (("params", state.params), ("state", state.state)):
-        for name, value in tree.items():
-            if "" in split.base.children[name].frozen:
-                yield f"{part}/{name}", jax.device_get(value)
+        moves = flatten(trainable_mask(split.base, tree))
+        for path, value in flatten(tree).items():
+            if not moves[path]:
+                yield f"{part}/{path}", jax.device_get(value)
 
 
 def _write(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -38,7 +39,8 @@ def split_features(model: Layer, *inputs: Any) -> FeatureSplit:
     """The model cut behind all that never changes in training.
 
     What never changes: frozen layers, and layers without parameters, state and randomness, as long as they
-    read nothing else. Then `head(base(x))` is the model, and `base(x)` is computed only once per sample.
+    read nothing else. Then `head(base(x))` is the model, and `base(x)` is computed only once per sample. A
+    model inside of which only the first layers are frozen is cut behind them.
 
     Args:
         model: a `Model`, a `Sequential`, or a layer whose constructor returned one.
@@ -55,8 +57,84 @@ def split_features(model: Layer, *inputs: Any) -> FeatureSplit:
     ['base']
     """
     specs = tuple(map(as_spec, inputs))
-    table = _table(model, len(specs))
+    if not isinstance(model.structure, (Table, Chain)):
+        raise TypeError(
+            f"expected a Model or a Sequential, or a layer whose constructor returns one, to compute the "
+            f"features of its frozen part once; received {model!r}"
+        )
     params, state = jax.eval_shape(lambda key: model.init(key, *specs), jax.random.key(0))
+    cut = _cut(model, len(specs), params, state)
+    if cut is None:
+        raise ValueError(_nothing_fixed(model, len(specs), params, state))
+    return FeatureSplit(cut.base, cut.head, _forms(cut.base, params, state, specs))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cut:
+    """The two parts of a model, and the names of the features between them."""
+
+    base: Layer
+    head: Layer
+    features: tuple[str, ...]
+
+
+def _cut(model: Layer, inputs: int, params: Mapping[str, Any], state: Mapping[str, Any]) -> _Cut | None:
+    """The model cut in two; None if nothing with parameters, or all, is before the cut."""
+    table = _table(model, inputs)
+    uses, fixed = _fixed(model, table, params, state)
+    computed = [name for name in uses if fixed[name]]
+    trained = [name for name in uses if not fixed[name]]
+    within: dict[str, _Cut] = {}  # models that are frozen at their beginning only, and cut inside
+    for name in trained:
+        child, reads = uses[name].child, [parse(ref)[0] for ref in jax.tree.leaves(uses[name].inputs)]
+        once = sum(use.child == child for use in uses.values()) == 1
+        if once and all(fixed[ref] for ref in reads):
+            cut = _cut_inside(model.children[child], len(uses[name].inputs), params, state, child)
+            within |= {name: cut} if cut else {}
+    if not trained or not (within or any(uses[name].child in params for name in computed)):
+        return None
+    readers = [jax.tree.leaves(uses[name].inputs) for name in trained if name not in within]
+    readers.append(jax.tree.leaves(table.outputs))
+    at = tuple(dict.fromkeys(ref for refs in readers for ref in refs if fixed[parse(ref)[0]]))
+
+    def base_route(call: Callable[..., Any], *given: Any) -> Any:
+        value = _run(table, computed, call, _given(model, table, given))
+        features = {ref: value(ref) for ref in at}
+        for name in within:
+            found = call(uses[name].child, *jax.tree.map(value, uses[name].inputs))
+            features |= {f"{name}/{ref}": x for ref, x in found.items()}
+        return features
+
+    def head_route(call: Callable[..., Any], features: Mapping[str, Any]) -> Any:
+        inputs = {
+            name: ({ref: features[f"{name}/{ref}"] for ref in cut.features},) for name, cut in within.items()
+        }
+        return jax.tree.map(_run(table, trained, call, features, inputs), table.outputs)
+
+    def rewired(route: Callable[..., Any], parts: Mapping[str, Layer]) -> Layer:
+        children = {**(model.original or model).children}
+        children |= {uses[name].child: part.original or part for name, part in parts.items()}
+        return model.rewired(routed(children, route, autocast=False, structure=model.structure))
+
+    return _Cut(
+        rewired(base_route, {name: cut.base for name, cut in within.items()}),
+        rewired(head_route, {name: cut.head for name, cut in within.items()}),
+        (*at, *(f"{name}/{ref}" for name, cut in within.items() for ref in cut.features)),
+    )
+
+
+def _cut_inside(
+    layer: Layer, inputs: int, params: Mapping[str, Any], state: Mapping[str, Any], name: str
+) -> _Cut | None:
+    if not layer.frozen or layer.stacked or not isinstance(layer.structure, (Table, Chain)):
+        return None
+    return _cut(layer, inputs, params.get(name, {}), state.get(name, {}))
+
+
+def _fixed(
+    model: Layer, table: Table, params: Mapping[str, Any], state: Mapping[str, Any]
+) -> tuple[dict[str, Use], dict[str, bool]]:
+    """The uses of layers in their order; and which nodes never change in training."""
     order = list(in_order(table))
     uses = {name: node for name in order if isinstance(node := table.nodes[name], Use)}
     fixed = dict.fromkeys(table.sources, True)
@@ -64,33 +142,20 @@ def split_features(model: Layer, *inputs: Any) -> FeatureSplit:
         fixed[name] = _is_fixed(model.children[use.child], use.child, params, state) and all(
             fixed[parse(ref)[0]] for ref in jax.tree.leaves(use.inputs)
         )
-    computed = [name for name in uses if fixed[name]]
-    trained = [name for name in uses if not fixed[name]]
-    if not trained or not any(uses[name].child in params for name in computed):
-        raise ValueError(_nothing_fixed(model, uses, trained))
-    readers = [jax.tree.leaves(uses[name].inputs) for name in trained] + [jax.tree.leaves(table.outputs)]
-    at = tuple(dict.fromkeys(ref for refs in readers for ref in refs if fixed[parse(ref)[0]]))
-
-    def base_route(call: Callable[..., Any], *given: Any) -> Any:
-        value = _run(table, computed, call, _given(model, table, given))
-        return {ref: value(ref) for ref in at}
-
-    def head_route(call: Callable[..., Any], features: Mapping[str, Any]) -> Any:
-        return jax.tree.map(_run(table, trained, call, features), table.outputs)
-
-    base, head = (
-        model.rewired(
-            routed(dict((model.original or model).children), route, autocast=False, structure=model.structure)
-        )
-        for route in (base_route, head_route)
-    )
-    return FeatureSplit(base, head, _forms(base, params, state, specs))
+    return uses, fixed
 
 
 def _run(
-    table: Table, names: Iterable[str], call: Callable[..., Any], known: Mapping[str, Any]
+    table: Table,
+    names: Iterable[str],
+    call: Callable[..., Any],
+    known: Mapping[str, Any],
+    inputs: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
 ) -> Callable[[str], Any]:
-    """Run these nodes on known values; a function that gives the value of any reference."""
+    """Run these nodes on known values; a function that gives the value of any reference.
+
+    `inputs` are those of nodes that take something else than the table says.
+    """
     values: dict[str, Any] = {}
 
     def value(ref: str) -> Any:
@@ -99,7 +164,7 @@ def _run(
     for name in names:
         node = table.nodes[name]
         assert isinstance(node, Use)
-        values[name] = call(node.child, *jax.tree.map(value, node.inputs))
+        values[name] = call(node.child, *(inputs.get(name) or jax.tree.map(value, node.inputs)))
     return value
 
 
@@ -108,11 +173,7 @@ def _table(model: Layer, inputs: int) -> Table:
     structure = model.structure
     if isinstance(structure, Table):
         return structure
-    if not isinstance(structure, Chain):
-        raise TypeError(
-            f"expected a Model or a Sequential, or a layer whose constructor returns one, to compute the "
-            f"features of its frozen part once; received {model!r}"
-        )
+    assert isinstance(structure, Chain)
     reads = tuple(f"input {i}" for i in range(inputs))
     nodes: dict[str, Source | Use] = {name: Source(()) for name in reads}
     uses: dict[str, int] = {}
@@ -149,10 +210,11 @@ def _forms(base: Layer, params: Any, state: Any, specs: tuple[Any, ...]) -> dict
     return features
 
 
-def _nothing_fixed(model: Layer, uses: Mapping[str, Use], trained: Sequence[str]) -> str:
-    if not trained:
+def _nothing_fixed(model: Layer, inputs: int, params: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    uses, fixed = _fixed(model, _table(model, inputs), params, state)
+    first = next((name for name in uses if not fixed[name]), None)
+    if first is None:
         return f"expected a model with a layer that is trained, received {model!r}"
-    first = trained[0]
     why = "draws random numbers" if model.children[uses[first].child].draws else "is trained"
     return (
         f"expected a model that begins with frozen layers, received one in which {first!r}, before the "

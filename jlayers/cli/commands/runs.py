@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import pathlib
 from typing import TYPE_CHECKING
@@ -25,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     from jlayers.experiments.record import find_runs
     from jlayers.inspect.table import human
-    from jlayers.train.progress import duration
 
     top = pathlib.Path(arguments.folder)
     runs = find_runs(top)
@@ -41,12 +41,10 @@ def main(arguments: argparse.Namespace) -> None:
             status_column(runs),
             Column("began", [_when(run) for run in runs]),
             Column("epochs", [epochs_of(run) for run in runs], right=True),
-            Column(
-                "time", ["" if run.seconds is None else duration(run.seconds) for run in runs], right=True
-            ),
             Column("best", [_best(run) for run in runs]),
             Column("size", [human(run.size, "B") for run in runs], right=True),
-        ]
+        ],
+        turns=False,
     )
 
 
@@ -57,7 +55,11 @@ def _name(run: RunRecord, top: pathlib.Path) -> str:
 
 
 def _when(run: RunRecord) -> str:
-    return "" if run.began is None else run.began.astimezone().strftime("%Y-%m-%d %H:%M")
+    if run.began is None:
+        return ""
+    began = run.began.astimezone()
+    this_year = began.year == datetime.datetime.now().year
+    return began.strftime("%b %d %H:%M" if this_year else "%b %d  %Y")
 
 
 def _best(run: RunRecord) -> str:

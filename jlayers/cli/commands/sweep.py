@@ -1,0 +1,215 @@
+"""Train a file's experiment with other values, by its section sweep; each trial is a run."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from jlayers.cli.arguments import add_compile_cache, add_file
+from jlayers.cli.own_code import use_code
+from jlayers.cli.terminal import console, number, remark, remarks
+
+if TYPE_CHECKING:
+    from jlayers.experiments.sweep.search import Search
+    from jlayers.experiments.sweep.trial import Trial
+
+__all__ = ["add_arguments", "main"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_file(parser, nargs="?")
+    parser.add_argument(
+        "--folder", metavar="DIR", help="the sweep's folder (default: sweeps/<name of the file>-<number>)"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="DIR",
+        help="instead of FILE: go on with a sweep that was interrupted or killed",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many trials train at a time, each in a process of its own, and on a device of its own "
+        "where there are several; 0 trains them in this process, one after the other (default: 1)",
+    )
+    parser.add_argument(
+        "--accept-changed-code",
+        action="store_true",
+        help="with --resume: accept files for --use that differ from those that the sweep began with",
+    )
+    add_compile_cache(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    from jlayers.cli.compiled import kept_programs
+    from jlayers.train.interruptions import Interruptions
+
+    if arguments.jobs < 0:
+        raise ValueError(f"expected --jobs 0 or more, received --jobs {arguments.jobs}")
+    if arguments.jobs:
+        _leave_the_devices_to_the_trials()
+    with Interruptions(at_once=True), kept_programs(arguments.compile_cache):
+        search = _resumed(arguments) if arguments.resume is not None else _begun(arguments)
+        try:
+            _run(search, arguments)
+        except BaseException:
+            again = f"jlayers sweep --resume {shlex.quote(str(search.folder.path))}{_use(arguments)}"
+            remark(f"{len(search.trials)} of {search.total} trials have ended; go on with: {again}")
+            raise
+    return 0 if search.best else 1
+
+
+def _leave_the_devices_to_the_trials() -> None:
+    """This process only looks models over, which a CPU does."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
+
+def _begun(arguments: argparse.Namespace) -> Search:
+    from jlayers.experiments.sweep.search import Search
+
+    if arguments.file is None:
+        raise ValueError("expected a FILE with a section sweep, or --resume DIR to go on with a sweep")
+    code = use_code(arguments)
+    return Search.begin(arguments.file, arguments.folder, arguments.set, code)
+
+
+def _resumed(arguments: argparse.Namespace) -> Search:
+    from jlayers.experiments.sweep.folder import SweepFolder
+    from jlayers.experiments.sweep.search import Search
+    from jlayers.runs.own_code import check_own_code, execute, read_own_code
+
+    for name in ("file", "folder", "set"):
+        if getattr(arguments, name):
+            what = "FILE" if name == "file" else f"--{name}"
+            raise ValueError(f"expected no {what} with --resume: a sweep goes on with its own configuration")
+    files = read_own_code(arguments.use)
+    folder = SweepFolder(arguments.resume)
+    needed = folder.facts().get("code", {}) if folder.exists() else {}
+    for text in check_own_code(needed, files, folder.path, arguments.accept_changed_code):
+        remark(text)
+    execute(files)
+    with remarks():
+        return Search.reopen(arguments.resume)
+
+
+def _use(arguments: argparse.Namespace) -> str:
+    return "".join(f" --use {shlex.quote(path)}" for path in arguments.use)
+
+
+def _run(search: Search, arguments: argparse.Namespace) -> None:
+    from jlayers.experiments.sweep.jobs import Here, Processes, devices
+    from jlayers.runs.own_code import read_own_code
+
+    out = console()
+    _print_header(out, search)
+    jobs = arguments.jobs
+    if search.depends and jobs > search.settings.parallel:
+        remark(
+            f"{search.settings.parallel} trials run at a time, not {jobs}: the others wait for results; "
+            f"sweep.parallel says how many need not"
+        )
+    arguments.begun = True
+    if jobs == 0:
+        launcher: Any = Here(read_own_code(arguments.use))
+    else:
+        own = [part for path in arguments.use for part in ("--use", path)]
+        own += ["--accept-changed-code"] * arguments.accept_changed_code
+        own += ["--no-compile-cache"] * (not arguments.compile_cache)
+        command = [sys.executable, "-m", "jlayers.cli.trial", *own]
+        launcher = Processes(command, jobs, devices(jobs))
+    with remarks():
+        search.run(launcher, lambda trial, under_way: _print_trial(out, search, trial))
+    out.print(_table(search))
+    path = shlex.quote(str(search.folder.path))
+    if best := search.best:
+        evaluate = f"jlayers evaluate {shlex.quote(str(search.folder.path / best.name))}{_use(arguments)}"
+        out.print(f"the best trial is {best.name}; evaluate it with: {evaluate}", style="dim")
+    else:
+        remark(f"no trial came to its end: {path}/{search.trials[0].name}.log and the others say why")
+    if (search.folder.path / "sweep.png").is_file():
+        out.print(f"picture: {path}/sweep.png", style="dim")
+
+
+def _print_header(out: Any, search: Search) -> None:
+    from rich.text import Text
+
+    settings, folder = search.settings, search.folder
+    kept = f", {len(search.trials)} of them have ended" if search.trials else ""
+    prune = "" if settings.prune is None else f", {_called(settings.prune)} ends poor ones"
+    facts = {
+        "sweep": str(folder.path),
+        "data": str(search.experiment.data),
+        "trials": f"{search.total}{kept}, {_called(settings.method)}, seed {settings.seed}{prune}",
+        "metric": f"{settings.metric} ({search.direction})",
+    }
+    for name, text in facts.items():
+        out.print(Text.assemble((f"{name:<9}", "bold cyan"), text))
+    out.print()
+
+
+def _called(method: Any) -> str:
+    return str(method).removesuffix("()")
+
+
+def _print_trial(out: Any, search: Search, trial: Trial) -> None:
+    epochs = f"{trial.epochs} epoch{'s' * (trial.epochs != 1)}"
+    value = number(search.settings.metric, trial.value)
+    said = (trial.reason or "").splitlines()[:1] or [f"{search.settings.metric} {value}, {epochs}"]
+    values = ", ".join(f"{path.split('.')[-1]}={_shown(value)}" for path, value in trial.values.items())
+    out.print(f"{trial.name}  {trial.status:<9}  {said[0]}  ({values})")
+
+
+def _table(search: Search) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    names = _short_names(list(search.settings.values))
+    table = Table(box=SIMPLE_HEAD, title=Text(str(search.folder.path)), title_justify="left")
+    table.add_column("trial")
+    for name in (search.settings.metric, *names):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("epochs", justify="right")
+    table.add_column("status")
+    for trial in search.ranked():
+        table.add_row(
+            trial.name,
+            number(search.settings.metric, trial.value),
+            *(Text(_shown(trial.values[path])) for path in search.settings.values),
+            str(trial.epochs),
+            trial.status,
+            style="bold" if trial == search.best else "",
+        )
+    return table
+
+
+def _short_names(paths: Sequence[str]) -> list[str]:
+    """The last parts of each path, as many as tell the paths apart.
+
+    >>> _short_names(["model.Sequential.0.Dense.units", "model.Sequential.2.Dense.units", "seed"])
+    ['0.Dense.units', '2.Dense.units', 'seed']
+    """
+
+    def end(path: str) -> str:
+        parts = path.split(".")
+        ends = (".".join(parts[-n:]) for n in range(1, len(parts) + 1))
+        return next(
+            e for e in ends if e == path or sum(f".{other}".endswith(f".{e}") for other in paths) == 1
+        )
+
+    return [end(path) for path in paths]
+
+
+def _shown(value: Any) -> str:
+    import json
+
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,477 @@
+"""Sweeps: values chosen and checked, poor trials ended, everything killed and resumed exactly."""
+
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import scipy.stats
+
+import jlayers as jl
+from jlayers.cli import main
+from jlayers.config import ConfigError
+from jlayers.config.sweep import Range
+from jlayers.experiments.sweep import pruners, samplers
+from jlayers.experiments.sweep.folder import SweepFolder
+from jlayers.experiments.sweep.jobs import Here, Processes, environments
+from jlayers.experiments.sweep.search import Search
+from jlayers.experiments.sweep.trial import Trial, running_best
+from jlayers.runs import Run, evaluate_run
+from jlayers.train.interruptions import Interrupted
+
+FILE = """\
+data: {npz: {path: data.npz, test_fraction: 0.2}}
+model:
+  Sequential:
+  - {Dense: {units: 3, activation: tanh}}
+  - {Dense: 1}
+loss: mse
+optimizer: adam
+training: {epochs: 3, batch_size: 16, validation: 0.25}
+sweep:
+  trials: 5
+  values:
+    optimizer.adam.learning_rate: {low: 0.001, high: 0.3, log: true}
+    model.Sequential.0.Dense.units: [2, 4]
+  prune: {median: {after: 1, trials: 1}}
+  parallel: 2
+"""
+# Trials of one compiled program: what is tried is the seed.
+SEEDS = (
+    FILE.partition("    optimizer.")[0]
+    + """\
+    seed: {low: 0, high: 9999}
+    training.shuffle: [true, false]
+  prune: {median: {after: 1, trials: 1}}
+  parallel: 2
+"""
+)
+
+
+@pytest.fixture
+def seeds(file, monkeypatch):
+    monkeypatch.setattr(Run, "draw", lambda run: False)  # learning curves take longer than the training
+    file.write_text(SEEDS)
+    return file
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
+    np.savez("data.npz", x=x, y=x[:, :1] * x[:, 1:2])
+    path = tmp_path / "tiny.yaml"
+    path.write_text(FILE)
+    return path
+
+
+def lines(folder):
+    return (pathlib.Path(folder) / "trials.jsonl").read_text().splitlines()
+
+
+def check_equal(one, other):
+    """The same ledger, configurations, metrics and weights."""
+    assert lines(one) == lines(other)
+    for trial in SweepFolder(one).trials():
+        for name in (
+            f"{trial.name}.yaml",
+            f"{trial.name}/weights.safetensors",
+            f"{trial.name}/metrics.jsonl",
+        ):
+            mine, theirs = (pathlib.Path(folder, name).read_bytes() for folder in (one, other))
+            assert mine == theirs, name
+
+
+# ------------------------------------------------------------------------------------------ samplers
+
+SPACE = {
+    "any": Range(-1.0, 3.0),
+    "log": Range(1e-4, 1e-1, log=True),
+    "whole": Range(2, 5),
+    "log_whole": Range(1, 64, log=True),
+    "step": Range(0.0, 1.0, step=0.25),
+    "list": [1, "x", {"y": 2}],
+}
+
+
+def draw(count, seed=0, space=SPACE):
+    return [samplers.random()(space, seed, number, "min", (), ()) for number in range(count)]
+
+
+def test_random_values_are_even_and_depend_on_seed_path_and_number_only():
+    drawn = draw(600)
+    assert scipy.stats.kstest([d["any"] for d in drawn], "uniform", args=(-1, 4)).pvalue > 1e-3
+    logs = np.log10([d["log"] for d in drawn])
+    assert scipy.stats.kstest(logs, "uniform", args=(-4, 3)).pvalue > 1e-3
+    for name, expected in (("whole", [2, 3, 4, 5]), ("step", [0, 0.25, 0.5, 0.75, 1])):
+        found, counts = np.unique([d[name] for d in drawn], return_counts=True)
+        assert found.tolist() == expected
+        assert scipy.stats.chisquare(counts).pvalue > 1e-3
+    assert {json.dumps(d["list"]) for d in drawn} == {"1", '"x"', '{"y": 2}'}
+    halves = np.log([d["log_whole"] for d in drawn])
+    assert {type(d["log_whole"]) for d in drawn} == {int}
+    assert abs(np.mean(halves < np.log(8)) - np.log(8 / 0.5) / np.log(64.5 / 0.5)) < 0.07
+    assert draw(3) == drawn[:3] != draw(3, seed=1)
+    assert [d["log"] for d in draw(3, space={"log": SPACE["log"]})] == [d["log"] for d in drawn[:3]]
+
+
+def test_a_grid_is_the_product_in_order():
+    space = {"a": [1, 2], "b": Range(0.0, 0.5, step=0.25), "c": Range(3, 4)}
+    grid = samplers.grid()
+    assert grid.count(space) == 12
+    found = [tuple(grid(space, 0, n, "min", (), ()).values()) for n in range(12)]
+    assert found == list(itertools.product([1, 2], [0, 0.25, 0.5], [3, 4]))
+
+
+def test_optuna_is_asked_for_the_same_values_whatever_came_between():
+    space = {"x": Range(-2.0, 2.0), "n": Range(1, 9, step=2), "c": [True, 1, None, [1, 2]]}
+    tpe, known = samplers.tpe(n_startup_trials=3), []
+    for number in range(9):
+        pending = [trial.values for trial in known[-1:]]
+        values = tpe(space, 5, number, "max", known[:-1], pending)
+        assert values == tpe(space, 5, number, "max", known[:-1], pending)
+        assert -2 <= values["x"] <= 2
+        assert values["n"] in (1, 3, 5, 7, 9)
+        assert any(values["c"] is c or values["c"] == c for c in space["c"])
+        known.append(Trial(number, values, "completed", -(values["x"] ** 2), 1, (-(values["x"] ** 2),)))
+    late = [abs(trial.values["x"]) for trial in known[5:]]
+    assert np.mean(late) < 1  # it has learned where the maximum is
+
+
+# ------------------------------------------------------------------------------------------- pruners
+
+
+def completed(curves, direction="min"):
+    ends = [running_best(curve, direction)[-1] for curve in curves]
+    return [Trial(n, {}, "completed", ends[n], len(c), tuple(c)) for n, c in enumerate(curves)]
+
+
+def test_the_median_is_optunas():
+    optuna = pytest.importorskip("optuna")
+    rng = np.random.default_rng(3)
+    curves = np.sort(rng.normal(size=(9, 6)), axis=1)[:, ::-1]  # they fall, as Optuna looks at last values
+    kinds = optuna.distributions.FloatDistribution(0, 1)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    ends = set()
+    for number in range(9):
+        bounds = pruners.median(after=2, trials=4)(number, completed(curves[:number]), 6, "min")
+        study = optuna.create_study(pruner=pruner)
+        for curve in curves[:number]:
+            study.add_trial(
+                optuna.trial.create_trial(
+                    value=curve[-1],
+                    params={"x": 0.5},
+                    distributions={"x": kinds},
+                    intermediate_values=dict(enumerate(curve.tolist(), 1)),
+                )
+            )
+        trial = study.ask()
+        for epoch, value in enumerate(curves[number].tolist(), 1):
+            trial.report(value, epoch)
+            bound = bounds[epoch - 1]
+            if epoch < 6:
+                assert trial.should_prune() == (bound is not None and value > bound), (number, epoch)
+            ends.add(trial.should_prune())
+    assert ends == {True, False}
+
+
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_halving_lets_one_of_so_many_go_on(direction):
+    sign = 1 if direction == "min" else -1
+    known = completed([[sign * (10 - n)] * 9 for n in range(6)], direction)  # each is better than the last
+    known[0] = dataclasses.replace(known[0], status="failed", curve=(None,))
+    rule = pruners.halving(first=1, factor=3)
+    # Of six, the two best may go on: as good as the second best of the five, 10 - 4.
+    assert rule(6, known, 9, direction) == [sign * 6, None, sign * 6, *[None] * 6]
+    assert rule(2, known[:2], 9, direction) == [None] * 9  # with so few nothing is known
+    bands = pruners.hyperband(first=1, factor=3)
+    assert bands(6, known, 9, direction) == [*[None] * 9]  # one rival, trial 3; trial 0 has no value
+    assert bands(5, known, 9, direction)[:4] == [None] * 4
+
+
+def test_a_pruned_rival_counts_where_it_was_and_a_stopped_one_to_the_end():
+    stopped = Trial(0, {}, "completed", 0.2, 2, (0.5, 0.2))
+    pruned = Trial(1, {}, "pruned", 0.9, 2, (0.9, 0.95))
+    bounds = pruners.median(after=1, trials=1)(2, [stopped, pruned], 4, "min")
+    np.testing.assert_allclose(bounds, [0.7, 0.55, 0.2, 0.2])
+
+
+def test_the_callback_stops_where_the_best_so_far_is_worse():
+    x = np.linspace(-1, 1, 16, dtype=np.float32)[:, None]
+    trainer = jl.compile(jl.Dense(1), "sgd", loss="mse")
+    _, whole = jl.fit(trainer, x, 3 * x, epochs=4)
+    losses = whole["loss"]
+    for than, epochs in (
+        ([losses[0] * 2, losses[1], losses[1]], 4),  # equal is not worse, and behind the bounds none is
+        ([None, losses[1] * 0.99], 2),
+        ([None, None, None, 0.0], 4),
+    ):
+        _, history = jl.fit(trainer, x, 3 * x, epochs=4, callbacks=[jl.callbacks.StopIfWorse("loss", than)])
+        assert history["loss"] == losses[:epochs]
+    with pytest.raises(KeyError, match=r"watches 'los', which is not in the logs: did you mean 'loss'"):
+        jl.fit(trainer, x, x, callbacks=[jl.callbacks.StopIfWorse("los", [1.0])])
+    with pytest.raises(ValueError, match="a bound for at least one epoch, received than="):
+        jl.callbacks.StopIfWorse("loss", [])
+
+
+# ---------------------------------------------------------------------------------- checked before
+
+
+# fmt: off
+WRONG = [
+    ("{low: 0.001", "{low: 0.0", r":12: sweep.values.*low: expected a number above 0 with log: true"),
+    ("high: 0.3", "high: 0.0001", "high: expected a number above low, 0.001, received high=0.0001"),
+    ("log: true", "log: true, step: 0.1", "step: expected no step with log: true"),
+    ("low: 0.001", "lo: 0.001", "takes no 'lo' .*did you mean 'low'"),
+    ("[2, 4]", "[]", "at least one value for model.Sequential.0.Dense.units"),
+    ("[2, 4]", "[2, 0]", r":13: .*with .*units=0: .*received units=0"),
+    ("[2, 4]", "[2, many]", r":13: .*with .*units=\"many\": expected a whole number"),
+    ("adam.learning_rate", "adm.learning_rate", r":12: .*there is no 'adm' here: did you mean 'adam'"),
+    ("adam.learning_rate", "adam.learning_rat",
+     r":12: .*takes no 'learning_rat'.*did you mean 'learning_rate'.$"),
+    ("Sequential.0.Dense", "Sequential.7.Dense", r":13: .*there is no '7' here: valid: 0, 1"),
+    ("  trials: 5", "  method: grid", "expected a list of values for .*, or a range with a step"),
+    ("  trials: 5", "  seed: 1", "sweep.*expected the number of trials"),
+    ("  trials: 5", "  trials: 5\n  metric: val_acuracy", "'val_acuracy', which is not in .*val_loss"),
+    (", validation: 0.25", "", r"'val_loss', which is not in the logs: .*training.validation"),
+    ("{median: {after", "{medain: {after", "unknown pruner 'medain': did you mean 'median'"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("old", "new", "message"), WRONG, ids=[new for _, new, _ in WRONG])
+def test_what_is_wrong_is_told_before_anything_trains(file, old, new, message):
+    assert old in FILE
+    file.write_text(FILE.replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        Search.begin(file)
+    assert not pathlib.Path("sweeps").exists()
+
+
+def test_both_ends_are_looked_at_where_values_depend_on_results(file):
+    text = FILE.replace("  trials: 5", "  trials: 5\n  method: tpe").replace("[2, 4]", "{low: 0, high: 4}")
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r":14: .*with model.Sequential.0.Dense.units=0: "):
+        Search.begin(file)
+
+
+def test_a_path_may_leave_out_a_first_argument_that_the_file_writes(file):
+    written = FILE.replace("Sequential:\n", "Sequential:\n   layers:\n").replace("  - {D", "   - {D")
+    search = Search(jl_loads(written))
+    made = search._made({"model.Sequential.0.Dense.units": 5, "model.sequential.1.dense.units": 2})
+    assert made.to_data()["model"]["Sequential"]["layers"][0]["Dense"]["units"] == 5
+    assert made.to_data()["model"]["Sequential"]["layers"][1]["Dense"]["units"] == 2
+
+
+def jl_loads(text):
+    import jlayers.config
+
+    return jlayers.config.loads(text)
+
+
+# --------------------------------------------------------------------------------- trained, resumed
+
+
+class InterruptedHere(Here):
+    """Is interrupted after some epochs, which are counted over all trials."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.left = epochs
+
+    def start(self, folder, number):
+        log = Run.log
+
+        def counted(run, epoch, logs):
+            log(run, epoch, logs)
+            self.left -= 1
+            if not self.left:
+                raise Interrupted(signal.SIGTERM)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Run, "log", counted)
+            return super().start(folder, number)
+
+
+def test_a_sweep_that_was_interrupted_goes_on_to_the_same_end(seeds, capsys):
+    assert main(["sweep", str(seeds), "--jobs", "0", "--folder", "whole"]) == 0
+    told = capsys.readouterr().out
+    whole = SweepFolder("whole").trials()
+    assert {trial.status for trial in whole} == {"completed", "pruned"}
+    best = min((t for t in whole if t.status == "completed"), key=lambda t: t.value)
+    assert f"jlayers evaluate whole/{best.name}" in told
+    assert SweepFolder("whole").facts()["best"] == best.name
+    assert pathlib.Path("whole/sweep.png").stat().st_size > 1000
+    results, _ = evaluate_run(Run.open(f"whole/{best.name}"))
+    assert results == Run(f"whole/{best.name}").results()["test"]
+    assert min(trial.epochs for trial in whole) < 3
+
+    search = Search.begin(seeds, "again")
+    with pytest.raises(Interrupted):
+        search.run(InterruptedHere(2))  # within the first trial
+    assert (search.folder.status, search.folder.run(0).status) == ("interrupted", "interrupted")
+    with pytest.raises(Interrupted):
+        Search.reopen("again").run(InterruptedHere(7))
+    ledger = pathlib.Path("again/trials.jsonl")
+    assert 0 < len(lines("again")) < 5
+    ledger.write_bytes(ledger.read_bytes()[:-9])  # cut off by a power failure
+    again = Search.reopen("again")
+    again.folder.unlock()
+    assert main(["sweep", "--resume", "again", "--jobs", "0"]) == 0
+    check_equal("whole", "again")
+    assert main(["sweep", "--resume", "again", "--jobs", "0"]) == 0  # nothing is left to do
+    check_equal("whole", "again")
+
+
+def test_optuna_chooses_and_its_own_tools_open_the_store(seeds, capsys, monkeypatch):
+    optuna = pytest.importorskip("optuna")
+    seeds.write_text(SEEDS.replace("trials: 5", "trials: 4\n  method: {tpe: {n_startup_trials: 2}}"))
+    Search.begin(seeds, "whole").run(Here())
+    with pytest.raises(Interrupted):
+        Search.begin(seeds, "again").run(InterruptedHere(6))
+    again = Search.reopen("again")
+    again.run(Here())
+    check_equal("whole", "again")
+    storage = "sqlite:///again/study.db"
+    study = optuna.load_study(study_name="sweep", storage=storage)
+    states = {"COMPLETE": "completed", "PRUNED": "pruned"}
+    found = [
+        (states[t.state.name], t.params, t.value, [*t.intermediate_values.values()]) for t in study.trials
+    ]
+    assert found == [(t.status, t.values, t.value, list(t.curve)) for t in again.trials]
+    assert study.best_trial.user_attrs["folder"] == again.best.name
+    monkeypatch.setattr(sys, "argv", ["optuna", "studies", "--storage", storage, "-f", "json"])
+    from optuna.cli import main as optunas
+
+    assert optunas() in (0, None)
+    assert json.loads(capsys.readouterr().out)[0]["n_trials"] == 4
+
+
+def test_trials_that_fail_are_told_and_do_not_end_the_sweep(seeds, capsys):
+    text = SEEDS.replace("seed: {low: 0, high: 9999}", "optimizer.adam.learning_rate: [1.0e+38, 0.01]")
+    seeds.write_text(text.replace("[true, false]", "[true]"))
+    grid = ["--set", "sweep.method=grid"]
+    assert main(["sweep", str(seeds), "--jobs", "0", *grid]) == 0
+    trials = SweepFolder("sweeps/tiny-1").trials()
+    assert [trial.status for trial in trials] == ["failed", "completed"]
+    assert trials[0].reason.startswith("FloatingPointError")
+    assert "failed" in capsys.readouterr().out
+    assert main(["sweep", str(seeds), "--jobs", "0", *grid, "--set", "sweep.trials=1"]) == 1
+    assert "no trial came to its end" in capsys.readouterr().err
+
+
+def test_what_a_sweep_refuses(file, capsys):
+    def refused(*arguments):
+        assert main(["sweep", *map(str, arguments)]) == 2
+        return capsys.readouterr().err
+
+    search = Search.begin(file, "here")
+    assert "still being worked on by another process" in refused("--resume", "here")
+    assert "is there already" in refused(file, "--folder", "here")
+    search.folder.unlock()
+    assert "expected no FILE with --resume" in refused(file, "--resume", "here")
+    assert "is no sweep" in refused("--resume", ".")
+    assert "expected a FILE" in refused()
+    assert "expected --jobs 0 or more" in refused(file, "--jobs", "-1")
+    file.write_text(FILE.partition("sweep:")[0])
+    assert "has no section sweep" in refused(file)
+    kept = pathlib.Path("here/sweep.yaml").read_text()
+    pathlib.Path("here/sweep.yaml").write_text(kept.replace("trials: 5", "trials: 7"))
+    assert "would be another sweep" in refused("--resume", "here")
+    pathlib.Path("here/sweep.yaml").write_text(kept)
+    x = np.ones((80, 3), np.float32)
+    np.savez("data.npz", x=x, y=x[:, :1])
+    assert "have changed since the sweep began" in refused("--resume", "here")
+
+
+def test_devices_are_dealt_out():
+    assert environments("cpu", "", 8, 3, {}) == [{}]
+    two = environments("gpu", "cuda 12080", 2, 2, {})
+    assert two == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    shared = environments("gpu", "rocm 60", 1, 3, {"ROCR_VISIBLE_DEVICES": "3"})
+    share = {"ROCR_VISIBLE_DEVICES": "3", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.30"}
+    assert shared == [share] * 3
+    with pytest.raises(ValueError, match="expected --jobs 1 on a TPU"):
+        environments("tpu", "", 4, 2, {})
+
+
+def test_each_process_has_its_device_and_gives_it_back(file):
+    search = Search.begin(file, "here")
+    script = "import os, sys; print(os.environ['PLACE'], *sys.argv[1:])"
+    launcher = Processes([sys.executable, "-c", script], 2, [{"PLACE": "a"}, {"PLACE": "b"}])
+    jobs = [launcher.start(search.folder, number) for number in (0, 1)]
+    for job in jobs:
+        job.wait()
+    last = launcher.start(search.folder, 2)
+    last.wait()
+    said = [search.folder.last_word(number) for number in (0, 1, 2)]
+    assert said == [f"{p} here/trial-00{n}.yaml --run here/trial-00{n}" for n, p in enumerate("aba")]
+
+
+# ----------------------------------------------------------------------------------------- processes
+
+
+def start(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(jl.__file__).parents[1])}
+    command = [sys.executable, "-m", "jlayers.cli", "sweep", *arguments]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def trained_by(run):
+    return json.loads((run.path / "results.json").read_text())["process"]["pid"]
+
+
+def children(process):
+    listed = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in listed.read_text().split()]
+
+
+def wait_for(condition, process, seconds=300):
+    until = time.time() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.time() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="looks for processes in /proc")
+def test_processes_that_are_killed_change_nothing(seeds, pytestconfig):
+    full = pytestconfig.getoption("--full")
+    more = ["--set", f"sweep.trials={20 if full else 3}", "--set", f"training.epochs={40 if full else 30}"]
+    more += ["--set", "training.checkpoint.every_steps=3"]
+    assert main(["sweep", str(seeds), "--jobs", "0", "--folder", "whole", *more]) == 0
+    folder = SweepFolder("killed")
+    process = start(str(seeds), "--jobs", "2", "--folder", "killed", *more)
+    wait_for(lambda: folder.log(0).exists() and children(process), process)
+    os.kill(children(process)[0], signal.SIGKILL)  # before it has a folder; the sweep begins it again
+    wait_for(lambda: (folder.run(1).path / "results.json").exists(), process)
+    os.kill(trained_by(folder.run(1)), signal.SIGKILL)  # in its training
+    if full:
+        draw = random.Random(random.SystemRandom().randrange(2**32))
+        for count in (4, 9, 14):
+            wait_for(lambda count=count: len(folder.trials()) >= count, process)
+            time.sleep(draw.uniform(0, 3))
+            process.kill()  # its trials end by themselves
+            process.communicate()
+            assert folder.status == "killed"
+            process = start("--resume", "killed", "--jobs", "2")
+    wait_for(lambda: len(folder.trials()) >= (16 if full else 1), process)
+    process.terminate()
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "go on with: jlayers sweep --resume killed" in errors
+    assert folder.status == "interrupted"
+    assert all(folder.run(n).status != "running" for n in range(20) if folder.run(n).path.exists())
+    assert main(["sweep", "--resume", "killed", "--jobs", "0"]) == 0
+    check_equal("whole", "killed")
