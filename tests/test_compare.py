@@ -210,7 +210,7 @@ def test_curves_of_several_runs(wide, folder, tmp_path):
     from jlayers.experiments.compared_curves import compared_curves
 
     compared = compare(RUNS)
-    assert draw_comparison(tmp_path / "curves.png", compared)
+    draw_comparison(tmp_path / "curves.png", compared)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     figure = compared_curves(dict(zip(compared.names, compared.runs, strict=True)))
     titles = [axes.get_title() for axes in figure.axes]
@@ -222,7 +222,10 @@ def test_curves_of_several_runs(wide, folder, tmp_path):
         "deeper/first-1",
         "running",
     ]
-    assert not draw_comparison(tmp_path / "none.png", compare(["killed"]))
+    with pytest.raises(ValueError, match="no run has finished an epoch"):
+        draw_comparison(tmp_path / "none.png", compare(["killed"]))
+    with pytest.raises(ValueError, match=r"expected a \.png file"):
+        draw_comparison(tmp_path / "curves.pdf", compared)
     many = compared_curves({f"run-{i}": compared.runs[0] for i in range(12)})
     assert [text.get_text() for text in many.legends[0].get_texts()][-1] == "4 others"
 

@@ -106,6 +106,22 @@ def test_pictures_for_a_run_on_bytes(trained, tmp_path, capsys):
     assert "pictures are for runs that were trained on pictures of bytes" in capsys.readouterr().err
 
 
+def test_an_ensemble_gives_probabilities_once(trained, capsys):
+    path = trained / "c.yaml"
+    run = trained / "many"
+    assert main(["train", str(path), "--run", str(run), "--set", "seeds=2", "--epochs", "2"]) == 0
+    opened, x = Run.open(run), read_inputs(Run.open(run), trained / "sky.jpg")
+    whole, _ = class_shares(opened, predict_run(opened, x))["output"]
+    each = class_shares(opened, predict_run(opened, x, members=True), members=True)
+    assert list(each) == ["seed_0", "seed_1"]
+    np.testing.assert_allclose(whole, np.mean([shares for shares, _ in each.values()], 0), rtol=1e-4)
+    one, _ = class_shares(opened, predict_run(opened, x, seed=1), seed=1)["output"]
+    np.testing.assert_allclose(one, each["seed_1"][0], rtol=1e-4)
+    capsys.readouterr()
+    assert main(["predict", str(run), str(trained / "sky.jpg"), "--members", "--top", "1"]) == 0
+    assert re.fullmatch(r"seed_0:\n\w+ \S+%\nseed_1:\n\w+ \S+%\n", capsys.readouterr().out)
+
+
 @pytest.mark.parametrize(
     ("units", "loss", "names", "expected"),
     [

@@ -1,5 +1,6 @@
 """Many seeds in one program: each is the single run of its seed; ensembles; intervals."""
 
+import pathlib
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from scipy import stats
+from seeds_equal import same, same_history
 
 import jlayers as jl
 from jlayers.train.seeds.estimate import student_quantile
@@ -51,20 +53,6 @@ def trainer():
 @pytest.fixture(scope="module")
 def three(trainer):
     return jl.fit_seeds(trainer, X, Y, seeds=3, seed=4, **FIT)
-
-
-def same(received, expected):
-    a, b = jax.tree.leaves_with_path(received), jax.tree.leaves_with_path(expected)
-    assert [path for path, _ in a] == [path for path, _ in b]
-    for (path, one), (_, other) in zip(a, b, strict=True):
-        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6, err_msg=jax.tree_util.keystr(path))
-
-
-def same_history(history, place, expected):
-    assert list(history) == list(expected)
-    for name, values in expected.items():
-        np.testing.assert_allclose(history[name][: len(values), place], values, rtol=1e-5, err_msg=name)
-        assert np.isnan(history[name][len(values) :, place]).all(), name
 
 
 def test_each_seed_is_the_single_run_of_its_seed(trainer, three):
@@ -350,7 +338,8 @@ def test_rows_are_those_of_the_single_runs(shuffle, start):
 DEVICES = """
 import jax, jlayers as jl
 from jlayers.train.seeds.step import mesh_for
-from tests.test_seeds import FIT, X, Y, same, same_history, trained
+from seeds_equal import same, same_history
+from test_seeds import FIT, X, Y, trained
 assert len(jax.devices()) == 4
 given = trained()
 for seeds, devices in ((4, 4), (6, 3)):
@@ -365,5 +354,6 @@ print("done")
 
 def test_the_seeds_are_cut_over_devices(monkeypatch):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "4")
-    ran = subprocess.run([sys.executable, "-c", DEVICES], capture_output=True, text=True)
+    here = pathlib.Path(__file__).parent
+    ran = subprocess.run([sys.executable, "-c", DEVICES], capture_output=True, text=True, cwd=here)
     assert ran.stdout == "done\n", ran.stderr[-3000:]

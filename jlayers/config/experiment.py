@@ -163,6 +163,8 @@ class Experiment:
         if self.settings.training.checkpoint is not None:
             with self.builder.located(("training", "checkpoint")):
                 require_orbax()
+        if self.settings.seeds > 1:
+            self._check_seeds()
         trainer = self.compile()
         optimizer = trainer.optimizer
         if not has_patterns(optimizer) and not self.listeners:
@@ -173,6 +175,15 @@ class Experiment:
             with self.builder.located(("optimizer",)), lenient():
                 jax.eval_shape(optimizer.init, params)
         self._check_listeners(trainer, params, state)
+
+    def _check_seeds(self) -> None:
+        from jlayers.train.seeds.fit import check_in_memory, check_listens_to_epochs
+
+        with self.builder.located(("seeds",)):
+            check_in_memory(self.parts)
+        for place, callback in self.listeners.items():
+            with self.builder.located(place):
+                check_listens_to_epochs(callback)
 
     @property
     def listeners(self) -> dict[tuple[Any, ...], Callback]:
@@ -219,13 +230,23 @@ class Experiment:
         with self.builder.located((), self.call.arguments):
             return train.compile(self.model, **options)
 
-    def start(self, trainer: Any) -> tuple[Any, str]:
-        """The state to start from and a report of its weights; None and nothing if all of them are fresh."""
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The numbers of the seeds; most experiments have one."""
+        return tuple(range(self.settings.seed, self.settings.seed + self.settings.seeds))
+
+    def start(self, trainer: Any, seed: int | None = None) -> tuple[Any, str]:
+        """The state to start from and a report of its weights; None and nothing if all of them are fresh.
+
+        Args:
+            trainer: what `compile` gives.
+            seed: of what is drawn; that of the settings if not given.
+        """
         if not self.settings.weights:
             return None, ""
         (x, _), _ = self.parts
         first = jax.tree.map(lambda array: array[: self.settings.training.batch_size], x)
-        key = jax.random.key(self.settings.seed)
+        key = jax.random.key(self.settings.seed if seed is None else seed)
         with self.builder.located(("weights",)):
             params, state, report = load_weights(
                 self.model, self.settings.weights, list(inputs_of(first)), key=jax.random.split(key)[0]

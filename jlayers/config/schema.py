@@ -122,6 +122,8 @@ class Settings:
         precision: the dtypes of parameters and of computation: a policy such as `mixed_bfloat16`, or a
             mapping from patterns of paths to policies; see `jlayers list policies`.
         seed: of the weights, of dropout and of the order of the samples.
+        seeds: how many seeds are trained at a time, in one program: `seed`, `seed + 1` and so on. The samples
+            to validate on follow from `seed` for all of them, and so do preprocessors.
         training: how long to train, and on what.
         sweep: other values to try, for `jlayers sweep FILE`.
     """
@@ -143,11 +145,16 @@ class Settings:
     unfreeze: dict[str, list[str]] | None = None
     precision: PrecisionLike | None = None
     seed: int = 0
+    seeds: int = 1
     training: Training = dataclasses.field(default_factory=Training)
     sweep: Annotated[Sweep, Record(Sweep)] | None = None
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "a seed in [0, 2**32)", seed=self.seed)
+        _require(1 <= self.seeds <= 2**32 - self.seed, "1 seed or more, all below 2**32", seeds=self.seeds)
+        if self.seeds > 1:
+            _require(self.unfreeze is None, "1 seed beside unfreeze", seeds=self.seeds)
+            _require(not self.training.cache_features, "1 seed beside cache_features", seeds=self.seeds)
         if self.unfreeze is not None:
             epochs = all(str(number).isdecimal() for number in self.unfreeze)
             _require(epochs, "numbers of epochs as the keys of unfreeze", unfreeze=self.unfreeze)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import math
@@ -104,10 +105,11 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
         raise FileNotFoundError(
             f"{path} is no run: expected a folder with {CONFIG}, as `jlayers train` makes it"
         )
-    status, results, history = run.status, run.results(), run.history()
+    status, results = run.status, run.results()
+    kept = run.kept_epoch() if (run.path / WEIGHTS).is_file() else results.get("kept_epoch")
+    history = run.history()  # after the weights: a run that goes on logs an epoch before it saves them
     epochs = max((len(values) for values in history.values()), default=0)
     settings = flattened(read_file(run.config).data)
-    kept = run.kept_epoch() if (run.path / WEIGHTS).is_file() else results.get("kept_epoch")
     began = _time(results.get("began")) or _changed(run.path / ENVIRONMENT)
     ended = _time(results.get("ended"))
     model = run.model()
@@ -128,7 +130,7 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
         parameters=model.get("parameters"),
         trainable=model.get("trainable"),
         flops=model.get("flops"),
-        size=sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file()),
+        size=_size(run.path),
     )
 
 
@@ -198,6 +200,15 @@ def _seconds(path: pathlib.Path, status: str, began: Time | None, ended: Time | 
         ended = Time.now(datetime.UTC)
     ended = ended or _changed(path / METRICS)
     return None if began is None or ended is None else max(0.0, round((ended - began).total_seconds(), 3))
+
+
+def _size(folder: pathlib.Path) -> int:
+    total = 0
+    for at, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # a run that is still trained replaces its files
+                total += os.stat(os.path.join(at, name)).st_size
+    return total
 
 
 def _changed(path: pathlib.Path) -> Time | None:

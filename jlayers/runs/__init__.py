@@ -3,7 +3,7 @@
 from jlayers.runs.environment import environment
 from jlayers.runs.folder import Run
 from jlayers.runs.own_code import OwnCode, OwnCodeError, read_own_code
-from jlayers.runs.restored import RunWarning, evaluate_run, predict_run, resumed
+from jlayers.runs.restored import RunWarning, evaluate_run, evaluate_seeds_run, predict_run, resumed
 from jlayers.runs.training import train_run
 from jlayers.saving.loading import load_weights
 from jlayers.saving.weights import save_weights
@@ -17,6 +17,7 @@ __all__ = [
     "RunWarning",
     "environment",
     "evaluate_run",
+    "evaluate_seeds_run",
     "load_weights",
     "predict_run",
     "read_own_code",

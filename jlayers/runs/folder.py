@@ -64,6 +64,9 @@ RESULTS = "results.json"
 HASHED = (CONFIG, DATA, PREPROCESS)  # with the weights, what an evaluation reads
 
 
+SEEDS = "seeds"  # among the results of an epoch, those of each seed
+
+
 class Run:
     """The folder of one training run.
 
@@ -275,7 +278,7 @@ class Run:
         """The path of the configuration."""
         return self.path / CONFIG
 
-    def log(self, epoch: int, logs: Mapping[str, float]) -> None:
+    def log(self, epoch: int, logs: Mapping[str, Any]) -> None:
         """Add the results of one epoch; they are on disk when this returns."""
         self._add_line(METRICS, {"epoch": epoch, **_finite(logs)})
 
@@ -324,7 +327,7 @@ class Run:
         for number, line in enumerate(lines, 1):
             try:
                 logs = json.loads(line)
-                values = {name: math.nan if logs[name] is None else float(logs[name]) for name in logs}
+                values = {name: _number(value) for name, value in logs.items() if name != SEEDS}
             except (ValueError, TypeError, RecursionError) as error:
                 if number == len(lines):
                     break
@@ -333,6 +336,27 @@ class Run:
                 if name != "epoch":
                     history.setdefault(name, []).append(values[name])
         return history
+
+    def seeds_history(self) -> dict[str, np.ndarray]:
+        """Of a run of several seeds, by name an array `(epochs, seeds)`, NaN after the end of a seed."""
+        path = self.path / METRICS
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        epochs = len(next(iter(self.history().values()), []))
+        found: dict[str, list[list[float]]] = {}
+        for line in lines[:epochs]:
+            for name, values in json.loads(line).get(SEEDS, {}).items():
+                found.setdefault(name, []).append(list(map(_number, values)))
+        return {name: np.array(rows) for name, rows in found.items()}
+
+    @property
+    def has_weights(self) -> bool:
+        """True if it has saved weights."""
+        return (self.path / WEIGHTS).is_file()
+
+    @property
+    def has_seeds(self) -> bool:
+        """True for a run of many seeds."""
+        return SEEDS in self.results()
 
     def write_data(self, data: Dataset, source: Dataset) -> None:
         """Note what the data are: what `predict` needs to know of them, and whether they changed.
@@ -492,6 +516,10 @@ def preprocess_to_data(preprocess: Mapping[str, Any]) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
 
 
 def json_content(data: Mapping[str, Any]) -> bytes:

@@ -20,10 +20,13 @@ from jlayers.data.lazy import is_lazy
 from jlayers.preprocessing.base import as_texts
 from jlayers.runs.folder import Run
 from jlayers.saving.weights import not_finite
+from jlayers.train.seeds.estimate import Estimate, estimates
+from jlayers.train.seeds.states import SeedStates
 
 __all__ = [
     "RunWarning",
     "evaluate_run",
+    "evaluate_seeds_run",
     "opened",
     "predict_run",
     "resumed",
@@ -36,18 +39,52 @@ class RunWarning(UserWarning):
     """A run is used in another way than it was trained, or did not end well; the results say so."""
 
 
-def evaluate_run(run: Run) -> tuple[dict[str, float], Dataset]:
+def evaluate_run(run: Run, seed: int | None = None) -> tuple[dict[str, float], Dataset]:
     """The saved weights on the data held out, exactly as at the end of the training.
+
+    Those of many seeds are evaluated as an ensemble; see `evaluate_seeds_run`.
 
     Whatever differs from the training is told by a `RunWarning`: files of the run that were edited, other
     data, other versions, weights that are not finite, a training that did not end well.
+
+    Args:
+        run: made by training.
+        seed: the number of one of its seeds, to evaluate that one only.
 
     Returns:
         results by name, and the data.
 
     Raises:
-        ValueError: the data have nothing held out or other columns or classes, or the weights do not fit.
+        ValueError: the data have nothing held out or other columns or classes, the weights do not fit, or the
+            run has no such seed.
     """
+    experiment, weights = _to_evaluate(run, seed)
+    data, test = experiment.data, experiment.data.test or ()
+    batch_size = experiment.settings.training.batch_size
+    with experiment.located_layer():
+        return train.evaluate(experiment.compile(), weights, *test, batch_size=batch_size), data
+
+
+def evaluate_seeds_run(run: Run) -> tuple[dict[str, float], dict[str, Estimate]]:
+    """The results of the ensemble of a run's seeds on the data held out, and those of each seed.
+
+    Differences from the training are told as `evaluate_run` tells them.
+
+    Raises:
+        ValueError: as `evaluate_run`; a run of one seed.
+    """
+    experiment, weights = _to_evaluate(run, None)
+    if not isinstance(weights, SeedStates):
+        raise ValueError(f"{run.path} has one seed: evaluate it without asking for seeds")
+    trainer, test = experiment.compile(), experiment.data.test or ()
+    batch_size = experiment.settings.training.batch_size
+    with experiment.located_layer():
+        each = train.evaluate_seeds(trainer, weights, *test, batch_size=batch_size)
+        return train.evaluate(trainer, weights, *test, batch_size=batch_size), estimates(each)
+
+
+def _to_evaluate(run: Run, seed: int | None) -> tuple[Experiment, Any]:
+    """The experiment of a run, whose data have something held out, and the weights for it."""
     experiment = opened(run)
     data = experiment.data
     if data.test is None:
@@ -58,11 +95,7 @@ def evaluate_run(run: Run) -> tuple[dict[str, float], Dataset]:
     if data.fingerprint() != run.data().get("fingerprint"):
         _warn("the data have changed since this run was trained")
     _check_same(run, data)
-    batch_size = experiment.settings.training.batch_size
-    trainer = experiment.compile()
-    weights = weights_of(run, experiment.model, data.test[0], batch_size)
-    with experiment.located_layer():
-        return train.evaluate(trainer, weights, *data.test, batch_size=batch_size), data
+    return experiment, weights_of(run, experiment, data.test[0], seed)
 
 
 def _check_same(run: Run, data: Dataset) -> None:
@@ -80,8 +113,10 @@ def _check_same(run: Run, data: Dataset) -> None:
         )
 
 
-def predict_run(run: Run, x: Any, batch_size: int | None = None) -> Any:
-    """The model's outputs for x, by the saved weights.
+def predict_run(
+    run: Run, x: Any, batch_size: int | None = None, seed: int | None = None, members: bool = False
+) -> Any:
+    """The model's outputs for x, by the saved weights; those of many seeds predict as an ensemble.
 
     Differences from the training are told as `evaluate_run` tells them.
 
@@ -90,16 +125,30 @@ def predict_run(run: Run, x: Any, batch_size: int | None = None) -> Any:
         x: an array, or a dict of arrays for a model of several inputs, as the training data were before the
             run's own preprocessing: raw texts, for one that preprocesses texts.
         batch_size: as in training if not given.
+        seed: the number of one of the run's seeds, to predict by that one only.
+        members: give the outputs by each seed instead of their mean, in a dict with names such as `seed_0`.
 
     Raises:
-        ValueError: x has other names or shapes than the training data.
+        ValueError: x has other names or shapes than the training data, or the run has no such seed.
     """
     experiment = opened(run)
     x = transform(experiment.preprocess, _fitting(x, run.inputs(), run))
     batch_size = batch_size or experiment.settings.training.batch_size
-    weights = weights_of(run, experiment.model, x, batch_size)
+    weights = weights_of(run, experiment, x, seed, batch_size)
     with experiment.located_layer():
-        return train.predict(experiment.model, weights, x, batch_size=batch_size)
+        if not isinstance(weights, SeedStates):
+            if members:
+                raise ValueError(
+                    f"{run.path}: expected a run of many seeds to predict by each, received one seed"
+                )
+            return train.predict(experiment.model, weights, x, batch_size=batch_size)
+        if not members:
+            return train.predict(experiment.compile(), weights, x, batch_size=batch_size)
+        each = train.predict_seeds(experiment.compile(), weights, x, batch_size=batch_size)
+        return {
+            f"seed_{number}": jax.tree.map(lambda a, i=place: a[i], each)
+            for place, number in enumerate(weights.seeds)
+        }
 
 
 def resumed(run: Run) -> Experiment:
@@ -157,12 +206,27 @@ def opened(run: Run) -> Experiment:
         raise
 
 
-def weights_of(run: Run, model: Layer, x: Any, batch_size: int) -> tuple[Any, Any]:
-    """Parameters and state of the run, for batches of x."""
-    with_zeros = run.weights(*_specs(model, x, batch_size))
+def weights_of(
+    run: Run, experiment: Experiment, x: Any, seed: int | None = None, batch_size: int | None = None
+) -> Any:
+    """The saved weights for batches of x: a pair, or the states of many seeds."""
+    specs = _specs(experiment.model, x, batch_size or experiment.settings.training.batch_size)
+    seeds = experiment.seeds
+    if seed is not None and seed not in seeds:
+        known = " to ".join(map(str, dict.fromkeys((min(seeds), max(seeds)))))
+        raise ValueError(f"{run.path}: expected one of the run's seeds, {known}, received seed={seed}")
+    if len(seeds) > 1:
+        specs = jax.tree.map(lambda a: jax.ShapeDtypeStruct((len(seeds), *a.shape), a.dtype), specs)
+    with_zeros = run.weights(*specs)
     if bad := not_finite(*with_zeros):
         _warn(f"{run.path} holds weights that are not finite: {', '.join(bad[:3])}")
-    return with_zeros
+    if len(seeds) == 1:
+        return with_zeros
+    states = SeedStates.of(*with_zeros, seeds)
+    if seed is None:
+        return states
+    one = states[seeds.index(seed)]
+    return one.params, one.state
 
 
 def _tell(run: Run) -> None:

@@ -15,7 +15,10 @@ from jlayers.train.objective import Supervised
 __all__ = ["class_shares"]
 
 
-def class_shares(run: Run, outputs: Any) -> dict[str, tuple[np.ndarray, list[str]]]:
+Shares = tuple[np.ndarray, list[str]]
+
+
+def class_shares(run: Run, outputs: Any, seed: int | None = None, members: bool = False) -> dict[str, Shares]:
     """The probabilities `(samples, classes)` of outputs that mean classes, and the names of the classes.
 
     Logits become probabilities. A single probability is one of two classes. Outputs of another kind, such as
@@ -24,20 +27,34 @@ def class_shares(run: Run, outputs: Any) -> dict[str, tuple[np.ndarray, list[str
     Args:
         run: that made the predictions.
         outputs: as `predict_run` returns them.
+        seed: as it was given to `predict_run`.
+        members: the same.
     """
-    (task, *others) = [update.task for update in load(run.config).compile().updates]
-    named = named_outputs(outputs)
+    experiment = load(run.config)
+    (task, *others) = [update.task for update in experiment.compile().updates]
     if others or not isinstance(task, Supervised):
         return {}
-    losses = task.read_as(outputs)
+    names = run.data().get("class_names")
+    if members:
+        found: dict[str, Shares] = {}
+        for member, part in outputs.items():
+            places = dict(zip(named_outputs(part), named_outputs({member: part}), strict=True))
+            found |= {places[name]: shares for name, shares in _shares(task, part, names, True).items()}
+        return found
+    return _shares(task, outputs, names, experiment.settings.seeds == 1 or seed is not None)
+
+
+def _shares(task: Supervised, outputs: Any, names: Any, linked: bool) -> dict[str, Shares]:
+    """The same of one model; what several seeds predict together are probabilities already."""
+    named, losses = named_outputs(outputs), task.judges(outputs)[1]
     if len(losses) != len(named):
         return {}
-    names = run.data().get("class_names")
-    found: dict[str, tuple[np.ndarray, list[str]]] = {}
+    found: dict[str, Shares] = {}
     for (name, output), loss in zip(named.items(), losses, strict=True):
         if loss is None or loss.from_logits is None or isinstance(output, Masked):
             continue
-        shares = np.asarray(loss.link(np.asarray(output, np.float32)))
+        values = np.asarray(output, np.float32)
+        shares = np.asarray(loss.link(values)) if linked else values
         if loss.binary:
             shares = shares[:, None] if shares.ndim == 1 else shares
             shares = np.concatenate([1 - shares, shares], 1) if shares.shape[1:] == (1,) else shares[:0]

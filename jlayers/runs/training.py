@@ -21,7 +21,18 @@ from jlayers.saving.weights import not_finite, weights_hash
 from jlayers.train.callbacks import Callback, EarlyStopping
 from jlayers.train.interruptions import Interruptions, interruptions
 
-__all__ = ["ending_noted", "train_run"]
+__all__ = [
+    "LOGS",
+    "Recorder",
+    "begin",
+    "checkpoints_of",
+    "ending_noted",
+    "look_at",
+    "require_finite",
+    "restoring",
+    "save",
+    "train_run",
+]
 
 LOGS = "logs"  # the folder of what callbacks write
 
@@ -35,7 +46,7 @@ class Recorder(Callback):
 
     def __init__(self, run: Run, callbacks: Sequence[Callback], interruptions: Interruptions, samples: int):
         self.run, self.callbacks, self.samples = run, callbacks, samples
-        self.stopping = _restoring(callbacks)
+        self.stopping = restoring(callbacks)
         self.interruptions = interruptions
 
     def on_fit_begin(self, run: train.Run) -> None:
@@ -54,11 +65,11 @@ class Recorder(Callback):
         with self.interruptions.held():
             self.run.log(epoch + 1, logs)
             self.run.log_times(epoch + 1, self._times(int(state.step)))
-            _require_finite(logs, f"in epoch {epoch + 1}")
+            require_finite(logs, f"in epoch {epoch + 1}")
             if self.stopping is None or self.stopping.best_epoch in (None, epoch):
                 for callback in self.callbacks:
                     state = callback.to_keep(state)
-                _save(self.run, state, epoch + 1)
+                save(self.run, state, epoch + 1)
 
     def _times(self, step: int) -> dict[str, float]:
         """How long the epoch took since it began in this process; see `Run.times`."""
@@ -69,13 +80,13 @@ class Recorder(Callback):
         return {**{name: round(value, 6) for name, value in times.items()}, **seen}
 
 
-def _restoring(callbacks: Sequence[Callback]) -> EarlyStopping | None:
+def restoring(callbacks: Sequence[Callback]) -> EarlyStopping | None:
     """The early stopping that gives back the best weights, if there is one."""
     stopping = (c for c in callbacks if isinstance(c, EarlyStopping) and c.restore_best_weights)
     return next(stopping, None)
 
 
-def _require_finite(logs: Mapping[str, float], where: str) -> None:
+def require_finite(logs: Mapping[str, float], where: str) -> None:
     for name, title in (("loss", "loss"), ("val_loss", "validation loss")):
         if not math.isfinite(value := logs.get(name, 0.0)):
             raise FloatingPointError(
@@ -84,7 +95,7 @@ def _require_finite(logs: Mapping[str, float], where: str) -> None:
             )
 
 
-def _save(run: Run, state: Any, epoch: int) -> None:
+def save(run: Run, state: Any, epoch: int) -> None:
     state = state.to_evaluate()
     if bad := not_finite(state.params, without_carries(state.state)):
         raise FloatingPointError(
@@ -119,7 +130,12 @@ def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -
     run.lock()
     try:
         with ending_noted(run) as interrupts:
-            _train(experiment, run, callbacks, interrupts)
+            if experiment.settings.seeds > 1:
+                from jlayers.runs.seeds import train_seeds
+
+                train_seeds(experiment, run, callbacks, interrupts)
+            else:
+                _train(experiment, run, callbacks, interrupts)
         run.draw()
         return run.results()
     finally:
@@ -138,21 +154,32 @@ def ending_noted(run: Run) -> Iterator[Interruptions]:
             raise
 
 
-def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupts: Interruptions) -> None:
-    settings, data = experiment.settings.training, experiment.data
+def begin(experiment: Experiment, run: Run, interrupts: Interruptions) -> None:
+    """Note what is trained on what."""
     with interrupts.held():
-        run.write_data(data, experiment.source)
+        run.write_data(experiment.data, experiment.source)
         run.write_preprocess(experiment.preprocess)
         run.note(status="running", seed=experiment.settings.seed)
-    trainer = experiment.compile()
     if not run.model():
         with experiment.located_layer():
             run.write_model(summary(experiment.model, experiment.data.features))
+
+
+def checkpoints_of(experiment: Experiment, run: Run) -> train.Checkpoint | None:
+    """The checkpoints that the configuration asks for, in the folder of the run."""
+    plan = experiment.settings.training.checkpoint
+    return None if plan is None else train.Checkpoint(run.checkpoints, **dataclasses.asdict(plan))
+
+
+def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupts: Interruptions) -> None:
+    settings, data = experiment.settings.training, experiment.data
+    begin(experiment, run, interrupts)
+    trainer = experiment.compile()
     (x, y), validation = experiment.parts
     own = list(experiment.listeners.values())
     for callback in own:
         callback.place(run.path / LOGS)
-    stopping = _restoring(own)
+    stopping = restoring(own)
     # The recorder comes last: early stopping has judged an epoch when the recorder asks which one is best.
     recorder = Recorder(run, own, interrupts, len(jax.tree.leaves(x)[0]))
     listeners = [*callbacks, *own, recorder]
@@ -161,15 +188,14 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
         "shuffle": settings.shuffle,
         "seed": experiment.settings.seed,
     }
-    plan = settings.checkpoint
-    checkpoints = None if plan is None else train.Checkpoint(run.checkpoints, **dataclasses.asdict(plan))
+    checkpoints = checkpoints_of(experiment, run)
     start, report = experiment.start(trainer)
     if report:
         run.note(weights=report)
     started = time.perf_counter()
     with experiment.located_layer():
         if data.test is not None:
-            _look_at(trainer, (x, y), data.test, options)
+            look_at(trainer, (x, y), data.test, options)
         state, history = train.fit(
             trainer,
             x,
@@ -188,7 +214,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
     if stopping is not None and stopping.best_epoch is not None:
         kept = stopping.best_epoch + 1
     with interrupts.held():  # first of all: nothing that follows can lose the weights
-        _save(run, state, kept)
+        save(run, state, kept)
     results: dict[str, Any] = {
         "epochs": epochs,
         "kept_epoch": kept,
@@ -205,12 +231,12 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
     if data.test is not None:
         fresh = with_fresh_carries(experiment.model, weights, data.test[0], settings.batch_size)
         results["test"] = train.evaluate(trainer, fresh, *data.test, batch_size=settings.batch_size)
-        _require_finite(results["test"], "on the data held out")
+        require_finite(results["test"], "on the data held out")
     interrupts.hold()
     run.finish(results)
 
 
-def _look_at(trainer: Any, given: Any, test: Any, options: Any) -> None:
+def look_at(trainer: Any, given: Any, test: Any, options: Any) -> None:
     """Look at the data held out before the first step; a fit of no epochs does all its checks."""
     try:
         train.fit(trainer, *given, validation_data=test, epochs=0, **options)

@@ -8,6 +8,7 @@ from typing import Any
 
 from jlayers.cli.arguments import add_run
 from jlayers.cli.own_code import use_code_of_run
+from jlayers.cli.seeds import add_seed
 from jlayers.cli.terminal import remarks
 
 __all__ = ["add_arguments", "main"]
@@ -22,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .npy, .npz or .csv file; for a run trained on pictures or texts, such files or folders",
     )
     parser.add_argument("--output", metavar="FILE", help="write all outputs to this .npy, .npz or .csv file")
+    add_seed(parser, "predict by")
+    parser.add_argument(
+        "--members", action="store_true", help="give what each seed of a run of many predicts, not the mean"
+    )
     parser.add_argument(
         "--top",
         type=int,
@@ -60,12 +65,13 @@ def main(arguments: argparse.Namespace) -> None:
     with remarks():
         x = read_inputs(run, arguments.input, arguments.header, arguments.delimiter)
         files = names_of_rows(x)
-        outputs = predict_run(run, x)
+        outputs = predict_run(run, x, seed=arguments.seed, members=arguments.members)
     named = named_outputs(outputs)
     if arguments.output:
         write_outputs(arguments.output, named)
     else:
-        _print_outputs(named, class_shares(run, outputs), files, arguments.top)
+        shares = class_shares(run, outputs, arguments.seed, arguments.members)
+        _print_outputs(named, shares, files, arguments.top)
 
 
 def _print_outputs(

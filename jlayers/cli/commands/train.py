@@ -6,12 +6,13 @@ import argparse
 import os
 import pathlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jlayers.cli.arguments import add_compile_cache, add_file
 from jlayers.cli.compiled import kept_programs
 from jlayers.cli.own_code import use_code, use_code_of_run
+from jlayers.cli.seeds import print_seeds, seeds_text
 from jlayers.cli.terminal import console, number, remark, remarks
 
 if TYPE_CHECKING:
@@ -94,10 +95,7 @@ def _train(arguments: argparse.Namespace) -> bool:
     with remarks():
         results = train_run(experiment, run, [ProgressBar()])
     out.print()
-    if results["epochs"] < experiment.settings.training.epochs:
-        out.print(f"stopped early, after epoch {results['epochs']}")
-    if results["kept_epoch"] < results["epochs"]:
-        out.print(f"kept the weights of epoch {results['kept_epoch']}")
+    _print_ending(out, experiment, results)
     _print_results(out, experiment.data, results)
     if arguments.pictures:
         _draw(experiment, run)
@@ -159,7 +157,7 @@ def _print_header(out: Any, arguments: argparse.Namespace, experiment: Any, repo
         "code": ", ".join(arguments.use),
         "data": str(experiment.data),
         "model": f"{experiment.model.spec.name}, {report.params:,} parameters{frozen}",
-        "training": f"{most}{epochs}, batches of {training.batch_size}, seed {settings.seed}",
+        "training": f"{most}{epochs}, batches of {training.batch_size}, {seeds_text(experiment.seeds)}",
         "device": f"{device.device_kind} ({device.platform}), JAX {jax.__version__}",
         "run": str(run.path),
     }
@@ -167,6 +165,23 @@ def _print_header(out: Any, arguments: argparse.Namespace, experiment: Any, repo
         if text:
             out.print(Text.assemble((f"{name:<9}", "bold cyan"), text))
     out.print()
+
+
+def _print_ending(out: Any, experiment: Any, results: Mapping[str, Any]) -> None:
+    """Which epoch was the last, and of which the weights are kept; of many seeds, of each."""
+    seeds = results.get("seeds")
+    ends = [results["epochs"]] if seeds is None else seeds["epochs"]
+    kept = [results["kept_epoch"]] if seeds is None else seeds["kept_epochs"]
+    several = "s" * (len(set(ends)) > 1)
+    if min(ends) < experiment.settings.training.epochs:
+        out.print(f"stopped early, after epoch{several} {_together(ends)}")
+    if kept != ends:
+        out.print(f"kept the weights of epoch{'s' * (len(set(kept)) > 1)} {_together(kept)}")
+
+
+def _together(numbers: Sequence[int]) -> str:
+    """Equal numbers as one."""
+    return ", ".join(map(str, numbers if len(set(numbers)) > 1 else numbers[:1]))
 
 
 def _print_results(out: Any, data: Any, results: Mapping[str, Any]) -> None:
@@ -177,6 +192,11 @@ def _print_results(out: Any, data: Any, results: Mapping[str, Any]) -> None:
     from jlayers.train.progress import waited
 
     titles = {"training": "train", "validation": "validation", "held out": "test"}
+    if "seeds" in results:
+        found = {title: results["seeds"][part] for title, part in titles.items() if part in results["seeds"]}
+        about = f"{data.name}, {results['seconds']:.1f} s, {len(results['seeds']['numbers'])} seeds"
+        print_seeds(out, about, found, results.get("ensemble", {}).get("test"))
+        return
     columns = {title: results[part] for title, part in titles.items() if part in results}
     rows = dict.fromkeys(name for values in columns.values() for name in values)
     title = Text(f"{data.name}, {results['seconds']:.1f} s{waited(results.get('waited_for_data', 0.0))}")

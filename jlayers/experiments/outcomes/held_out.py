@@ -83,9 +83,9 @@ def _pass_over(run: Run, experiment: Experiment) -> Outcomes:
         raise ValueError("what was trained is not one model with a loss")
     digest = _weights_hash(run)
     batch_size = experiment.settings.training.batch_size
-    weights = weights_of(run, experiment.model, x, batch_size)
+    weights = weights_of(run, experiment, x, batch_size=batch_size)
     with experiment.located_layer():
-        outputs = _predicted(experiment.model, weights, x, batch_size)
+        outputs = _predicted(experiment.compile(), weights, x, batch_size)
     judged = task.judged(outputs, y)
     columns: Sequence[str] = () if source.table is None else source.table.names
     samples = len(jax.tree.leaves(y)[0])

@@ -13,6 +13,7 @@ from jlayers.core.calls import taught
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches, Batch
+from jlayers.data.lazy import is_lazy
 from jlayers.train.callbacks import Callback, as_callback
 from jlayers.train.checkpoint import Checkpoint, Keeper, as_checkpoint, identity
 from jlayers.train.checks import check_carried, check_named, check_process, seed_number, whole_number
@@ -24,7 +25,7 @@ from jlayers.train.sources import arrays, source, split_validation, validation_s
 from jlayers.train.state import TrainState
 from jlayers.train.trainer import Trainer
 
-__all__ = ["fit_seeds"]
+__all__ = ["check_in_memory", "check_listens_to_epochs", "fit_seeds"]
 
 
 @taught
@@ -123,13 +124,10 @@ def fit_seeds(
             f"fit_seeds: expected arrays, which each seed takes in an order of its own, "
             f"received x as a {type(x).__name__}; make arrays of it, or use jl.fit"
         )
+    check_in_memory(parts)
     parts, validation_data = split_validation(parts, validation_data, validation_split)
     data = source("x", x, weighed(parts, class_weight), batch_size, shuffle=shuffle, seed=seed)
-    if not isinstance(data, ArrayBatches) or not data.checked:
-        raise TypeError(
-            "fit_seeds: expected arrays in memory, received samples that are read when they are needed; read "
-            "them with numpy.asarray, or train the seeds one by one with jl.fit"
-        )
+    assert isinstance(data, ArrayBatches)
     if isinstance(trainer.model, Layer):
         check_named(data.first())
     for model in trainer.tasks.models:
@@ -155,7 +153,7 @@ def fit_seeds(
         validation_steps=validation_steps,
         class_weight=class_weight,
     )
-    with Keeper(checkpoint, facts, fit.directions, data, [*fit.listeners, fit.ends]) as keeper:
+    with Keeper(checkpoint, facts, fit.directions, data, fit.members) as keeper:
         keeper.first_epoch = int(fit.state.epoch)
         return fit.run(epochs, keeper, keeper.resume(lambda _: fit.state))
 
@@ -186,14 +184,28 @@ def listeners_of(callbacks: Any, seeds: Sequence[int]) -> tuple[list[Callback], 
         shared = list({id(c): c for each in own for c in each if c.of_all_seeds}.values())
         own = [[callback for callback in each if not callback.of_all_seeds] for each in own]
     for callback in [*shared, *own[0]]:
-        if callback.every or callback.at_steps:
-            raise refused(
-                ValueError,
-                f"{type(callback).__name__}: expected a callback that listens to epochs, since the seeds "
-                f"take many steps at once",
-                every=callback.every,
-            )
+        check_listens_to_epochs(callback)
     return shared, own
+
+
+def check_listens_to_epochs(callback: Callback) -> None:
+    """Refuse a callback that asks for single steps."""
+    if callback.every or callback.at_steps:
+        raise refused(
+            ValueError,
+            f"{type(callback).__name__}: expected a callback that listens to epochs, since the seeds take "
+            f"many steps at once",
+            every=callback.every or list(callback.at_steps),
+        )
+
+
+def check_in_memory(parts: Any) -> None:
+    """Refuse samples that are read when they are needed: the step of many seeds takes rows of arrays."""
+    if any(is_lazy(leaf) for leaf in jax.tree.leaves(parts)):
+        raise TypeError(
+            "expected arrays in memory for many seeds at a time, received samples that are read when they "
+            "are needed; read them with numpy.asarray, or train one seed after the other"
+        )
 
 
 def _firsts(trainer: Trainer, seeds: Sequence[int], batch: Batch, states: Any) -> list[TrainState]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jlayers.core.errors import noted
@@ -31,9 +30,9 @@ from jlayers.train.seeds.step import (
     on_devices,
     state_on_devices,
 )
-from jlayers.train.seeds.watch import SeedsWatch, means
+from jlayers.train.seeds.watch import Means, SeedsWatch
 from jlayers.train.sources import look_over
-from jlayers.train.state import HostCopy, TrainState, copied
+from jlayers.train.state import HostCopy, TrainState
 from jlayers.train.trainer import Trainer
 from jlayers.train.watch import LARGE
 
@@ -42,19 +41,41 @@ __all__ = ["SeedsFit", "SeedsHistory"]
 SeedsHistory = dict[str, np.ndarray]  # by name: (epochs, seeds), NaN after the end of a seed
 
 
-class Ends(Callback):
-    """The last states of seeds that have stopped: a checkpoint keeps them, too."""
+class Member(Callback):
+    """One seed: its callbacks, and its last state once it has stopped. A checkpoint keeps both.
 
-    def __init__(self) -> None:
-        self.states: dict[int, TrainState] = {}
+    Attributes:
+        callbacks: that listen to this seed.
+        end: the last state, on the host; None while the seed trains.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback], form: Any):
+        self.callbacks, self.form = callbacks, form
+        self.remembering = [callback for callback in callbacks if callback.remembers]
+        self.end: TrainState | None = None
+        self.known: list[Any] = []  # what the callbacks remembered at the end; they are closed since then
+
+    def stop(self, state: TrainState) -> None:
+        """This is the last state. The program goes on with the seed, and nobody looks."""
+        self.known = [callback.state() for callback in self.remembering]
+        for callback in self.callbacks:
+            state = callback.on_fit_end(state) or state
+        for callback in self.callbacks:
+            state = callback.to_keep(state)
+        self.end = state
 
     def state(self) -> dict[str, Any]:
-        return {str(place): jax.tree.leaves(state) for place, state in self.states.items()}
+        if self.end is None:
+            return {"callbacks": [callback.state() for callback in self.remembering]}
+        return {"callbacks": self.known, "end": jax.tree.leaves(self.end)}
 
-    def back(self, kept: Mapping[str, Any], like: TrainState) -> None:
-        """Takes back what `state` gave; `like` is a state of one seed."""
-        form = jax.tree.structure(like)
-        self.states = {int(place): jax.tree.unflatten(form, leaves) for place, leaves in kept.items()}
+    def restore(self, state: Mapping[str, Any]) -> None:
+        for callback, known in zip(self.remembering, state["callbacks"], strict=True):
+            callback.restore(known)
+        if "end" in state:
+            end = jax.tree.unflatten(self.form, state["end"])
+            self.stop(end)
+            self.end = end  # as the callbacks left it then
 
 
 class SeedsFit:
@@ -71,8 +92,7 @@ class SeedsFit:
         own: Sequence[Sequence[Callback]],
         steps_per_call: StepsPerCall,
     ):
-        self.trainer, self.seeds, self.shared, self.own = trainer, tuple(seeds), shared, own
-        self.listeners = [callback for each in own for callback in each]
+        self.trainer, self.seeds, self.shared = trainer, tuple(seeds), shared
         step, first = step_for(own[0], trainer), firsts[0]
         review, _ = look_over(step.tasks, first, data)
         self.batch_rows = data.batch_size
@@ -87,7 +107,7 @@ class SeedsFit:
         mesh = mesh_for(len(self.seeds))
         stack = state_on_devices(mesh, in_step(stacked(prepared)))
         self.state = stack
-        on_device = jax.tree.map(jnp.asarray, data.data)
+        on_device = jax.device_put(data.data)
         self.program = SeedsStep(step, review, prepared[0], on_devices(mesh, on_device), mesh)
         self.data = SeedRows(data, self.seeds)
         self.calls = self.program.calls(steps_per_call, stack, self.data.steps or 1)
@@ -95,10 +115,15 @@ class SeedsFit:
         if held_out is not None:
             self.eval_step = SeedsEvalStep(trainer.eval_step, held_out, self.program.unrolled)
         self.history: dict[str, list[list[float]]] = {key: [] for key in self.directions}
-        self.training = np.ones(len(self.seeds), bool)
-        self.ends = Ends()
+        form = jax.tree.structure(member(stack, 0))
+        self.members = [Member(callbacks, form) for callbacks in own]
         self.waiting = Waiting()
         self.torn = False
+
+    @property
+    def training(self) -> np.ndarray:
+        """By seed, whether it still trains."""
+        return np.array([one.end is None for one in self.members])
 
     @property
     def places(self) -> list[int]:
@@ -119,9 +144,6 @@ class SeedsFit:
             self.state, self.history = resumed.state, resumed.history  # type: ignore[assignment]
             self.end = resumed.first_epoch + epochs
             start = int(self.state.epoch)
-            *_, ends = resumed.callbacks
-            self.ends.back(ends, member(self.state, 0))
-            self.training[[*self.ends.states]] = False
             if resumed.stopped:
                 self.end = start
         run = Run(
@@ -129,23 +151,21 @@ class SeedsFit:
             max(0, self.end - start),
             self.data.steps,
             self.directions,
-            None,
+            f"the values are means over {len(self.seeds)} seeds" if len(self.seeds) > 1 else None,
             self.waiting,
             self.trainer,
-            rows=self.batch_rows,
+            rows=self.batch_rows * len(self.seeds),
             step=int(self.state.step),
             resumed=resumed is not None,
         )
-        everybody = [*self.shared, *self.listeners]
+        everybody = [*self.shared, *(callback for one in self.members for callback in one.callbacks)]
         for callback in everybody:
             callback.check(run)
         for callback in everybody:
             callback.on_fit_begin(run)
         if resumed is not None:
-            for callback, kept in zip(
-                filter(lambda c: c.remembers, self.listeners), resumed.callbacks, strict=False
-            ):
-                callback.restore(kept)
+            for one, known in zip(self.members, resumed.callbacks, strict=True):
+                one.restore(known)
         self.kept = HostCopy(self.state)  # what is known to be healthy
         self.runner = Runner(
             self.program,  # type: ignore[arg-type]  it has the programs that a runner calls
@@ -175,7 +195,7 @@ class SeedsFit:
         runner, first = self.runner, int(self.state.epoch_start)
         done = runner.step - first
         watch = SeedsWatch(
-            self.shared, self.program.review, epoch, done, self.seeds, self.training, self._forgiven
+            self.shared, self.program.review, epoch, done, self.seeds, lambda: self.training, self._forgiven
         )
         begun = time.perf_counter()
         with contextlib.closing(runner.epoch(self.data, epoch, done)) as steps:
@@ -203,14 +223,14 @@ class SeedsFit:
         keeper, factors = self.keeper, self._factors()
         again = keeper is not None and keeper.begun
         for place in self.places:
-            told = [c for c in self.own[place] if not (again and c.remembers)]
+            told = [c for c in self.members[place].callbacks if not (again and c.remembers)]
             change = self._ask(told, "on_epoch_begin", epoch)
             if again:
                 continue
             if change.rate_factor is not None:
                 factors[place] = change.rate_factor
             if change.stop:
-                self._stop(place, _view(self._host(), place, factors)())
+                self.members[place].stop(_view(self._host(), place, factors)())
         self._set_factors(factors)
         if keeper is not None:
             keeper.begun = True
@@ -222,30 +242,29 @@ class SeedsFit:
             self.keeper.begun = False  # the next epoch has not
         host, factors = self._host(), self._factors()
         values |= validation
-        counted = self.training.copy()
-        for name in [*self.history, *(name for name in values if name not in self.history)]:
-            row = np.where(counted, values[name], np.nan).tolist()
-            self.history.setdefault(name, []).append(row)
+        counted = self.training
+        logs = Means(values, counted)
+        for name, row in logs.each.items():
+            self.history.setdefault(name, []).append(row.tolist())
         for place in np.flatnonzero(counted).tolist():
             own = {name: float(value[place]) for name, value in values.items()}
             of_validation = {name: own[name] for name in validation}
             stops = False
             events = {"on_validation_end": of_validation} if validation else {}
-            for event, logs in {**events, "on_epoch_end": own}.items():
+            for event, told in {**events, "on_epoch_end": own}.items():
                 view = _view(host, place, factors)
-                change = self._ask(self.own[place], event, epoch, logs.copy, view)
+                change = self._ask(self.members[place].callbacks, event, epoch, told.copy, view)
                 stops |= change.stop
                 if change.rate_factor is not None:
                     factors[place] = change.rate_factor
             if stops:
-                self._stop(place, _view(host, place, factors)())
+                self.members[place].stop(_view(host, place, factors)())
         self._set_factors(factors)
-        logs = means(values, counted)
         view = SeedStates(host, self.seeds)
         for callback in self.shared:
             if validation:
                 callback.on_validation_end(epoch, {name: logs[name] for name in validation}, view)  # type: ignore[arg-type]
-            callback.on_epoch_end(epoch, dict(logs), view)  # type: ignore[arg-type]
+            callback.on_epoch_end(epoch, logs, view)  # type: ignore[arg-type]
         over = not self.training.any()
         keeper, last = self.keeper, over or epoch + 1 == self.end
         if keeper is not None:
@@ -286,29 +305,19 @@ class SeedsFit:
                     )
         return Change(stop=stop, rate_factor=factor)
 
-    def _stop(self, place: int, state: TrainState) -> None:
-        """This is the last state of a seed. The program goes on with it, and nobody looks."""
-        for callback in self.own[place]:
-            state = callback.on_fit_end(state) or state
-        for callback in self.own[place]:
-            state = callback.to_keep(state)
-        self.training[place] = False
-        self.ends.states[int(place)] = state
-
     def _forgiven(self, place: int, error: FloatingPointError) -> bool:
         """True if a callback of the seed takes a NaN as its end, after a healthy epoch."""
-        if not self.history["loss"] or not any(c.on_error(error) for c in self.own[place]):
+        if not self.history["loss"] or not any(c.on_error(error) for c in self.members[place].callbacks):
             return False
-        self._stop(place, member(self._host(), place))
+        self.members[place].stop(member(self._host(), place))
         return True
 
     def _end(self) -> tuple[SeedStates, SeedsHistory]:
         """The last state of each seed."""
         host = self._host()
         for place in self.places:
-            self._stop(place, member(host, place))
-        ends = [copied(self.ends.states[place]) for place in range(len(self.seeds))]
-        states = SeedStates(stacked(ends), self.seeds)
+            self.members[place].stop(member(host, place))
+        states = SeedStates(stacked([one.end for one in self.members]), self.seeds)
         for callback in self.shared:
             callback.on_fit_end(states)  # type: ignore[arg-type]
         return states, self._history()
@@ -334,7 +343,7 @@ class SeedsFit:
                 callback.on_error(error)
                 callback.on_fit_end(states)  # type: ignore[arg-type]
         for place in self.places:
-            for callback in self.own[place]:
+            for callback in self.members[place].callbacks:
                 with contextlib.suppress(Exception):
                     callback.on_error(error)
                     callback.on_fit_end(states[place])

@@ -39,6 +39,14 @@ class SeedStates:
     stack: TrainState
     seeds: tuple[int, ...]
 
+    @classmethod
+    def of(cls, params: Any, state: Any, seeds: Sequence[int]) -> SeedStates:
+        """Stacked weights, such as a run keeps them, to evaluate and predict with."""
+        zeros = jnp.zeros(len(seeds), jnp.int32)
+        live = Live(params=params, state=state, opt_state=(), step=zeros, metrics={})
+        keys = jnp.zeros((len(seeds), 2), jnp.uint32)
+        return cls(TrainState(Flat.of(live), keys, zeros, zeros), tuple(seeds))
+
     def __len__(self) -> int:
         return len(self.seeds)
 
@@ -77,6 +85,7 @@ jax.tree_util.register_pytree_node(
 )
 
 
+@jax.jit  # one dispatch, and one program
 def stacked(states: Sequence[TrainState]) -> TrainState:
     """States of one form as one, with a first axis for them in each array."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
@@ -93,7 +102,7 @@ def member(stack: TrainState, place: int) -> TrainState:
     shared = {"step": live.step} if live.step.ndim == 0 else {}
     one: Live = jax.tree.map(lambda a: a[place], live._replace(**dict.fromkeys(shared)))
     counts = [a if a.ndim == 0 else a[place] for a in (stack.epoch, stack.epoch_start)]
-    return TrainState(Flat.of(one._replace(**shared)), stack.key_data[place], *counts, impl=stack.impl)
+    return TrainState(Flat.of(one._replace(**shared), stack.impl), stack.key_data[place], *counts)
 
 
 def in_step(stack: TrainState) -> TrainState:

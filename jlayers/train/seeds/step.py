@@ -62,7 +62,7 @@ def state_on_devices(mesh: Any, stack: TrainState) -> TrainState:
     cut = on_devices(mesh, live._replace(step=None), SEEDS)
     step, epoch, start = on_devices(mesh, (live.step, stack.epoch, stack.epoch_start))
     return TrainState(
-        Flat.of(cut._replace(step=step)), on_devices(mesh, stack.key_data, SEEDS), epoch, start, stack.impl
+        Flat.of(cut._replace(step=step), stack.impl), on_devices(mesh, stack.key_data, SEEDS), epoch, start
     )
 
 
@@ -118,25 +118,30 @@ class SeedsStep:
 
     def __init__(self, step: TrainStep, review: Review, state: TrainState, data: Batch, mesh: Any = None):
         self.step, self.review, self.data, self.mesh = step, review, data, mesh
+        self.impl = state.impl
         self.zeros = jax.tree.map(np.asarray, state.metrics)
         rows = jax.ShapeDtypeStruct((jax.tree.leaves(review.batch)[0].shape[0],), jnp.int32)
         traced = jax.make_jaxpr(
-            lambda live, key, rows: step.step(live, key, taken(data, rows), impl=state.impl)
+            lambda live, key, rows: step.step(live, key, taken(data, rows), impl=self.impl)
         )(state.live, state.key_data, rows)
         # XLA has no fast form of a convolution with a kernel for each image, and none in a loop; see feed.py.
         self.unrolled = _on_cpu() and "conv_general_dilated" in primitives(traced)
-        compiled = functools.partial(jax.jit, donate_argnums=1, static_argnames="impl")
+        compiled = functools.partial(jax.jit, donate_argnums=1)
         self._one, self._nth, self._many = map(compiled, (self._run_one, self._run_nth, self._run_many))
+        self._read = jax.jit(lambda flat: self._logs(flat.live))
         self._end = jax.jit(self._run_end)
 
-    def one(self, flat: Flat, key_data: Any, rows: Any, impl: str) -> Any:
-        return self._one(self.data, flat, key_data, rows, impl=impl)
+    def one(self, flat: Flat, key_data: Any, rows: Any) -> Any:
+        return self._one(self.data, flat, key_data, rows)
 
-    def nth(self, flat: Flat, key_data: Any, rows: Any, first: Any, impl: str) -> Any:
-        return self._nth(self.data, flat, key_data, rows, first, impl=impl)
+    def nth(self, flat: Flat, key_data: Any, rows: Any, first: Any) -> Flat:
+        return self._nth(self.data, flat, key_data, rows, first)
 
-    def many(self, flat: Flat, key_data: Any, rows: Any, start: Any, count: Any, impl: str) -> Any:
-        return self._many(self.data, flat, key_data, rows, start, count, impl=impl)
+    def many(self, flat: Flat, key_data: Any, rows: Any, start: Any, count: Any) -> Any:
+        return self._many(self.data, flat, key_data, rows, start, count)
+
+    def logs(self, flat: Flat, rows: Any) -> Any:
+        return self._read(flat)
 
     def end(self, state: TrainState) -> Ended:
         """As `TrainStep.end`, with an axis of seeds in what each seed has of its own."""
@@ -153,30 +158,26 @@ class SeedsStep:
 
     # ------------------------------------------------------------------------------------ the programs
 
-    def _run_one(self, data: Batch, flat: Flat, key_data: Any, rows: Any, impl: str) -> Any:
-        return self._cut(lambda data, live, keys, rows: self._moved(data, live, keys, rows, impl))(
-            data, flat.live, key_data, rows
-        )
+    def _run_one(self, data: Batch, flat: Flat, key_data: Any, rows: Any) -> Any:
+        return self._cut(self._moved)(data, flat.live, key_data, rows)
 
-    def _run_nth(self, data: Batch, flat: Flat, key_data: Any, rows: Any, first: Any, impl: str) -> Any:
+    def _run_nth(self, data: Batch, flat: Flat, key_data: Any, rows: Any, first: Any) -> Flat:
         here = jax.lax.dynamic_index_in_dim(rows, flat.live.step - first, keepdims=False)
-        return self._run_one(data, flat, key_data, here, impl)
+        return self._run_one(data, flat, key_data, here)[0]
 
-    def _run_many(
-        self, data: Batch, flat: Flat, key_data: Any, rows: Any, start: Any, count: Any, impl: str
-    ) -> Any:
+    def _run_many(self, data: Batch, flat: Flat, key_data: Any, rows: Any, start: Any, count: Any) -> Any:
         def loop(data: Batch, live: Live, keys: Any, rows: Any, start: Any, count: Any) -> Live:
             def body(i: Any, live: Live) -> Live:
                 here = jax.lax.dynamic_index_in_dim(rows, i, keepdims=False)
-                return self._moved(data, live, keys, here, impl)
+                return self._moved(data, live, keys, here)
 
             return jax.lax.fori_loop(start, start + count, body, live)
 
         return self._cut(loop, stacked=1)(data, flat.live, key_data, rows, start, count)
 
-    def _moved(self, data: Batch, live: Live, key_data: Any, rows: Any, impl: str) -> Live:
+    def _moved(self, data: Batch, live: Live, key_data: Any, rows: Any) -> Live:
         """One step of each seed."""
-        step = lambda live, key, batch: self.step.step(live, key, batch, impl=impl)  # noqa: E731
+        step = lambda live, key, batch: self.step.step(live, key, batch, impl=self.impl)  # noqa: E731
         axes = (AXES, 0, None if rows.ndim == 1 else 0)
         return each(step, axes, AXES, self.unrolled)(live, key_data, taken(data, rows))
 
@@ -196,7 +197,7 @@ class SeedsStep:
                     check_vma=False,
                 )
             live = moved(data, live, key_data, rows, *numbers)
-            return Flat.of(live), self._logs(live)
+            return Flat.of(live, self.impl), self._logs(live)
 
         return run
 
@@ -244,7 +245,7 @@ class SeedsEvalStep:
         """At zero, for each seed."""
         own = (spec_of_one(params), spec_of_one(state), self.review.batch)
         zeros = self.step.tasks.accumulators(*own)
-        return jax.tree.map(lambda a: jnp.broadcast_to(a, (seeds, *a.shape)).copy(), zeros)
+        return jax.tree.map(lambda a: np.broadcast_to(a, (seeds, *a.shape)).copy(), zeros)
 
     def _one(self, params: Any, state: Any, acc: Any, batch: Batch, keys: Any) -> Any:
         axes = (0, 0, 0, None, None if keys is None else 0)

@@ -14,7 +14,7 @@ from jlayers.train.step import Ended
 from jlayers.train.tasks import Review
 from jlayers.train.watch import HALF, LARGE, Watch
 
-__all__ = ["SeedsWatch", "means", "read_each"]
+__all__ = ["Means", "SeedsWatch", "read_each"]
 
 
 def read_each(logs: Mapping[str, Any], review: Review) -> dict[str, np.ndarray]:
@@ -24,9 +24,16 @@ def read_each(logs: Mapping[str, Any], review: Review) -> dict[str, np.ndarray]:
     return {key: np.asarray(values[key], np.float64) for key in names}
 
 
-def means(values: Mapping[str, np.ndarray], counting: np.ndarray) -> dict[str, float]:
-    """The means over the seeds that count."""
-    return {name: float(value[counting].mean()) for name, value in values.items()}
+class Means(dict[str, float]):
+    """Logs for callbacks that hear of all seeds together: means over the seeds that still train.
+
+    Attributes:
+        each: by name an array over all seeds, NaN where a seed has ended.
+    """
+
+    def __init__(self, values: Mapping[str, np.ndarray], training: np.ndarray):
+        super().__init__({name: float(value[training].mean()) for name, value in values.items()})
+        self.each = {name: np.where(training, value, np.nan) for name, value in values.items()}
 
 
 class SeedsWatch(Watch):
@@ -34,7 +41,7 @@ class SeedsWatch(Watch):
 
     Args:
         seeds: their numbers.
-        training: which of them still train; nobody looks at the others.
+        training: gives which of them still train; nobody looks at the others.
         forgiven: told of the place of a seed and its error; True if that seed ends and the others go on.
     """
 
@@ -45,7 +52,7 @@ class SeedsWatch(Watch):
         epoch: int,
         done: int,
         seeds: Sequence[int],
-        training: np.ndarray,
+        training: Callable[[], np.ndarray],
         forgiven: Callable[[int, FloatingPointError], bool],
     ):
         super().__init__(callbacks, review, epoch, done)
@@ -59,7 +66,7 @@ class SeedsWatch(Watch):
         self.require(
             scale >= FLOOR, f"gradients overflowed float16 even at a loss scale of {FLOOR:g}", step, HALF
         )
-        self.healthy, self.values, self.latest = step, values, means(values, self.training)
+        self.healthy, self.values, self.latest = step, values, Means(values, self.training())
 
     def finish_each(self, ended: Ended) -> dict[str, np.ndarray]:
         """Waits for the device; the logs of the epoch by seed, if all seeds that train are healthy."""
@@ -71,7 +78,7 @@ class SeedsWatch(Watch):
 
     def require(self, good: np.ndarray, what: str, step: int, fix: str) -> None:
         """Raises a FloatingPointError that names the first seed for which this does not hold."""
-        for place in np.flatnonzero(self.training & ~good).tolist():
+        for place in np.flatnonzero(self.training() & ~good).tolist():
             error = self.failed(f"seed {self.seeds[place]}: {what}", step, fix)
             if not self.forgiven(place, error):
                 raise error
