@@ -107,9 +107,10 @@ def test_pictures_for_a_run_on_bytes(trained, tmp_path, capsys):
 
 
 def test_an_ensemble_gives_probabilities_once(trained, capsys):
-    path = trained / "c.yaml"
-    run = trained / "many"
-    assert main(["train", str(path), "--run", str(run), "--set", "seeds=2", "--epochs", "2"]) == 0
+    run, rng = trained / "many", np.random.default_rng(0)
+    np.savez(trained / "many.npz", x=rng.integers(0, 255, (12, 6, 8, 3), np.uint8), y=np.arange(12) % 3)
+    change = ["--set", "data={npz: {path: many.npz}}", "--set", "seeds=2"]
+    assert main(["train", str(trained / "c.yaml"), "--run", str(run), "--epochs", "2", *change]) == 0
     opened, x = Run.open(run), read_inputs(Run.open(run), trained / "sky.jpg")
     whole, _ = class_shares(opened, predict_run(opened, x))["output"]
     each = class_shares(opened, predict_run(opened, x, members=True), members=True)
