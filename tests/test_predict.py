@@ -116,7 +116,7 @@ def test_an_ensemble_gives_probabilities_once(trained, capsys):
     each = class_shares(opened, predict_run(opened, x, members=True), members=True)
     assert list(each) == ["seed_0", "seed_1"]
     np.testing.assert_allclose(whole, np.mean([shares for shares, _ in each.values()], 0), rtol=1e-4)
-    one, _ = class_shares(opened, predict_run(opened, x, seed=1), seed=1)["output"]
+    one, _ = class_shares(opened, predict_run(opened, x, seed=1))["output"]
     np.testing.assert_allclose(one, each["seed_1"][0], rtol=1e-4)
     capsys.readouterr()
     assert main(["predict", str(run), str(trained / "sky.jpg"), "--members", "--top", "1"]) == 0

@@ -18,7 +18,7 @@ __all__ = ["class_shares"]
 Shares = tuple[np.ndarray, list[str]]
 
 
-def class_shares(run: Run, outputs: Any, seed: int | None = None, members: bool = False) -> dict[str, Shares]:
+def class_shares(run: Run, outputs: Any, members: bool = False) -> dict[str, Shares]:
     """The probabilities `(samples, classes)` of outputs that mean classes, and the names of the classes.
 
     Logits become probabilities. A single probability is one of two classes. Outputs of another kind, such as
@@ -27,11 +27,9 @@ def class_shares(run: Run, outputs: Any, seed: int | None = None, members: bool 
     Args:
         run: that made the predictions.
         outputs: as `predict_run` returns them.
-        seed: as it was given to `predict_run`.
-        members: the same.
+        members: as it was given to `predict_run`.
     """
-    experiment = load(run.config)
-    (task, *others) = [update.task for update in experiment.compile().updates]
+    (task, *others) = [update.task for update in load(run.config).compile().updates]
     if others or not isinstance(task, Supervised):
         return {}
     names = run.data().get("class_names")
@@ -39,13 +37,13 @@ def class_shares(run: Run, outputs: Any, seed: int | None = None, members: bool 
         found: dict[str, Shares] = {}
         for member, part in outputs.items():
             places = dict(zip(named_outputs(part), named_outputs({member: part}), strict=True))
-            found |= {places[name]: shares for name, shares in _shares(task, part, names, True).items()}
+            found |= {places[name]: shares for name, shares in _shares(task, part, names).items()}
         return found
-    return _shares(task, outputs, names, experiment.settings.seeds == 1 or seed is not None)
+    return _shares(task, outputs, names)
 
 
-def _shares(task: Supervised, outputs: Any, names: Any, linked: bool) -> dict[str, Shares]:
-    """The same of one model; what several seeds predict together are probabilities already."""
+def _shares(task: Supervised, outputs: Any, names: Any) -> dict[str, Shares]:
+    """The same of one model, or of what several seeds predict together."""
     named, losses = named_outputs(outputs), task.judges(outputs)[1]
     if len(losses) != len(named):
         return {}
@@ -53,8 +51,7 @@ def _shares(task: Supervised, outputs: Any, names: Any, linked: bool) -> dict[st
     for (name, output), loss in zip(named.items(), losses, strict=True):
         if loss is None or loss.from_logits is None or isinstance(output, Masked):
             continue
-        values = np.asarray(output, np.float32)
-        shares = np.asarray(loss.link(values)) if linked else values
+        shares = np.asarray(loss.link(np.asarray(output, np.float32)))
         if loss.binary:
             shares = shares[:, None] if shares.ndim == 1 else shares
             shares = np.concatenate([1 - shares, shares], 1) if shares.shape[1:] == (1,) else shares[:0]

@@ -70,7 +70,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.output:
         write_outputs(arguments.output, named)
     else:
-        shares = class_shares(run, outputs, arguments.seed, arguments.members)
+        shares = class_shares(run, outputs, arguments.members)
         _print_outputs(named, shares, files, arguments.top)
 
 
