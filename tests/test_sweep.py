@@ -246,7 +246,7 @@ WRONG = [
     ("  trials: 5", "  seed: 1", "sweep.*expected the number of trials"),
     ("  trials: 5", "  trials: 5\n  metric: val_acuracy", "'val_acuracy', which is not in .*val_loss"),
     (", validation: 0.25", "", r"'val_loss', which is not in the logs: .*training.validation"),
-    ("  trials: 5", "  trials: 5\nseeds: 2", "no prune beside seeds=2"),
+    ("sweep:\n", "seeds: 2\nsweep:\n", "no prune beside seeds=2"),
     ("{median: {after", "{medain: {after", "unknown pruner 'medain': did you mean 'median'"),
 ]
 # fmt: on
