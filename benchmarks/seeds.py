@@ -2,9 +2,9 @@
 
     python -m benchmarks.seeds [--seeds 8] [--epochs 30] [--rounds 5] [--commands]
 
-Both train in this process with programs that are compiled beforehand, in turns, so that whatever else the
-machine does hits both. On a CPU each core is a device and trains its share of the seeds; `jl.fit` uses what XLA
-takes of the cores. With `--commands` as people do it, too: `jlayers train` once for each seed against once for
+Both train in this process with programs compiled beforehand, in turns, so that whatever else the
+machine does hits both. On a CPU each core is a device and trains its share of the seeds; `jl.fit` uses
+what XLA takes of the cores. With `--commands` as people do it, too: `jlayers train` once for each seed against once for
 all of them, each in a process of its own, with compiled programs from the cache.
 
 Printed are the times of one after the other by those of one program, in wall time and in CPU time, the median

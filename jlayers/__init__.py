@@ -91,6 +91,7 @@ __all__ = [
     "cut",
     "data",
     "diff",
+    "doctor",
     "draw",
     "experiments",
     "flops",
@@ -135,9 +136,12 @@ _layers.add_group("applications", lambda: importlib.import_module("jlayers.appli
 
 if TYPE_CHECKING:
     from jlayers import applications, experiments
+    from jlayers.experiments.doctor import doctor
 else:  # type checkers would take any name to exist
 
     def __getattr__(name):
         if name in ("applications", "experiments"):  # loaded when used
             return importlib.import_module(f"jlayers.{name}")
+        if name == "doctor":
+            return importlib.import_module("jlayers.experiments.doctor").doctor
         raise missing_name("jlayers", name, __all__)

@@ -394,7 +394,8 @@ def test_the_best_epoch_is_kept_though_it_is_not_due_and_nan_is_never_best(tmp_p
     assert checkpoint.steps() == sorted({5 * (1 + int(np.argmin(history["val_loss"]))), 30})
 
 
-def test_minutes_decide_when_to_save_and_nothing_else(tmp_path):
+def test_minutes_decide_when_to_save_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr("jlayers.train.feed.UNREAD", 0)  # a look after each step
     made, options = trainer(), {**OPTIONS, "epochs": 2}
     whole = jl.fit(made, X, Y, **options)
     checkpoint = jl.Checkpoint(tmp_path, every_epochs=None, every_minutes=1e-9, keep=20)

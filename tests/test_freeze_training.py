@@ -88,6 +88,26 @@ def test_the_compiled_step_does_less_work():
     assert flops["head"] < 0.6 * flops["all"]
 
 
+def test_a_frozen_base_costs_its_forward_pass_only():
+    """By XLA's count: a backward pass takes about twice the work of a forward pass, and keeps its outputs."""
+    convolutions = [jl.Conv2D(8, 3, padding="same", activation="relu") for _ in range(4)]
+    model = jl.Sequential(
+        jl.Sequential(*convolutions, name="base"),
+        jl.GlobalAveragePooling2D(),
+        jl.Dense(3, activation="softmax"),
+    )
+    x = np.zeros((8, 12, 12, 8), np.float32)
+    flops, memory = [], []
+    for each in (model, jl.freeze(model, "base")):
+        trainer = compile(each, "adam", LOSS)
+        state = trainer.init(jax.random.key(0), x)
+        compiled = trainer.train_step.lower(state, Batch(x, np.zeros(8, np.int32))).compile()
+        flops.append(compiled.cost_analysis()["flops"])
+        memory.append(compiled.memory_analysis().temp_size_in_bytes)
+    assert flops[1] < 0.5 * flops[0]
+    assert memory[1] < 0.6 * memory[0]
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_the_optimizer_holds_nothing_for_frozen_leaves(optimizer):
     model = jl.freeze(network(), "base")

@@ -3,7 +3,12 @@
 import functools
 import gc
 import itertools
+import os
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import grain
 import jax
@@ -190,3 +195,44 @@ def test_the_state_is_that_of_a_batch_whatever_was_made_ahead():
     other = StreamBatches(iterated(), steps=5)
     other.restore(data.state(1, 2))
     np.testing.assert_array_equal(next(other.epoch(1, 3)).x, taken[3].x)
+
+
+SLOWLY = """
+import sys, time
+import jlayers as jl
+import test_grain
+
+class Slowly(jl.Callback):
+    every = 1
+    def on_step(self, step, logs, state):
+        print(step, flush=True)
+        time.sleep(0.05)
+
+plan = jl.Checkpoint("kept", every_steps=3, every_epochs=None)
+options = {"epochs": 8, "steps_per_epoch": 5, "checkpoints": plan, "callbacks": [Slowly()]}
+jl.fit(test_grain.trainer(), test_grain.iterated(), **options)
+"""
+
+
+def test_a_process_that_is_killed_goes_on_bit_for_bit(tmp_path, pytestconfig):
+    """SIGKILL at random moments, during a step or a save; the last part is trained in this process."""
+    kills = 20 if pytestconfig.getoption("--full") else 1
+    options = {"epochs": 8, "steps_per_epoch": 5}
+    expected, history = jl.fit(trainer(), iterated(), **options)
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [here.parent, here]))}
+    delays = np.random.default_rng().uniform(0, 0.5, kills)
+    for delay in delays:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SLOWLY], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        if process.stdout.readline():  # the first step is done; nothing is left to do if there is none
+            time.sleep(delay)
+        process.kill()
+        process.communicate()
+    plan = jl.Checkpoint(tmp_path / "kept", every_steps=3, every_epochs=None)
+    state, again = jl.fit(trainer(), iterated(), checkpoints=plan, **options)
+    for one, other in zip(jax.tree.leaves(state.live), jax.tree.leaves(expected.live), strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=f"delays {delays}")
+    assert again == history

@@ -17,11 +17,12 @@ import pytest
 import jlayers as jl
 from jlayers.cli import main
 from jlayers.data import Dataset, register
+from jlayers.data.concatenate import _chain
 from jlayers.data.dataset import registry
 from jlayers.experiments.outcomes import Outcomes, draw_outcomes, read_outcomes
 from jlayers.experiments.outcomes.judge import judge, reliability
 from jlayers.experiments.outcomes.kinds import Example
-from jlayers.experiments.outcomes.samples import shown
+from jlayers.experiments.outcomes.samples import file_of, shown
 from jlayers.experiments.report import report
 from jlayers.experiments.report.html import element, page
 from jlayers.experiments.report.speed import duration
@@ -77,7 +78,7 @@ training: {epochs: 2, batch_size: 8, profile: {steps: [4, 5]}}
 def run(tmp_path_factory):
     """A run with all kinds of inputs and outputs, and names that would like to be code."""
     folder = tmp_path_factory.mktemp("report")
-    before = dict(vars(registry))
+    before = {name: dict(table) for name, table in vars(registry).items() if isinstance(table, dict)}
     register(images_and_numbers)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -156,7 +157,7 @@ def test_the_page_is_whole_and_safe(run, tmp_path):
         "RMSE", "TextVectorization", "jaxlib", "sparse_categorical_crossentropy", "SHA-256",
     ):  # fmt: skip
         assert words in found.text, words
-    assert sum(tag == "svg" for tag, _ in found.tags) == 5
+    assert sum(tag == "svg" for tag, _ in found.tags) == 10  # five curves, and five of what is held out
     ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     links = {a["href"][1:] for t, a in found.tags if t in ("a", "use") and "href" in a}
@@ -285,6 +286,19 @@ def test_samples_as_people_see_them():
         assert shown(np.zeros((1, 4, 4)), 0)[0].kind == "values"
     (long,) = shown(np.array(["x" * 999], object), 0)
     assert len(long.text) == 300
+
+
+def test_a_sample_of_a_folder_has_a_file(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            PIL.Image.new("RGB", (2, 2)).save(tmp_path / name / f"{number}.png")
+    images = jl.data.image_dataset_from_directory(tmp_path, image_size=(2, 2)).train[0]
+    chosen = images.map(lambda a: a).select([3, 1])
+    assert [file_of(chosen, row) for row in (0, 1)] == [file_of(images, row) for row in (3, 1)]
+    assert sorted(file_of(images, row) for row in range(4)) == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
+    assert file_of(_chain([images, np.zeros((2, 2, 2, 3), np.float32), chosen]), 6) == file_of(chosen, 0)
+    assert file_of(np.zeros(3), 0) is None
 
 
 def test_reliability_of_edges():

@@ -413,7 +413,7 @@ def stopping(values, **arguments):
     callback = EarlyStopping(mode="min", **arguments)
     callback.on_fit_begin(Run(0, len(values), None, {"val_loss": "min"}))
     none = np.int32(0)
-    state = TrainState(Flat.of(Live({"w": none}, {}, (), none, {})), none, none, none)
+    state = TrainState(Flat.of(Live({"w": none}, {}, (), none, {}), "threefry2x32"), none, none, none)
     for epoch, value in enumerate(values):
         state = state.replace(params={"w": np.int32(epoch)})
         if callback.on_epoch_end(epoch, {"val_loss": value}, state):

@@ -323,7 +323,7 @@ def test_micro_batches_draw_each_for_itself_and_keep_float32_sums():
     assert bits(state) == bits(again)
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float16")}
     step, batch = trainer.train_step, jl.Batch(X[:10], Y[:10])
-    text = str(step.one.trace(step.prepare(state, batch).flat, state.key_data, batch, impl=state.impl).jaxpr)
+    text = str(step.one.trace(step.prepare(state, batch).flat, state.key_data, batch).jaxpr)
     assert "scan" in text
     assert "f32[4,1]" in text
 

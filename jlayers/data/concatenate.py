@@ -129,6 +129,11 @@ class _Chain(LazyArray):
             made[mine] = self.arrays[number][rows[mine] - begin]
         return made
 
+    def origin(self, row: int) -> str | None:
+        number = int(np.searchsorted(self.ends, row, side="right"))
+        array = self.arrays[number]
+        return array.origin(row - (int(self.ends[number - 1]) if number else 0)) if is_lazy(array) else None
+
     def fingerprint(self) -> str:
         return fingerprint(list(self.arrays))
 

@@ -125,6 +125,9 @@ class FileRows(LazyArray):
     def path(self, row: int) -> Path:
         return self.files.root / self.files.names[row]
 
+    def origin(self, row: int) -> str | None:
+        return self.files.names[row]
+
     def fingerprint(self) -> str:
         """A hash of the names and sizes of all files, and of their content as `digest_of` says."""
         return digest_of([self.path(row) for row in range(len(self))], self.files.names)

@@ -49,6 +49,10 @@ class LazyArray:
         """A text that is another one if the rows are known to be others."""
         raise NotImplementedError
 
+    def origin(self, row: int) -> str | None:
+        """The file that holds this row and no other; None if there is none."""
+        return None
+
     @property
     def ndim(self) -> int:
         return len(self.shape)
@@ -104,6 +108,9 @@ class _Selected(LazyArray):
     def read(self, rows: np.ndarray) -> np.ndarray:
         return self.whole.read(self.rows[rows])
 
+    def origin(self, row: int) -> str | None:
+        return self.whole.origin(self.rows[row])
+
     def fingerprint(self) -> str:
         digest = hashlib.sha256(np.ascontiguousarray(self.rows, np.int64).tobytes())
         return f"{self.whole.fingerprint()} {digest.hexdigest()}"
@@ -119,6 +126,9 @@ class _Mapped(LazyArray):
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         return np.asarray(self.function(self.whole.read(rows)))
+
+    def origin(self, row: int) -> str | None:
+        return self.whole.origin(row)
 
     def fingerprint(self) -> str:
         return f"{self.whole.fingerprint()} {self._one}"

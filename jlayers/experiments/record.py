@@ -104,10 +104,11 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
         raise FileNotFoundError(
             f"{path} is no run: expected a folder with {CONFIG}, as `jlayers train` makes it"
         )
-    status, results, history = run.status, run.results(), run.history()
+    status, results = run.status, run.results()
+    kept = run.kept_epoch() if (run.path / WEIGHTS).is_file() else results.get("kept_epoch")
+    history = run.history()  # after the weights: a run that goes on logs an epoch before it saves them
     epochs = max((len(values) for values in history.values()), default=0)
     settings = flattened(read_file(run.config).data)
-    kept = run.kept_epoch() if (run.path / WEIGHTS).is_file() else results.get("kept_epoch")
     began = _time(results.get("began")) or _changed(run.path / ENVIRONMENT)
     ended = _time(results.get("ended"))
     model = run.model()

@@ -13,7 +13,7 @@ import optax.contrib
 
 from jlayers.optimizers.base import chain, lenient, registry
 
-__all__ = ["learning_rates", "rates_at", "with_rate_factor"]
+__all__ = ["learning_rates", "rates_at", "with_rate_factor", "with_rates"]
 
 
 def with_rate_factor(optimizer: Any, factor: Any) -> Any:
@@ -36,17 +36,36 @@ def with_rate_factor(optimizer: Any, factor: Any) -> Any:
     >>> float(updates)
     -0.5
     """
+    return with_rates(
+        optimizer, lambda rate: _scaled(rate, factor), lambda other: _with_scaled_updates(other, factor)
+    )
+
+
+def with_rates(
+    optimizer: Any, change: Callable[[Any], Any], otherwise: Callable[[Any], Any] = lambda other: other
+) -> Any:
+    """The optimizer with what `change` makes of each learning rate, a number or a schedule.
+
+    Args:
+        optimizer: any `optax.GradientTransformation`.
+        change: from a rate to the one in its place.
+        otherwise: what is made of an optimizer that does not tell its rates; it stays if not given.
+
+    >>> import jlayers as jl
+    >>> with_rates(jl.optimizers.sgd(0.5), lambda rate: 2 * rate)
+    sgd(1.0)
+    """
     if not learning_rates(optimizer):
-        return _with_scaled_updates(optimizer, factor)
+        return otherwise(optimizer)
     if optimizer.members:
-        return chain([with_rate_factor(m, factor) if learning_rates(m) else m for m in optimizer.members])
+        return chain(
+            [with_rates(m, change, otherwise) if learning_rates(m) else m for m in optimizer.members]
+        )
     name, arguments = optimizer.spec.name, optimizer.spec.arguments
     if optimizer.groups:
-        scaled = {pattern: with_rate_factor(member, factor) for pattern, member in optimizer.groups.items()}
-        return registry.build(name, {"default": scaled.pop("", None), "optimizers": scaled})
-    return registry.build(
-        name, {**arguments, **{n: _scaled(rate, factor) for n, rate in optimizer.rates.items()}}
-    )
+        changed = {p: with_rates(member, change, otherwise) for p, member in optimizer.groups.items()}
+        return registry.build(name, {"default": changed.pop("", None), "optimizers": changed})
+    return registry.build(name, {**arguments, **{n: change(rate) for n, rate in optimizer.rates.items()}})
 
 
 def _scaled(rate: Any, factor: Any) -> Any:

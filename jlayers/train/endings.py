@@ -24,7 +24,15 @@ from jlayers.core.shapes import describe
 from jlayers.losses.base import Loss
 from jlayers.train.measures import values
 
-__all__ = ["Ending", "TracedCall", "check_ending", "check_shares", "endings_of", "observed_calls"]
+__all__ = [
+    "Ending",
+    "TracedCall",
+    "activation_of",
+    "check_ending",
+    "check_shares",
+    "endings_of",
+    "observed_calls",
+]
 
 TracedCall = tuple[str, Layer, Any, Any]  # a layer's path, itself, its inputs and its output, inside a trace
 
@@ -65,10 +73,19 @@ def _ending(output: Any, calls: Sequence[TracedCall]) -> Ending | None:
         if any(leaf is output for leaf in jax.tree.leaves(made)) and not any(
             leaf is output for leaf in jax.tree.leaves(given)
         ):
-            found = [layer.pair.activation, *map(_activation, layer.specs)]
-            name = next(filter(None, found), None)
+            name = activation_of(layer)
             return Ending(path or layer.spec.name, name) if name else None
     return None
+
+
+def activation_of(layer: Layer) -> str | None:
+    """The name of the activation that a layer is or ends in; None if it is not known.
+
+    >>> import jlayers as jl
+    >>> activation_of(jl.Dense(3, activation="relu")), activation_of(jl.Flatten())
+    ('relu', None)
+    """
+    return next(filter(None, [layer.pair.activation, *map(_activation, layer.specs)]), None)
 
 
 def _activation(spec: Spec) -> str | None:

@@ -26,6 +26,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Literal
 
@@ -37,12 +38,13 @@ from jlayers.data.batches import Batches
 from jlayers.data.prefetch import Ahead, Waiting
 from jlayers.inspect.flops import primitives
 from jlayers.train.interruptions import Interruptions
-from jlayers.train.state import Flat, Live, TrainState, copied
+from jlayers.train.state import Live, TrainState, copied
 from jlayers.train.step import TrainStep, one_of
 
 __all__ = ["Calls", "Runner", "StepsPerCall", "ahead", "calls_for"]
 
 StepsPerCall = int | Literal["auto"]
+Logs = dict[str, jax.Array]
 
 # `fit` of the smallest of these was 5 to 15 % faster than with 32, and no slower than with 256. No more
 # batches than that are moved together, either, so that small ones stay in the cache.
@@ -54,13 +56,19 @@ BYTES = 2**25  # of stacked batches, of which two may be on their way
 SMALL = {"cpu": 10**7}
 SMALL_ELSEWHERE = 10**9
 
+# Reading the logs is a dispatch, too, done once for as many small steps as take some ten milliseconds. The
+# size of a step is that of the table, but at least a hundred times the bytes of its batch: a convolution uses
+# a weight often.
+UNREAD = 10
+PER_BYTE = 100
+
 
 @dataclasses.dataclass(frozen=True)
 class Calls:
     """A plan for dispatching steps.
 
     Attributes:
-        steps: how many steps progress is told of at a time; of a loop, if `looped`.
+        steps: how many steps progress is told of at a time, unless somebody asks for others.
         looped: one dispatch makes `steps` steps.
         block: how many batches are moved to the device together; 1 to pass each as it comes.
     """
@@ -84,16 +92,18 @@ def calls_for(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Bat
     auto = steps == "auto"
     batch = data.first()
     leaves = jax.tree.leaves(batch)
+    size = max(1, sum(leaf.nbytes for leaf in leaves))
     block = 1
     if data.checked and data.steps:  # arrays in memory
-        block = max(1, min(data.steps, STEPS, BYTES // max(1, sum(leaf.nbytes for leaf in leaves))))
+        block = max(1, min(data.steps, STEPS, BYTES // size))
     platform = next(iter(state.step.devices())).platform
-    small = count(state.params) * leaves[0].shape[0] <= SMALL.get(platform, SMALL_ELSEWHERE)
-    together = (block if small else 1) if auto else min(steps, data.steps or steps)
+    small, work = SMALL.get(platform, SMALL_ELSEWHERE), count(state.params) * leaves[0].shape[0]
+    single = Calls(max(1, min(block, UNREAD * small // max(work, PER_BYTE * size))), block=block)
+    together = (block if work <= small else 1) if auto else min(steps, data.steps or steps)
     if together == 1:
-        return Calls(block=block)
+        return single
     state = step.prepare(state, batch)
-    traced = step.one.trace(state.flat, state.key_data, batch, impl=state.impl)
+    traced = step.one.trace(state.flat, state.key_data, batch)
     changed = _changed(state.live, traced.out_info[0].live)
     if changed and not auto:
         raise ValueError(
@@ -102,7 +112,7 @@ def calls_for(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Bat
         )
     convolutions = platform == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr)
     if changed or convolutions:
-        return Calls(1 if auto else together, block=block)
+        return single if auto else Calls(together, block=block)
     return Calls(together, looped=True, block=together)
 
 
@@ -160,7 +170,7 @@ class Runner:
         interrupts: Interruptions | None = None,
     ):
         self.program = program
-        self.flat, self.key_data, self.impl = state.flat, state.key_data, state.impl
+        self.flat, self.key_data = state.flat, state.key_data
         self.step = int(state.step)
         self.calls = calls
         self.every = every  # at multiples of these numbers of steps somebody wants to look
@@ -170,23 +180,31 @@ class Runner:
         self.is_last: Callable[[], bool] = lambda: False  # whether a stream has ended with the last step
         self._next: Iterator[tuple[Any, int]] | None = None  # blocks of the epoch to come
 
-    def epoch(self, data: Batches, number: int, start: int) -> Generator[dict[str, jax.Array], None, None]:
-        """Takes the steps of an epoch from batch `start` on; gives the logs of each dispatch."""
+    def epoch(self, data: Batches, number: int, start: int) -> Generator[Logs | None, None, None]:
+        """Takes the steps of an epoch from batch `start` on; gives the logs so far, several times.
+
+        None in their place at the end of an epoch of arrays, where they are read together with other things.
+        """
         if data.checked:
             blocks, self._next = self._next or self._blocks(data, number, start), None
-            for block in blocks:
-                yield from self._steps(*block)
+            last = None if data.steps is None else self.step + data.steps - start
+            logs = None
+            for batches, steps in blocks:
+                before = logs
+                for logs in self._steps(batches, steps, last):
+                    yield logs
+                jax.block_until_ready(before)  # so that no more than two blocks wait on the device
             return
         blocks = lambda: self._blocks(data, number, start)  # noqa: E731
         with Ahead(blocks, moved, self.waiting) as items:
-            for block in items:
-                end = self.step + block[-1]
-                for logs in self._steps(*block):
+            for batches, steps in items:
+                end = self.step + steps
+                for logs in self._steps(batches, steps):
                     items.until = functools.partial(jax.block_until_ready, logs)
                     self.is_last = lambda end=end: self.step == end and items.ended()
                     yield logs
 
-    def _steps(self, batches: Any, steps: int) -> Iterator[dict[str, jax.Array]]:
+    def _steps(self, batches: Any, steps: int, last: int | None = None) -> Iterator[Logs | None]:
         """The steps over a block of batches, or over a single one."""
         program = self.program
         if not self.flat.form.measured:
@@ -194,15 +212,24 @@ class Runner:
         if self.calls.single:
             yield self._call(program.one, 1, batches)
             return
-        done = 0
-        while self.calls.looped and done < steps:
-            looks = [n - self.step % n for n in self.every] + [n - self.step for n in self.at]
-            now = min([steps - done, *(n for n in looks if n > 0)])
-            yield self._call(program.many, now, batches, np.int32(done), np.int32(now))
+        done, first = 0, None
+        while done < steps:
+            look = self._until_look()
+            now = min(steps - done, self.calls.steps, look)
+            if self.calls.looped:
+                logs = self._call(program.many, now, batches, np.int32(done), np.int32(now))
+            else:
+                first = copied(self.flat.live.step) if first is None else first
+                self._each(now, batches, first)
+                unread = self.step == last and now < look
+                logs = None if unread else program.logs(self.flat, one_of(batches))
             done += now
-        first = copied(self.flat.live.step)
-        for _ in range(steps - done):
-            yield self._call(program.nth, 1, batches, first)
+            yield logs
+
+    def _until_look(self) -> int:
+        """How many steps it is until somebody wants to look."""
+        looks = [n - self.step % n for n in self.every] + [n - self.step for n in self.at]
+        return min((n for n in looks if n > 0), default=sys.maxsize)
 
     def look_ahead(self, data: Batches, number: int) -> None:
         """Cuts the first block of an epoch of arrays, while the device still works on the one before."""
@@ -223,16 +250,21 @@ class Runner:
         """Puts accumulators in place, for batches of this form."""
         live, batch = self.flat.live, batches if self.calls.single else one_of(batches)
         zeros = self.program.tasks.accumulators(live.params, live.state, batch)
-        self.flat = Flat.of(live._replace(metrics=zeros))
+        self.flat = self.flat.replace(metrics=zeros)
 
-    def _call(self, program: Any, steps: int, *arguments: Any) -> dict[str, jax.Array]:
-        interrupts = self.interrupts
-        interrupts.busy += 1
-        try:
-            self.flat, logs = program(self.flat, self.key_data, *arguments, impl=self.impl)
+    def _call(self, program: Any, steps: int, *arguments: Any) -> Logs:
+        """One dispatch of so many steps."""
+        with self.interrupts.held():
+            self.flat, logs = program(self.flat, self.key_data, *arguments)
             self.step += steps
-        finally:
-            interrupts.busy -= 1
-        if interrupts.received is not None:
-            interrupts.check()
         return logs
+
+    def _each(self, steps: int, batches: Any, first: jax.Array) -> None:
+        """Dispatches of one step each, with as little Python as can be between two of them."""
+        nth, key_data, interrupts = self.program.nth, self.key_data, self.interrupts
+        with interrupts.held():
+            for _ in range(steps):
+                self.flat = nth(self.flat, key_data, batches, first)
+                self.step += 1
+                if interrupts.received is not None:
+                    break

@@ -464,14 +464,14 @@ class _Fit:
         first = int(self.state.epoch_start)
         done = runner.step - first
         watch = Watch(self.callbacks, self.review, epoch, done)
-        logs, begun = None, time.perf_counter()
+        begun = time.perf_counter()
         with contextlib.closing(runner.epoch(self.data, epoch, done)) as steps:  # ends threads on every way
             for logs in steps:
                 watch.add(runner.step - first, logs)
                 if self.looks and self._looked_at(watch, runner.step - first):
                     return True
         at_end = done > 0 and done == (self.data.steps or done)
-        if logs is None and not at_end:  # no step was left
+        if runner.step - first == done and not at_end:  # no step was left
             raise ValueError(f"the data have no batches after the first {done}, where the state stands")
         state = self._current()
         ended = runner.program.end(state, self.review)

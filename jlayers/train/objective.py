@@ -102,7 +102,7 @@ class Supervised(Task):
 
     def judge(self, y_pred: Any, batch: Batch) -> Loss:
         """The losses of predictions, without what layers add."""
-        names, judges, factors = self._judges(y_pred)
+        names, judges, factors = self.judges(y_pred)
         outputs, targets = seen(y_pred), self.targets(y_pred, batch.y)
         weights = weights_by_output(names, batch.weight)
         rows = row_count(batch)
@@ -126,7 +126,7 @@ class Supervised(Task):
 
     def targets(self, y_pred: Any, y: Any) -> list[Any]:
         """The targets as a list over the outputs; those without a loss may be left out."""
-        names, judges, _ = self._judges(y_pred)
+        names, judges, _ = self.judges(y_pred)
         given = None if isinstance(y, Mapping) else values(y)
         judged = [i for i, loss in enumerate(judges) if loss is not None]
         if given is not None and len(given) != len(names) and len(given) == len(judged):
@@ -138,19 +138,19 @@ class Supervised(Task):
 
     def judged(self, y_pred: Any, y: Any) -> list[tuple[str, Record | None, Any, Any]]:
         """By output: its name, or nothing for a single one, its loss, its targets and its predictions."""
-        names, judges, _ = self._judges(y_pred)
+        names, judges, _ = self.judges(y_pred)
         parts = zip(names, judges, self.targets(y_pred, y), seen(y_pred), strict=True)
         return [(name or "", judge, target, output) for name, judge, target, output in parts]
 
     def check(self, batch: Batch, loss: Loss) -> None:
         y_pred = loss.outputs
-        _, judges, _ = self._judges(y_pred)
+        _, judges, _ = self.judges(y_pred)
         for judge, target, output in zip(judges, self.targets(y_pred, batch.y), seen(y_pred), strict=True):
             if isinstance(target, np.ndarray) and judge is not None and judge.check is not None:
                 judge.check(target, values_of(output))
 
     def check_endings(self, loss: Loss, endings: Sequence[Any]) -> None:
-        _, judges, _ = self._judges(loss.outputs)
+        _, judges, _ = self.judges(loss.outputs)
         for judge, ending, output in zip(judges, endings, values(loss.outputs), strict=True):
             if judge is not None:
                 check_ending(judge, ending, values_of(output))
@@ -159,7 +159,7 @@ class Supervised(Task):
         """Look once at predictions that should be probabilities, where the ending does not tell."""
         if self._looked or self.inner or None not in endings:
             return
-        _, judges, _ = self._judges(jax.eval_shape(self._predicted, params, state, batch.x))
+        _, judges, _ = self.judges(jax.eval_shape(self._predicted, params, state, batch.x))
         told = [ending is not None or judge is None or judge.from_logits is not False
                 for judge, ending in zip(judges, endings, strict=True)]  # fmt: skip
         if not all(told):
@@ -170,7 +170,7 @@ class Supervised(Task):
         self._looked = True
 
     def metric(self, outputs: Any, i: int, metric: Any) -> Any:
-        return beside(self._judges(outputs)[1][i], metric)
+        return beside(self.judges(outputs)[1][i], metric)
 
     @property
     def output_names(self) -> list[str] | None:
@@ -178,7 +178,7 @@ class Supervised(Task):
         names = self.model.output_names
         return None if names is None else list(names)
 
-    def _judges(self, y_pred: Any) -> tuple[Sequence[str | None], list[Record | None], list[float]]:
+    def judges(self, y_pred: Any) -> tuple[Sequence[str | None], list[Record | None], list[float]]:
         """By output: its name, its loss or None, and the factor of the loss."""
         names = output_names(y_pred, self.output_names)
         single = self.losses is None or callable(self.losses)

@@ -74,12 +74,18 @@ class Live(NamedTuple):
 
 
 class Form:
-    """The places of the leaves of a `Flat`; one object for each structure, which is fast to compare."""
+    """All of a `Flat` but its arrays; one object for each structure, which is fast to compare.
 
-    def __init__(self, tree: Any):
-        self.tree = tree
+    Attributes:
+        tree: the places of the leaves.
+        impl: the kind of the run's key.
+        measured: whether accumulators are in place.
+    """
+
+    def __init__(self, tree: Any, impl: str):
+        self.tree, self.impl = tree, impl
         live = jax.tree.unflatten(tree, range(tree.num_leaves))
-        self.measured = bool(getattr(live, "metrics", None))  # whether accumulators are in place
+        self.measured = bool(getattr(live, "metrics", None))
 
 
 _form = functools.cache(Form)
@@ -88,7 +94,7 @@ _form = functools.cache(Form)
 class Flat:
     """A `Live` as dispatches pass it: JAX takes one tuple apart faster than nested dicts.
 
-    >>> flat = Flat.of(Live({"w": 1}, {}, (), 2, {}))
+    >>> flat = Flat.of(Live({"w": 1}, {}, (), 2, {}), "threefry2x32")
     >>> flat.leaves, flat.live.params
     ((1, 2), {'w': 1})
     """
@@ -100,9 +106,9 @@ class Flat:
         self._live: Live | None = None
 
     @classmethod
-    def of(cls, live: Live) -> Flat:
+    def of(cls, live: Live, impl: str) -> Flat:
         leaves, tree = jax.tree.flatten(live)
-        return cls(_form(tree), tuple(leaves))
+        return cls(_form(tree, impl), tuple(leaves))
 
     @property
     def live(self) -> Live:
@@ -111,8 +117,12 @@ class Flat:
             live = self._live = jax.tree.unflatten(self.form.tree, self.leaves)
         return live
 
+    def replace(self, **changes: Any) -> Flat:
+        """The same with some entries of `live` changed."""
+        return Flat.of(self.live._replace(**changes), self.form.impl)
+
     def __reduce__(self) -> Any:
-        return Flat.of, (self.live,)
+        return Flat.of, (self.live, self.form.impl)
 
 
 jax.tree_util.register_pytree_node(Flat, lambda flat: (flat.leaves, flat.form), Flat)
@@ -137,14 +147,12 @@ class TrainState:
             never moves.
         epoch: int32, epochs finished.
         epoch_start: int32, the step at which the current epoch began.
-        impl: the kind of the key.
     """
 
     flat: Flat
     key_data: jax.Array
     epoch: jax.Array
     epoch_start: jax.Array
-    impl: str = "threefry2x32"
 
     if not TYPE_CHECKING:  # which would take any attribute to exist
 
@@ -166,6 +174,11 @@ class TrainState:
     @property
     def rate_factor(self) -> jax.Array | None:
         return self.live.rate_factor
+
+    @property
+    def impl(self) -> str:
+        """The kind of the key."""
+        return self.flat.form.impl
 
     @property
     def key(self) -> jax.Array:
@@ -237,13 +250,13 @@ class TrainState:
         )
         zero = jnp.zeros((), jnp.int32)
         bits, impl = jax.random.key_data(step_key), str(jax.random.key_impl(step_key))
-        return cls(Flat.of(live), jnp.copy(bits), zero, jnp.copy(zero), impl)
+        return cls(Flat.of(live, impl), jnp.copy(bits), zero, jnp.copy(zero))
 
     def replace(self, **changes: Any) -> TrainState:
         """The state with some values changed, its own or those of `live`."""
         moved = {name: changes.pop(name) for name in list(changes) if name in Live._fields}
         if moved:
-            changes["flat"] = Flat.of(self.live._replace(**moved))
+            changes["flat"] = self.flat.replace(**moved)
         return TrainState(**vars(self) | changes)
 
     def copy(self) -> TrainState:
@@ -293,7 +306,7 @@ def _entries(state: TrainState) -> tuple[list[tuple[Any, Any]], str]:
 
 def _from_entries(impl: str, entries: Any) -> TrainState:
     live, *others = entries
-    return TrainState(Flat.of(live), *others, impl=impl)
+    return TrainState(Flat.of(live, impl), *others)
 
 
 # With its entries by name, so that paths of leaves tell what they are.

@@ -80,10 +80,12 @@ class TrainStep:
     The programs take and give a `Flat`, and the bits of the key beside it.
 
     Attributes:
-        one: `one(flat, key_data, batch, impl=...) -> (flat, logs)`; wants accumulators in place.
-        nth: `nth(flat, key_data, batches, first, impl=...)`: the step on that one of stacked batches which
+        one: `one(flat, key_data, batch) -> (flat, logs)`; wants accumulators in place.
+        nth: `nth(flat, key_data, batches, first) -> flat`: the step on that one of stacked batches which
             follows from the number of steps since `first`, so that one array serves many dispatches.
-        many: `many(flat, key_data, batches, start, count, impl=...)`: steps over stacked batches in a loop.
+            Logs would cost a small step a tenth of its time; `logs` reads them.
+        many: `many(flat, key_data, batches, start, count) -> (flat, logs)`: steps over stacked batches in a
+            loop.
     """
 
     def __init__(self, tasks: Tasks, options: Options):
@@ -91,10 +93,11 @@ class TrainStep:
         self.scaling = loss_scaling(tasks.models, options.loss_scale)
         # Each program calls the same compiled step, so that it is traced once.
         self.step = jax.jit(self._step, static_argnames="impl")
-        self.one = jax.jit(self._one, donate_argnums=0, static_argnames="impl")
-        self.nth = jax.jit(self._nth, donate_argnums=0, static_argnames="impl")
-        self.many = jax.jit(self._many, donate_argnums=0, static_argnames="impl")
+        self.one = jax.jit(self._one, donate_argnums=0)
+        self.nth = jax.jit(self._nth, donate_argnums=0)
+        self.many = jax.jit(self._many, donate_argnums=0)
         self.programs = [self.one, self.nth, self.many]
+        self._read: Any = None
         self._end: Any = None
 
     @property
@@ -115,11 +118,11 @@ class TrainStep:
 
     def _moved(self, program: Any, state: TrainState, *batches: Any) -> Any:
         try:
-            flat, logs = program(state.flat, state.key_data, *batches, impl=state.impl)
+            flat, logs = program(state.flat, state.key_data, *batches)
         except (RuntimeError, ValueError) as error:
             donated = "has been deleted" in str(error) or "donated" in str(error)
             raise (RuntimeError(DONATED) if donated else error) from None
-        return TrainState(flat, state.key_data, state.epoch, state.epoch_start, state.impl), logs
+        return TrainState(flat, state.key_data, state.epoch, state.epoch_start), logs
 
     def run(
         self, state: TrainState, batches: Any, count: int | None = None
@@ -152,9 +155,15 @@ class TrainStep:
             state = self.prepare(state, one_of(batches))
         return self._moved(self.many, state, batches, np.int32(0), steps)
 
+    def logs(self, flat: Flat, batch: Batch) -> dict[str, jax.Array]:
+        """What the accumulators say, for batches like this one (arrays or specs); donates nothing."""
+        if self._read is None:  # what is measured is a fact of the tasks
+            self._read = jax.jit(lambda flat: self._logs(flat.live, batch))
+        return self._read(flat)
+
     def end(self, state: TrainState, review: Review) -> Ended:
         """Reads the logs at the end of an epoch, and makes what the next one starts from; donates nothing."""
-        if self._end is None:  # what is measured is a fact of the tasks
+        if self._end is None:
             self._end = jax.jit(functools.partial(self._ended, review))
         return self._end(state.flat, state.epoch)
 
@@ -162,25 +171,25 @@ class TrainStep:
         """As `jax.jit(step).lower`: for cost analysis and the compiled text."""
         batch = Batch(*batch)
         state = state if state.metrics else self.prepare(state, batch)
-        return self.one.lower(state.flat, state.key_data, batch, impl=state.impl)
+        return self.one.lower(state.flat, state.key_data, batch)
 
     # ------------------------------------------------------------------------------------ the programs
 
-    def _one(self, flat: Flat, key_data: jax.Array, batch: Batch, impl: str) -> Any:
-        live = self.step(flat.live, key_data, batch, impl=impl)
-        return Flat.of(live), self._logs(live, batch)
+    def _one(self, flat: Flat, key_data: jax.Array, batch: Batch) -> Any:
+        live = self.step(flat.live, key_data, batch, impl=flat.form.impl)
+        return Flat.of(live, flat.form.impl), self._logs(live, batch)
 
-    def _nth(self, flat: Flat, key_data: jax.Array, batches: Batch, first: jax.Array, impl: str) -> Any:
-        return self._one(flat, key_data, _cut(batches, flat.live.step - first), impl)
+    def _nth(self, flat: Flat, key_data: jax.Array, batches: Batch, first: jax.Array) -> Flat:
+        batch = _cut(batches, flat.live.step - first)
+        live = self.step(flat.live, key_data, batch, impl=flat.form.impl)
+        return Flat.of(live, flat.form.impl)
 
-    def _many(
-        self, flat: Flat, key_data: jax.Array, batches: Batch, start: Any, count: Any, impl: str
-    ) -> Any:
+    def _many(self, flat: Flat, key_data: jax.Array, batches: Batch, start: Any, count: Any) -> Any:
         def body(i: Any, live: Live) -> Live:
-            return self.step(live, key_data, _cut(batches, i), impl=impl)
+            return self.step(live, key_data, _cut(batches, i), impl=flat.form.impl)
 
         live = jax.lax.fori_loop(start, start + count, body, flat.live)
-        return Flat.of(live), self._logs(live, one_of(batches))
+        return Flat.of(live, flat.form.impl), self._logs(live, one_of(batches))
 
     def _logs(self, live: Live, batch: Batch) -> dict[str, jax.Array]:
         review = self.tasks.review(live.params, live.state, batch)

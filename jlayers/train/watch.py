@@ -42,9 +42,11 @@ class Watch:
         self.count, self.stride = 0, 1
         self.latest: dict[str, float] = {}
 
-    def add(self, step: int, logs: Mapping[str, Any]) -> None:
-        """`step` batches of the epoch are dispatched; these are the logs that they will have."""
+    def add(self, step: int, logs: Mapping[str, Any] | None) -> None:
+        """`step` batches of the epoch are dispatched; these are the logs that they will have, or None."""
         self.last = step
+        if logs is None:
+            return
         self.newest = (step, logs)
         self.count += 1
         if self.count % self.stride == 0:

@@ -18,6 +18,7 @@ BINS = 15  # of confidence, as in Guo et al. (2017), https://arxiv.org/abs/1706.
 WORST = 12
 _POINTS = 1000
 _COLUMNS = 8
+_POSITIONS = 20  # of a sequence that are written out
 
 Show = Callable[[int, float | None, str, str], Example]
 
@@ -112,10 +113,12 @@ class _Output:
             for row in rows[:WORST]
         ]
 
-    def classes(self, shares: np.ndarray) -> Classes | Other:
+    def classes(self, shares: np.ndarray) -> Classes | Labels | Other:
         """One class out of several, at each position that there is."""
         known = shares.shape[-1]
         target = self.target
+        if known == 1 and target.shape == shares.shape:
+            return self.labels(shares)
         if target.shape == shares.shape:
             target = target.argmax(-1)
         elif target.shape == (*shares.shape[:-1], 1):
@@ -138,11 +141,11 @@ class _Output:
             if target.ndim == 1:
                 return names[target[row]], f"{names[predicted[row]]} ({sure[row]:.0%})"
             here = kept[row]
-            true, said = (
-                [names[number] for number in part[row][here].ravel()[:20]] for part in (target, predicted)
-            )
-            missed = f"{int((here & ~right[row]).sum())} of {int(here.sum())} wrong: "
-            return " ".join(true), missed + " ".join(said)
+            missed = f"{int((here & ~right[row]).sum())} of {int(here.sum())} wrong"
+            if here.sum() > _POSITIONS:
+                return f"{int(here.sum())} positions", missed
+            true, said = ([names[n] for n in part[row][here].ravel()] for part in (target, predicted))
+            return " ".join(true), f"{missed}: {' '.join(said)}"
 
         return Classes(
             self.name,

@@ -31,7 +31,7 @@ class Shown:
         name: of the input; empty for a single one.
         image: a PNG file in base64.
         text: a text, cut where it is long.
-        values: numbers or texts by the names of their columns.
+        values: numbers or texts by the names of their columns; nothing where they have none.
     """
 
     kind: Literal["image", "text", "values"]

@@ -10,10 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.experiments.outcomes.kinds import Classes, Example, Labels, Numbers, Outcomes
-from jlayers.runs.figures import GRID, INK, SERIES, can_draw, new_figure, plain_axes, save_png, written
+from jlayers.experiments.outcomes.kinds import Classes, Column, Example, Labels, Numbers, Outcomes
+from jlayers.runs.figures import INK, SERIES, can_draw, new_figure, plain_axes, save_png, written
 
-__all__ = ["calibration", "confusion", "draw_outcomes", "regression", "worst"]
+__all__ = [
+    "against_true",
+    "calibration",
+    "confusion",
+    "draw_outcomes",
+    "regression",
+    "residuals",
+    "worst",
+]
 
 _CLASSES = 40  # of a confusion matrix that is drawn
 
@@ -104,7 +112,7 @@ def calibration(outcome: Classes | Labels) -> Any:
     )
     figure = new_figure(4.6, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    upper.plot([0, 1], [0, 1], color=GRID, linewidth=1.2, label="perfect")
+    upper.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8, label="perfect")
     upper.plot(sure, right, color=SERIES[0], linewidth=1.0, alpha=0.5)
     upper.scatter(
         sure, right, s=15 + 85 * counts / counts.max(), color=SERIES[0], label="this model", zorder=3
@@ -112,7 +120,7 @@ def calibration(outcome: Classes | Labels) -> Any:
     several = isinstance(outcome, Labels)
     plain_axes(upper, f"expected calibration error {outcome.calibration_error:.3f}", "",
                "share that is there" if several else "share that is right")  # fmt: skip
-    upper.set_ylim(-0.02, 1.02)
+    upper.set_ylim(-0.04, 1.06)
     upper.legend(frameon=False, fontsize=9, labelcolor=INK)
     lower.bar(sure, counts, width=0.04, color=SERIES[0])
     lower.set_yscale("symlog", linthresh=1)
@@ -126,17 +134,43 @@ def regression(outcome: Numbers) -> Any:
     rows = len(outcome.columns)
     figure = new_figure(9.0, 3.6 * rows)
     for (left, right), column in zip(figure.subplots(rows, 2, squeeze=False), outcome.columns, strict=True):
-        true, made = np.array(column.points, float).reshape(-1, 2).T
-        low, high = min(true.min(), made.min()), max(true.max(), made.max())
-        left.plot([low, high], [low, high], color=GRID, linewidth=1.2)
-        left.plot(true, made, "o", color=SERIES[0], markersize=3, alpha=0.6, markeredgewidth=0)
-        name = f"{column.name}: " if column.name else ""
-        r2 = "" if column.r2 is None else f"R² {column.r2:.3f}, "
-        plain_axes(left, f"{name}{r2}RMSE {column.root_mean_squared_error:.4g}", "true", "predicted")
-        right.stairs(column.counts, column.edges, fill=True, color=SERIES[0])
-        right.axvline(0, color=INK, linewidth=0.8)
-        plain_axes(right, f"{name}residuals, mean {-column.mean_error:.3g}", "true − predicted", "count")
+        _against_true(left, column)
+        _residuals(right, column)
     return figure
+
+
+def against_true(column: Column) -> Any:
+    """Predicted against true values of one number."""
+    figure = new_figure(4.6, 3.6)
+    _against_true(figure.subplots(), column)
+    return figure
+
+
+def residuals(column: Column) -> Any:
+    """How far one number is from the truth."""
+    figure = new_figure(4.6, 3.6)
+    _residuals(figure.subplots(), column)
+    return figure
+
+
+def _against_true(axes: Any, column: Column) -> None:
+    true, made = np.array(column.points, float).reshape(-1, 2).T
+    ends = [min(true.min(), made.min()), max(true.max(), made.max())]
+    axes.plot(ends, ends, "--", color=INK, linewidth=0.8)
+    axes.plot(true, made, "o", color=SERIES[0], markersize=3, alpha=0.6, markeredgewidth=0)
+    r2 = "" if column.r2 is None else f"R² {column.r2:.3f}, "
+    title = f"{_start(column)}{r2}RMSE {column.root_mean_squared_error:.4g}"
+    plain_axes(axes, title, "true", "predicted")
+
+
+def _residuals(axes: Any, column: Column) -> None:
+    axes.stairs(column.counts, column.edges, fill=True, color=SERIES[0])
+    axes.axvline(0, color=INK, linewidth=0.8)
+    plain_axes(axes, f"{_start(column)}residuals, mean {-column.mean_error:.3g}", "true − predicted", "count")
+
+
+def _start(column: Column) -> str:
+    return f"{column.name}: " if column.name else ""
 
 
 def worst(examples: list[Example]) -> Any:

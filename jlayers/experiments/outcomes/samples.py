@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.data.lazy import is_lazy
 from jlayers.experiments.outcomes.kinds import Shown
 
 __all__ = ["file_of", "shown"]
@@ -37,8 +38,7 @@ def shown(x: Any, row: int, columns: Sequence[str] = ()) -> list[Shown]:
 
 def file_of(x: Any, row: int) -> str | None:
     """The file that a sample was read from, if each has one."""
-    files = getattr(x, "files", None)
-    return None if files is None else str(files.names[row])
+    return x.origin(row) if is_lazy(x) else None
 
 
 def _shown(name: str, value: Any, columns: Sequence[str]) -> list[Shown]:
@@ -48,10 +48,10 @@ def _shown(name: str, value: Any, columns: Sequence[str]) -> list[Shown]:
     if _is_image(value) and (image := _png(value)):
         return [Shown("image", name, image=image)]
     flat = value.ravel()
-    names = columns if len(columns) == len(flat) else [str(place) for place in range(len(flat))]
+    names = columns if len(columns) == len(flat) else [""] * len(flat)
     values = [(n, _written(v)) for n, v in zip(names, flat[:_VALUES], strict=False)]
     if len(flat) > _VALUES:
-        values.append(("…", f"{len(flat) - _VALUES} more"))
+        values.append(("", f"and {len(flat) - _VALUES} more"))
     return [Shown("values", name, values=values)]
 
 

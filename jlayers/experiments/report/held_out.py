@@ -69,8 +69,9 @@ def _numbers(outcome: Numbers, pictures: Pictures) -> Iterator[Element]:
         numbers = one.root_mean_squared_error, one.mean_absolute_error, one.mean_error, one.r2
         rows.append([one.name or "prediction", *("–" if n is None else f"{n:.4g}" for n in numbers)])
     yield table(["", "RMSE", "mean absolute error", "mean error", "R²"], rows)
-    caption = "Predicted against true values, and residuals"
-    yield element("div", pictures.add(draw.regression, outcome, caption), class_="pictures")
+    for one in outcome.columns:
+        both = [pictures.add(function, one) for function in (draw.against_true, draw.residuals)]
+        yield element("div", both, class_="pictures")
     yield from _examples(outcome.worst, "The largest loss first", "")
 
 
@@ -119,5 +120,5 @@ def _input(shown: Shown) -> Element:
         return element("img", src=f"data:image/png;base64,{shown.image}", alt=shown.name or "the input")
     if shown.kind == "text":
         return element("p", name, shown.text)
-    values = ", ".join(f"{column} {value}" for column, value in shown.values)
+    values = ", ".join(f"{column} {value}".strip() for column, value in shown.values)
     return element("p", name, values, class_="values")

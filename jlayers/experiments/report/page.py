@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import importlib.resources
 import math
 import os
@@ -11,6 +10,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from jlayers.config.reader import read_file
 from jlayers.experiments.outcomes import Outcomes, find_outcomes, read_outcomes
 from jlayers.experiments.record import RunRecord, read_run
 from jlayers.experiments.report.held_out import held_out
@@ -108,9 +108,8 @@ def _when(record: RunRecord) -> Element | None:
     if record.began is None:
         return None
     long = "" if record.seconds is None else f", trained for {duration(record.seconds)}"
-    return element(
-        "p", f"Began {record.began:%Y-%m-%d %H:%M} UTC{long}. Folder: {record.path}.", class_="dim"
-    )
+    began = f"Began {record.began:%Y-%m-%d %H:%M} UTC{long}."
+    return element("p", f"{began} Folder: {record.path}", class_="dim")
 
 
 def _remarks(run: Run) -> Iterator[Element]:
@@ -141,23 +140,32 @@ def _overview(run: Run, record: RunRecord) -> Iterator[Element]:
     if record.best is not None:
         name, value = record.best
         facts["Result"] = f"{_title(name)} {_number(name, value)}"
-    for title, path in (("Loss", "loss"), ("Optimizer", "optimizer"), ("Batch size", "training.batch_size"),
-                        ("Seed", "seed")):  # fmt: skip
-        if text := _setting(record.settings, path):
-            facts[title] = text
+    settings = read_file(run.config).data
+    facts |= {"Loss": _call(settings["loss"]), "Optimizer": _call(settings["optimizer"])}
+    facts |= {"Batch size": str(record.settings["training.batch_size"]), "Seed": str(settings["seed"])}
     if (run.path / ENVIRONMENT).is_file():
         environment = read_json(run.path / ENVIRONMENT)
-        facts["Device"] = f"{environment.get('devices', 1)} × {environment.get('device', 'unknown')}"
+        kind = str(environment.get("device", "unknown")).partition(": ")[2] or "unknown"
+        processor = f" ({name})" if kind == "cpu" and (name := environment.get("processor")) else ""
+        facts["Device"] = f"{environment.get('devices', 1)} × {kind}{processor}"
     yield element("dl", [element("div", element("dt", n), element("dd", t)) for n, t in facts.items()],
                   class_="facts")  # fmt: skip
 
 
-def _setting(settings: Mapping[str, Any], path: str) -> str:
-    """The value of a path, or those below it by their names."""
-    if path in settings:
-        return str(settings[path])
-    below = {name[len(path) + 1 :]: v for name, v in settings.items() if name.startswith(f"{path}.")}
-    return ", ".join(f"{name}: {value}" for name, value in below.items())
+def _call(value: Any) -> str:
+    """A part of the configuration as a call, as in Python."""
+    if isinstance(value, list):
+        return ", ".join(map(_call, value))
+    if not isinstance(value, Mapping):
+        return str(value)
+    if len(value) == 1:
+        ((name, given),) = value.items()
+        return f"{name}({_pairs(given) if isinstance(given, Mapping) else _call(given)})"
+    return _pairs(value)
+
+
+def _pairs(value: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_call(part)}" for name, part in value.items())
 
 
 def _title(name: str) -> str:
@@ -177,18 +185,13 @@ def _number(name: str, value: Any) -> str:
 
 def _results(run: Run, record: RunRecord) -> Iterator[Element]:
     parts = {"training": "", "validation": "val_", "held out": "test_"}
-    names = [name for name in record.metrics if not name.startswith(("val_", "test_"))]
-    names += [
-        n for name in record.metrics if (n := name.removeprefix("test_").removeprefix("val_")) not in names
-    ]
-    names = list(dict.fromkeys(names))
+    names = list(dict.fromkeys(n.removeprefix("test_").removeprefix("val_") for n in record.metrics))
     used = {title: start for title, start in parts.items() if any(start + n in record.metrics for n in names)}
     if not names:
         yield element("p", "No epoch has ended yet.", class_="dim")
         return
-    of = record.kept_epoch or record.epochs
-    yield element("p", f"Of epoch {of}, whose weights are kept." if record.kept_epoch else f"Of epoch {of}.",
-                  class_="dim")  # fmt: skip
+    kept = ", whose weights are kept" if record.kept_epoch else ""
+    yield element("p", f"Of epoch {record.kept_epoch or record.epochs}{kept}.", class_="dim")
     rows = [[n, *(_number(n, record.metrics.get(start + n)) for start in used.values())] for n in names]
     yield table(["", *used], rows)
 
@@ -196,10 +199,10 @@ def _results(run: Run, record: RunRecord) -> Iterator[Element]:
 def _curves(record: RunRecord, pictures: Pictures) -> Iterator[Element]:
     if not record.epochs:
         return
-    draw = functools.partial(curves_figure, columns=2)
-    figure = pictures.add(draw, {"": record.history}, f"The results of {record.epochs} epochs")
-    if figure is not None:
-        yield figure
+    if pictures.drawn:
+        names = [name for name in record.history if not name.startswith("val_")]
+        curves = [{key: record.history.get(key, ()) for key in (name, f"val_{name}")} for name in names]
+        yield element("div", [pictures.add(curves_figure, one) for one in curves], class_="pictures")
         return
     names = list(record.history)
     epochs = zip(*record.history.values(), strict=False)

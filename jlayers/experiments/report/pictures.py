@@ -22,11 +22,12 @@ class Pictures:
         self.drawn = can_draw()
         self.count = 0
 
-    def add(self, draw: Callable[..., Any], what: Any, caption: str) -> Element | None:
-        """The figure that `draw` makes of something, with its caption; None if there is none."""
+    def add(self, draw: Callable[..., Any], what: Any, caption: str = "") -> Element | None:
+        """The figure that `draw` makes of something, with a caption if given; None if there is none."""
         figure = draw(what) if self.drawn else None
         if figure is None:
             return None
         self.count += 1
-        svg = inline_svg(to_svg(figure), self.count, caption)
-        return element("figure", svg, element("figcaption", caption))
+        titles = ", ".join(filter(None, (axes.get_title() for axes in figure.axes)))
+        svg = inline_svg(to_svg(figure), self.count, caption or titles)
+        return element("figure", svg, element("figcaption", caption) if caption else None)

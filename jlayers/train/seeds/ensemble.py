@@ -63,7 +63,7 @@ class _Members(Supervised):
 
     def joined(self, outputs: Any) -> Any:
         """One output of the members'."""
-        _, judges, _ = self._judges(jax.tree.map(lambda a: a[0], outputs))
+        _, judges, _ = self.judges(jax.tree.map(lambda a: a[0], outputs))
         made = [mean_of_members(j, o) for j, o in zip(judges, values(outputs), strict=True)]
         if isinstance(outputs, dict):
             return dict(zip(outputs, made, strict=True))

@@ -107,7 +107,7 @@ def member(stack: TrainState, place: int) -> TrainState:
     shared = {"step": live.step} if live.step.ndim == 0 else {}
     one: Live = jax.tree.map(lambda a: a[place], live._replace(**dict.fromkeys(shared)))
     counts = [a if a.ndim == 0 else a[place] for a in (stack.epoch, stack.epoch_start)]
-    return TrainState(Flat.of(one._replace(**shared)), stack.key_data[place], *counts, impl=stack.impl)
+    return TrainState(Flat.of(one._replace(**shared), stack.impl), stack.key_data[place], *counts)
 
 
 def in_step(stack: TrainState) -> TrainState:

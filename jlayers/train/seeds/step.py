@@ -62,7 +62,7 @@ def state_on_devices(mesh: Any, stack: TrainState) -> TrainState:
     cut = on_devices(mesh, live._replace(step=None), SEEDS)
     step, epoch, start = on_devices(mesh, (live.step, stack.epoch, stack.epoch_start))
     return TrainState(
-        Flat.of(cut._replace(step=step)), on_devices(mesh, stack.key_data, SEEDS), epoch, start, stack.impl
+        Flat.of(cut._replace(step=step), stack.impl), on_devices(mesh, stack.key_data, SEEDS), epoch, start
     )
 
 
@@ -106,11 +106,12 @@ def each(function: Callable[..., Any], in_axes: Any, out_axes: Any, unrolled: bo
 
 
 class Programs(NamedTuple):
-    """What a `Runner` calls: `one(flat, key_data, rows, impl=...)` and so on; see `TrainStep`."""
+    """What a `Runner` calls: `one(flat, key_data, rows)` and so on; see `TrainStep`."""
 
     one: Callable[..., Any]
     nth: Callable[..., Any]
     many: Callable[..., Any]
+    logs: Callable[..., Any]
 
 
 class SeedsStep:
@@ -124,28 +125,30 @@ class SeedsStep:
     """
 
     def __init__(self, step: TrainStep, review: Review, state: TrainState, mesh: Any = None):
-        self.step, self.review, self.mesh = step, review, mesh
+        self.step, self.review, self.mesh, self.impl = step, review, mesh, state.impl
         self.zeros = jax.tree.map(np.asarray, state.metrics)
-        traced = jax.make_jaxpr(functools.partial(step.step, impl=state.impl))(
+        traced = jax.make_jaxpr(functools.partial(step.step, impl=self.impl))(
             state.live, state.key_data, review.batch
         )
         # XLA has no fast form of a convolution with a kernel for each image, and none in a loop; see feed.py.
         self.unrolled = _on_cpu() and "conv_general_dilated" in primitives(traced)
-        compiled = functools.partial(jax.jit, donate_argnums=1, static_argnames="impl")
+        compiled = functools.partial(jax.jit, donate_argnums=1)
         self.one, self.nth, self.many = map(compiled, (self._run_one, self._run_nth, self._run_many))
+        self.logs = jax.jit(lambda flat: self._logs(flat.live))
         self._end = jax.jit(self._run_end)
 
     @classmethod
     def of(cls, step: TrainStep, review: Review, state: TrainState, mesh: Any = None) -> SeedsStep:
         """The programs for such batches, made once and kept with the step of one seed."""
         kept = vars(step).setdefault("_of_seeds", {})
-        if (site := (id(review), mesh)) not in kept:
+        if (site := (id(review), state.impl, mesh)) not in kept:
             kept[site] = cls(step, review, state, mesh)
         return kept[site]
 
     def on(self, data: Batch) -> Programs:
         """The programs on these samples, which lie on the device."""
-        return Programs(*(functools.partial(program, data) for program in (self.one, self.nth, self.many)))
+        one, nth, many = (functools.partial(program, data) for program in (self.one, self.nth, self.many))
+        return Programs(one, nth, many, lambda flat, rows: self.logs(flat))
 
     def end(self, state: TrainState) -> Ended:
         """As `TrainStep.end`, with an axis of seeds in what each seed has of its own."""
@@ -162,30 +165,26 @@ class SeedsStep:
 
     # ------------------------------------------------------------------------------------ the programs
 
-    def _run_one(self, data: Batch, flat: Flat, key_data: Any, rows: Any, impl: str) -> Any:
-        return self._cut(lambda data, live, keys, rows: self._moved(data, live, keys, rows, impl))(
-            data, flat.live, key_data, rows
-        )
+    def _run_one(self, data: Batch, flat: Flat, key_data: Any, rows: Any) -> Any:
+        return self._cut(self._moved)(data, flat.live, key_data, rows)
 
-    def _run_nth(self, data: Batch, flat: Flat, key_data: Any, rows: Any, first: Any, impl: str) -> Any:
+    def _run_nth(self, data: Batch, flat: Flat, key_data: Any, rows: Any, first: Any) -> Flat:
         here = jax.lax.dynamic_index_in_dim(rows, flat.live.step - first, keepdims=False)
-        return self._run_one(data, flat, key_data, here, impl)
+        return self._run_one(data, flat, key_data, here)[0]
 
-    def _run_many(
-        self, data: Batch, flat: Flat, key_data: Any, rows: Any, start: Any, count: Any, impl: str
-    ) -> Any:
+    def _run_many(self, data: Batch, flat: Flat, key_data: Any, rows: Any, start: Any, count: Any) -> Any:
         def loop(data: Batch, live: Live, keys: Any, rows: Any, start: Any, count: Any) -> Live:
             def body(i: Any, live: Live) -> Live:
                 here = jax.lax.dynamic_index_in_dim(rows, i, keepdims=False)
-                return self._moved(data, live, keys, here, impl)
+                return self._moved(data, live, keys, here)
 
             return jax.lax.fori_loop(start, start + count, body, live)
 
         return self._cut(loop, stacked=1)(data, flat.live, key_data, rows, start, count)
 
-    def _moved(self, data: Batch, live: Live, key_data: Any, rows: Any, impl: str) -> Live:
+    def _moved(self, data: Batch, live: Live, key_data: Any, rows: Any) -> Live:
         """One step of each seed."""
-        step = lambda live, key, batch: self.step.step(live, key, batch, impl=impl)  # noqa: E731
+        step = lambda live, key, batch: self.step.step(live, key, batch, impl=self.impl)  # noqa: E731
         axes = (AXES, 0, None if rows.ndim == 1 else 0)
         return each(step, axes, AXES, self.unrolled)(live, key_data, taken(data, rows))
 
@@ -205,7 +204,7 @@ class SeedsStep:
                     check_vma=False,
                 )
             live = moved(data, live, key_data, rows, *numbers)
-            return Flat.of(live), self._logs(live)
+            return Flat.of(live, self.impl), self._logs(live)
 
         return run
 
