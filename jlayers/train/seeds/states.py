@@ -46,7 +46,7 @@ class SeedStates:
         zeros = jnp.zeros(len(seeds), jnp.int32)
         live = Live(params=params, state=state, opt_state=(), step=zeros, metrics={})
         keys = jnp.zeros((len(seeds), 2), jnp.uint32)
-        return cls(TrainState(Flat.of(live), keys, zeros, zeros), tuple(seeds))
+        return cls(TrainState(Flat.of(live, "threefry2x32"), keys, zeros, zeros), tuple(seeds))
 
     def __len__(self) -> int:
         return len(self.seeds)
