@@ -2,13 +2,13 @@
 
     python -m benchmarks.seeds [--seeds 8] [--epochs 30] [--rounds 5]
 
-As people do it: `jlayers train` once for each seed against once for all of them, each in a process of its own,
-with compiled programs from the cache. And within one process, in turns, `jl.fit` for each seed against
-`jl.fit_seeds`, with programs compiled beforehand; there each core of a CPU is a device that trains its share.
+As people do it: `jlayers train` once for each seed against once for all of them, each in a process of its
+own, with compiled programs from the cache. And within one process, in turns, `jl.fit` for each seed against
+`jl.fit_seeds`, with programs compiled beforehand; there each core of a CPU is a device with its share.
 
-Printed are the times of one after the other by those of all together, in wall time and in CPU time. Exits with
-1 if a seed does not learn what it learns alone, or if the one command is not at least three times as fast. The
-second comparison is not judged: on a CPU the arithmetic of the products, which no program saves, is most of a
+Printed are the times of one after the other by those of all together, in wall time and in CPU time. Exits
+with 1 if a seed does not learn what it learns alone, or if the one command is not at least three times as
+fast. The second comparison is not judged: on a CPU the matrix products, which no program saves, are most of a
 step, so that only more cores help, while an accelerator is idle for most of a small step.
 """
 
