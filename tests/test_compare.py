@@ -175,6 +175,21 @@ def test_two_runs_on_a_narrow_terminal_are_columns(wide, capsys, monkeypatch):
     assert main(["compare", "first-1", "first-2", "--sort", "nothing"]) == 2
 
 
+def test_a_setting_and_those_below_it_share_a_column(wide, tmp_path, capsys):
+    for name, optimizer in (("plain", "adam"), ("set", {"adam": {"learning_rate": 0.1, "b1": 0.8}})):
+        Run.create(tmp_path / name, {"optimizer": optimizer, "metrics": []})
+    assert main(["compare", str(tmp_path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["run", "status", "epochs", "optimizer"]
+    assert lines[2] == ["plain", "killed", "0", "adam"]
+    assert lines[3] == ["set", "killed", "0", "adam.learning_rate=…"]
+    assert list(compare([tmp_path]).settings) == [
+        "optimizer",
+        "optimizer.adam.learning_rate",
+        "optimizer.adam.b1",
+    ]
+
+
 def test_tables_are_written_to_files(wide, tmp_path, capsys):
     table, data = tmp_path / "t.csv", tmp_path / "t.json"
     assert main(["compare", *RUNS, "--csv", str(table), "--json", str(data)]) == 0
@@ -210,7 +225,7 @@ def test_curves_of_several_runs(wide, folder, tmp_path):
     from jlayers.experiments.compared_curves import compared_curves
 
     compared = compare(RUNS)
-    assert draw_comparison(tmp_path / "curves.png", compared)
+    draw_comparison(tmp_path / "curves.png", compared)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     figure = compared_curves(dict(zip(compared.names, compared.runs, strict=True)))
     titles = [axes.get_title() for axes in figure.axes]
@@ -222,7 +237,10 @@ def test_curves_of_several_runs(wide, folder, tmp_path):
         "deeper/first-1",
         "running",
     ]
-    assert not draw_comparison(tmp_path / "none.png", compare(["killed"]))
+    with pytest.raises(ValueError, match="no run has finished an epoch"):
+        draw_comparison(tmp_path / "none.png", compare(["killed"]))
+    with pytest.raises(ValueError, match=r"expected a \.png file"):
+        draw_comparison(tmp_path / "curves.pdf", compared)
     many = compared_curves({f"run-{i}": compared.runs[0] for i in range(12)})
     assert [text.get_text() for text in many.legends[0].get_texts()][-1] == "4 others"
 

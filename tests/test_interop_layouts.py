@@ -174,3 +174,84 @@ def test_out_and_in_again(suffix, tmp_path):
             jl.save_weights(tmp_path / "h.npz", {"k": jnp.ones(2, jnp.bfloat16)})
     with pytest.raises(ValueError, match="and the model, whose layers Keras counts"):
         jl.save_weights(tmp_path / "w.weights.h5", params, state)
+
+
+def rng_arrays(**shapes):
+    rng = np.random.default_rng(0)
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("names", [("weight_g", "weight_v"), ("parametrizations.weight.original{}",) * 2])
+def test_weight_norm_of_pytorch(names):
+    """The weight is the direction `v` of each output, at the length `g`."""
+    g, v = (name.format(number) for number, name in enumerate(names))
+    source = {f"conv.{g}": np.full((4, 1, 1, 1), 2.0, np.float32), **rng_arrays(**{"conv.bias": (4,)})}
+    source |= rng_arrays(**{f"conv.{v}": (4, 3, 3, 3)})
+    model = jl.Sequential(jl.Input((8, 8, 3)), jl.Conv2D(4, 3, name="conv"))
+    params, _, report = jl.load_weights(model, source, strict=False)
+    kernel = np.asarray(params["conv"]["kernel"])
+    np.testing.assert_allclose(np.sqrt((kernel**2).sum((0, 1, 2))), 2.0, rtol=1e-6)
+    direction = source[f"conv.{v}"].transpose(2, 3, 1, 0)
+    np.testing.assert_allclose(
+        kernel / direction, np.broadcast_to((kernel / direction)[0, 0, 0], kernel.shape), rtol=1e-5
+    )
+    assert set(report.sources["params/conv/kernel"]) == {f"conv.{g}", f"conv.{v}"}
+    assert not report.extra
+
+
+def test_weight_norm_of_a_recurrent_layer():
+    arrays = rng_arrays(weight_ih_l0_v=(8, 3), weight_hh_l0=(8, 2), bias_ih_l0=(8,), bias_hh_l0=(8,))
+    length = np.sqrt((arrays["weight_ih_l0_v"] ** 2).sum(1, keepdims=True))
+    whole = {"weight_ih_l0": arrays["weight_ih_l0_v"], **arrays}
+    del whole["weight_ih_l0_v"]
+    lstm = jl.Sequential(jl.Input((5, 3)), jl.LSTM(2, name="lstm"))
+    loaded, expected = (
+        jl.load_weights(lstm, {f"lstm.{name}": array for name, array in source.items()})[0]
+        for source in ({**arrays, "weight_ih_l0_g": length}, whole)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), loaded, expected)
+
+
+@pytest.mark.parametrize("names", [("depthwise", "pointwise"), ("0", "1")])
+@pytest.mark.parametrize("by", ["names", "order"])
+def test_a_separable_convolution_from_two_of_pytorch(names, by):
+    """The bias of the first goes through the second."""
+    first, second = names
+    shapes = {f"{first}.weight": (6, 1, 3, 3), f"{first}.bias": (6,), f"{second}.weight": (4, 6, 1, 1)}
+    shapes |= {f"{second}.bias": (4,)}
+    arrays = rng_arrays(**shapes)
+    separable = jl.SeparableConv2D(4, 3, depth_multiplier=2, name="sep")
+    model = jl.Sequential(jl.Input((5, 5, 3)), separable, jl.ReLU())
+    params, _ = jl.load_weights(model, {f"sep.{name}": array for name, array in arrays.items()}, by=by)
+    x = np.random.default_rng(1).standard_normal((2, 5, 5, 3)).astype(np.float32)
+    pair = [jl.DepthwiseConv2D(3, depth_multiplier=2, name="a"), jl.Conv2D(4, 1, name="b")]
+    both = jl.Sequential(jl.Input((5, 5, 3)), *pair, jl.ReLU())
+    rename = {f"{first}.*": "a.*", f"{second}.*": "b.*"}
+    weights, _ = jl.load_weights(both, arrays, rename=rename)
+    expected = both.apply(weights, {}, x)[0]
+    np.testing.assert_allclose(model.apply(params, {}, x)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_numbered_blocks_into_a_repeat():
+    block = jl.Sequential(jl.Dense(3, name="dense"), jl.BatchNormalization(name="norm"))
+    model = jl.Sequential(jl.Input((3,)), jl.Repeat(block, 2, name="blocks"), jl.Dense(1, name="head"))
+    shapes = {"head.weight": (1, 3), "head.bias": (1,)}
+    for i in (0, 1):
+        shapes |= {f"body.blocks.{i}.dense.weight": (3, 3), f"body.blocks.{i}.dense.bias": (3,)}
+        shapes |= {
+            f"body.blocks.{i}.norm.{n}": (3,) for n in ("weight", "bias", "running_mean", "running_var")
+        }
+    source = rng_arrays(**shapes)
+    params, state, report = jl.load_weights(model, source, strict=False)
+    kernels = np.stack([source[f"body.blocks.{i}.dense.weight"].T for i in (0, 1)])
+    np.testing.assert_array_equal(params["blocks"]["layer"]["dense"]["kernel"], kernels)
+    means = np.stack([source[f"body.blocks.{i}.norm.running_mean"] for i in (0, 1)])
+    np.testing.assert_array_equal(state["blocks"]["layer"]["norm"]["moving_mean"], means)
+    assert not report.missing
+    assert not report.extra
+    assert len(report.sources["params/blocks/layer/dense/kernel"]) == 2
+    odd = {**source, "body.blocks.1.dense.weight": np.zeros((2, 3), np.float32)}
+    with pytest.raises(ValueError, match=r"blocks\.1\.dense\.weight gives"):
+        jl.load_weights(model, odd)
+    with pytest.raises(ValueError, match="does not fit the model"):
+        jl.load_weights(model, {n: a for n, a in source.items() if not n.startswith("body.blocks.1")})

@@ -15,7 +15,7 @@ from jlayers.core.spelling import nearest
 from jlayers.experiments.compared_curves import compared_curves
 from jlayers.experiments.names import short_names
 from jlayers.experiments.record import RunRecord, find_runs, is_run, read_run
-from jlayers.runs.figures import save_png
+from jlayers.runs.figures import can_draw, save_png
 from jlayers.runs.folder import json_content
 from jlayers.saving.files import write_atomically
 
@@ -136,14 +136,21 @@ def comparison_of(runs: Sequence[RunRecord]) -> Comparison:
     )
 
 
-def draw_comparison(path: str | os.PathLike[str], comparison: Comparison) -> bool:
-    """Write the curves of all runs to a PNG file; False, and no file, without matplotlib or any epoch."""
-    runs = zip(comparison.names, comparison.runs, strict=True)
-    figure = compared_curves(dict(runs))
+def draw_comparison(path: str | os.PathLike[str], comparison: Comparison) -> None:
+    """Write the curves of all runs to a PNG file.
+
+    Raises:
+        ImportError: without matplotlib: `pip install 'jlayers[plot]'`.
+        ValueError: another kind of file, or no run has finished an epoch.
+    """
+    if pathlib.Path(path).suffix.lower() != ".png":
+        raise ValueError(f"expected a .png file for the curves, received {path}")
+    if not can_draw():
+        raise ImportError("the curves are drawn by matplotlib: pip install 'jlayers[plot]'")
+    figure = compared_curves(dict(zip(comparison.names, comparison.runs, strict=True)))
     if figure is None:
-        return False
+        raise ValueError("there are no curves to draw: no run has finished an epoch")
     save_png(figure, path)
-    return True
 
 
 def write_csv(path: str | os.PathLike[str], comparison: Comparison) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jlayers.experiments.names import cut_names
 from jlayers.experiments.record import RunRecord
-from jlayers.runs.figures import INK, SERIES, can_draw, new_figure, plain_axes, written
+from jlayers.runs.figures import INK, SERIES, new_figure, plain_axes, written
 
 __all__ = ["compared_curves"]
 
@@ -17,13 +17,13 @@ OTHERS = "#b0b7bf"  # the color of the runs after the first eight
 
 
 def compared_curves(runs: Mapping[str, RunRecord]) -> Any:
-    """A figure with the curves of runs by their names; None without matplotlib or any finished epoch.
+    """A figure with the curves of runs by their names; None if no run has finished an epoch.
 
     The first eight runs have colors, the others are gray. A dot marks the epoch whose weights are kept.
     """
     runs = {name: run for name, run in runs.items() if run.epochs}
     results = list(dict.fromkeys(n.removeprefix("val_") for run in runs.values() for n in run.history))
-    if not results or not can_draw():
+    if not results:
         return None
     titles = {"": "training", "val_": "validation"}
     parts = [p for p in titles if any(f"{p}{n}" in run.history for run in runs.values() for n in results)]

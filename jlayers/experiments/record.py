@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import math
@@ -129,7 +130,7 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
         parameters=model.get("parameters"),
         trainable=model.get("trainable"),
         flops=model.get("flops"),
-        size=sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file()),
+        size=_size(run.path),
     )
 
 
@@ -199,6 +200,15 @@ def _seconds(path: pathlib.Path, status: str, began: Time | None, ended: Time | 
         ended = Time.now(datetime.UTC)
     ended = ended or _changed(path / METRICS)
     return None if began is None or ended is None else max(0.0, round((ended - began).total_seconds(), 3))
+
+
+def _size(folder: pathlib.Path) -> int:
+    total = 0
+    for at, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # a run that is still trained replaces its files
+                total += os.stat(os.path.join(at, name)).st_size
+    return total
 
 
 def _changed(path: pathlib.Path) -> Time | None:

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["from_cudnn", "from_torch", "is_torch"]
+__all__ = ["Made", "from_cudnn", "from_torch", "is_torch"]
 
 Arrays = Mapping[str, np.ndarray]
 Wanted = Mapping[str, Any]
 Made = dict[str, tuple[np.ndarray, list[str]]]  # by our name: the array, and the names it was made of
 
-_NAMES = re.compile(r"weight|bias|running_mean|running_var|num_batches_tracked|(weight|bias)_(ih|hh)(_l0)?")
+_NAMES = re.compile(
+    r"weight|bias|running_mean|running_var|num_batches_tracked|(weight|bias)_(ih|hh)(_l0)?"
+    r"|weight(_(ih|hh)(_l0)?)?_[gv]|(depthwise|pointwise)_(weight|bias)"
+)
 
 
 def is_torch(names: Any) -> bool:
@@ -36,12 +39,30 @@ def from_torch(kinds: tuple[str, ...], arrays: Arrays, wanted: Wanted) -> Made:
         arrays: PyTorch's, by name.
         wanted: what the layer has, by name.
     """
-    made = next((rule for kind in kinds if (rule := _RULES.get(kind))), _affine)(_plain(arrays), wanted)
-    return {name: value for name, value in made.items() if name in wanted}
+    arrays, parts = _without_weight_norm(arrays)
+    plain = {name.removesuffix("_l0"): array for name, array in arrays.items()}
+    made = next((rule for kind in kinds if (rule := _RULES.get(kind))), _affine)(plain, wanted)
+    return {
+        name: (array, [part for source in sources for part in parts.get(source, [source])])
+        for name, (array, sources) in made.items()
+        if name in wanted
+    }
 
 
-def _plain(arrays: Arrays) -> dict[str, np.ndarray]:
-    return {name.removesuffix("_l0"): array for name, array in arrays.items()}
+def _without_weight_norm(arrays: Arrays) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """Weights that `weight_norm` keeps as a length and a direction, multiplied; and the names of their parts.
+
+    Source: Salimans, Kingma, 2016; `torch.nn.utils.weight_norm`.
+    """
+    whole, parts = dict(arrays), dict[str, list[str]]()
+    for name in [name.removesuffix("_g") for name in arrays if name.endswith("_g")]:
+        if f"{name}_v" in whole:
+            g, v = whole.pop(f"{name}_g"), whole.pop(f"{name}_v")
+            axes = tuple(axis for axis in range(v.ndim) if g.ndim != v.ndim or g.shape[axis] == 1)
+            norm = np.sqrt(np.square(v.astype(np.float64)).sum(axes, keepdims=True))
+            whole[name] = (g * v / np.where(norm == 0, 1, norm)).astype(v.dtype)
+            parts[name.removesuffix("_l0")] = [f"{name}_g", f"{name}_v"]
+    return whole, parts
 
 
 def _taken(arrays: Arrays, names: Mapping[str, str], change: Callable[[np.ndarray], np.ndarray]) -> Made:
@@ -102,6 +123,25 @@ def _depthwise(arrays: Arrays, wanted: Wanted) -> Made:
     return _taken(arrays, _KERNEL, change)
 
 
+def _separable(arrays: Arrays, wanted: Wanted) -> Made:
+    """A depthwise convolution and one over single positions; the first one's bias goes through the second."""
+    made: Made = {}
+    for part, rule in (("depthwise", _depthwise), ("pointwise", _conv)):
+        names = {f"{part}_{name}": name for name in ("weight", "bias")}
+        own = {name: arrays[source] for source, name in names.items() if source in arrays}
+        ours = rule(own, {"kernel": wanted[f"{part}_kernel"]} if f"{part}_kernel" in wanted else {})
+        for name, (array, _) in ours.items():
+            made[f"{part}_{name}"] = array, [f"{part}_{'weight' if name == 'kernel' else 'bias'}"]
+    biases = [made.pop(f"{part}_bias", None) for part in ("depthwise", "pointwise")]
+    if biases[0] is not None and "pointwise_kernel" in made:
+        kernel = made["pointwise_kernel"][0]
+        through = biases[0][0] @ kernel.reshape(-1, kernel.shape[-1])
+        biases[1] = (
+            (through + biases[1][0], biases[0][1] + biases[1][1]) if biases[1] else (through, biases[0][1])
+        )
+    return {**made, "bias": biases[1]} if biases[1] is not None else made
+
+
 def _affine(arrays: Arrays, wanted: Wanted) -> Made:
     """Scale and shift of a normalization, an embedding, the slopes of a PReLU: one array as it is."""
     scale = next((name for name in ("gamma", "scale", "embeddings", "alpha") if name in wanted), "weight")
@@ -141,6 +181,7 @@ _RULES: dict[str, Callable[[Arrays, Wanted], Made]] = {
     **dict.fromkeys(("Dense", "EinsumDense", "TernaryDense"), _dense),
     **dict.fromkeys([f"Conv{n}D{kind}" for n in (1, 2, 3) for kind in ("", "Transpose")], _conv),
     **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _depthwise),
+    **dict.fromkeys([f"SeparableConv{n}D" for n in (1, 2)], _separable),
     **dict.fromkeys(("SimpleRNN", "SimpleRNNCell"), _SAME),
     **dict.fromkeys(("LSTM", "LSTMCell"), _LSTM),
     **dict.fromkeys(("GRU", "GRUCell"), _GRU),

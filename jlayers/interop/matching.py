@@ -12,11 +12,13 @@ import numpy as np
 
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
-from jlayers.interop.layouts import from_cudnn, from_torch, is_torch
+from jlayers.interop.layouts import Made, from_cudnn, from_torch, is_torch
 from jlayers.interop.names import Entry, Group
 from jlayers.interop.slots import Slot
 
 __all__ = ["Matched", "by_names", "by_order"]
+
+Index = Mapping[str, list[tuple[str, Group]]]
 
 _IGNORED = ("num_batches_tracked", "seed_generator_state")
 
@@ -41,8 +43,23 @@ class Matched:
 
     def take(self, slot: Slot, entries: Mapping[str, Entry]) -> set[str]:
         """Give a layer the arrays of a group; the names that were used."""
+        return self._give(slot, _for(slot, entries))
+
+    def take_runs(self, slot: Slot, runs: Sequence[Mapping[str, Entry]]) -> set[str]:
+        """Give a layer in a `Repeat` the arrays of a group for each of its runs; the names that were used."""
+        made = [_for(slot.once, entries) for entries in runs]
+        stacked: Made = {}
+        for name in slot.wanted:
+            parts = [each[name] for each in made if name in each]
+            if len(parts) == len(runs):
+                arrays = [array for array, _ in parts]
+                alike = len({array.shape for array in arrays}) == 1
+                names = [source for _, sources in parts for source in sources]
+                stacked[name] = np.stack(arrays) if alike else arrays[0], names
+        return self._give(slot, stacked)
+
+    def _give(self, slot: Slot, made: Made) -> set[str]:
         used: set[str] = set()
-        made = _for(slot, entries)
         for name, spec in slot.wanted.items():
             path = slot.paths[name]
             if name not in made:
@@ -85,7 +102,7 @@ def _problem(array: np.ndarray, spec: Any) -> str:
     return describe(array)
 
 
-def _for(slot: Slot, entries: Mapping[str, Entry]) -> dict[str, tuple[np.ndarray, list[str]]]:
+def _for(slot: Slot, entries: Mapping[str, Entry]) -> Made:
     """The arrays of a group under the names of a layer, each with its names in the source."""
     entries = {name: entry for name, entry in entries.items() if name not in _IGNORED}
     wanted = slot.wanted
@@ -119,16 +136,17 @@ def by_names(slots: Sequence[Slot], root: Group, fixed: Mapping[str, Any] = Mapp
     """
     matched, used = Matched(), set[str]()
     taken: set[int] = set()
-    index: dict[str, list[tuple[str, Group]]] = {}
-    for path, group in root.walk():
-        index.setdefault(path.rpartition("/")[2], []).append((path, group))
+    index = _index(root)
     for slot in slots:
-        group = _named(slot.path, root, index)
-        if group is None or id(group) in taken:
+        found = _runs(slot, root, index) or [_found(slot, slot.path, root, index)]
+        groups = [group for group in found if group is not None and id(group) not in taken]
+        taken |= set(map(id, groups))
+        if len(groups) < len(found):
             matched.lack(slot)
+        elif len(groups) > 1:
+            used |= matched.take_runs(slot, [group.arrays for group in groups])
         else:
-            taken.add(id(group))
-            used |= matched.take(slot, group.arrays)
+            used |= matched.take(slot, groups[0].arrays)
     for path, arrays in fixed.items():
         if group := _named(path, root, index):
             used |= {entry.source for entry in group.arrays.values()}
@@ -149,15 +167,58 @@ def _differing(path: str, arrays: Mapping[str, Any] | None, group: Group) -> Ite
             yield f"{path}/{name}", f"expected {path} with {name}={shown}, as the source has it, not {value}"
 
 
-def _named(path: str, root: Group, index: Mapping[str, list[tuple[str, Group]]]) -> Group | None:
+def _index(root: Group) -> dict[str, list[tuple[str, Group]]]:
+    """The groups by the last part of their paths."""
+    index: dict[str, list[tuple[str, Group]]] = {}
+    for path, group in root.walk():
+        index.setdefault(path.rpartition("/")[2], []).append((path, group))
+    return index
+
+
+def _runs(slot: Slot, root: Group, index: Index) -> list[Group | None] | None:
+    """For a layer in a `Repeat` its groups in numbered blocks; None where there are none, or not as many."""
+    around = None if slot.repeat is None else _named(slot.repeat, root, index, bare=True)
+    if slot.repeat is None or around is None:
+        return None
+    numbers = sorted((name for name in around.groups if name.isdigit()), key=int)
+    if len(numbers) != slot.times:
+        return None
+    inside = slot.path.removeprefix(slot.repeat).removeprefix("/").partition("/")[2]  # without "layer"
+    blocks = [around.groups[number] for number in numbers]
+    return [_found(slot, inside, block, _index(block)) for block in blocks]
+
+
+def _found(slot: Slot, path: str, root: Group, index: Index) -> Group | None:
+    """The group of a layer; where PyTorch has two convolutions for a separable one, both as one group."""
+    group = _named(path, root, index)
+    if group is not None or not any(kind.startswith("SeparableConv") for kind in slot.kinds):
+        return group
+    pair = _named(path, root, index, bare=True)
+    return None if pair is None else _joined(list(pair.groups.values()))
+
+
+def _joined(groups: Sequence[Group]) -> Group | None:
+    """A depthwise convolution and one over single positions of PyTorch as the parts of one layer."""
+    if len(groups) != 2 or not all("weight" in group.arrays for group in groups):
+        return None
+    shapes = [group.arrays["weight"].array.shape for group in groups]
+    if min(map(len, shapes)) < 3 or shapes[0][1] != 1 or set(shapes[1][2:]) != {1}:
+        return None
+    parts = zip(("depthwise", "pointwise"), groups, strict=True)
+    return Group({f"{part}_{name}": entry for part, group in parts for name, entry in group.arrays.items()})
+
+
+def _named(path: str, root: Group, index: Index, bare: bool = False) -> Group | None:
+    """The group of this path, or the only one whose path ends so; `bare`, even if it has no arrays itself."""
     names = path.split("/") if path else []
-    if group := _descend(root, names):
+    if group := _descend(root, names, bare):
         return group
     for start, name in enumerate(names):
         ends = [
             found
             for where, group in index.get(name, [])
-            if _agree(where.split("/"), names[: start + 1]) and (found := _descend(group, names[start + 1 :]))
+            if _agree(where.split("/"), names[: start + 1])
+            and (found := _descend(group, names[start + 1 :], bare))
         ]
         if len(ends) == 1:
             return ends[0]
@@ -170,7 +231,7 @@ def _agree(one: list[str], other: list[str]) -> bool:
     return one[-n:] == other[-n:]
 
 
-def _descend(group: Group, names: Sequence[str]) -> Group | None:
+def _descend(group: Group, names: Sequence[str], bare: bool = False) -> Group | None:
     """The group with arrays at the end of the path; a cell, or what a wrapper wraps, may have any name."""
     for name in names:
         only = next(iter(group.groups.values())) if len(group.groups) == 1 else None
@@ -180,9 +241,9 @@ def _descend(group: Group, names: Sequence[str]) -> Group | None:
         if inner is None:
             return None
         group = inner
-    while not group.arrays and len(group.groups) == 1:
+    while not group.arrays and len(group.groups) == 1 and not (bare and next(iter(group.groups)).isdigit()):
         group = next(iter(group.groups.values()))
-    return group if group.arrays else None
+    return group if group.arrays or bare else None
 
 
 def _entries(root: Group) -> Iterator[tuple[str, Entry]]:
@@ -201,6 +262,10 @@ def by_order(slots: Sequence[Slot], entries: Mapping[str, Entry], root: Group) -
             matched.take(slot, dict(zip(slot.wanted, mine, strict=False)))
         matched.extra = [entry.source for entry in rest]
         return matched
+    for number, slot in enumerate(slots):
+        pair = _joined(groups[number : number + 2])
+        if pair and any(kind.startswith("SeparableConv") for kind in slot.kinds):
+            groups[number : number + 2] = [pair]
     for slot, group in zip(slots, groups, strict=False):
         used = matched.take(slot, group.arrays)
         matched.extra += [

@@ -114,7 +114,7 @@ def groups_of(entries: Mapping[str, Entry]) -> Group:
 
     What only some libraries write is brought to one form: a name that all arrays have in front, such as
     `module.`, goes away; the halves of a bidirectional layer and the parts of PyTorch's attention become
-    groups of their own.
+    groups of their own, and those of a parametrized weight belong to its layer.
     """
     separator = "/" if any("/" in name for name in entries) else "."
     root = Group()
@@ -130,7 +130,23 @@ def groups_of(entries: Mapping[str, Entry]) -> Group:
     for _, group in root.walk():
         _split_directions(group)
         _split_attention(group)
+        _join_parametrizations(group)
     return root
+
+
+def _join_parametrizations(group: Group) -> None:
+    """The two parts of PyTorch's newer `weight_norm` under the names that its older one gives them."""
+    parametrized = group.groups.get("parametrizations", Group())
+    if parametrized.groups and all(
+        set(parts.arrays) == {"original0", "original1"} and not parts.groups
+        for parts in parametrized.groups.values()
+    ):
+        del group.groups["parametrizations"]
+        for name, parts in parametrized.groups.items():
+            group.arrays[f"{name}_g"], group.arrays[f"{name}_v"] = (
+                parts.arrays["original0"],
+                parts.arrays["original1"],
+            )
 
 
 _PROJECTIONS = ("query", "key", "value")

@@ -10,7 +10,7 @@ import jax
 
 from jlayers.core.layer import Layer
 from jlayers.core.state import is_aux_loss, is_aux_metric, is_carry
-from jlayers.core.tree import flatten
+from jlayers.core.tree import above, flatten
 
 __all__ = ["Slot", "fixed_of", "initial", "slots_of"]
 
@@ -24,12 +24,24 @@ class Slot:
         layer: whose arrays they are.
         wanted: a spec for each array by name, as Keras orders them: parameters, then state.
         paths: where each stands, such as `params/dense/kernel`.
+        repeat: the path of the `Repeat` around the layer, in which arrays have one more axis, or None.
+        times: how often it runs the layer.
     """
 
     path: str
     layer: Layer
     wanted: Mapping[str, jax.ShapeDtypeStruct]
     paths: Mapping[str, str]
+    repeat: str | None = None
+    times: int = 1
+
+    @property
+    def once(self) -> Slot:
+        """The layer as it is in one run of its `Repeat`."""
+        wanted = {
+            name: jax.ShapeDtypeStruct(spec.shape[1:], spec.dtype) for name, spec in self.wanted.items()
+        }
+        return dataclasses.replace(self, wanted=wanted, repeat=None, times=1)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -67,10 +79,14 @@ def slots_of(model: Layer, tree: Mapping[str, Any], order: list[str]) -> list[Sl
             owner, _, more = owner.rpartition("/")
             name = f"{more}/{name}"
         found.setdefault(owner, {})[name] = path
-    return [
-        Slot(owner, layers[owner], {name: specs[path] for name, path in paths.items()}, paths)
-        for owner, paths in found.items()
-    ]
+    slots = []
+    for owner, paths in found.items():
+        repeats = [path for path in above(owner) if layers[path].stacked]
+        repeat = repeats[0] if len(repeats) == 1 else None
+        times = 1 if repeat is None else layers[repeat].repeats
+        wanted = {name: specs[path] for name, path in paths.items()}
+        slots.append(Slot(owner, layers[owner], wanted, paths, repeat, times))
+    return slots
 
 
 def fixed_of(model: Layer) -> dict[str, dict[str, Any] | None]:

@@ -117,7 +117,8 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
     layer's does. Within the group `kernel`, `gamma` and the like are taken as they are. `weight`,
     `running_mean`, `weight_ih` and the like are PyTorch's and are brought to the layout of the layer: `(out,
     in)` kernels, `OIHW` windows, depthwise and transposed convolutions, the order of the gates, two biases,
-    one matrix for queries, keys and values.
+    one matrix for queries, keys and values, `weight_norm`, two convolutions for a separable one. Numbered
+    blocks go into a `Repeat`.
 
     Args:
         model: any layer.

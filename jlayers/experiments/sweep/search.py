@@ -18,18 +18,20 @@ from typing import Any
 
 from jlayers.config import ConfigError, Experiment, load, loads
 from jlayers.config.errors import Path, dotted
+from jlayers.config.experiment import experiment_of
 from jlayers.config.sweep import Range
 from jlayers.config.writer import to_yaml
 from jlayers.core.errors import refused
 from jlayers.core.spelling import nearest
 from jlayers.experiments.sweep import optuna, pruners, samplers
-from jlayers.experiments.sweep.folder import PICTURE, SweepFolder
+from jlayers.experiments.sweep.document import document_of, folders_of, text_of
+from jlayers.experiments.sweep.folder import CONFIG, PICTURE, SweepFolder
 from jlayers.experiments.sweep.jobs import Elsewhere, Job, Launcher
 from jlayers.experiments.sweep.trial import Trial, better, running_best
 from jlayers.runs import Run, RunWarning, environment
 from jlayers.runs.own_code import OwnCode
 from jlayers.saving.checkpoints import require_orbax
-from jlayers.saving.files import write_atomically
+from jlayers.saving.files import sha256, write_atomically
 from jlayers.train.interruptions import interruptions
 
 __all__ = ["Search"]
@@ -52,7 +54,7 @@ class Search:
 
     folder: SweepFolder
 
-    def __init__(self, experiment: Experiment, base: str = "."):
+    def __init__(self, experiment: Experiment):
         if experiment.settings.sweep is None:
             raise ValueError(
                 "the file has no section sweep: add one, such as sweep: {trials: 20, values: "
@@ -63,9 +65,6 @@ class Search:
         self.sampler = samplers.registry.get(self.settings.method)
         self.pruner = pruners.registry.get(self.settings.prune)
         self.trials: list[Trial] = []
-        self.base = base  # relative paths among the values start here
-        self._plain = experiment.to_data()
-        self._text = to_yaml({**self._plain, "sweep": None})
         self._values: dict[int, dict[str, Any]] = {}
         with experiment.builder.located(SECTION, ("method", "trials", "values")):
             self.sampler.check(self.settings.values)
@@ -101,14 +100,15 @@ class Search:
             ConfigError: all that is wrong with the file or with a trial; there is no folder then.
             FileExistsError: there is something at `folder` already.
         """
-        made = cls(load(file, overrides), str(pathlib.Path(file).absolute().parent))
+        made = cls(load(file, overrides))
         made.check(checked)
         facts = {
-            "base": made.base,
+            "meaning": _meaning(made.experiment),
             "data": made.experiment.data.fingerprint(),
             "versions": environment()["versions"],
+            **folders_of(made.experiment.written),
         }
-        text = to_yaml(made._plain)
+        text = text_of(made.experiment.written)
         if folder is None:
             made.folder = SweepFolder.create_next(pathlib.Path(file).stem, text, code, **facts)
         else:
@@ -126,9 +126,14 @@ class Search:
         """
         found = SweepFolder.reopen(folder)
         facts = found.facts()
-        base = str(facts.get("base", "."))
-        made = cls(loads(found.config, base=base), base)
-        if made.experiment.data.fingerprint() != facts.get("data"):
+        experiment = experiment_of(document_of(found.config, facts, str(found.path / CONFIG)))
+        if _meaning(experiment) != facts.get("meaning"):
+            raise ValueError(
+                f"{found.path / CONFIG} means another experiment now: "
+                f"an environment variable that it names or jlayers has changed; restore it, or begin anew"
+            )
+        made = cls(experiment)
+        if experiment.data.fingerprint() != facts.get("data"):
             raise ValueError(
                 f"the data of {found.path} have changed since the sweep began: restore them, or begin anew"
             )
@@ -177,7 +182,7 @@ class Search:
         """The experiment of a trial."""
         written = [f"{path}={json.dumps(value)}" for path, value in values.items()]
         try:
-            made = loads(self._text, written, self.base)
+            return self.experiment.varied(written)
         except ConfigError as error:
             sources = {f"--set {text}": path for text, path in zip(written, values, strict=True)}
             raise ConfigError(
@@ -186,9 +191,6 @@ class Search:
                 else self._problem(values, p.message)
                 for p in error.problems
             ) from None
-        if made.call.arguments["data"] == self.experiment.call.arguments["data"]:
-            vars(made)["source"] = self.experiment.source  # read once
-        return made
 
     def _problem(self, values: Mapping[str, Any], message: str) -> Any:
         """A problem of a trial, at the line of the value that makes it."""
@@ -429,3 +431,8 @@ class Search:
             self.direction,
             self.folder.path.name,
         )
+
+
+def _meaning(experiment: Experiment) -> str:
+    """A hash of the configuration with all that follows from variables, defaults and versions."""
+    return sha256(to_yaml(experiment.to_data()).encode())
