@@ -169,10 +169,11 @@ def compare_bits(run: str | os.PathLike[str], again: str | os.PathLike[str]) -> 
 
 def _results(then: RunRecord, now: RunRecord) -> Iterator[Difference]:
     """The results that differ, the first epochs first."""
-    names = list(dict.fromkeys([*then.history, *now.history]))
+    histories = [_history(then), _history(now)]
+    names = list(dict.fromkeys(name for history in histories for name in history))
     for epoch in range(max(then.epochs, now.epochs)):
         for name in names:
-            values = [_at(record.history.get(name, ()), epoch) for record in (then, now)]
+            values = [_at(history.get(name, ()), epoch) for history in histories]
             if not _same(*values):
                 yield Difference(f"epoch {epoch + 1}, {name}", *values)
     if then.status != "completed":
@@ -184,6 +185,19 @@ def _results(then: RunRecord, now: RunRecord) -> Iterator[Difference]:
         values = then.metrics.get(name), now.metrics.get(name)
         if name.startswith("test_") and not _same(*values):
             yield Difference(f"held out, {name.removeprefix('test_')}", *values)
+
+
+def _history(record: RunRecord) -> dict[str, Sequence[float]]:
+    """The history of a run; of one of many seeds, that of each seed besides the means."""
+    first, each = record.settings.get("seed", 0), Run(record.path).seeds_history()
+    return {
+        **record.history,
+        **{
+            f"{name} of seed {first + place}": values.tolist()
+            for name, rows in each.items()
+            for place, values in enumerate(rows.T)
+        },
+    }
 
 
 def _at(values: Sequence[float], place: int) -> float | None:
