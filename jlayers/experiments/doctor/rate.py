@@ -55,12 +55,14 @@ class Range:
 
     @property
     def suggested(self) -> float:
-        """The lowest factor that comes nearly as far as the best one; high rates fail later."""
+        """The lowest factor that comes most of the way of the best one; high rates fail later."""
         most = self.gain(self.best)
-        return min(factor for factor in self.curves if self.gain(factor) >= 0.9 * most)
+        return min(factor for factor in self.curves if self.gain(factor) >= 0.8 * most)
 
     def named(self, factor: float) -> str:
-        return f"{factor:g} times the present rate" if self.rate is None else f"{self.rate * factor:.1g}"
+        if self.rate is None:
+            return f"{factor:g} times the present rate"
+        return f"{float(f'{self.rate * factor:.1g}'):g}"
 
 
 def range_of(case: Case) -> Range | None:
