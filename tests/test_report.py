@@ -313,6 +313,10 @@ def test_a_sample_of_a_folder_has_a_file(tmp_path):
     assert sorted(file_of(images, row) for row in range(4)) == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
     assert file_of(_chain([images, np.zeros((2, 2, 2, 3), np.float32), chosen]), 6) == file_of(chosen, 0)
     assert file_of(np.zeros(3), 0) is None
+    for name in ("a", "b"):
+        (tmp_path / name / "0.txt").write_text(f"{name} word")
+    texts = jl.data.text_dataset_from_directory(tmp_path).train[0]
+    assert {one.text for row in (0, 1) for one in shown(texts, row)} == {"a word", "b word"}
 
 
 def test_reliability_of_edges():
