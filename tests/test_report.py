@@ -339,10 +339,12 @@ def test_pictures_of_many_classes_and_odd_names(tmp_path):
     names = [f"class {n} \\frac$x_{{1}}$ \N{GRINNING FACE}" for n in y]
     found = judged("sparse_categorical_crossentropy", y, np.full((50, 50), 0.02, np.float32), names)
     outcomes = Outcomes("held out", found.count, "", [found])
+    (tmp_path / "worst.png").write_bytes(b"of earlier weights")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         files = draw_outcomes(outcomes, tmp_path)
     assert [file.name for file in files] == ["confusion.png", "calibration.png"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["calibration.png", "confusion.png"]
 
 
 def test_durations():
