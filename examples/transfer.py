@@ -1,9 +1,9 @@
 """A network trained on a million photographs learns to find faces from ten pictures of each kind.
 
 EfficientNet-Lite0 comes with ImageNet's weights. A new head is trained on features that the frozen base gives
-once per picture. Then the convolutions of the last block are trained, too, at a lower rate; its batch
-normalization stays as it is. From fresh weights, the same network learns its twenty pictures by heart and
-little else:
+once per picture. Then the convolutions of the last block are trained, too, at a lower rate, on what the
+blocks before it give; its batch normalization stays as it is. From fresh weights, the same network learns its
+twenty pictures by heart and little else:
 
     pip install 'jlayers[pretrained,examples]'
     python examples/transfer.py
@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         print(report)
         first = trainer(jl.freeze(model, "base"), 1e-2)
         state = first.init(jax.random.key(0), train[0], params=params, state=rest)
-        options: dict[str, Any] = {"batch_size": 16, "callbacks": [bar]}
-        state, _ = jl.fit(first, *train, epochs=arguments.epochs, state=state, cache_features=True, **options)
+        options: dict[str, Any] = {"batch_size": 16, "callbacks": [bar], "cache_features": True}
+        state, _ = jl.fit(first, *train, epochs=arguments.epochs, state=state, **options)
         print(
             f"with a new head: {jl.evaluate(first, state, *test)['accuracy']:.1%} of the pictures never seen"
         )

@@ -175,6 +175,21 @@ def test_two_runs_on_a_narrow_terminal_are_columns(wide, capsys, monkeypatch):
     assert main(["compare", "first-1", "first-2", "--sort", "nothing"]) == 2
 
 
+def test_a_setting_and_those_below_it_share_a_column(wide, tmp_path, capsys):
+    for name, optimizer in (("plain", "adam"), ("set", {"adam": {"learning_rate": 0.1, "b1": 0.8}})):
+        Run.create(tmp_path / name, {"optimizer": optimizer, "metrics": []})
+    assert main(["compare", str(tmp_path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["run", "status", "epochs", "optimizer"]
+    assert lines[2] == ["plain", "killed", "0", "adam"]
+    assert lines[3] == ["set", "killed", "0", "adam.learning_rate=…"]
+    assert list(compare([tmp_path]).settings) == [
+        "optimizer",
+        "optimizer.adam.learning_rate",
+        "optimizer.adam.b1",
+    ]
+
+
 def test_tables_are_written_to_files(wide, tmp_path, capsys):
     table, data = tmp_path / "t.csv", tmp_path / "t.json"
     assert main(["compare", *RUNS, "--csv", str(table), "--json", str(data)]) == 0

@@ -172,6 +172,7 @@ def test_the_first_nan_in_a_forward_pass():
     model = jl.Sequential(jl.Dense(8), jl.Lambda(jnp.log, name="log"), jl.Dense(3, activation="softmax"))
     found = jl.doctor(trainer(model), x, y).findings[0]
     assert (found.check, found.where) == ("nan", "log")
+    assert found.values["given"] < 0
     assert np.isnan(found.values["value"])
 
 
@@ -227,6 +228,17 @@ def test_tasks_that_take_turns_are_looked_at_without_training():
     assert set(report.skipped) == {"information", "rate", "overfit", "cost"}
 
 
+def test_a_task_whose_least_loss_is_not_known():
+    """That of a contrast or of a variational bound does not come near 0 on one batch."""
+    x, _ = blobs()
+
+    def loss(call, batch, key):
+        return 1 + jnp.square(call("model", batch.x) - 1).mean()
+
+    report = jl.doctor(jl.compile(jl.Task({"model": jl.Dense(3)}, loss), jl.optimizers.adam(0.02)), x)
+    assert report.healthy, str(report)
+
+
 def test_the_state_that_was_given_stays():
     x, y = blobs()
     made = trainer()
@@ -238,7 +250,8 @@ def test_the_state_that_was_given_stays():
 
 def test_it_takes_batches_and_refuses_what_is_no_trainer():
     x, y = blobs()
-    report = jl.doctor(trainer(), [(x[:150], y[:150] + 1), (x[150:], y[150:] + 1)])
+    longer = np.concatenate([x[:9], x[:9]], 1)
+    report = jl.doctor(trainer(), [(x[:150], y[:150] + 1), (longer, y[:9]), (x[150:], y[150:] + 1)])
     assert report.findings[0].check == "labels"
     with pytest.raises(TypeError, match=r"expected what jl\.compile"):
         jl.doctor(small(), x, y)  # type: ignore[arg-type]

@@ -187,6 +187,20 @@ def test_a_run_that_has_not_ended_well(run, tmp_path, monkeypatch):
     assert "No epoch has ended yet" in report(copy).read_text()
 
 
+def test_a_run_of_many_seeds(run, tmp_path, monkeypatch):
+    copy = tmp_path / "seeds"
+    shutil.copytree(run.path, copy)
+    results = json.loads((copy / "results.json").read_text())
+    one = {"mean": 0.5, "std": None, "low": 0.25, "high": 0.75}
+    results["seeds"] = {"numbers": [4, 5], "test": {"kind_accuracy": one}}
+    results["ensemble"] = {"test": {"kind_accuracy": 0.625}}
+    (copy / "results.json").write_text(json.dumps(results))
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    text = Page(report(copy).read_text()).text
+    for words in ("means over the seeds 4, 5", "25.00% to 75.00%", "of the ensemble", "62.50%"):
+        assert words in text
+
+
 def test_the_command_writes_the_page(run, tmp_path, capsys):
     assert main(["report", str(run.path), "--output", str(tmp_path / "r.html")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "r.html")
@@ -299,6 +313,10 @@ def test_a_sample_of_a_folder_has_a_file(tmp_path):
     assert sorted(file_of(images, row) for row in range(4)) == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
     assert file_of(_chain([images, np.zeros((2, 2, 2, 3), np.float32), chosen]), 6) == file_of(chosen, 0)
     assert file_of(np.zeros(3), 0) is None
+    for name in ("a", "b"):
+        (tmp_path / name / "0.txt").write_text(f"{name} word")
+    texts = jl.data.text_dataset_from_directory(tmp_path).train[0]
+    assert {one.text for row in (0, 1) for one in shown(texts, row)} == {"a word", "b word"}
 
 
 def test_reliability_of_edges():
@@ -321,10 +339,12 @@ def test_pictures_of_many_classes_and_odd_names(tmp_path):
     names = [f"class {n} \\frac$x_{{1}}$ \N{GRINNING FACE}" for n in y]
     found = judged("sparse_categorical_crossentropy", y, np.full((50, 50), 0.02, np.float32), names)
     outcomes = Outcomes("held out", found.count, "", [found])
+    (tmp_path / "worst.png").write_bytes(b"of earlier weights")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         files = draw_outcomes(outcomes, tmp_path)
     assert [file.name for file in files] == ["confusion.png", "calibration.png"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["calibration.png", "confusion.png"]
 
 
 def test_durations():

@@ -187,6 +187,16 @@ def load_tree(path):
     return tree["params"], tree["state"]
 
 
+def test_each_of_many_seeds_is_compared(folder):
+    for name, second in (("run", 0.5), ("run-reproduced-1", 0.25)):
+        path = pathlib.Path(name, "metrics.jsonl")
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = [{**line, "seeds": {"loss": [1.0, None if line["epoch"] == 1 else second]}} for line in lines]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (difference,) = compare_bits("run", "run-reproduced-1").differences
+    assert str(difference) == "epoch 2, loss of seed 1: 0.5 then, 0.25 now"
+
+
 def test_a_run_that_ended_early_is_repeated_as_far_as_it_went(folder):
     edit("run", "results.json", lambda results: results.update(status="interrupted", reason="SIGTERM"))
     lines = pathlib.Path("run/metrics.jsonl").read_text().splitlines()
@@ -235,6 +245,8 @@ def test_a_run_of_an_older_version_is_compared_by_what_it_has(folder, capsys):
     result = compare_bits("run", "run-reproduced-1")
     assert result.identical
     assert result.compared == ("2 epochs", "results on the data held out")
+    assert {"device", "environment variable", "versions of all packages"} < set(result.unknown)
+    assert compare_bits("run-reproduced-1", "run").unknown == ()
     assert main(["reproduce", "run", "--container"]) == 2
     assert "run has no requirements.txt, as runs of older versions: train it again" in capsys.readouterr().err
 

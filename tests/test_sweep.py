@@ -1,5 +1,6 @@
 """Sweeps: values chosen and checked, poor trials ended, everything killed and resumed exactly."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -16,12 +17,14 @@ import pytest
 import scipy.stats
 
 import jlayers as jl
+import jlayers.config
 from jlayers.cli import main
 from jlayers.config import ConfigError
 from jlayers.config.sweep import Range
 from jlayers.experiments.sweep import pruners, samplers
 from jlayers.experiments.sweep.folder import SweepFolder
 from jlayers.experiments.sweep.jobs import Here, Processes, environments
+from jlayers.experiments.sweep.plan import Plan
 from jlayers.experiments.sweep.search import Search
 from jlayers.experiments.sweep.trial import Trial, running_best
 from jlayers.runs import Run, evaluate_run
@@ -243,6 +246,7 @@ WRONG = [
     ("  trials: 5", "  seed: 1", "sweep.*expected the number of trials"),
     ("  trials: 5", "  trials: 5\n  metric: val_acuracy", "'val_acuracy', which is not in .*val_loss"),
     (", validation: 0.25", "", r"'val_loss', which is not in the logs: .*training.validation"),
+    ("sweep:\n", "seeds: 2\nsweep:\n", "no prune beside seeds=2"),
     ("{median: {after", "{medain: {after", "unknown pruner 'medain': did you mean 'median'"),
 ]
 # fmt: on
@@ -266,16 +270,33 @@ def test_both_ends_are_looked_at_where_values_depend_on_results(file):
 
 def test_a_path_may_leave_out_a_first_argument_that_the_file_writes(file):
     written = FILE.replace("Sequential:\n", "Sequential:\n   layers:\n").replace("  - {D", "   - {D")
-    search = Search(jl_loads(written))
-    made = search._made({"model.Sequential.0.Dense.units": 5, "model.sequential.1.dense.units": 2})
+    plan = Plan(jlayers.config.loads(written))
+    made = plan.trial({"model.Sequential.0.Dense.units": 5, "model.sequential.1.dense.units": 2})
     assert made.to_data()["model"]["Sequential"]["layers"][0]["Dense"]["units"] == 5
     assert made.to_data()["model"]["Sequential"]["layers"][1]["Dense"]["units"] == 2
 
 
-def jl_loads(text):
-    import jlayers.config
-
-    return jlayers.config.loads(text)
+def test_variables_and_defaults_are_tried_and_kept(file, monkeypatch):
+    pathlib.Path("base").mkdir()
+    text = FILE.partition("sweep:")[0].replace("units: 3", 'units: "${width}"')
+    text = text.replace("path: data.npz", 'path: "${env:WHERE}/data.npz"')
+    pathlib.Path("base/base.yaml").write_text(text)
+    monkeypatch.setenv("WHERE", "..")
+    values = "{variables.width: [2, 4, 8], model.Sequential.0.Dense.activation: [tanh]}"
+    more = f"variables: {{width: 3}}\nsweep: {{method: grid, values: {values}}}"
+    file.write_text(f"defaults: [base/base.yaml]\n{more}")
+    search = Search.begin(file, "here")
+    search.folder.unlock()
+    again = Search.reopen("here")
+    for number, units in enumerate((2, 4, 8)):
+        mine, theirs = (s.plan.trial(s.plan.values(number, ())).to_data() for s in (search, again))
+        assert mine == theirs
+        assert mine["model"]["Sequential"]["layers"][0]["Dense"]["units"] == units
+        assert mine["data"]["npz"]["path"] == str(file.parent / "data.npz")
+    again.folder.unlock()
+    monkeypatch.setenv("WHERE", str(file.parent / "elsewhere"))
+    with pytest.raises(ValueError, match="an environment variable that it names or jlayers has changed"):
+        Search.reopen("here")
 
 
 # --------------------------------------------------------------------------------- trained, resumed
@@ -448,15 +469,16 @@ def wait_for(condition, process, seconds=300):
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 def test_processes_that_are_killed_change_nothing(seeds, pytestconfig):
     full = pytestconfig.getoption("--full")
-    more = ["--set", f"sweep.trials={20 if full else 3}", "--set", f"training.epochs={40 if full else 30}"]
-    more += ["--set", "training.checkpoint.every_steps=3"]
+    more = ["--set", f"sweep.trials={20 if full else 3}", "--set", f"training.epochs={40 if full else 12}"]
+    more += ["--set", "training.checkpoint={keep: 1}"]
     assert main(["sweep", str(seeds), "--jobs", "0", "--folder", "whole", *more]) == 0
     folder = SweepFolder("killed")
     process = start(str(seeds), "--jobs", "2", "--folder", "killed", *more)
     wait_for(lambda: folder.log(0).exists() and children(process), process)
     os.kill(children(process)[0], signal.SIGKILL)  # before it has a folder; the sweep begins it again
     wait_for(lambda: (folder.run(1).path / "results.json").exists(), process)
-    os.kill(trained_by(folder.run(1)), signal.SIGKILL)  # in its training
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(trained_by(folder.run(1)), signal.SIGKILL)  # in its training
     if full:
         draw = random.Random(random.SystemRandom().randrange(2**32))
         for count in (4, 9, 14):

@@ -51,13 +51,23 @@ def print_table(columns: Sequence[Column], least: int = 10, turns: bool = True) 
         _print(out, turned)
         return
     first = _shortened(first, max(least, width // 3))
-    part: list[Column] = []
+    parts = _packed(first, others, width)
+    for narrower in range(width - 1, 0, -1):  # parts of about the same width
+        if len(again := _packed(first, others, narrower)) > len(parts):
+            break
+        parts = again
+    for part in parts:
+        _print(out, [first, *part])
+
+
+def _packed(first: Column, others: Sequence[Column], width: int) -> list[list[Column]]:
+    """The columns in parts, each of no more than `width` with the first column and one other at least."""
+    parts: list[list[Column]] = [[]]
     for column in others:
-        if part and first.width + sum(c.width + GAP for c in (*part, column)) + GAP > width:
-            _print(out, [first, *part])
-            part = []
-        part.append(column)
-    _print(out, [first, *part])
+        if parts[-1] and first.width + sum(c.width + GAP for c in (*parts[-1], column)) > width:
+            parts.append([])
+        parts[-1].append(column)
+    return parts
 
 
 def _shortened(column: Column, most: int) -> Column:

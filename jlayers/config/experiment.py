@@ -31,7 +31,7 @@ from jlayers.train.callbacks import Callback
 from jlayers.train.state import inputs_of
 from jlayers.transform.freeze import freeze
 
-__all__ = ["Experiment", "load", "loads"]
+__all__ = ["Experiment", "experiment_of", "load", "loads"]
 
 
 def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Experiment:
@@ -44,7 +44,7 @@ def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Experim
     Raises:
         ConfigError: everything that is wrong with it, each with file, line and path.
     """
-    return _experiment(read_file(path), overrides)
+    return experiment_of(read_file(path), overrides)
 
 
 def loads(text: str, overrides: Iterable[str] = (), base: str | os.PathLike[str] = ".") -> Experiment:
@@ -65,12 +65,14 @@ def loads(text: str, overrides: Iterable[str] = (), base: str | os.PathLike[str]
     <text>:2: model.Dense.unts: Dense takes no 'unts' (received unts=3): did you mean 'units'?
     <text>:4: seed: expected a whole number, received seed='1'
     """
-    return _experiment(read_text(text, base=pathlib.Path(base).absolute()), overrides)
+    return experiment_of(read_text(text, base=pathlib.Path(base).absolute()), overrides)
 
 
-def _experiment(document: Document, overrides: Iterable[str]) -> Experiment:
+def experiment_of(document: Document, overrides: Iterable[str] = ()) -> Experiment:
+    """The experiment in a document; see `load`."""
     lay_over_defaults(document, Settings)
     override(document, overrides, Settings)
+    written = document.copy()
     put_in_variables(document)
     call = validate(document, Settings)
     builder = Builder(document)
@@ -85,7 +87,7 @@ def _experiment(document: Document, overrides: Iterable[str]) -> Experiment:
     with builder.located(("precision",)):
         if settings.precision is not None:
             model = with_precision(model, settings.precision)
-    return Experiment(settings, model, call, builder)
+    return Experiment(settings, model, call, builder, written)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Experiment:
         model: with the layers frozen that the configuration freezes, in the precision that it sets.
         call: the validated configuration, for `to_data`.
         builder: knows the places of the parts in the file.
+        written: the document with its defaults, and before values are put in the places of variables.
         learned: preprocessors that an earlier run has adapted, in place of those of the settings.
     """
 
@@ -104,7 +107,19 @@ class Experiment:
     model: Layer
     call: Entry
     builder: Builder
+    written: Document
     learned: Mapping[str, Any] | None = None
+
+    def varied(self, overrides: Iterable[str]) -> Experiment:
+        """The same experiment with some values replaced, as `--set` replaces them; equal data are read once.
+
+        Raises:
+            ConfigError: as `load`.
+        """
+        made = experiment_of(self.written.copy(), overrides)
+        if "source" in vars(self) and made.call.arguments["data"] == self.call.arguments["data"]:
+            vars(made)["source"] = self.source
+        return made
 
     @functools.cached_property
     def source(self) -> Dataset:

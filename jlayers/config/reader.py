@@ -6,6 +6,7 @@ YAML 1.2: `yes`, `on` and `no` are text, `1e-3` is a number. An alias (`*name`) 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import os
@@ -77,6 +78,10 @@ class Document:
     places: dict[Path, Place]
     source: str
     base: pathlib.Path
+
+    def copy(self) -> Document:
+        """A document that can be changed without changing this one."""
+        return dataclasses.replace(self, data=copy.deepcopy(self.data), places=dict(self.places))
 
     def place(self, path: Path) -> Place:
         """The place of the value at `path`, or of what it is a part of."""

@@ -13,13 +13,18 @@ from jlayers.config.variables import escaped
 __all__ = ["to_yaml"]
 
 
-def to_yaml(data: Mapping[str, Any]) -> str:
-    """Plain data as YAML, in the order of the data. Texts that look like variables are read as texts."""
+def to_yaml(data: Mapping[str, Any], escape: bool = True) -> str:
+    """Plain data as YAML, in the order of the data.
+
+    Args:
+        data: plain data.
+        escape: whether texts that look like variables are to be read as texts.
+    """
     yaml = YAML(typ="rt", pure=True)
     yaml.width = 100
     yaml.default_flow_style = None  # innermost lists and mappings on one line
     text = io.StringIO()
-    yaml.dump(_escaped(dict(data)), text)
+    yaml.dump(_escaped(dict(data)) if escape else dict(data), text)
     return text.getvalue()
 
 

@@ -154,7 +154,7 @@ def fingerprint(tree: Any) -> str:
             continue
         leaf = as_bytes(np.ascontiguousarray(leaf))
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype.str} {leaf.shape}".encode())
-        digest.update(leaf.data.cast("B") if leaf.size else b"")
+        digest.update(leaf.reshape(-1).view(np.uint8).data)  # bfloat16 is no buffer itself
     return digest.hexdigest()
 
 

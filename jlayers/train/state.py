@@ -44,7 +44,12 @@ def inputs_of(x: Any) -> tuple[Any, ...]:
 @jax.jit  # one dispatch instead of one per array, and cheaper than jax.device_put
 def copied(tree: Any) -> Any:
     """The pytree with arrays of its own, so that a step that donates its input leaves the other one alone."""
-    return jax.tree.map(jnp.copy, tree)
+    return jax.tree.map(_copy, tree)
+
+
+def _copy(leaf: Any) -> jax.Array:
+    """As `jnp.copy`, which compiles a program for each shape."""
+    return jax.device_put(leaf, may_alias=False)
 
 
 class Live(NamedTuple):
@@ -385,4 +390,4 @@ def _fitting(name: str, weights: Any, expected: Any) -> Any:
             raise ValueError(f"expected {name} with {path!r} of shape {want[path]}, received weights {got}")
     if extra := sorted(set(have) - set(want)):
         raise ValueError(f"expected {name} for this model, received {extra[0]!r}, which it does not have")
-    return jax.tree.map(lambda leaf, like: jnp.array(leaf, like.dtype), weights, expected)
+    return jax.tree.map(lambda leaf, like: _copy(jnp.asarray(leaf, like.dtype)), weights, expected)

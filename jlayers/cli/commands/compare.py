@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jlayers.cli.tables import Column, print_table
@@ -69,6 +69,8 @@ def _columns(compared: Comparison) -> list[Column]:
     columns.append(Column("epochs", [epochs_of(run) for run in runs], right=True))
     shown = dict(list(_settings(compared).items())[:MOST])
     titles = short_names([path.split(".") for path in shown], ".")
+    taken = {"epochs", "time", "parameters", "FLOPs", *compared.metrics}
+    titles = [f"{title} (setting)" if title in taken else title for title in titles]
     columns += [
         Column(title, [_value(value) for value in values], right=True)
         for title, values in zip(titles, shown.values(), strict=True)
@@ -86,9 +88,28 @@ def _columns(compared: Comparison) -> list[Column]:
     return [column for column in columns if any(column.cells)]
 
 
-def _settings(compared: Comparison) -> dict[str, Any]:
-    """The settings to show; the epochs that were asked for stand beside those that are finished."""
-    return {path: values for path, values in compared.settings.items() if path != "training.epochs"}
+def _settings(compared: Comparison) -> dict[str, tuple[Any, ...]]:
+    """The settings to show: `adam` in one run and `adam.learning_rate` in another are one setting.
+
+    The epochs that were asked for stand beside those that are finished.
+    """
+    whole = {path for run in compared.runs for path in run.settings}
+    shown: dict[str, tuple[Any, ...]] = {}
+    for path in compared.settings:
+        parts = path.split(".")
+        beginnings = (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+        top = next(beginning for beginning in beginnings if beginning in whole)
+        if top != "training.epochs" and top not in shown:
+            shown[top] = tuple(_under(run.settings, top) for run in compared.runs)
+    return shown
+
+
+def _under(settings: Mapping[str, Any], top: str) -> Any:
+    """A setting, or those below it as one text."""
+    if top in settings:
+        return settings[top]
+    below = {path[len(top) + 1 :]: value for path, value in settings.items() if path.startswith(f"{top}.")}
+    return ", ".join(f"{path}={_value(value)}" for path, value in below.items())
 
 
 def _print_shared(out: Any, compared: Comparison) -> None:
@@ -118,7 +139,7 @@ def _unequal(title: str, values: list[Any], text: Callable[[Any], str]) -> Colum
 
 
 def _value(value: Any) -> str:
-    text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    text = "" if value in (None, []) else f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 

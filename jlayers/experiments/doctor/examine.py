@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from jlayers.core.errors import details_of
+from jlayers.data.batches import Batch, Batches, form_of, map_arrays
 from jlayers.experiments.doctor.activations import check_activations
 from jlayers.experiments.doctor.balance import check_balance
 from jlayers.experiments.doctor.case import Case, as_held
@@ -27,6 +28,7 @@ from jlayers.experiments.doctor.labels import check_labels
 from jlayers.experiments.doctor.loss import check_loss
 from jlayers.experiments.doctor.overfit import check_overfit
 from jlayers.experiments.doctor.rate import Range, check_rate, range_of
+from jlayers.train.sources import source
 from jlayers.train.state import TrainState
 from jlayers.train.trainer import Trainer
 
@@ -71,13 +73,14 @@ def examine(case: Case, more: Sequence[Finding] = ()) -> Report:
 
     Args:
         case: the experiment.
-        more: findings that are there already, such as those of a run that failed.
+        more: findings that are there already, such as those of a run that failed; they hide no check.
     """
     begun = time.perf_counter()
     found, ran, skipped = list(more), [], {}
 
     def run(name: str, check: Callable[[], list[Finding]]) -> None:
-        serious = [f.check for f in found if f.severity == "error" or f.check == "scale"]
+        own = found[len(more) :]
+        serious = [f.check for f in own if f.severity == "error" or f.check == "scale"]
         if causes := [check for check in serious if name in HIDES.get(check, ())]:
             skipped[name] = f"mend first what {causes[0]} has found"
             return
@@ -200,8 +203,8 @@ def doctor(
             f"doctor: expected what jl.compile(model, optimizer, loss) returns, received a "
             f"{type(trainer).__name__}"
         )
-    if y is None and isinstance(x, Iterable) and not isinstance(x, dict) and not hasattr(x, "shape"):
-        x, y = _gathered(x)
+    if y is None and not hasattr(x, "__array__") and not isinstance(x, (dict, tuple)):
+        x, y = _gathered(source("x", x, None, None))
     held_out = {"validation": validation_data, "test": test_data}
     given = {name: part for name, part in held_out.items() if part is not None}
     case = Case(
@@ -221,14 +224,12 @@ def doctor(
     return examine(case)
 
 
-def _gathered(batches: Iterable[Any]) -> tuple[Any, Any]:
-    """The first batches as arrays."""
-    taken = [tuple(batch)[:2] for batch in itertools.islice(batches, BATCHES)]
-    if not taken:
-        raise ValueError("doctor: expected at least one batch, received none")
+def _gathered(batches: Batches) -> tuple[Any, Any]:
+    """The first batches as arrays: those whose samples have the form of the first one."""
 
-    def join(*parts: Any) -> Any:
-        return np.concatenate([np.asarray(part) for part in parts])
+    def form(batch: Batch) -> Any:
+        return form_of(Batch(*(map_arrays(lambda a: np.asarray(a)[:0], part) for part in batch[:2])))
 
-    pairs = [(pair[0], pair[1] if len(pair) > 1 else None) for pair in taken]
-    return jax.tree.map(join, *(pair[0] for pair in pairs)), jax.tree.map(join, *(pair[1] for pair in pairs))
+    taken = [Batch(*batch[:2]) for batch in itertools.islice(batches.epoch(0), BATCHES)]
+    same = [batch for batch in taken if form(batch) == form(taken[0])]
+    return jax.tree.map(lambda *parts: np.concatenate([np.asarray(p) for p in parts]), *same)[:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,13 +22,31 @@ ROWS = 2000
 
 def check_labels(case: Case) -> list[Finding]:
     """Targets against what their losses can use, and against each other."""
-    found = []
-    for part, (_, y) in case.parts.items():
-        for target in case.targets_of(y):
-            found += _range(part, target)
+    found = _joined([
+        finding
+        for part, (_, y) in case.parts.items()
+        for target in case.targets_of(y)
+        for finding in _range(part, target)
+    ])  # fmt: skip
     for target in [] if found else case.targets:
         found += _shifted(target) or _doubtful(case, target)
     return found
+
+
+def _joined(findings: list[Finding]) -> list[Finding]:
+    """One finding for each output: what is wrong in one part of the data is mostly wrong in all."""
+    first: dict[str, Finding] = {}
+    for finding in findings:
+        known = first.setdefault(finding.where, finding)
+        if known is not finding:
+            more = [*known.values.get("also", []), finding.values["part"]]
+            first[finding.where] = dataclasses.replace(known, values={**known.values, "also": more})
+    return [
+        dataclasses.replace(f, message=f"{f.message}; also in the {' and '.join(f.values['also'])} data")
+        if "also" in f.values
+        else f
+        for f in first.values()
+    ]
 
 
 def _range(part: str, target: Target) -> list[Finding]:

@@ -15,7 +15,10 @@ from jlayers.experiments.doctor.trial import trials_of
 __all__ = ["check_overfit"]
 
 STEPS = 200
-ENOUGH = 0.5  # of the loss of knowing nothing
+ENOUGH = 0.5  # of the loss of knowing nothing, for targets that can be learned by heart
+ANYTHING = (
+    0.95  # of it, for a loss whose least value is not known, such as that of a task or of blended targets
+)
 CAPACITY = 4  # trained numbers for each target of the batch; a model with fewer may be too small to learn it
 
 
@@ -26,17 +29,20 @@ def check_overfit(case: Case, tested: Range | None) -> list[Finding]:
     trials = trials_of(case)
     steps = trials.steps_within(case.seconds, STEPS)
     batch = trials.whole_batches(1)
+    known = bool(case.targets) and case.trainer.augment is None
+    enough = (ENOUGH if known else ANYTHING) * tested.level
     tried = {}
     for factor in dict.fromkeys((tested.suggested, 1.0)):
         losses, _ = trials.train(batch * steps, factor)
         finite = losses[np.isfinite(losses)]
         tried[factor] = float(np.median(finite[-10:])) if len(finite) == len(losses) else np.inf
-        if tried[factor] <= ENOUGH * tested.level:
+        if tried[factor] <= enough:
             break
     factor, least = min(tried.items(), key=lambda pair: pair[1])
     values = {"first": tested.level, "last": least, "steps": steps, "rate": tested.named(factor)}
-    if least <= ENOUGH * tested.level or tested.level <= 1e-3:
-        text = f"learns one batch by heart: from {tested.level:.3g} to {least:.3g} in {steps} steps"
+    if least <= enough or tested.level <= 1e-3:
+        learned = "learns one batch by heart" if known else "learns on one batch"
+        text = f"{learned}: from {tested.level:.3g} to {least:.3g} in {steps} steps"
         return [Finding("overfit", "note", "", text, values=values)]
     if _capacity(case) < CAPACITY * trials.size * _outputs(case):
         text = (

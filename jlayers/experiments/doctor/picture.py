@@ -37,7 +37,7 @@ def draw_rates(path: Any, curves: Mapping[str, Any]) -> bool:
     figure = Figure(figsize=(10, 3.9), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    left.axhline(level, color=GRAY, linewidth=0.8, linestyle=":")
+    left.axhline(level, color=GRAY, linewidth=1.0, linestyle=":", label="knowing nothing")
     left.plot(at, shown, color=INK, linewidth=1.8, zorder=2)
     broken = ~np.isfinite(ends)
     left.scatter(at[~broken], shown[~broken], color=INK, s=18, zorder=3)
@@ -50,14 +50,12 @@ def draw_rates(path: Any, curves: Mapping[str, Any]) -> bool:
     left.set_xscale("log")
     left.set_xlabel("learning rate" if rate is not None else "multiple of the learning rate")
     left.set_ylabel(f"loss after {len(losses[1.0])} steps")
-    left.annotate("loss of knowing nothing", (np.sqrt(at[0] * at[-1]), level), xytext=(0, 3), ha="center",
-                  textcoords="offset points", fontsize=8, color=GRAY)  # fmt: skip
     left.legend(frameon=False, fontsize=9)
     colors = colormaps["viridis"](np.linspace(0.05, 0.9, len(factors)))
     for color, factor in zip(colors, factors, strict=True):
         values = np.where(np.isfinite(losses[factor]), np.minimum(losses[factor], ceiling), np.nan)
         width = 2.4 if factor == 1.0 else 1.2
-        right.plot(_smooth(values), color=color, linewidth=width, label=f"{factor * unit:.1g}")
+        right.plot(_smooth(values), color=color, linewidth=width, label=f"{float(f'{factor * unit:.1g}'):g}")
     right.set_xlabel("step")
     right.set_ylabel("loss")
     right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), title="rate",

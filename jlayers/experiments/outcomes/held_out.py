@@ -96,7 +96,7 @@ def _pass_over(run: Run, experiment: Experiment) -> Outcomes:
     found = [
         judge(name, loss, target, output, _names(data, target), show) for name, loss, target, output in judged
     ]
-    return Outcomes(which, samples, digest, found)
+    return Outcomes(which, samples, digest, found, len(experiment.seeds))
 
 
 def _predicted(model: Any, weights: Any, x: Any, batch_size: int) -> Any:

@@ -228,12 +228,14 @@ class Outcomes:
         samples: how many samples.
         weights: the hash of the file of weights.
         outputs: one for each output.
+        seeds: how many seeds predict together.
     """
 
     data: Literal["held out", "validation"]
     samples: int
     weights: str
     outputs: list[Classes | Labels | Numbers | Other]
+    seeds: int = 1
 
 
 def _rates(name: str, hits: int, said: int, there: int) -> Rates:

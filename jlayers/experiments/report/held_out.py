@@ -20,7 +20,8 @@ def held_out(outcomes: Outcomes, pictures: Pictures) -> Iterator[Element]:
     """The elements of the section."""
     validation = "validation data, since nothing else is held out"
     what = "data held out" if outcomes.data == "held out" else validation
-    yield element("p", f"The kept weights on the {what}: {outcomes.samples:,} samples.")
+    who = f"The ensemble of {outcomes.seeds} seeds" if outcomes.seeds > 1 else "The kept weights"
+    yield element("p", f"{who} on the {what}: {outcomes.samples:,} samples.")
     for outcome in outcomes.outputs:
         if outcome.name:
             yield element("h3", f"Output {outcome.name}")

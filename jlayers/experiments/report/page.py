@@ -18,7 +18,7 @@ from jlayers.experiments.report.html import Element, element, page, table
 from jlayers.experiments.report.pictures import Pictures
 from jlayers.experiments.report.speed import duration, profiles, speed
 from jlayers.runs.curves import curves_figure
-from jlayers.runs.folder import DATA, ENVIRONMENT, SUMMARY, WEIGHTS, Run
+from jlayers.runs.folder import DATA, ENVIRONMENT, SEEDS, SUMMARY, WEIGHTS, Run
 from jlayers.saving.files import read_json, write_atomically
 
 __all__ = ["REPORT", "page_of", "report"]
@@ -128,7 +128,7 @@ def _overview(run: Run, record: RunRecord) -> Iterator[Element]:
         if names := data.get("class_names"):
             facts["Classes"] = f"{len(names):,}: " + ", ".join(names[:8]) + ", …" * (len(names) > 8)
         facts["Input"] = ", ".join(
-            f"{one['name']} {one['dtype']}{tuple(one['shape'])}".strip() for one in data["inputs"]
+            f"{one['name']} {one['dtype']}{tuple(one['shape']) or ''}".strip() for one in data["inputs"]
         )
     if record.parameters is not None:
         name = run.model().get("name", "")
@@ -194,6 +194,23 @@ def _results(run: Run, record: RunRecord) -> Iterator[Element]:
     yield element("p", f"Of epoch {record.kept_epoch or record.epochs}{kept}.", class_="dim")
     rows = [[n, *(_number(n, record.metrics.get(start + n)) for start in used.values())] for n in names]
     yield table(["", *used], rows)
+    if run.has_seeds:
+        yield from _seeds(run)
+
+
+def _seeds(run: Run) -> Iterator[Element]:
+    """What varies from seed to seed; nothing while the seeds are still training."""
+    results = run.results()
+    found = results[SEEDS]
+    yield element("p", f"These are means over the seeds {', '.join(map(str, found['numbers']))}.")
+    rows = []
+    for title, part in (("training", "train"), ("validation", "validation"), ("held out", "test")):
+        for name, one in found.get(part, {}).items():
+            mean, std, low, high = (_number(name, one[key]) for key in ("mean", "std", "low", "high"))
+            rows.append([f"{title} {name}", mean, std, f"{low} to {high}"])
+    for name, value in results.get("ensemble", {}).get("test", {}).items():
+        rows.append([f"held out {name} of the ensemble", _number(name, value), "", ""])
+    yield table(["", "mean", "standard deviation", "95 % interval of the mean"], rows)
 
 
 def _curves(record: RunRecord, pictures: Pictures) -> Iterator[Element]:

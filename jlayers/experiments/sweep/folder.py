@@ -37,7 +37,7 @@ PICTURE = "sweep.png"
 class SweepFolder:
     """The folder of one sweep.
 
-    - `sweep.yaml`: the configuration with all defaults and absolute paths
+    - `sweep.yaml`: the configuration, with the files under `defaults` and what `--set` said put in
     - `sweep.json`: the status, the process, hashes of the data, of the configuration and of own code
     - `trials.jsonl`: a line for each trial that has ended, in the order of their numbers
     - `trial-000.yaml`, `trial-000/`, `trial-000.log`: a trial's configuration, its run, what it printed

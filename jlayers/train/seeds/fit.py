@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jlayers.core.calls import taught
 from jlayers.core.errors import refused
@@ -22,7 +23,7 @@ from jlayers.train.identity import identity
 from jlayers.train.keeper import Keeper
 from jlayers.train.listeners import with_rate_factor
 from jlayers.train.seeds.loop import SeedsFit, SeedsHistory
-from jlayers.train.seeds.states import SeedStates
+from jlayers.train.seeds.states import SeedStates, member, stacked
 from jlayers.train.sources import arrays, source, split_validation, validation_source, weighed
 from jlayers.train.state import TrainState
 from jlayers.train.trainer import Trainer
@@ -136,11 +137,12 @@ def fit_seeds(
         check_carried(model, data)
     validation = validation_source(validation_data, batch_size, validation_steps, epochs)
     shared, own = listeners_of(callbacks, numbers)
-    firsts = _firsts(trainer, numbers, data.first(), states)
-    firsts = [with_rate_factor(state, own[0]) for state in firsts]
+    stack = _start(trainer, numbers, data.first(), states)
+    if with_rate_factor(member(stack, 0), own[0]).rate_factor is not None and stack.rate_factor is None:
+        stack = stack.replace(rate_factor=jnp.ones(seeds, jnp.float32))
     checkpoint = None if checkpoints is None else as_checkpoint(checkpoints)
-    fit = SeedsFit(trainer, firsts, numbers, data, validation, shared, own, steps_per_call)
-    del firsts
+    fit = SeedsFit(trainer, stack, numbers, data, validation, shared, own, steps_per_call)
+    del stack
     if checkpoint is None:
         return fit.run(epochs)
     facts = identity(
@@ -210,10 +212,11 @@ def check_in_memory(parts: Any) -> None:
         )
 
 
-def _firsts(trainer: Trainer, seeds: Sequence[int], batch: Batch, states: Any) -> list[TrainState]:
-    """The state of each seed before the first step."""
+def _start(trainer: Trainer, seeds: Sequence[int], batch: Batch, states: Any) -> TrainState:
+    """The state of each seed before the first step, stacked."""
     if states is None:
-        return [trainer.init(jax.random.key(seed), batch) for seed in seeds]
+        keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+        return jax.vmap(lambda key: trainer.init(key, batch))(keys)
     given = list(states)
     if len(given) != len(seeds) or not all(isinstance(state, TrainState) for state in given):
         raise ValueError(
@@ -221,4 +224,4 @@ def _firsts(trainer: Trainer, seeds: Sequence[int], batch: Batch, states: Any) -
         )
     for state in given:
         trainer.check_state(state)
-    return given
+    return stacked([state.replace(metrics={}) for state in given])

@@ -66,7 +66,7 @@ def evaluate_seeds(
         review, data = look_over(trainer.tasks, states[0].to_evaluate(), data)
         if key is None and any(update.task.always_draws for update in trainer.updates):
             key = jax.random.key(0)
-        step = SeedsEvalStep(trainer.eval_step, review)
+        step = SeedsEvalStep.of(trainer.eval_step, review)
         whole = states.to_evaluate()
         keys = None if key is None else jax.numpy.stack([key] * len(states))
         return evaluated_each(step, whole.params, whole.state, data, len(states), 1, keys)

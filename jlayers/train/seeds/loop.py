@@ -20,7 +20,7 @@ from jlayers.train.interruptions import ENDING, interruptions
 from jlayers.train.keeper import Keeper, Resumed
 from jlayers.train.listeners import change_of, directions_of, step_for
 from jlayers.train.seeds.rows import SeedRows
-from jlayers.train.seeds.states import SeedStates, in_step, member, stacked
+from jlayers.train.seeds.states import SeedStates, in_step, member, repeated, stacked
 from jlayers.train.seeds.step import (
     SeedsEvalStep,
     SeedsStep,
@@ -83,7 +83,7 @@ class SeedsFit:
     def __init__(
         self,
         trainer: Trainer,
-        firsts: Sequence[TrainState],
+        stack: TrainState,
         seeds: Sequence[int],
         data: ArrayBatches,
         validation: Batches | None,
@@ -92,7 +92,7 @@ class SeedsFit:
         steps_per_call: StepsPerCall,
     ):
         self.trainer, self.seeds, self.shared = trainer, tuple(seeds), shared
-        step, first = step_for(own[0], trainer), firsts[0]
+        step, first = step_for(own[0], trainer), member(stack, 0)
         review, _ = look_over(step.tasks, first, data)
         self.batch_rows = data.batch_size
         self.validation, held_out = validation, None
@@ -102,17 +102,20 @@ class SeedsFit:
         self.directions = directions_of(
             trainer, step, first.params, first.state, data.first(), validation is not None
         )
-        prepared = [step.prepare(state, data.first()) for state in firsts]
+        first = step.prepare(first, data.first())
         mesh = mesh_for(len(self.seeds))
-        stack = state_on_devices(mesh, in_step(stacked(prepared)))
+        stack = state_on_devices(
+            mesh, in_step(stack.replace(metrics=repeated(first.metrics, len(self.seeds))))
+        )
         self.state = stack
         on_device = jax.device_put(data.data)
-        self.program = SeedsStep(step, review, prepared[0], on_devices(mesh, on_device), mesh)
+        self.program = SeedsStep.of(step, review, first, mesh)
+        self.programs = self.program.on(on_devices(mesh, on_device))
         self.data = SeedRows(data, self.seeds)
         self.calls = self.program.calls(steps_per_call, stack, self.data.steps or 1)
         self.eval_step = None
         if held_out is not None:
-            self.eval_step = SeedsEvalStep(trainer.eval_step, held_out, self.program.unrolled)
+            self.eval_step = SeedsEvalStep.of(trainer.eval_step, held_out, self.program.unrolled)
         self.history: dict[str, list[list[float]]] = {key: [] for key in self.directions}
         form = jax.tree.structure(member(stack, 0))
         self.members = [Member(callbacks, form) for callbacks in own]
@@ -167,7 +170,7 @@ class SeedsFit:
                 one.restore(known)
         self.kept = HostCopy(self.state)  # what is known to be healthy
         self.runner = Runner(
-            self.program,  # type: ignore[arg-type]  it has the programs that a runner calls
+            self.programs,  # type: ignore[arg-type]  it has the programs that a runner calls
             self.state,
             self.calls,
             [] if self.keeper is None else self.keeper.every,

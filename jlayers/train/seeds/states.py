@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers.core.errors import refused
+from jlayers.optimizers.schedule_free import schedule_free_places
 from jlayers.train.state import Flat, Live, TrainState
 
-__all__ = ["AXES", "SeedStates", "in_step", "live_axes", "member", "spec_of_one", "stacked"]
+__all__ = ["AXES", "SeedStates", "in_step", "live_axes", "member", "repeated", "spec_of_one", "stacked"]
 
 
 def live_axes(seeds: Any, step: Any) -> Live:
@@ -71,8 +72,7 @@ class SeedStates:
 
     def to_evaluate(self) -> SeedStates:
         """The same with the parameters to evaluate and save; see `TrainState.to_evaluate`."""
-        first = self[0]
-        if first.to_evaluate() is first:
+        if not schedule_free_places(self.stack.opt_state):
             return self
         return SeedStates(stacked([one.to_evaluate() for one in self]), self.seeds)
 
@@ -94,6 +94,11 @@ def stacked(states: Sequence[TrainState]) -> TrainState:
 def spec_of_one(stack: Any) -> Any:
     """The shapes and dtypes of one of stacked trees."""
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), stack)
+
+
+def repeated(tree: Any, seeds: int) -> Any:
+    """The same arrays for each seed."""
+    return jax.tree.map(lambda a: jnp.asarray(np.broadcast_to(a, (seeds, *np.shape(a)))), tree)
 
 
 def member(stack: TrainState, place: int) -> TrainState:

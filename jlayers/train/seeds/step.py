@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from jlayers.inspect.flops import primitives
 from jlayers.metrics.totals import value_of
 from jlayers.train.feed import SMALL, SMALL_ELSEWHERE, STEPS, Calls, StepsPerCall
 from jlayers.train.scaling import finite
-from jlayers.train.seeds.states import AXES, live_axes, spec_of_one
+from jlayers.train.seeds.states import AXES, live_axes, repeated, spec_of_one
 from jlayers.train.seeds.watch import read_each
 from jlayers.train.state import Flat, Live, TrainState, named
 from jlayers.train.step import Ended, EvalStep, TrainStep
@@ -105,6 +105,15 @@ def each(function: Callable[..., Any], in_axes: Any, out_axes: Any, unrolled: bo
     return called
 
 
+class Programs(NamedTuple):
+    """What a `Runner` calls: `one(flat, key_data, rows)` and so on; see `TrainStep`."""
+
+    one: Callable[..., Any]
+    nth: Callable[..., Any]
+    many: Callable[..., Any]
+    logs: Callable[..., Any]
+
+
 class SeedsStep:
     """The programs of `TrainStep`, for many seeds at a time; they donate the state that they are given.
 
@@ -112,36 +121,34 @@ class SeedsStep:
         step: of one seed.
         review: what is known of its batches.
         state: of one seed, accumulators included.
-        data: all samples, on the device.
         mesh: the devices that the seeds are cut over, or None for one device.
     """
 
-    def __init__(self, step: TrainStep, review: Review, state: TrainState, data: Batch, mesh: Any = None):
-        self.step, self.review, self.data, self.mesh = step, review, data, mesh
-        self.impl = state.impl
+    def __init__(self, step: TrainStep, review: Review, state: TrainState, mesh: Any = None):
+        self.step, self.review, self.mesh, self.impl = step, review, mesh, state.impl
         self.zeros = jax.tree.map(np.asarray, state.metrics)
-        rows = jax.ShapeDtypeStruct((jax.tree.leaves(review.batch)[0].shape[0],), jnp.int32)
-        traced = jax.make_jaxpr(
-            lambda live, key, rows: step.step(live, key, taken(data, rows), impl=self.impl)
-        )(state.live, state.key_data, rows)
+        traced = jax.make_jaxpr(functools.partial(step.step, impl=self.impl))(
+            state.live, state.key_data, review.batch
+        )
         # XLA has no fast form of a convolution with a kernel for each image, and none in a loop; see feed.py.
         self.unrolled = _on_cpu() and "conv_general_dilated" in primitives(traced)
         compiled = functools.partial(jax.jit, donate_argnums=1)
-        self._one, self._nth, self._many = map(compiled, (self._run_one, self._run_nth, self._run_many))
-        self._read = jax.jit(lambda flat: self._logs(flat.live))
+        self.one, self.nth, self.many = map(compiled, (self._run_one, self._run_nth, self._run_many))
+        self.logs = jax.jit(lambda flat: self._logs(flat.live))
         self._end = jax.jit(self._run_end)
 
-    def one(self, flat: Flat, key_data: Any, rows: Any) -> Any:
-        return self._one(self.data, flat, key_data, rows)
+    @classmethod
+    def of(cls, step: TrainStep, review: Review, state: TrainState, mesh: Any = None) -> SeedsStep:
+        """The programs for such batches, made once and kept with the step of one seed."""
+        kept = vars(step).setdefault("_of_seeds", {})
+        if (site := (id(review), state.impl, mesh)) not in kept:
+            kept[site] = cls(step, review, state, mesh)
+        return kept[site]
 
-    def nth(self, flat: Flat, key_data: Any, rows: Any, first: Any) -> Flat:
-        return self._nth(self.data, flat, key_data, rows, first)
-
-    def many(self, flat: Flat, key_data: Any, rows: Any, start: Any, count: Any) -> Any:
-        return self._many(self.data, flat, key_data, rows, start, count)
-
-    def logs(self, flat: Flat, rows: Any) -> Any:
-        return self._read(flat)
+    def on(self, data: Batch) -> Programs:
+        """The programs on these samples, which lie on the device."""
+        one, nth, many = (functools.partial(program, data) for program in (self.one, self.nth, self.many))
+        return Programs(one, nth, many, lambda flat, rows: self.logs(flat))
 
     def end(self, state: TrainState) -> Ended:
         """As `TrainStep.end`, with an axis of seeds in what each seed has of its own."""
@@ -241,11 +248,20 @@ class SeedsEvalStep:
         self.many = jax.jit(self._many, donate_argnums=2)
         self.logs = jax.jit(jax.vmap(functools.partial(step.tasks.logs, review.plans)))
 
+    @classmethod
+    def of(cls, step: EvalStep, review: Review, unrolled: bool = False) -> SeedsEvalStep:
+        """The programs for such batches, made once and kept with the step of one seed."""
+        kept = vars(step).setdefault("_of_seeds", {})
+        site = (id(review), unrolled)
+        if site not in kept:
+            kept[site] = cls(step, review, unrolled)
+        return kept[site]
+
     def accumulators(self, params: Any, state: Any, seeds: int) -> Any:
         """At zero, for each seed."""
         own = (spec_of_one(params), spec_of_one(state), self.review.batch)
         zeros = self.step.tasks.accumulators(*own)
-        return jax.tree.map(lambda a: np.broadcast_to(a, (seeds, *a.shape)).copy(), zeros)
+        return repeated(zeros, seeds)
 
     def _one(self, params: Any, state: Any, acc: Any, batch: Batch, keys: Any) -> Any:
         axes = (0, 0, 0, None, None if keys is None else 0)
@@ -282,7 +298,12 @@ def evaluated_each(
 
 def taken(data: Batch, rows: Any) -> Batch:
     """The rows of all arrays by their numbers."""
-    return jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), data)
+
+    def of(a: Any) -> Any:
+        flat = a.reshape(a.shape[0], -1)  # XLA's CPU compiler takes rows of one axis many times as fast
+        return flat.at[rows].get(mode="promise_in_bounds").reshape(*rows.shape, *a.shape[1:])
+
+    return jax.tree.map(of, data)
 
 
 def _on_cpu() -> bool:
