@@ -196,9 +196,12 @@ def test_halving_lets_one_of_so_many_go_on(direction):
     # Of six, the two best may go on: as good as the second best of the five, 10 - 4.
     assert rule(6, known, 9, direction) == [sign * 6, None, sign * 6, *[None] * 6]
     assert rule(2, known[:2], 9, direction) == [None] * 9  # with so few nothing is known
+    # Three brackets in turn, the second begins at epoch 3. Rivals of trial 9 are 0 (which failed), 3 and 6.
+    known += completed([[sign * (10 - n)] * 9 for n in range(9)], direction)[6:]
     bands = pruners.hyperband(first=1, factor=3)
-    assert bands(6, known, 9, direction) == [*[None] * 9]  # one rival, trial 3; trial 0 has no value
-    assert bands(5, known, 9, direction)[:4] == [None] * 4
+    assert bands(9, known, 9, direction) == [sign * 4, None, sign * 4, *[None] * 6]
+    assert bands(10, known, 9, direction) == [None, None, sign * 3, *[None] * 6]
+    assert bands(11, known, 9, direction) == [None] * 9  # it is judged after epoch 9, which is the last
 
 
 def test_a_pruned_rival_counts_where_it_was_and_a_stopped_one_to_the_end():
