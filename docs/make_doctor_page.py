@@ -236,9 +236,10 @@ few steps at ten times the rate or more. A schedule stands still at its highest 
 they have not learned from: nearest neighbors, ridge regression, and the model after a short training. It is
 given only if none correlates with the targets more than chance does (one in 1,000 for each), and if, at
 that confidence, none can explain 5 % of their variance. With too few samples to say so, there is no alarm.
-In 20 random draws each of 100 to 1,000 digits, texts, vowels, cell measurements and diabetes patients there
-was none on true targets. With shuffled targets, 78 of 80 draws of digits and 38 of 40 draws of vowels gave
-it; tables with a single yes-or-no target need about 400 samples.
+In 20 random draws each of 100 to 1,000 digits, texts, vowels, cell measurements, diabetes patients and
+irises, the first two predictors always found something in the true targets. With shuffled targets they
+found nothing in 80 of 80 draws of digits, 39 of 40 of vowels and 58 of 60 of texts. Tables with a single
+yes-or-no target need about 400 samples (19 of 20 draws).
 
 ## How well it does
 

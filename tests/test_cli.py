@@ -342,10 +342,13 @@ def test_masked_outputs_keep_their_mask(tmp_path):
 
 def test_only_what_is_real_is_printed(capsys):
     mask = np.array([[True, True, False], [True, False, False]])
-    _print_outputs({"p": jl.Masked(np.arange(6).reshape(2, 3) * 100_000, mask)}, None)
+    _print_outputs({"p": jl.Masked(np.arange(6).reshape(2, 3) * 100_000, mask)}, {})
     assert capsys.readouterr().out == "0 100000\n300000\n"
-    _print_outputs({"p": np.array([[0.25, 0.75]]), "q": np.array([[True]])}, ("no", "yes"))
-    assert capsys.readouterr().out == "p:\nyes  0.25 0.75\nq:\nTrue\n"
+    p = np.array([[0.25, 0.75], [0.5, 0.5]])
+    _print_outputs({"p": p, "q": np.array([[True]] * 2)}, {"p": (p, ("no", "yes"))}, ["a.png", "bb.png"])
+    assert capsys.readouterr().out == (
+        "p:\na.png   yes 75.0%  no 25.0%\nbb.png  no 50.0%  yes 50.0%\nq:\na.png   True\nbb.png  True\n"
+    )
 
 
 def test_outputs_of_all_kinds_are_named_and_written(tmp_path):

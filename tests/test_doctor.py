@@ -172,6 +172,7 @@ def test_the_first_nan_in_a_forward_pass():
     model = jl.Sequential(jl.Dense(8), jl.Lambda(jnp.log, name="log"), jl.Dense(3, activation="softmax"))
     found = jl.doctor(trainer(model), x, y).findings[0]
     assert (found.check, found.where) == ("nan", "log")
+    assert found.values["given"] < 0
     assert np.isnan(found.values["value"])
 
 

@@ -313,6 +313,10 @@ def test_a_sample_of_a_folder_has_a_file(tmp_path):
     assert sorted(file_of(images, row) for row in range(4)) == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
     assert file_of(_chain([images, np.zeros((2, 2, 2, 3), np.float32), chosen]), 6) == file_of(chosen, 0)
     assert file_of(np.zeros(3), 0) is None
+    for name in ("a", "b"):
+        (tmp_path / name / "0.txt").write_text(f"{name} word")
+    texts = jl.data.text_dataset_from_directory(tmp_path).train[0]
+    assert {one.text for row in (0, 1) for one in shown(texts, row)} == {"a word", "b word"}
 
 
 def test_reliability_of_edges():
@@ -335,10 +339,12 @@ def test_pictures_of_many_classes_and_odd_names(tmp_path):
     names = [f"class {n} \\frac$x_{{1}}$ \N{GRINNING FACE}" for n in y]
     found = judged("sparse_categorical_crossentropy", y, np.full((50, 50), 0.02, np.float32), names)
     outcomes = Outcomes("held out", found.count, "", [found])
+    (tmp_path / "worst.png").write_bytes(b"of earlier weights")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         files = draw_outcomes(outcomes, tmp_path)
     assert [file.name for file in files] == ["confusion.png", "calibration.png"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["calibration.png", "confusion.png"]
 
 
 def test_durations():

@@ -245,6 +245,8 @@ def test_a_run_of_an_older_version_is_compared_by_what_it_has(folder, capsys):
     result = compare_bits("run", "run-reproduced-1")
     assert result.identical
     assert result.compared == ("2 epochs", "results on the data held out")
+    assert {"device", "environment variable", "versions of all packages"} < set(result.unknown)
+    assert compare_bits("run-reproduced-1", "run").unknown == ()
     assert main(["reproduce", "run", "--container"]) == 2
     assert "run has no requirements.txt, as runs of older versions: train it again" in capsys.readouterr().err
 

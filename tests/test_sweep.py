@@ -24,6 +24,7 @@ from jlayers.config.sweep import Range
 from jlayers.experiments.sweep import pruners, samplers
 from jlayers.experiments.sweep.folder import SweepFolder
 from jlayers.experiments.sweep.jobs import Here, Processes, environments
+from jlayers.experiments.sweep.plan import Plan
 from jlayers.experiments.sweep.search import Search
 from jlayers.experiments.sweep.trial import Trial, running_best
 from jlayers.runs import Run, evaluate_run
@@ -195,9 +196,12 @@ def test_halving_lets_one_of_so_many_go_on(direction):
     # Of six, the two best may go on: as good as the second best of the five, 10 - 4.
     assert rule(6, known, 9, direction) == [sign * 6, None, sign * 6, *[None] * 6]
     assert rule(2, known[:2], 9, direction) == [None] * 9  # with so few nothing is known
+    # Three brackets in turn, the second begins at epoch 3. Rivals of trial 9 are 0 (which failed), 3 and 6.
+    known += completed([[sign * (10 - n)] * 9 for n in range(9)], direction)[6:]
     bands = pruners.hyperband(first=1, factor=3)
-    assert bands(6, known, 9, direction) == [*[None] * 9]  # one rival, trial 3; trial 0 has no value
-    assert bands(5, known, 9, direction)[:4] == [None] * 4
+    assert bands(9, known, 9, direction) == [sign * 4, None, sign * 4, *[None] * 6]
+    assert bands(10, known, 9, direction) == [None, None, sign * 3, *[None] * 6]
+    assert bands(11, known, 9, direction) == [None] * 9  # it is judged after epoch 9, which is the last
 
 
 def test_a_pruned_rival_counts_where_it_was_and_a_stopped_one_to_the_end():
@@ -245,6 +249,7 @@ WRONG = [
     ("  trials: 5", "  seed: 1", "sweep.*expected the number of trials"),
     ("  trials: 5", "  trials: 5\n  metric: val_acuracy", "'val_acuracy', which is not in .*val_loss"),
     (", validation: 0.25", "", r"'val_loss', which is not in the logs: .*training.validation"),
+    ("sweep:\n", "seeds: 2\nsweep:\n", "no prune beside seeds=2"),
     ("{median: {after", "{medain: {after", "unknown pruner 'medain': did you mean 'median'"),
 ]
 # fmt: on
@@ -268,8 +273,8 @@ def test_both_ends_are_looked_at_where_values_depend_on_results(file):
 
 def test_a_path_may_leave_out_a_first_argument_that_the_file_writes(file):
     written = FILE.replace("Sequential:\n", "Sequential:\n   layers:\n").replace("  - {D", "   - {D")
-    search = Search(jlayers.config.loads(written))
-    made = search._made({"model.Sequential.0.Dense.units": 5, "model.sequential.1.dense.units": 2})
+    plan = Plan(jlayers.config.loads(written))
+    made = plan.trial({"model.Sequential.0.Dense.units": 5, "model.sequential.1.dense.units": 2})
     assert made.to_data()["model"]["Sequential"]["layers"][0]["Dense"]["units"] == 5
     assert made.to_data()["model"]["Sequential"]["layers"][1]["Dense"]["units"] == 2
 
@@ -287,7 +292,7 @@ def test_variables_and_defaults_are_tried_and_kept(file, monkeypatch):
     search.folder.unlock()
     again = Search.reopen("here")
     for number, units in enumerate((2, 4, 8)):
-        mine, theirs = (s._made(s._chosen(number)).to_data() for s in (search, again))
+        mine, theirs = (s.plan.trial(s.plan.values(number, ())).to_data() for s in (search, again))
         assert mine == theirs
         assert mine["model"]["Sequential"]["layers"][0]["Dense"]["units"] == units
         assert mine["data"]["npz"]["path"] == str(file.parent / "data.npz")

@@ -30,7 +30,8 @@ exit codes:
   0    done
   1    the training began and failed; results.json in the run's folder says why
   2    what was asked for is wrong: a file, a value, the data; nothing was trained
-  3    "jlayers reproduce": the run was trained again, and the two are not bit-identical
+  3    "jlayers reproduce": the run was trained again, and the two are not bit-identical;
+       "jlayers doctor": something was found
   130  interrupted by Ctrl-C (128 + 2); 143 by SIGTERM, 129 by SIGHUP
 
 The first signal lets a training note how it ended and, if it keeps checkpoints, make one of where it stands;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +40,27 @@ def suffixes_of(form: Any) -> tuple[str, ...]:
     return _KINDS[_kind(form)][2]
 
 
-def rows_from(path: FilePath, form: Any) -> FileRows:
-    """A file, or the files in a folder in the order of their paths, as rows.
+def rows_from(paths: Sequence[FilePath], form: Any) -> FileRows:
+    """Files, and the files in folders in the order of their paths, as rows.
+
+    The names of the rows are relative to the folder if there is only one path, else they are whole.
 
     Raises:
         ValueError: a folder without such files.
+        FileNotFoundError: no such file.
     """
-    path = Path(path)
-    if path.is_dir():
-        files = files_in(path, suffixes_of(form))
-    else:
-        files = Files(path.parent, (path.name,), (path.stat().st_size,))
+    found = [_files(Path(path), form) for path in paths]
+    if len(found) == 1:
+        return _KINDS[_kind(form)][1](found[0], form)
+    names = tuple((files.root / name).as_posix() for files in found for name in files.names)
+    sizes = tuple(size for files in found for size in files.sizes)
+    return _KINDS[_kind(form)][1](Files(Path(), names, sizes), form)
+
+
+def _files(path: Path, form: Any) -> Files:
+    if not path.is_dir():
+        return Files(path.parent, (path.name,), (path.stat().st_size,))
+    files = files_in(path, suffixes_of(form))
     if not files.names:
         raise ValueError(f"{path}: expected files {', '.join(suffixes_of(form))}, received none")
-    return _KINDS[_kind(form)][1](files, form)
+    return files

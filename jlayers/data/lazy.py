@@ -77,7 +77,7 @@ class LazyArray:
         if axis != 0:
             raise ValueError(f"a LazyArray is read by rows, received axis={axis}")
         rows = np.asarray(rows)
-        return self.read(rows.reshape(-1)).reshape(*rows.shape, *self.shape[1:])
+        return self.read(rows.reshape(-1)).reshape((*rows.shape, *self.shape[1:]))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         """Reads everything."""

@@ -18,7 +18,7 @@ from jlayers.data.pieces import changed_pieces
 from jlayers.experiments.record import RunRecord, flattened, read_run
 from jlayers.interop.safetensors import read_safetensors
 from jlayers.runs.environment import installed
-from jlayers.runs.folder import ENVIRONMENT, PREPROCESS, REQUIREMENTS, WEIGHTS, Run, preprocess_to_data
+from jlayers.runs.folder import DATA, ENVIRONMENT, PREPROCESS, REQUIREMENTS, WEIGHTS, Run, preprocess_to_data
 from jlayers.runs.own_code import OwnCode
 from jlayers.runs.requirements import read_requirements
 from jlayers.runs.training import train_run
@@ -60,6 +60,7 @@ class Reproduction:
         causes: what differs between the circumstances of the two trainings, the likeliest cause first:
             settings, data, code, versions, device, flags.
         compared: what was compared, such as `60 epochs`.
+        unknown: circumstances that the first run did not note, because an older version made it.
     """
 
     run: pathlib.Path
@@ -67,6 +68,7 @@ class Reproduction:
     differences: tuple[Difference, ...]
     causes: tuple[Difference, ...]
     compared: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
 
     @property
     def identical(self) -> bool:
@@ -80,6 +82,7 @@ class Reproduction:
             "again": str(self.again),
             "identical": self.identical,
             "compared": list(self.compared),
+            "unknown": list(self.unknown),
             "differences": [dataclasses.asdict(d) for d in self.differences],
             "causes": [dataclasses.asdict(d) for d in self.causes],
         }
@@ -161,7 +164,8 @@ def compare_bits(run: str | os.PathLike[str], again: str | os.PathLike[str]) -> 
     weights, differences = _weights(old, new)
     found = (*_results(before, after), *differences)
     compared = (*_compared(before), *([weights] if weights else []))
-    return Reproduction(old.path, new.path, found, tuple(_causes(old, new, before, after)), compared)
+    causes = tuple(_causes(old, new, before, after))
+    return Reproduction(old.path, new.path, found, causes, compared, tuple(_unknown(old)))
 
 
 # ------------------------------------------------------------------------------------- results
@@ -269,13 +273,15 @@ def _causes(old: Run, new: Run, before: RunRecord, after: RunRecord) -> Iterator
     seeds = [run.results().get("seed") for run in (old, new)]
     if before.settings.get("seed") != seeds[0] is not None:  # else it is among the settings
         yield from _differing({"seed": seeds[0]}, {"seed": seeds[1]})
-    yield from _differing(before.settings, after.settings, "setting")
+    known = {_section(path) for path in before.settings}  # later versions have more, with defaults
+    settings = {path: value for path, value in after.settings.items() if _section(path) in known}
+    yield from _differing(before.settings, settings, "setting")
     yield from _data(old, new)
     yield from _differing(old.code, new.code, "own code")
     then, now = _environment(old), _environment(new)
     yield from _versions(old, then)
     for name, title in _FACTS.items():
-        if name not in then:  # an older version did not note all of them
+        if name not in then or name not in now:  # an older version did not note all of them
             continue
         if name == "settings":
             yield from _differing(then[name], {key: now[name].get(key) for key in then[name]}, title)
@@ -296,6 +302,20 @@ _FACTS = {
     "processor": "processor",
     "platform": "platform",
 }
+
+
+def _section(path: str) -> tuple[str, ...]:
+    parts = path.split(".")
+    return tuple(parts[: 1 + (parts[0] == "training")])
+
+
+def _unknown(run: Run) -> Iterator[str]:
+    facts = _environment(run)
+    yield from (title for name, title in _FACTS.items() if name not in facts)
+    if not (run.path / REQUIREMENTS).is_file():
+        yield "versions of all packages"
+    if (run.path / DATA).is_file() and "pieces" not in run.data():
+        yield "which rows the data had"
 
 
 def _data(old: Run, new: Run) -> Iterator[Difference]:

@@ -13,7 +13,7 @@ from jlayers.core.registry import Spec
 from jlayers.core.spelling import nearest
 from jlayers.core.tree import match
 from jlayers.optimizers.base import Optimizer, OptimizerLike, registry, with_spec
-from jlayers.optimizers.patterns import paths_of
+from jlayers.optimizers.patterns import fits_frozen, paths_of
 
 __all__ = ["multi_optimizer"]
 
@@ -51,9 +51,9 @@ def multi_optimizer(optimizers: dict[str, OptimizerLike], default: OptimizerLike
         found: dict[str, str] = {}
         for pattern in members:
             fits = match(pattern, paths)
-            if paths and not fits:
+            if paths and not fits and not fits_frozen(pattern):
                 raise ValueError(
-                    f"multi_optimizer: expected patterns that fit trained parameters, received the pattern "
+                    f"multi_optimizer: expected patterns that fit parameters, received the pattern "
                     f"{pattern!r}: {nearest(pattern, paths)}"
                 )
             found |= dict.fromkeys(fits, pattern)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,9 +15,30 @@ from jlayers.core.errors import refused
 from jlayers.core.spelling import nearest
 from jlayers.core.tree import match
 
-__all__ = ["MASKS", "Patterns", "mask_of", "paths_of"]
+__all__ = ["MASKS", "Patterns", "beside_frozen", "fits_frozen", "mask_of", "paths_of"]
 
 MASKS = {"mask", "weight_decay_mask", "trust_ratio_mask", "exclude"}  # arguments of optax's that are masks
+
+
+_frozen: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("frozen", default=())
+
+
+@contextlib.contextmanager
+def beside_frozen(params: Any) -> Iterator[None]:
+    """A block in which patterns may fit these parameters, too, which an optimizer is not given.
+
+    They are frozen, perhaps only for some epochs: a pattern for them is no slip of the pen.
+    """
+    token = _frozen.set(tuple(paths_of(params)))
+    try:
+        yield
+    finally:
+        _frozen.reset(token)
+
+
+def fits_frozen(pattern: str) -> bool:
+    """True if a pattern fits a parameter that is frozen now; see `beside_frozen`."""
+    return bool(match(pattern, _frozen.get()))
 
 
 def mask_of(name: str, argument: str, value: Any) -> Any:
@@ -45,7 +69,7 @@ class Patterns:
 
     def __call__(self, params: Any) -> Any:
         paths = paths_of(params)
-        if paths and not any(match(pattern, paths) for pattern in self.patterns):
+        if paths and not any(match(one, paths) or fits_frozen(one) for one in self.patterns):
             received: dict[str, Any] = {self.argument: list(self.patterns)}
             raise refused(
                 ValueError,

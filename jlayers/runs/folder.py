@@ -83,6 +83,7 @@ class Run:
     - `checkpoints/`: what `jlayers train --resume` goes on from, if the configuration asks for them
     - `logs/`: what the callbacks of the configuration write
     - `summary.txt`, `curves.png`: for people
+    - `outcomes.json`, `confusion.png`, `worst.png` and their like: what is predicted of the data held out
     - `results.json`: the status, the final results, the process that trains, hashes of the files
 
     The status is `running`, `completed`, `failed` or `interrupted`. A run that says `running` and whose

@@ -13,6 +13,7 @@ import optax
 from jlayers import optimizers
 from jlayers.core.layer import Layer
 from jlayers.core.tree import flatten, unflatten
+from jlayers.optimizers.patterns import beside_frozen
 from jlayers.train.task import Task
 
 __all__ = ["Update", "averaged", "join_params", "split_params"]
@@ -65,8 +66,9 @@ class Update:
 
     def init(self, params: Any) -> optax.OptState:
         """The optimizer's state before the first step."""
-        with optimizers.lenient():
-            return self.optimizer.init(self.split(params)[0])
+        trained, frozen = self.split(params)
+        with optimizers.lenient(), beside_frozen(frozen):
+            return self.optimizer.init(trained)
 
     def __call__(
         self, gradients: Any, loss: jax.Array, opt_state: Any, params: Any, rate_factor: Any = None
@@ -74,7 +76,7 @@ class Update:
         """The parameters and the optimizer's state after a step down these gradients."""
         trained, frozen = self.split(params)
         optimizer = optax.with_extra_args_support(self.optimizer)
-        with optimizers.lenient():
+        with optimizers.lenient(), beside_frozen(frozen):
             if rate_factor is not None:
                 optimizer = optimizers.with_rate_factor(optimizer, rate_factor)
             updates, opt_state = optimizer.update(gradients, opt_state, trained, value=loss, grad=gradients)

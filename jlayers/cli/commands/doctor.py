@@ -36,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="for a run: accept files for --use that differ from those that it was trained with",
     )
-    parser.epilog = f"exit code {FOUND}: something was found; the others as below\n\n{parser.epilog or ''}"
 
 
 def main(arguments: argparse.Namespace) -> int:

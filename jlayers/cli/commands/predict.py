@@ -16,11 +16,23 @@ __all__ = ["add_arguments", "main"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("input", metavar="INPUT", help="a .npy, .npz or .csv file")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        nargs="+",
+        help="a .npy, .npz or .csv file; for a run trained on pictures or texts, such files or folders",
+    )
     parser.add_argument("--output", metavar="FILE", help="write all outputs to this .npy, .npz or .csv file")
     add_seed(parser, "predict by")
     parser.add_argument(
         "--members", action="store_true", help="give what each seed of a run of many predicts, not the mean"
+    )
+    parser.add_argument(
+        "--top",
+        type=int,
+        default=5,
+        metavar="N",
+        help="how many classes to show, the most probable first (default: 5)",
     )
     parser.add_argument(
         "--header",
@@ -36,11 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    from jlayers.data.folders import FileRows
     from jlayers.runs import Run, predict_run
     from jlayers.runs.environment import first_device
-    from jlayers.runs.inputs import read_inputs
+    from jlayers.runs.inputs import names_of_rows, read_inputs
     from jlayers.runs.outputs import check_output, named_outputs, write_outputs
+    from jlayers.runs.shares import class_shares
+
+    if arguments.top < 1:
+        raise ValueError(f"expected at least 1 class to show, received --top {arguments.top}")
 
     first_device()
     run = Run.open(arguments.run)
@@ -49,24 +64,40 @@ def main(arguments: argparse.Namespace) -> None:
     use_code_of_run(arguments, run)
     with remarks():
         x = read_inputs(run, arguments.input, arguments.header, arguments.delimiter)
-        files = x.files.names if isinstance(x, FileRows) and len(x) > 1 else ()
-        outputs = named_outputs(predict_run(run, x, seed=arguments.seed, members=arguments.members))
+        files = names_of_rows(x)
+        outputs = predict_run(run, x, seed=arguments.seed, members=arguments.members)
+    named = named_outputs(outputs)
     if arguments.output:
-        write_outputs(arguments.output, outputs)
+        write_outputs(arguments.output, named)
     else:
-        _print_outputs(outputs, run.data().get("class_names"), files)
+        shares = class_shares(run, outputs, arguments.members)
+        _print_outputs(named, shares, files, arguments.top)
 
 
 def _print_outputs(
-    named: Mapping[str, Any], class_names: Sequence[str] | None, files: Sequence[str] = ()
+    named: Mapping[str, Any],
+    shares: Mapping[str, tuple[Any, Sequence[str]]],
+    files: Sequence[str] = (),
+    top: int = 5,
 ) -> None:
+    """A line for each sample: the most probable classes, or the numbers of the output."""
+    width = max(map(len, files), default=0)
     for name, output in named.items():
         if len(named) > 1:
             print(f"{name}:")
-        for number, row in enumerate(_rows(output)):
-            file = f"{files[number]}  " if files else ""
-            best = f"{class_names[row.argmax()]}  " if class_names and len(row) == len(class_names) else ""
-            print(file + best + " ".join(map(_shown, row.tolist())))
+        lines = _classes(*shares[name], top) if name in shares else map(_numbers, _rows(output))
+        for number, text in enumerate(lines):
+            print((f"{files[number]:<{width}}  " if files else "") + text)
+
+
+def _classes(shares: Any, names: Sequence[str], top: int) -> Iterator[str]:
+    for row in shares:
+        best = (-row).argsort(kind="stable")[:top]
+        yield "  ".join(f"{names[i]} {row[i]:.1%}" for i in best)
+
+
+def _numbers(row: Any) -> str:
+    return " ".join(map(_shown, row.tolist()))
 
 
 def _shown(value: Any) -> str:

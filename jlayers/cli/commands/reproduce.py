@@ -100,6 +100,9 @@ def _print(out: Any, result: Reproduction) -> None:
         _print_list(out, "then", [other for other in others if other not in weights])
         _print_list(out, "weights", weights)
         _print_list(out, "what may be why", result.causes)
+    if result.unknown:
+        unknown = ", ".join(result.unknown)
+        out.print(f"an older version of jlayers made this run, and did not note: {unknown}", style="dim")
     if not result.identical and not result.causes:
         out.print(
             "nothing that the run has noted differs: a GPU may add in another order each time "

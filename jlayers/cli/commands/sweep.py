@@ -59,7 +59,7 @@ def main(arguments: argparse.Namespace) -> int:
             _run(search, arguments)
         except BaseException:
             again = f"jlayers sweep --resume {shlex.quote(str(search.folder.path))}{_use(arguments)}"
-            remark(f"{len(search.trials)} of {search.total} trials have ended; go on with: {again}")
+            remark(f"{len(search.trials)} of {search.plan.total} trials have ended; go on with: {again}")
             raise
     return 0 if search.best else 1
 
@@ -110,9 +110,9 @@ def _run(search: Search, arguments: argparse.Namespace) -> None:
     out = console()
     _print_header(out, search)
     jobs = arguments.jobs
-    if search.depends and jobs > search.settings.parallel:
+    if search.plan.depends and jobs > search.plan.settings.parallel:
         remark(
-            f"{search.settings.parallel} trials run at a time, not {jobs}: the others wait for results; "
+            f"{search.plan.settings.parallel} trials run at a time, not {jobs}: the others wait for results; "
             f"sweep.parallel says how many need not"
         )
     arguments.begun = True
@@ -125,7 +125,7 @@ def _run(search: Search, arguments: argparse.Namespace) -> None:
         command = [sys.executable, "-m", "jlayers.cli.trial", *own]
         launcher = Processes(command, jobs, devices(jobs))
     with remarks():
-        search.run(launcher, lambda trial, under_way: _print_trial(out, search, trial))
+        search.run(launcher, lambda trial: _print_trial(out, search, trial))
     out.print(_table(search))
     path = shlex.quote(str(search.folder.path))
     if best := search.best:
@@ -140,14 +140,14 @@ def _run(search: Search, arguments: argparse.Namespace) -> None:
 def _print_header(out: Any, search: Search) -> None:
     from rich.text import Text
 
-    settings, folder = search.settings, search.folder
+    settings, folder = search.plan.settings, search.folder
     kept = f", {len(search.trials)} of them have ended" if search.trials else ""
     prune = "" if settings.prune is None else f", {_called(settings.prune)} ends poor ones"
     facts = {
         "sweep": str(folder.path),
-        "data": str(search.experiment.data),
-        "trials": f"{search.total}{kept}, {_called(settings.method)}, seed {settings.seed}{prune}",
-        "metric": f"{settings.metric} ({search.direction})",
+        "data": str(search.plan.experiment.data),
+        "trials": f"{search.plan.total}{kept}, {_called(settings.method)}, seed {settings.seed}{prune}",
+        "metric": f"{settings.metric} ({search.plan.direction})",
     }
     for name, text in facts.items():
         out.print(Text.assemble((f"{name:<9}", "bold cyan"), text))
@@ -160,8 +160,8 @@ def _called(method: Any) -> str:
 
 def _print_trial(out: Any, search: Search, trial: Trial) -> None:
     epochs = f"{trial.epochs} epoch{'s' * (trial.epochs != 1)}"
-    value = number(search.settings.metric, trial.value)
-    said = (trial.reason or "").splitlines()[:1] or [f"{search.settings.metric} {value}, {epochs}"]
+    value = number(search.plan.settings.metric, trial.value)
+    said = (trial.reason or "").splitlines()[:1] or [f"{search.plan.settings.metric} {value}, {epochs}"]
     values = ", ".join(f"{path.split('.')[-1]}={_shown(value)}" for path, value in trial.values.items())
     out.print(f"{trial.name}  {trial.status:<9}  {said[0]}  ({values})")
 
@@ -171,18 +171,18 @@ def _table(search: Search) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    names = _short_names(list(search.settings.values))
+    names = _short_names(list(search.plan.settings.values))
     table = Table(box=SIMPLE_HEAD, title=Text(str(search.folder.path)), title_justify="left")
     table.add_column("trial")
-    for name in (search.settings.metric, *names):
+    for name in (search.plan.settings.metric, *names):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("epochs", justify="right")
     table.add_column("status")
     for trial in search.ranked():
         table.add_row(
             trial.name,
-            number(search.settings.metric, trial.value),
-            *(Text(_shown(trial.values[path])) for path in search.settings.values),
+            number(search.plan.settings.metric, trial.value),
+            *(Text(_shown(trial.values[path])) for path in search.plan.settings.values),
             str(trial.epochs),
             trial.status,
             style="bold" if trial == search.best else "",

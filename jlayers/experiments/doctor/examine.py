@@ -73,13 +73,14 @@ def examine(case: Case, more: Sequence[Finding] = ()) -> Report:
 
     Args:
         case: the experiment.
-        more: findings that are there already, such as those of a run that failed.
+        more: findings that are there already, such as those of a run that failed; they hide no check.
     """
     begun = time.perf_counter()
     found, ran, skipped = list(more), [], {}
 
     def run(name: str, check: Callable[[], list[Finding]]) -> None:
-        serious = [f.check for f in found if f.severity == "error" or f.check == "scale"]
+        own = found[len(more) :]
+        serious = [f.check for f in own if f.severity == "error" or f.check == "scale"]
         if causes := [check for check in serious if name in HIDES.get(check, ())]:
             skipped[name] = f"mend first what {causes[0]} has found"
             return

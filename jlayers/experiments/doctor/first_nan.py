@@ -43,6 +43,14 @@ def _look(tree: Any) -> Any:
     }
 
 
+def _at(inputs: Any, shapes: Any, at: Any) -> Any:
+    """The input at the place of an output of the same shape; NaN for a layer that is no such function."""
+    given = [values_of(value) for value in inputs]
+    if len(given) != 1 or len(shapes) != 1 or getattr(given[0], "shape", None) != shapes[0]:
+        return jnp.float32(jnp.nan)
+    return given[0].reshape(-1)[jnp.maximum(at, 0)].astype(jnp.float32) if given[0].size else jnp.float32(0)
+
+
 def first_not_finite(case: Case, state: TrainState, batch: Batch, number: int = 0) -> list[Finding]:
     """The place at which a step on this batch leaves the finite numbers; nothing if it does not.
 
@@ -63,27 +71,29 @@ def first_not_finite(case: Case, state: TrainState, batch: Batch, number: int = 
         if layer is None:
             output = output.total
         shapes = [values_of(v).shape for v in jax.tree.leaves(output, is_leaf=lambda v: hasattr(v, "mask"))]
+        made = _look(output)
         return {
             "in": _look(inputs),
-            "out": _look(output),
+            "out": made,
             "shape": jnp.asarray(shapes[0] if shapes else (), jnp.int32),
+            "from": _at(inputs, shapes, made["at"]),
         }
 
     calls, losses = look_inside(case, state, batch, note, number=number)
     for call in calls:
         given, made = call.noted["in"], call.noted["out"]
         if made["at"] >= 0 > given["at"]:
-            place = _place(int(made["at"]), call.noted["shape"])
+            place, there = _place(int(made["at"]), call.noted["shape"]), float(call.noted["from"])
             return [
                 Finding(
                     "nan",
                     "error",
                     call.path or "the model",
-                    f"the first value that is not finite is {float(made['value'])} at {place} in the "
-                    "output of "
-                    f"{call.layer!r}, whose inputs are finite, at most {float(given['largest']):.3g} in size",
+                    f"the first value that is not finite is {float(made['value'])} at {place} in the output "
+                    f"of {call.layer!r}, whose inputs are finite, up to {float(given['largest']):.3g} in size"
+                    + ("" if np.isnan(there) else f", and {there:.3g} at that place"),
                     ADVICE,
-                    {"layer": call.path, "place": list(place), "value": float(made["value"])},
+                    {"layer": call.path, "place": list(place), "value": float(made["value"]), "given": there},
                 )
             ]
     if any(loss["out"]["at"] >= 0 for loss in losses):

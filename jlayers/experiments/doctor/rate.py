@@ -142,18 +142,19 @@ def _too_low(case: Case, tested: Range, where: str, values: dict[str, Any]) -> F
     if tested.gain(tested.best) < 0.2 * tested.level:
         return None  # no rate learns in so few steps
     higher = [f for f in tested.curves if f >= 10 and tested.gain(f) >= 0.7 * tested.gain(tested.best)]
-    for factor in higher:
-        equal = case.steps / factor  # steps at that rate that go as far as all steps at this one
-        if equal < tested.steps and tested.gain(factor, equal) < 0.5 * tested.gain(factor):
-            return Finding(
-                "rate",
-                "error",
-                where,
-                f"the learning rate is too low: within {tested.steps} steps the loss falls to "
-                f"{tested.reached(1.0):.3g}, and at {tested.named(factor)} to "
-                f"{tested.reached(factor):.3g}; all "
-                f"{case.steps} steps of this training go about as far as {equal:.0f} steps there",
-                f"set the learning rate to about {tested.named(tested.suggested)}",
-                values,
-            )
-    return None
+    if not higher:
+        return None
+    factor = min(higher)
+    equal = case.steps / factor  # steps at that rate that go as far as all steps at this one
+    if equal >= tested.steps or tested.gain(factor, equal) >= 0.5 * tested.gain(factor):
+        return None
+    return Finding(
+        "rate",
+        "error",
+        where,
+        f"the learning rate is too low: within {tested.steps} steps the loss falls to "
+        f"{tested.reached(1.0):.3g}, and at {tested.named(factor)} to {tested.reached(factor):.3g}; all "
+        f"{case.steps} steps of this training go about as far as {equal:.0f} steps there",
+        f"set the learning rate to about {tested.named(tested.suggested)}",
+        values,
+    )

@@ -30,14 +30,14 @@ def draw_outcomes(outcomes: Outcomes, folder: pathlib.Path) -> list[pathlib.Path
     """Write the pictures as PNG files into a folder; none without matplotlib.
 
     They are `confusion.png`, `calibration.png`, `regression.png`, and `worst.png` of inputs that are images,
-    with the name of the output before it where there are several.
+    with the name of the output before it where there are several. One of earlier weights does not stay.
 
     Returns:
         the files.
     """
     if not can_draw():
         return []
-    written_files = []
+    files = []
     for number, outcome in enumerate(outcomes.outputs):
         known = re.sub(r"[^\w.-]+", "_", outcome.name, flags=re.ASCII)[:60]
         start = f"{number}-{known}-" if len(outcomes.outputs) > 1 else ""
@@ -50,11 +50,13 @@ def draw_outcomes(outcomes: Outcomes, folder: pathlib.Path) -> list[pathlib.Path
             figures["regression"] = regression(outcome)
         figures["worst"] = worst(outcome.worst)
         for name, figure in figures.items():
-            if figure is not None:
-                path = folder / f"{start}{name}.png"
-                save_png(figure, path)
-                written_files.append(path)
-    return written_files
+            path = folder / f"{start}{name}.png"
+            if figure is None:
+                path.unlink(missing_ok=True)
+                continue
+            save_png(figure, path)
+            files.append(path)
+    return files
 
 
 def confusion(outcome: Classes) -> Any:

@@ -128,7 +128,7 @@ def _overview(run: Run, record: RunRecord) -> Iterator[Element]:
         if names := data.get("class_names"):
             facts["Classes"] = f"{len(names):,}: " + ", ".join(names[:8]) + ", …" * (len(names) > 8)
         facts["Input"] = ", ".join(
-            f"{one['name']} {one['dtype']}{tuple(one['shape'])}".strip() for one in data["inputs"]
+            f"{one['name']} {one['dtype']}{tuple(one['shape']) or ''}".strip() for one in data["inputs"]
         )
     if record.parameters is not None:
         name = run.model().get("name", "")
