@@ -160,7 +160,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole, pytestcon
 
 HANGING = """
 import time
-from jlayers.train.checkpoint import Keeper
+from jlayers.train.keeper import Keeper
 Keeper.save = lambda *arguments, **options: (print("saving", flush=True), time.sleep(1000))
 """
 

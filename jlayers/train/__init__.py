@@ -8,8 +8,8 @@ from jlayers.train import callbacks
 from jlayers.train.callbacks import Callback, EarlyStopping, Run
 from jlayers.train.checkpoint import Checkpoint
 from jlayers.train.features import FeatureCache
+from jlayers.train.fit import fit
 from jlayers.train.inference import evaluate, predict
-from jlayers.train.loop import fit
 from jlayers.train.progress import ProgressBar
 from jlayers.train.seeds.estimate import Estimate, estimate
 from jlayers.train.seeds.fit import fit_seeds

@@ -23,12 +23,13 @@ from jlayers.data.batches import map_arrays, rows_of
 from jlayers.data.dataset import fingerprint
 from jlayers.saving.files import new_folder
 from jlayers.train.inference import predict
+from jlayers.train.sources import arrays
 from jlayers.train.state import TrainState, inputs_of
 from jlayers.train.trainer import Trainer
 from jlayers.transform.features import FeatureSplit, split_features
 from jlayers.transform.freeze import trainable_mask
 
-__all__ = ["FeatureCache", "as_feature_cache", "features_of", "trainer_of_head"]
+__all__ = ["FeatureCache", "as_feature_cache", "features_of", "on_features", "trainer_of_head"]
 
 _DATA = "features-{}.npy"
 _ENTRY = re.compile(r"features-[0-9a-f]{32}")  # the folder may hold other things, which are never touched
@@ -55,18 +56,18 @@ class FeatureCache:
     max_bytes: int = 4 * 2**30
 
 
-def as_feature_cache(given: Any) -> FeatureCache | None:
+def as_feature_cache(value: Any) -> FeatureCache | None:
     """A cache from what `fit` takes: False, True for memory, a folder, or a `FeatureCache`."""
-    if given is None or given is False:
+    if value is None or value is False:
         return None
-    if given is True:
+    if value is True:
         return FeatureCache()
-    if isinstance(given, (str, os.PathLike)):
-        return FeatureCache(given)
-    if isinstance(given, FeatureCache):
-        return given
+    if isinstance(value, (str, os.PathLike)):
+        return FeatureCache(value)
+    if isinstance(value, FeatureCache):
+        return value
     raise refused(
-        TypeError, "expected True, a folder or a jl.FeatureCache", raised_by="fit", cache_features=given
+        TypeError, "expected True, a folder or a jl.FeatureCache", raised_by="fit", cache_features=value
     )
 
 
@@ -173,9 +174,9 @@ def _write(
     step = batch_size * _BATCHES
     for start in range(0, rows, step):
         part = map_arrays(lambda array: array[start : start + step], x)  # noqa: B023
-        made = predict(split.base, (state.params, state.state), part, batch_size=batch_size)
+        features = predict(split.base, (state.params, state.state), part, batch_size=batch_size)
         for file, name in zip(files, split.forms, strict=True):
-            file[start : start + step] = made[name]
+            file[start : start + step] = features[name]
     for file in files:
         file.flush()
 
@@ -202,3 +203,28 @@ def _make_room(folder: pathlib.Path, bytes_left: int) -> None:
         total += sum(file.stat().st_size for file in entry.glob(_DATA.format("*")))
         if total > bytes_left:
             shutil.rmtree(entry, ignore_errors=True)
+
+
+def on_features(
+    cache: FeatureCache,
+    trainer: Trainer,
+    state: TrainState | None,
+    parts: Any,
+    validation_data: Any,
+    batch_size: int,
+    seed: int,
+) -> tuple[Trainer, TrainState, Any, Any]:
+    """The trainer of the head, the state of the whole model, and features in the place of the samples."""
+    if parts is None or not isinstance(validation_data, (tuple, type(None))):
+        raise TypeError("fit: expected arrays to train and to validate on beside cache_features")
+    x, y, weight = parts
+    if state is None:
+        state = trainer.init(jax.random.key(seed), map_arrays(lambda a: a[:batch_size], x), y)
+    else:
+        trainer.check_state(state)
+    head, split = trainer_of_head(trainer, x)
+    parts = (features_of(cache, split, state, x, batch_size), y, weight)
+    if validation_data is not None:
+        held_out, *others = arrays(*validation_data)  # type: ignore[misc]
+        validation_data = (features_of(cache, split, state, held_out, batch_size), *others)
+    return head, state, parts, validation_data

@@ -83,8 +83,8 @@ class Measures:
                 "jl.Loss(total, outputs=...)"
             )
         entries: dict[str, tuple[Any, int, bool]] = {}
-        for given, weighted in ((self.metrics, False), (self.weighted_metrics, True)):
-            for i, members in enumerate(_metrics_by_output(names, given)):
+        for entry, weighted in ((self.metrics, False), (self.weighted_metrics, True)):
+            for i, members in enumerate(_metrics_by_output(names, entry)):
                 for name, metric in members:
                     key = name if names[i] is None else f"{names[i]}_{name}"
                     metric = self.task.metric(loss.outputs, i, metric)
@@ -188,14 +188,14 @@ def by_output(names: Sequence[str | None], value: Any, what: str) -> list[Any]:
                     f"{nearest(name, [n for n in names if n])}"
                 )
         return [value.get(name) for name in names]
-    given = values(value)
-    if len(given) != len(names):
+    each = values(value)
+    if len(each) != len(names):
         raise ValueError(
             f"expected {what} for {len(names)} outputs"
             + (f" {list(names)}" if names and names[0] else "")
-            + f", received {len(given)}"
+            + f", received {len(each)}"
         )
-    return given
+    return each
 
 
 def weights_by_output(names: Sequence[str | None], weight: Any) -> list[Any]:
@@ -221,25 +221,25 @@ def _named(value: Any) -> Any:
     return resolved(value, metrics.registry, named, [])
 
 
-def _metrics_by_output(names: Sequence[str | None], given: Any) -> list[list[tuple[str, Any]]]:
-    if isinstance(given, _Named):
-        given = [given]
-    if not given:
+def _metrics_by_output(names: Sequence[str | None], value: Any) -> list[list[tuple[str, Any]]]:
+    if isinstance(value, _Named):
+        value = [value]
+    if not value:
         return [[] for _ in names]
     if len(names) == 1:
-        return [_flat(given)]
-    if isinstance(given, list) and len(given) != len(names):
+        return [_flat(value)]
+    if isinstance(value, list) and len(value) != len(names):
         raise ValueError(
             f"expected metrics for each of the outputs {list(names)}, as a list of {len(names)} entries or a "
-            f"dict by output name, received {len(given)} metrics"
+            f"dict by output name, received {len(value)} metrics"
         )
-    return [_flat(member) for member in by_output(names, given, "metrics")]
+    return [_flat(member) for member in by_output(names, value, "metrics")]
 
 
-def _flat(given: Any) -> list[tuple[str, Any]]:
-    if given is None or isinstance(given, _Named):
-        return [(given.name, given.metric)] if given else []
-    members = given.values() if isinstance(given, Mapping) else given
+def _flat(value: Any) -> list[tuple[str, Any]]:
+    if value is None or isinstance(value, _Named):
+        return [(value.name, value.metric)] if value else []
+    members = value.values() if isinstance(value, Mapping) else value
     return [pair for member in members for pair in _flat(member)]
 
 

@@ -240,8 +240,8 @@ class TrainState:
     ) -> TrainState:
         """The state before the first step, from a function `init(key) -> (params, state)` and the updates."""
         init_key, step_key = jax.random.split(key)
-        given = params is not None and state is not None
-        fresh = jax.eval_shape(init, init_key) if given else init(init_key)
+        whole = params is not None and state is not None
+        fresh = jax.eval_shape(init, init_key) if whole else init(init_key)
         params = fresh[0] if params is None else _fitting("params", params, fresh[0])
         state = fresh[1] if state is None else _fitting("state", state, fresh[1])
         live = Live(
@@ -373,16 +373,16 @@ def carried_over(old: Any, new: Any) -> Any:
     known = dict(jax.tree_util.tree_leaves_with_path(old))
 
     def newest(path: Any, leaf: Any) -> Any:
-        kept = known.get(path)
-        fits = kept is not None and (kept.shape, kept.dtype) == (leaf.shape, leaf.dtype)
-        return kept if fits else leaf
+        before = known.get(path)
+        fits = before is not None and (before.shape, before.dtype) == (leaf.shape, leaf.dtype)
+        return before if fits else leaf
 
     return jax.tree_util.tree_map_with_path(newest, new)
 
 
-def _fitting(name: str, given: Any, expected: Any) -> Any:
-    """A copy of `given` in the dtypes of `expected`, if it has its paths and shapes."""
-    have = {path: tuple(jnp.shape(leaf)) for path, leaf in flatten(given).items()}
+def _fitting(name: str, weights: Any, expected: Any) -> Any:
+    """A copy of `weights` in the dtypes of `expected`, if it has its paths and shapes."""
+    have = {path: tuple(jnp.shape(leaf)) for path, leaf in flatten(weights).items()}
     want = {path: tuple(leaf.shape) for path, leaf in flatten(expected).items()}
     for path in want:
         if have.get(path) != want[path]:
@@ -390,4 +390,4 @@ def _fitting(name: str, given: Any, expected: Any) -> Any:
             raise ValueError(f"expected {name} with {path!r} of shape {want[path]}, received weights {got}")
     if extra := sorted(set(have) - set(want)):
         raise ValueError(f"expected {name} for this model, received {extra[0]!r}, which it does not have")
-    return jax.tree.map(lambda leaf, like: _copy(jnp.asarray(leaf, like.dtype)), given, expected)
+    return jax.tree.map(lambda leaf, like: _copy(jnp.asarray(leaf, like.dtype)), weights, expected)

@@ -64,8 +64,8 @@ class Trainer(Options):
 
     def _named(self) -> list[str]:
         """The names of outputs that metrics use."""
-        given = [m for m in (self.metrics, self.weighted_metrics) if isinstance(m, Mapping)]
-        return [name for names in given for name in names]
+        by_name = [m for m in (self.metrics, self.weighted_metrics) if isinstance(m, Mapping)]
+        return [name for names in by_name for name in names]
 
     @functools.cached_property
     def tasks(self) -> Tasks:
@@ -87,12 +87,12 @@ class Trainer(Options):
 
     def step_with(self, probes: Mapping[str, Sequence[Probe]]) -> TrainStep:
         """The training step that also measures these probes, by task; without any, `train_step`."""
-        asked = {name: tuple(own) for name, own in probes.items() if own}
-        if not asked:
+        probes = {name: tuple(own) for name, own in probes.items() if own}
+        if not probes:
             return self.train_step
-        site = tuple(asked.items())
+        site = tuple(probes.items())
         if site not in self._probing:
-            tasks = Tasks(self.updates, self.tasks.measures, asked)
+            tasks = Tasks(self.updates, self.tasks.measures, probes)
             self._probing[site] = TrainStep(tasks, self)
         return self._probing[site]
 
@@ -143,8 +143,8 @@ class Trainer(Options):
         >>> trainer = jl.compile(jl.Dense(2), "adam", "mse")
         >>> state = trainer.init(jax.random.key(0), (1, 4))
         """
-        given = x if isinstance(x, Batch) else Batch(x, y)
-        batch = Batch(*(None if part is None else as_spec(part) for part in given))
+        parts = x if isinstance(x, Batch) else Batch(x, y)
+        batch = Batch(*(None if part is None else as_spec(part) for part in parts))
         return TrainState.start(
             self.updates, key, functools.partial(self._fresh, batch=batch), params, state, self._scale(),
             self.ema is not None,
@@ -211,15 +211,15 @@ class Trainer(Options):
 
     def takes(self, state: TrainState) -> bool:
         """True if the optimizer's state in it fits this trainer."""
-        expected, given = self._opt_state_of.eval_shape(state.params), state.opt_state
-        return jax.tree.structure(expected) == jax.tree.structure(given) and all(
-            e.shape == g.shape for e, g in zip(jax.tree.leaves(expected), jax.tree.leaves(given), strict=True)
+        expected, own = self._opt_state_of.eval_shape(state.params), state.opt_state
+        return jax.tree.structure(expected) == jax.tree.structure(own) and all(
+            e.shape == g.shape for e, g in zip(jax.tree.leaves(expected), jax.tree.leaves(own), strict=True)
         )
 
 
-def _by_task(given: Any, name: str) -> Any:
+def _by_task(value: Any, name: str) -> Any:
     """The value for a task, if values are given by names of tasks; else the same value for each."""
-    return given.get(name, ()) if name and isinstance(given, Mapping) and name in given else given
+    return value.get(name, ()) if name and isinstance(value, Mapping) and name in value else value
 
 
 @taught
@@ -283,7 +283,7 @@ def compile(
             instead=f"write jl.compile(model, 'adam', {optimizer!r})",
             optimizer=optimizer,
         )
-    given: Any = optimizer
+    chains: Any = optimizer
     if isinstance(model, Layer):
         if loss is None:
             raise ValueError("compile: expected a loss, received loss=None; for example loss='mse'")
@@ -299,10 +299,10 @@ def compile(
         raise refused(ValueError, "expected a decay of at least 0 and below 1", raised_by="compile", ema=ema)
     check_augment(augment)
     names: Any = model if isinstance(model, Mapping) else ()
-    by_name = bool(names) and isinstance(given, Mapping) and set(given) <= set(names)
-    if by_name and (missing := [name for name in names if name not in given]):
+    by_name = bool(names) and isinstance(chains, Mapping) and set(chains) <= set(names)
+    if by_name and (missing := [name for name in names if name not in chains]):
         raise ValueError(f"compile: expected an optimizer for each task, received none for {missing[0]!r}")
-    chain = {n: optimizers.get(o) for n, o in given.items()} if by_name else optimizers.get(given)
+    chain = {n: optimizers.get(o) for n, o in chains.items()} if by_name else optimizers.get(chains)
     trainer = Trainer(
         model,
         optimizer=chain,

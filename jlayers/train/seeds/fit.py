@@ -16,9 +16,11 @@ from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches, Batch
 from jlayers.data.lazy import is_lazy
 from jlayers.train.callbacks import Callback, as_callback
-from jlayers.train.checkpoint import Checkpoint, Keeper, as_checkpoint, identity
+from jlayers.train.checkpoint import Checkpoint, as_checkpoint
 from jlayers.train.checks import check_carried, check_named, check_process, seed_number, whole_number
 from jlayers.train.feed import StepsPerCall
+from jlayers.train.identity import identity
+from jlayers.train.keeper import Keeper
 from jlayers.train.listeners import with_rate_factor
 from jlayers.train.seeds.loop import SeedsFit, SeedsHistory
 from jlayers.train.seeds.states import SeedStates, member, stacked

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,10 +15,10 @@ from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import ArrayBatches, Batches
 from jlayers.data.prefetch import Waiting
 from jlayers.train.callbacks import Callback, Change, Run
-from jlayers.train.checkpoint import Keeper, Resumed
 from jlayers.train.feed import Runner, StepsPerCall
 from jlayers.train.interruptions import ENDING, interruptions
-from jlayers.train.listeners import directions_of, step_for
+from jlayers.train.keeper import Keeper, Resumed
+from jlayers.train.listeners import change_of, directions_of, step_for
 from jlayers.train.seeds.rows import SeedRows
 from jlayers.train.seeds.states import SeedStates, in_step, member, repeated, stacked
 from jlayers.train.seeds.step import (
@@ -274,7 +273,7 @@ class SeedsFit:
             mean = {name: [float(np.nanmean(row)) for row in rows] for name, rows in self.history.items()}
             if last or keeper.due_at_epoch(epoch + 1, self.runner.step, mean):
                 history: Any = self.history
-                keeper.save(self.state, history, logs=logs, stopped=over, kept=self.kept)
+                keeper.save(self.state, history, logs=logs, stopped=over, copy=self.kept)
         return over
 
     def _factors(self) -> Any:
@@ -294,18 +293,9 @@ class SeedsFit:
         stop, factor = False, None
         for callback in callbacks:
             answer = getattr(callback, event)(*(a() if callable(a) else a for a in arguments))
-            change = answer if isinstance(answer, Change) else Change(stop=bool(answer))
+            change = change_of(callback, answer)
             stop |= change.stop
-            if change.rate_factor is not None:
-                name, factor = type(callback).__name__, change.rate_factor
-                if not callback.changes_rate:
-                    raise TypeError(
-                        f"{name} changes the learning rate: write changes_rate = True in the class"
-                    )
-                if not 0 <= factor < math.inf:
-                    raise ValueError(
-                        f"{name}: expected a finite rate_factor of at least 0, received {factor}"
-                    )
+            factor = factor if change.rate_factor is None else change.rate_factor
         return Change(stop=stop, rate_factor=factor)
 
     def _forgiven(self, place: int, error: FloatingPointError) -> bool:
