@@ -1,6 +1,8 @@
 """Checkpoints: a fit that ends anywhere and is called again ends with the bits of one that never ended."""
 
 import errno
+import functools
+import itertools
 import math
 import os
 import re
@@ -111,6 +113,30 @@ def usual_handlers():
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("usual_handlers")
+@pytest.mark.parametrize("steps_per_call", [1, "auto"])
+def test_callbacks_have_heard_of_the_step_that_a_signal_keeps(tmp_path, steps_per_call):
+    """A signal in the middle of a dispatch: no line of the log is lost or there twice."""
+    made, options = trainer(), {**OPTIONS, "steps_per_call": steps_per_call}
+    logger = functools.partial(jl.callbacks.JSONLinesLogger, every=3)
+    jl.fit(made, X, Y, callbacks=[logger(str(tmp_path / "whole"))], **options)
+    programs = made.train_step
+    for name in ("nth", "many"):
+        run, calls = getattr(programs, name), itertools.count(1)
+
+        def pressed(*arguments, run=run, calls=calls, **more):
+            if next(calls) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return run(*arguments, **more)
+
+        setattr(programs, name, pressed)
+    parts = {**options, "checkpoints": tmp_path / "c"}
+    with pytest.raises(KeyboardInterrupt):
+        jl.fit(made, X, Y, callbacks=[logger(str(tmp_path / "parts"))], **parts)
+    jl.fit(made, X, Y, callbacks=[logger(str(tmp_path / "parts"))], **parts)
+    assert (tmp_path / "parts").read_text() == (tmp_path / "whole").read_text()
 
 
 @pytest.mark.usefixtures("usual_handlers")

@@ -205,26 +205,32 @@ class Runner:
                     yield logs
 
     def _steps(self, batches: Any, steps: int, last: int | None = None) -> Iterator[Logs | None]:
-        """The steps over a block of batches, or over a single one."""
+        """The steps over a block of batches, or over a single one.
+
+        An interruption waits until whoever takes the logs asks for the next ones: a state that a checkpoint
+        keeps is one that all callbacks have heard of.
+        """
         program = self.program
         if not self.flat.form.measured:
             self._begin(batches)
         if self.calls.single:
-            yield self._call(program.one, 1, batches)
+            with self.interrupts.held():
+                yield self._call(program.one, 1, batches)
             return
         done, first = 0, None
         while done < steps:
             look = self._until_look()
             now = min(steps - done, self.calls.steps, look)
-            if self.calls.looped:
-                logs = self._call(program.many, now, batches, np.int32(done), np.int32(now))
-            else:
-                first = copied(self.flat.live.step) if first is None else first
-                self._each(now, batches, first)
-                unread = self.step == last and now < look
-                logs = None if unread else program.logs(self.flat, one_of(batches))
-            done += now
-            yield logs
+            with self.interrupts.held():
+                if self.calls.looped:
+                    logs = self._call(program.many, now, batches, np.int32(done), np.int32(now))
+                else:
+                    first = copied(self.flat.live.step) if first is None else first
+                    self._each(now, batches, first)
+                    unread = self.step == last and now < look
+                    logs = None if unread else program.logs(self.flat, one_of(batches))
+                done += now
+                yield logs
 
     def _until_look(self) -> int:
         """How many steps it is until somebody wants to look."""
@@ -254,17 +260,15 @@ class Runner:
 
     def _call(self, program: Any, steps: int, *arguments: Any) -> Logs:
         """One dispatch of so many steps."""
-        with self.interrupts.held():
-            self.flat, logs = program(self.flat, self.key_data, *arguments)
-            self.step += steps
+        self.flat, logs = program(self.flat, self.key_data, *arguments)
+        self.step += steps
         return logs
 
     def _each(self, steps: int, batches: Any, first: jax.Array) -> None:
         """Dispatches of one step each, with as little Python as can be between two of them."""
         nth, key_data, interrupts = self.program.nth, self.key_data, self.interrupts
-        with interrupts.held():
-            for _ in range(steps):
-                self.flat = nth(self.flat, key_data, batches, first)
-                self.step += 1
-                if interrupts.received is not None:
-                    break
+        for _ in range(steps):
+            self.flat = nth(self.flat, key_data, batches, first)
+            self.step += 1
+            if interrupts.received is not None:
+                break
