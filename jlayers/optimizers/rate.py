@@ -53,7 +53,7 @@ def with_rates(
 
     >>> import jlayers as jl
     >>> with_rates(jl.optimizers.sgd(0.5), lambda rate: 2 * rate)
-    sgd(1.0)
+    sgd(learning_rate=1.0)
     """
     if not learning_rates(optimizer):
         return otherwise(optimizer)
