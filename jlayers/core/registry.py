@@ -289,8 +289,11 @@ class Registry:
     if not TYPE_CHECKING:  # which would take any attribute to exist
 
         def __getattr__(self, name):
-            known = vars(self)  # empty before __init__: copying and unpickling ask then, too
-            raise missing_name(f"the table of {known.get('plural')}", name, known.get("_constructors", ()))
+            own = vars(self)  # empty before __init__: copying and unpickling ask then, too
+            table, names = f"the table of {own.get('plural')}", own.get("_constructors", ())
+            if name in names:
+                raise AttributeError(f"{table} gives its members as items: write [{name!r}] for .{name}")
+            raise missing_name(table, name, names)
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
         return self._constructors[self.find(name)]
