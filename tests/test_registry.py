@@ -98,10 +98,10 @@ def test_wrong_values_teach(colors, value, error, text):
 
 def test_members_are_items_and_no_attributes(colors):
     paint_with(colors)
-    with pytest.raises(AttributeError, match=r"write \['Crimson'\] for \.Crimson"):
-        colors.Crimson  # noqa: B018
-    with pytest.raises(AttributeError, match="did you mean 'Crimson'"):
-        colors.Crimsom  # noqa: B018
+    with pytest.raises(AttributeError, match=r"write \['green'\] for \.green"):
+        colors.green  # noqa: B018
+    with pytest.raises(AttributeError, match="did you mean 'green'"):
+        colors.gren  # noqa: B018
 
 
 def test_a_name_is_taken_once(colors):
