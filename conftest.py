@@ -9,6 +9,7 @@ import gc
 import importlib.metadata
 import itertools
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -56,6 +57,9 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "live_keras: compares with Keras's values; selected, Keras itself runs"
     )
+    config.addinivalue_line(
+        "markers", "slow: takes seconds; left out of a run over everything, `pytest -m slow` runs them"
+    )
     if config.option.record_keras:
         if config.option.numprocesses:
             raise pytest.UsageError("--record-keras writes one file for each test file: add -n 0")
@@ -66,10 +70,28 @@ def pytest_configure(config):
         compile_cache.prune(compile_cache.root())
 
 
+def over_everything(config):
+    """True if no file or folder was named on the command line."""
+    if hasattr(config, "workerinput"):
+        return config.workerinput["over_everything"]
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """The workers of xdist do not see the command line."""
+    node.workerinput["over_everything"] = over_everything(node.config)
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for item in keras_values.comparing(items):
         item.add_marker("live_keras")
+    chosen = config.option.markexpr or config.option.keyword or config.option.full
+    if over_everything(config) and not chosen:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
 
 
 def pytest_sessionfinish(session, exitstatus):
@@ -126,3 +148,13 @@ def little_memory():
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture
+def usual_handlers():
+    """Those of a terminal: a job in the background of a shell ignores SIGINT, one under `nohup` SIGHUP."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -67,6 +67,7 @@ def test_numbers_are_keras_numbers(name, request):
     assert np.abs(received - expected).max() <= 1e-4 * (expected.max() - expected.min())
 
 
+@pytest.mark.slow
 def test_features_are_pooled_as_asked():
     x = same.images(32)
     model = jl.applications.MobileNetV2(alpha=0.35, include_top=False)

@@ -42,6 +42,7 @@ def same(left, right):
 # ---------------------------------------------------------------------------------- the registry, YAML
 
 
+@pytest.mark.slow
 def test_every_callback_is_documented_and_in_the_schema():
     assert len(registry) >= 11
     schema = jlayers.config.json_schema()
@@ -599,6 +600,7 @@ class Press(jl.Callback):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("usual_handlers")
 def test_an_epoch_begins_once_for_a_callback_that_remembers(trainer, tmp_path):
     plan = jl.Checkpoint(tmp_path, every_steps=3, every_epochs=None)
     for ends in ([End(8)], [Press()], []):  # within epoch 1, and at the beginning of epoch 2
@@ -632,6 +634,7 @@ def test_missing_extras_are_told_before_training(trainer, monkeypatch):
             jl.fit(trainer, X, Y, callbacks=[name], **FIT)
 
 
+@pytest.mark.slow
 def test_mlflow_keeps_a_run_offline(trainer, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     pytest.importorskip("alembic")

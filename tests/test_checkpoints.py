@@ -61,6 +61,7 @@ def same(left, right):
     assert left[1] == right[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_per_call", [1, "auto"])
 def test_a_fit_that_was_interrupted_ends_with_the_same_bits(tmp_path, steps_per_call):
     made = trainer()
@@ -102,17 +103,6 @@ class Press(jl.Callback):
     def _press(self, event, at):
         if (event, at) == (self.event, self.at):
             os.kill(os.getpid(), self.number)
-
-
-@pytest.fixture
-def usual_handlers():
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in numbers]
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("usual_handlers")
@@ -167,6 +157,7 @@ def test_signals_make_a_checkpoint_and_leave(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("usual_handlers")
 def test_a_grain_pipeline_goes_on_after_a_signal(tmp_path):
     grain = pytest.importorskip("grain")
@@ -336,6 +327,7 @@ print(checkpoint.steps())
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_no_training_and_loses_no_checkpoint(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, os.path.dirname(__file__)])}
     command = [sys.executable, "-c", FULL_DISK]

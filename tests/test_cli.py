@@ -415,6 +415,7 @@ def test_a_stateful_run_is_evaluated_and_applied_to_any_number_of_rows(folder, c
 # ----------------------------------------------------------------------------------------- terminals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
 def test_every_command_writes_what_the_terminal_can_show(trained, tmp_path, monkeypatch, encoding):
     """As in a terminal of that encoding: bytes that it can decode, tables that stay tables."""
@@ -568,6 +569,7 @@ def test_list_names_every_kind(capsys):
     assert "Dense" not in out
 
 
+@pytest.mark.slow
 def test_schema_is_printed_as_json(capsys):
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "jlayers experiment"

@@ -42,6 +42,7 @@ def last_line(folder):
     return ran.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_second_start_compiles_nothing(folder):
     first = last_line(folder)
     assert re.match(r"compiling took [\d.]+ m?s for \d+ programs \(kept in .*; off with --no-comp", first)

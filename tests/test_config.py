@@ -592,6 +592,7 @@ def validator():
     return jsonschema.Draft202012Validator(schema)
 
 
+@pytest.mark.slow
 def test_schema_is_json_without_loose_ends(validator):
     text = json.dumps(validator.schema, allow_nan=False)
     assert "x-jlayers-kind" not in text

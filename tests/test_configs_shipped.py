@@ -18,11 +18,13 @@ def validator():
     return jsonschema.Draft202012Validator(config.json_schema())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_fits_the_schema(path, validator):
     validator.validate(read_file(path).data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_trains_and_is_evaluated_exactly(path, tmp_path, monkeypatch, capsys, pytestconfig):
     if path.stem == "transfer" and not pytestconfig.getoption("--full"):

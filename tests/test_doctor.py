@@ -151,6 +151,7 @@ def test_a_layer_without_a_gradient():
     assert sorted(found.values["arrays"]) == ["lost/bias", "lost/kernel"]
 
 
+@pytest.mark.slow
 def test_a_gradient_that_vanishes():
     x, y = blobs()
     deep = [jl.Dense(8, activation="sigmoid") for _ in range(16)]

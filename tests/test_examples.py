@@ -83,6 +83,7 @@ def test_every_example_is_run():
     assert sorted(BRIEFLY) == sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BRIEFLY)
 def test_example(name, calls, capsys, tmp_path):
     """The second time, nothing that it calls is traced or compiled."""

@@ -69,6 +69,7 @@ def test_a_star_stays_within_one_name_and_two_stars_cross_any_number():
 # -------------------------------------------------------------------------- small files, unbounded work
 
 
+@pytest.mark.slow
 def test_many_layers_of_one_kind_take_time_in_proportion():
     many = 20_000
     model = in_time(10, lambda: jl.Sequential([jl.Flatten() for _ in range(many)]))
@@ -244,6 +245,7 @@ def test_models_of_open_sizes(start, pool, shape, given):
 
 
 # E5
+@pytest.mark.slow
 def test_pools_after_one_another_on_open_sizes():
     x, y = words()
     assert jl.GlobalMaxPooling1D()(jl.MaxPooling1D()(jl.MaxPooling1D()(y))).shape == (None, 4)

@@ -47,6 +47,7 @@ def fitted(model, x=X, y=Y, **options):
     return jl.fit(trainer, x, y, epochs=2, batch_size=16, seed=3, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "x"), [(sequential, X), (graph, {"image": X}), (inside, X)])
 def test_training_on_kept_features_is_training_the_model(model, x):
     plain, history = fitted(model(), x, validation_split=0.2)

@@ -214,6 +214,7 @@ jl.fit(test_grain.trainer(), test_grain.iterated(), **options)
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_goes_on_bit_for_bit(tmp_path, pytestconfig):
     """SIGKILL at random moments, during a step or a save; the last part is trained in this process."""
     kills = 20 if pytestconfig.getoption("--full") else 1

@@ -97,6 +97,7 @@ def folder(trained, tmp_path, monkeypatch):
     return tmp_path / "f"
 
 
+@pytest.mark.slow
 def test_the_run_keeps_the_file_and_its_hash(trained):
     run = Run(trained / "r")
     (code,) = read_own_code([trained / "own_things.py"])
@@ -105,6 +106,7 @@ def test_the_run_keeps_the_file_and_its_hash(trained):
     assert (trained / "ran.txt").read_text().splitlines() == ["own_things.py"]
 
 
+@pytest.mark.slow
 def test_another_process_evaluates_only_with_the_file(folder):
     done = run_in(folder, "evaluate", "r")
     assert done.returncode == 2
@@ -147,6 +149,7 @@ def test_loading_runs_no_code(folder):
         config.loads(EXPERIMENT + "use: own_things.py\n")
 
 
+@pytest.mark.slow
 def test_summary_list_and_schema_know_the_names(folder, capsys):
     assert main(["summary", "own.yaml", "--use", "own_things.py"]) == 0
     assert "own_square" in capsys.readouterr().out

@@ -350,6 +350,7 @@ def projected(params, name, x):
     return np.einsum("bnf,fhs->bnhs", x, params[name]["kernel"]) + params[name].get("bias", 0.0)
 
 
+@pytest.mark.slow
 @lawful
 @given(attentions())
 def test_attention_is_an_average_by_likeness(case):
@@ -391,6 +392,7 @@ def test_attention_laws(case):
         close(run(layer, unbiased, query, value)[0], output, tol=1e-4)
 
 
+@pytest.mark.slow
 @lawful
 @given(attentions(), st.integers(0, 3))
 def test_causal_attention_does_not_see_the_future(case, now):

@@ -126,6 +126,7 @@ def is_safe(found):
     return True
 
 
+@pytest.mark.slow
 def test_training_leaves_outcomes_and_pictures(run):
     outcomes = read_outcomes(run)
     assert (outcomes.data, outcomes.samples) == ("held out", 16)

@@ -122,6 +122,7 @@ def whole(tmp_path_factory):
     return Run(path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole, pytestconfig):
     path = whole.path.parent
     seed = random.SystemRandom().randrange(2**32)
@@ -165,6 +166,7 @@ Keeper.save = lambda *arguments, **options: (print("saving", flush=True), time.s
 """
 
 
+@pytest.mark.slow
 def test_a_second_control_c_leaves_at_once(whole):
     path = whole.path.parent
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(jl.__file__).parents[1])}

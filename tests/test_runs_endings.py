@@ -65,6 +65,7 @@ ENDINGS = {
 COMMAND_LINE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from jlayers.cli import main
 sys.exit(main())
 """
@@ -103,6 +104,7 @@ def ended(tmp_path_factory):
     return path, codes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENDINGS)
 def test_a_signal_leaves_a_true_status_and_whole_files(ended, name):
     path, codes = ended
@@ -134,6 +136,7 @@ def in_shell(arguments):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remarks", ["2>&1", "2> /dev/full"])
 def test_a_reader_that_goes_away_does_not_end_a_training(folder, remarks):
     done = in_shell(f"train line.yaml --run r {remarks} | head -1")
@@ -264,6 +267,7 @@ def test_a_full_disk_is_told_and_noted(folder, monkeypatch, capsys):
     assert not list(run.path.glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_results_that_cannot_be_written_are_told_before_the_training(folder):
     done = in_shell("train line.yaml --run r > /dev/full")

@@ -55,6 +55,7 @@ def three(trainer):
     return jl.fit_seeds(trainer, X, Y, seeds=3, seed=4, **FIT)
 
 
+@pytest.mark.slow
 def test_each_seed_is_the_single_run_of_its_seed(trainer, three):
     states, history = three
     assert states.seeds == (4, 5, 6)
@@ -64,6 +65,7 @@ def test_each_seed_is_the_single_run_of_its_seed(trainer, three):
         same_history(history, place, expected)
 
 
+@pytest.mark.slow
 def test_what_a_step_can_do_goes_with_seeds():
     weight = np.linspace(0.5, 1.5, 37).astype(np.float32)
     options = {"accumulate": 2, "ema": 0.9, "augment": Noisy(), "loss_scale": "dynamic"}
@@ -115,6 +117,7 @@ def test_going_on_is_one_longer_run(trainer, three):
     assert history["loss"].shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_each_seed_stops_and_slows_down_at_its_time(trainer):
     fit = FIT | {"epochs": 12}
 
@@ -268,6 +271,7 @@ def test_an_ensemble_of_logits_gives_logits_of_the_mean_probability(binary):
     assert jl.evaluate(given, states, 9 * X, labels)["accuracy"] == pytest.approx((chosen == labels).mean())
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_several_outputs_and_masks():
     x = jl.Input((5,))
     model = jl.Model(x, {"a": jl.Dense(2)(x), "b": jl.Dense(1)(x)})
@@ -352,6 +356,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_the_seeds_are_cut_over_devices(monkeypatch):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "4")
     here = pathlib.Path(__file__).parent

@@ -129,6 +129,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
 def test_what_is_written_trains_as_it_is(make, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -326,6 +326,7 @@ class InterruptedHere(Here):
             return super().start(folder, number)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_interrupted_goes_on_to_the_same_end(seeds, capsys):
     assert main(["sweep", str(seeds), "--jobs", "0", "--folder", "whole"]) == 0
     told = capsys.readouterr().out
@@ -356,6 +357,7 @@ def test_a_sweep_that_was_interrupted_goes_on_to_the_same_end(seeds, capsys):
     check_equal("whole", "again")
 
 
+@pytest.mark.slow
 def test_optuna_chooses_and_its_own_tools_open_the_store(seeds, capsys, monkeypatch):
     optuna = pytest.importorskip("optuna")
     seeds.write_text(SEEDS.replace("trials: 5", "trials: 4\n  method: {tpe: {n_startup_trials: 2}}"))
@@ -469,6 +471,7 @@ def wait_for(condition, process, seconds=300):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 def test_processes_that_are_killed_change_nothing(seeds, pytestconfig):
     full = pytestconfig.getoption("--full")

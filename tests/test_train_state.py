@@ -197,15 +197,7 @@ def test_an_error_at_the_end_does_not_silence_the_others():
     assert any("end 2" in note for note in caught.value.__notes__)
 
 
-@pytest.fixture
-def control_c():
-    """Python's own handler: a job in the background of a shell inherits that SIGINT is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("control_c")
+@pytest.mark.usefixtures("usual_handlers")
 def test_control_c_waits_for_a_dispatch_and_a_second_one_does_not():
     def press():
         os.kill(os.getpid(), signal.SIGINT)
@@ -226,7 +218,7 @@ def test_control_c_waits_for_a_dispatch_and_a_second_one_does_not():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.usefixtures("control_c")
+@pytest.mark.usefixtures("usual_handlers")
 def test_control_c_in_a_dispatch_keeps_the_new_state():
     t = trainer()
     state, _ = jl.fit(t, X, Y, batch_size=8, steps_per_call=1)
