@@ -56,6 +56,7 @@ def test_weights_have_keras_names_and_shapes(name, request):
     assert set(expected["layers"].split()) == {n for n in model.children if not BESIDES.fullmatch(n)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_KERAS)
 def test_numbers_are_keras_numbers(name, request):
     few_or_all(name, request)
@@ -78,6 +79,7 @@ def test_features_are_pooled_as_asked():
         np.testing.assert_allclose(pooled, reduce(features, (1, 2)), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_any_size_of_image_without_a_shape():
     model = jl.applications.EfficientNetLite0(include_top=False)
     params, state = same.specs(model, (1, 224, 224, 3))

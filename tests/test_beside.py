@@ -26,6 +26,7 @@ TRAINERS = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, derandomize=True, database=None)
 @given(
     labels=st.lists(st.integers(0, 3), min_size=24, max_size=24),

@@ -191,6 +191,7 @@ LOADERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LOADERS)
 def test_from_yaml(tmp_path, small_blocks, capsys, kind):
     write_csv(tmp_path / "t.csv")

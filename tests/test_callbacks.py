@@ -542,6 +542,7 @@ class End(jl.Callback):
             raise InterruptedError
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_the_middle_of_its_patience(trainer, tmp_path):
     def listeners(folder):
         return [
@@ -657,6 +658,7 @@ def test_mlflow_keeps_a_run_offline(trainer, tmp_path, monkeypatch):
     assert sorted(metric.step for metric in of["loss"]) == sorted({*range(2, 31, 2), *range(5, 31, 5)})
 
 
+@pytest.mark.slow
 def test_wandb_keeps_a_run_offline(trainer, tmp_path):
     pytest.importorskip("wandb")
     with warnings.catch_warnings():

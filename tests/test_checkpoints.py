@@ -105,6 +105,7 @@ class Press(jl.Callback):
             os.kill(os.getpid(), self.number)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("usual_handlers")
 @pytest.mark.parametrize("steps_per_call", [1, "auto"])
 def test_callbacks_have_heard_of_the_step_that_a_signal_keeps(tmp_path, steps_per_call):
@@ -129,6 +130,7 @@ def test_callbacks_have_heard_of_the_step_that_a_signal_keeps(tmp_path, steps_pe
     assert (tmp_path / "parts").read_text() == (tmp_path / "whole").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("usual_handlers")
 def test_signals_make_a_checkpoint_and_leave(tmp_path):
     made = trainer()
@@ -412,6 +414,7 @@ def test_the_best_epoch_is_kept_though_it_is_not_due_and_nan_is_never_best(tmp_p
     assert checkpoint.steps() == sorted({5 * (1 + int(np.argmin(history["val_loss"]))), 30})
 
 
+@pytest.mark.slow
 def test_minutes_decide_when_to_save_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr("jlayers.train.feed.UNREAD", 0)  # a look after each step
     made, options = trainer(), {**OPTIONS, "epochs": 2}

@@ -508,6 +508,7 @@ def test_brackets_in_names_are_no_markup(folder, capsys):
     assert "[b]d, " in out
 
 
+@pytest.mark.slow
 def test_a_platform_that_is_not_there_is_told(trained):
     environment = {
         **os.environ,

@@ -96,6 +96,7 @@ def test_aliases_are_copies():
 BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
@@ -631,6 +632,7 @@ BAD_MODELS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", GOOD_MODELS)
 def test_schema_and_reader_take_the_same(validator, model):
     text = with_model(model)

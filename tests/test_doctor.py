@@ -47,6 +47,7 @@ def checks_of(report):
 SICK = {sick.name: sick for sick in MAKER["broken"](rows=600, units=48, rate=0.004, epochs=40)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SICK)
 def test_a_broken_experiment_is_found_by_the_right_check(name):
     report = SICK[name].report()
@@ -55,6 +56,7 @@ def test_a_broken_experiment_is_found_by_the_right_check(name):
     assert all(finding.advice for finding in report.findings)
 
 
+@pytest.mark.slow
 def test_nothing_is_found_in_a_healthy_experiment():
     (x, y), held_out = MAKER["digits"](600)
     model = MAKER["network"](48)

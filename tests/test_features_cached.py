@@ -70,6 +70,7 @@ def test_the_split_is_behind_all_that_never_changes():
     assert set(split.forms) == {"flatten", "flatten_1"}
 
 
+@pytest.mark.slow
 def test_features_on_disk_are_used_again_and_only_for_the_same(tmp_path, monkeypatch):
     first, history = fitted(sequential(), cache_features=tmp_path)
     entries = list(tmp_path.iterdir())

@@ -332,6 +332,7 @@ training: {epochs: 2, batch_size: 4, validation: 0.2, checkpoint: {every_steps: 
 """
 
 
+@pytest.mark.slow
 def test_from_yaml(folder, tmp_path, capsys):
     (tmp_path / "run.yaml").write_text(YAML)
     run = tmp_path / "run"

@@ -105,6 +105,7 @@ def test_lru_starts_in_its_ring():
     np.testing.assert_allclose(np.exp(params["gamma_log"]), np.sqrt(1 - radius**2), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_parallel_form_equals_its_plain_twin():
     a, b, start = (jnp.asarray(data(shape, seed=i)) for i, shape in enumerate([(1, 9, 4), (2, 9, 4), (2, 4)]))
 

@@ -82,6 +82,7 @@ def tower():
     return jl.Model(x, jl.Dense(2, name="head", kernel_regularizer="l2")(y))
 
 
+@pytest.mark.slow
 def test_a_whole_model_is_adapted_trained_and_merged():
     base, x = tower(), jnp.asarray(data((2, 4, 6)))
     start, state = base.init(jax.random.key(3), x)

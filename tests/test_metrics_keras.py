@@ -151,6 +151,7 @@ def test_results_are_those_of_keras(results, case):
     np.testing.assert_allclose(got, expected, rtol=3e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_against_scikit_learn():
     """Counts and regions exactly; areas as finely as the buckets are."""
     close = np.testing.assert_allclose
@@ -233,6 +234,7 @@ def test_nothing_counted_is_a_number():
         assert np.isfinite(metrics.get({name: arguments})(y, y, np.zeros(2, np.float32))), name
 
 
+@pytest.mark.slow
 def test_in_training():
     """Accumulators of the shape of the outputs, by names and data, and a last batch that is filled up."""
     x = RNG.normal(size=(10, 5)).astype(np.float32)

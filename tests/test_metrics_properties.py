@@ -87,6 +87,7 @@ def test_every_metric_has_a_case():
     assert set(CASES) == set(metrics.registry)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     order=st.permutations(range(ROWS)),

@@ -118,6 +118,7 @@ def test_another_process_evaluates_only_with_the_file(folder):
     assert done.stdout.split() == ["loss", repr(Run("r").results()["test"]["loss"])]
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_refused_unless_accepted(folder, capsys):
     path = folder / "own_things.py"
     path.write_text(CODE.replace("return scale *", "return 3 * scale *"))

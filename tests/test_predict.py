@@ -84,6 +84,7 @@ def test_what_does_not_fit(trained, monkeypatch, capsys, given, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pictures_for_a_run_on_bytes(trained, tmp_path, capsys):
     files = [trained / "pictures" / name / "0.png" for name in COLORS]
     x = np.stack([np.asarray(Image.open(file).convert("L")) for file in files] * 4)
@@ -106,6 +107,7 @@ def test_pictures_for_a_run_on_bytes(trained, tmp_path, capsys):
     assert "pictures are for runs that were trained on pictures of bytes" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_ensemble_gives_probabilities_once(trained, capsys):
     run, rng = trained / "many", np.random.default_rng(0)
     np.savez(trained / "many.npz", x=rng.integers(0, 255, (12, 6, 8, 3), np.uint8), y=np.arange(12) % 3)

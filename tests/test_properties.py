@@ -195,6 +195,7 @@ def test_pooling_reduces_the_cells_of_each_window(kind, case, seed):
     assert (y >= x.min(axis=tuple(range(1, rank + 1)), keepdims=True) - 1e-6).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Max", "Average"])
 @lawful
 @given(st.tuples(SMALL, SMALL), st.tuples(SMALL, SMALL), SEEDS)
@@ -373,6 +374,7 @@ def test_attention_is_an_average_by_likeness(case):
     close(run(fused, params, query, value, value, mask), expected)
 
 
+@pytest.mark.slow
 @lawful
 @given(attentions())
 def test_attention_laws(case):

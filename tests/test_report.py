@@ -145,6 +145,7 @@ def test_training_leaves_outcomes_and_pictures(run):
     assert example.inputs[2].text.startswith(HOSTILE)
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_safe(run, tmp_path):
     path = report(run.path, tmp_path / "page.html")
     text = path.read_text()
@@ -165,6 +166,7 @@ def test_the_page_is_whole_and_safe(run, tmp_path):
     assert links <= set(ids)
 
 
+@pytest.mark.slow
 def test_a_run_that_has_not_ended_well(run, tmp_path, monkeypatch):
     """What is there is shown, what is not is told; without matplotlib a table stands for the curves."""
     copy = tmp_path / "failed"
@@ -188,6 +190,7 @@ def test_a_run_that_has_not_ended_well(run, tmp_path, monkeypatch):
     assert "No epoch has ended yet" in report(copy).read_text()
 
 
+@pytest.mark.slow
 def test_a_run_of_many_seeds(run, tmp_path, monkeypatch):
     copy = tmp_path / "seeds"
     shutil.copytree(run.path, copy)
@@ -202,6 +205,7 @@ def test_a_run_of_many_seeds(run, tmp_path, monkeypatch):
         assert words in text
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page(run, tmp_path, capsys):
     assert main(["report", str(run.path), "--output", str(tmp_path / "r.html")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "r.html")

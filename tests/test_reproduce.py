@@ -22,6 +22,8 @@ from jlayers.runs.requirements import read_requirements, requirements
 OWN = """\
 import jlayers as jl
 
+pytestmark = pytest.mark.slow  # each trains in a process of its own or shares such a run
+
 @jl.layer
 def Scaled(factor: float = 2.0):
     def apply(params, x):
@@ -85,7 +87,6 @@ def causes_of(result):
     return {cause.where: (cause.then, cause.now) for cause in result.causes}
 
 
-@pytest.mark.slow
 def test_a_run_in_a_new_process_is_bit_identical(trained):
     said = json.loads((trained / "said.json").read_text())
     assert said["identical"], said

@@ -51,6 +51,8 @@ training:
 # process kills itself in the course of a save: a while after that many of its steps in the file system.
 COMMAND_LINE = """
 import os, signal, sys, threading
+
+pytestmark = pytest.mark.slow  # each trains in a process of its own or shares such a run
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if aimed := os.environ.get("AIMED"):
     left, wait = int(aimed.split()[0]), float(aimed.split()[1])
@@ -122,7 +124,6 @@ def whole(tmp_path_factory):
     return Run(path / "whole")
 
 
-@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole, pytestconfig):
     path = whole.path.parent
     seed = random.SystemRandom().randrange(2**32)
@@ -166,7 +167,6 @@ Keeper.save = lambda *arguments, **options: (print("saving", flush=True), time.s
 """
 
 
-@pytest.mark.slow
 def test_a_second_control_c_leaves_at_once(whole):
     path = whole.path.parent
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(jl.__file__).parents[1])}

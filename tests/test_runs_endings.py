@@ -119,6 +119,7 @@ def test_a_signal_leaves_a_true_status_and_whole_files(ended, name):
         assert run.results()["reason"] == name
 
 
+@pytest.mark.slow
 def test_evaluate_tells_of_a_killed_run(ended, capsys):
     path, _ = ended
     assert main(["evaluate", str(path / "SIGKILL")]) == 0

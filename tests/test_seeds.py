@@ -82,6 +82,7 @@ def test_what_a_step_can_do_goes_with_seeds():
     assert "val_ema_loss" in history
 
 
+@pytest.mark.slow
 def test_without_shuffling_all_seeds_see_the_same_batches(trainer):
     states, history = jl.fit_seeds(
         trainer, X, Y, seeds=2, epochs=1, batch_size=8, shuffle=False, steps_per_call=1
@@ -110,6 +111,7 @@ def test_each_is_vmap(unrolled):
     assert c is None
 
 
+@pytest.mark.slow
 def test_going_on_is_one_longer_run(trainer, three):
     half, _ = jl.fit_seeds(trainer, X, Y, seeds=3, seed=4, **FIT | {"epochs": 1})
     states, history = jl.fit_seeds(trainer, X, Y, seeds=3, seed=4, states=half, **FIT | {"epochs": 2})

@@ -16,6 +16,8 @@ from jlayers.config import ConfigError
 from jlayers.experiments.record import read_run
 from jlayers.runs import Run, evaluate_run, evaluate_seeds_run, predict_run, train_run
 
+pytestmark = pytest.mark.slow  # each trains in a process of its own or shares such a run
+
 NET = """\
 data: {npz: {path: data.npz, test_fraction: 0.25}}
 model:
@@ -59,7 +61,6 @@ def run(folder, monkeypatch):
     return Run.open("r")
 
 
-@pytest.mark.slow
 def test_each_seed_of_a_run_is_the_single_run_on_the_same_parts(run):
     experiment = config.load("net.yaml")
     (x, y), validation = experiment.parts
@@ -128,7 +129,6 @@ def test_an_ensemble_and_its_members_are_written(run, tmp_path):
         np.testing.assert_allclose(np.load(whole), np.mean([members[n] for n in members.files], 0), rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     overrides = ["training.checkpoint={every_steps: 2, keep: 9}", "training.early_stopping.patience=0"]

@@ -152,6 +152,7 @@ def test_what_is_written_trains_as_it_is(make, tmp_path, monkeypatch, capsys):
     assert main(["train", path.name, "--epochs", "1", "--run", "run"]) == 0
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path):
     data = digits_png(tmp_path)
     made = config.loads(starter(data, tmp_path, "x.yaml").text, ["training.epochs=15"], base=tmp_path)

@@ -54,6 +54,7 @@ def fit(trainer, steps, x=X, y=LABELS, **options):
 # ------------------------------------------------------------------------------------------ same numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_any_number_of_steps_gives_the_same_bits(shared, shuffle):
     weight = np.linspace(0.5, 2.0, len(X)).astype(np.float32)

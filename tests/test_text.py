@@ -80,6 +80,7 @@ def test_hashing_into_vectors():
     assert jl.Hashing(3, output_mode="one_hot")(ids.T).argmax(-1).tolist() == [1, 0, 1, 0, 2]
 
 
+@pytest.mark.slow
 def test_hashes_are_the_same_in_another_process():
     code = "import jlayers as jl; print(jl.Hashing(10**6)(['naïve', '水']).tolist())"
     command = [sys.executable, "-c", code]
@@ -403,6 +404,7 @@ def config_of(parts):
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [ONE, TWO], ids=["one", "two"])
 def test_a_run_predicts_from_raw_text(parts, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

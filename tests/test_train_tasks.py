@@ -277,6 +277,7 @@ def test_micro_batches_of_masked_sequences_weigh_what_is_real():
         close(moved[1][1], moved[parts][1])
 
 
+@pytest.mark.slow
 def test_micro_batches_weigh_each_output_by_what_it_counts():
     ids = np.array([[1, 2, 3, 4], [1, 0, 0, 0], [2, 2, 0, 0], [3, 1, 1, 0], [5, 5, 5, 0]])
     words, size = (ids % 3).astype(np.int32), ids.sum(1, keepdims=True).astype(np.float32)

@@ -66,6 +66,7 @@ def whole():
     return jl.fit(trainer(ema=0.9), X, Y, epochs=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [(1, 3), (2, 2), (3, 1)])
 def test_a_fit_in_two_parts_is_one_fit(parts, whole):
     made = trainer(ema=0.9)
@@ -75,6 +76,7 @@ def test_a_fit_in_two_parts_is_one_fit(parts, whole):
     assert not jl.diff(whole[0].params, state.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 3, 4, 5, 7])
 def test_a_run_that_is_interrupted_goes_on_in_the_right_stage(tmp_path, stop, whole):
     class Stop(jl.Callback):
