@@ -19,11 +19,10 @@ from jlayers.interop.safetensors import read_safetensors
 from jlayers.runs import Run, save_weights
 from jlayers.runs.requirements import read_requirements, requirements
 
-OWN = """\
-import jlayers as jl
-
 pytestmark = pytest.mark.slow  # each trains in a process of its own or shares such a run
 
+OWN = """\
+import jlayers as jl
 @jl.layer
 def Scaled(factor: float = 2.0):
     def apply(params, x):

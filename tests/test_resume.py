@@ -18,6 +18,8 @@ from jlayers.cli import main
 from jlayers.runs import Run
 from jlayers.saving.checkpoints import Store
 
+pytestmark = pytest.mark.slow  # each trains in a process of its own or shares such a run
+
 NET = """\
 data: {npz: {path: data.npz, test_fraction: 0.25}}
 model:
@@ -51,8 +53,6 @@ training:
 # process kills itself in the course of a save: a while after that many of its steps in the file system.
 COMMAND_LINE = """
 import os, signal, sys, threading
-
-pytestmark = pytest.mark.slow  # each trains in a process of its own or shares such a run
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if aimed := os.environ.get("AIMED"):
     left, wait = int(aimed.split()[0]), float(aimed.split()[1])
