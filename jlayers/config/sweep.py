@@ -58,7 +58,7 @@ class Range:
 
     @property
     def count(self) -> int | None:
-        """How many numbers there are; None if there is no step between them."""
+        """The number of values; None for a range without steps."""
         step = self.step or (1 if self.whole and not self.log else None)
         return None if step is None else math.floor((self.high - self.low) / step * (1 + 1e-12)) + 1
 

@@ -339,7 +339,7 @@ class Run:
         return history
 
     def seeds_history(self) -> dict[str, np.ndarray]:
-        """Of a run of several seeds, by name an array `(epochs, seeds)`, NaN after the end of a seed."""
+        """The history of several seeds: by name an array `(epochs, seeds)`, NaN after the end of a seed."""
         path = self.path / METRICS
         lines = path.read_bytes().splitlines() if path.is_file() else []
         epochs = len(next(iter(self.history().values()), []))

@@ -62,7 +62,7 @@ class SeedsRecorder(Recorder):
             save(self.run, self.kept, epoch + 1)
 
     def _kept(self, epoch: int, training: np.ndarray, states: SeedStates) -> SeedStates:
-        """Of each seed the newest weights or, where early stopping restores the best, the best so far."""
+        """The newest weights of each seed or, where early stopping restores the best, the best so far."""
         members = []
         for place, own in enumerate(self.own):
             stopping = restoring(own)

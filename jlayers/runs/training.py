@@ -72,7 +72,7 @@ class Recorder(Callback):
                 save(self.run, state, epoch + 1)
 
     def _times(self, step: int) -> dict[str, float]:
-        """How long the epoch took since it began in this process; see `Run.times`."""
+        """The time that the epoch took since it began in this process; see `Run.times`."""
         own, steps = self.waiting.since(self.waited), step - self.step
         self.step = step
         times = {"seconds": time.perf_counter() - self.clock, "training": own.passed, "waited": own.seconds}

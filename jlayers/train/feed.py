@@ -233,7 +233,7 @@ class Runner:
                 yield logs
 
     def _until_look(self) -> int:
-        """How many steps it is until somebody wants to look."""
+        """The number of steps until somebody wants to look."""
         looks = [n - self.step % n for n in self.every] + [n - self.step for n in self.at]
         return min((n for n in looks if n > 0), default=sys.maxsize)
 

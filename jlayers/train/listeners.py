@@ -70,7 +70,7 @@ def expected_run(
 
 
 def change_of(callback: Callback, answer: Any) -> Change:
-    """What a callback's answer to an event changes.
+    """The change that a callback's answer to an event asks for.
 
     Raises:
         TypeError: it changes the learning rate, and has not said so beforehand.

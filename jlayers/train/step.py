@@ -156,7 +156,7 @@ class TrainStep:
         return self._moved(self.many, state, batches, np.int32(0), steps)
 
     def logs(self, flat: Flat, batch: Batch) -> dict[str, jax.Array]:
-        """What the accumulators say, for batches like this one (arrays or specs); donates nothing."""
+        """The logs of the accumulators, for batches like this one (arrays or specs); donates nothing."""
         if self._read is None:  # what is measured is a fact of the tasks
             self._read = jax.jit(lambda flat: self._logs(flat.live, batch))
         return self._read(flat)

@@ -116,7 +116,7 @@ def examine(case: Case, more: Sequence[Finding] = ()) -> Report:
 
 
 def _refusal(error: Exception) -> Finding:
-    """What the library itself refuses, in its own words."""
+    """A finding for an error of the library itself, in its own words."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     message, _, advice = text.rpartition("; ")
     details = details_of(error)

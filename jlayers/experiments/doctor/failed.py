@@ -117,7 +117,7 @@ def _decides(callback: Callback, trainer: Any) -> bool:
 def _found(
     experiment: Experiment, case: Case, before: TrainState, error: BaseException | None
 ) -> list[Finding]:
-    """What is wrong in the step after this state."""
+    """The findings in the step after this state."""
     settings = experiment.settings.training
     (x, y), _ = experiment.parts
     x, y, weight = weighed((x, y, None), experiment.class_weight)

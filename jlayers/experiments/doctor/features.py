@@ -68,7 +68,7 @@ def _constant(case: Case, name: str, array: Any) -> list[Finding]:
 
 @dataclasses.dataclass(frozen=True)
 class _Given:
-    """What a layer with weights is given, by feature."""
+    """The inputs of a layer with weights, by feature."""
 
     path: str
     size: np.ndarray  # root mean square of what is not zero
@@ -113,7 +113,7 @@ def _scales(case: Case) -> list[Finding]:
 
 
 def _first_layers(case: Case) -> list[_Given]:
-    """What reaches the layers with weights that no other layer with weights stands before.
+    """The inputs of the first layers with weights, those that no other layer with weights stands before.
 
     Their inputs are the same whatever the weights are. A layer that is not moved by the scale of its input,
     such as a normalization, needs none.

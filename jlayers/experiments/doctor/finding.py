@@ -1,4 +1,4 @@
-"""What a check has found, and all findings together as a report."""
+"""A finding of a check, and all findings together as a report."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Report:
         return not self.findings
 
     def of(self, check: str) -> list[Finding]:
-        """What one check has found."""
+        """The findings of one check."""
         return [finding for finding in self.findings if finding.check == check]
 
     @property

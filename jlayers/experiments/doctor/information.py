@@ -38,7 +38,7 @@ STEPS = 300
 
 
 def check_information(case: Case, tested: Range | None) -> list[Finding]:
-    """Whether anything predicts the targets better than chance, on samples that it has not seen."""
+    """A finding if nothing predicts the targets better than chance, on samples that it has not seen."""
     sample = case.sample(ROWS)
     rows = len(jax.tree.leaves(sample.y)[0]) if sample.y is not None else 0
     if not isinstance(case.task, Supervised) or rows < LEAST_ROWS:

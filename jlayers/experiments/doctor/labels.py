@@ -50,7 +50,7 @@ def _joined(findings: list[Finding]) -> list[Finding]:
 
 
 def _range(part: str, target: Target) -> list[Finding]:
-    """What the loss itself refuses."""
+    """Findings for labels that the loss refuses."""
     if target.loss.check is None:
         return []
     try:

@@ -21,7 +21,7 @@ ROUNDING = 1e-3
 
 
 def check_loss(case: Case) -> list[Finding]:
-    """What the training itself refuses, and outputs whose values tell that they are something else."""
+    """Findings for losses that the training refuses, and for outputs whose values do not fit the loss."""
     tasks, state = case.trainer.tasks, case.state
     advice = "make the end of the model and the loss agree on logits or probabilities"
     for look in (

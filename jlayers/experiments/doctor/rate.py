@@ -46,7 +46,7 @@ class Range:
         return value if np.isfinite(curve[:end]).all() else np.inf
 
     def gain(self, factor: float, steps: float | None = None) -> float:
-        """How far the loss has come below the level of knowing nothing."""
+        """The distance that the loss has come below the level of knowing nothing."""
         return max(0.0, self.level - self.reached(factor, steps))
 
     @property

@@ -81,7 +81,7 @@ class Trials:
                     yield batch
 
     def steps_within(self, seconds: float, most: int) -> int:
-        """How many steps fit into the time."""
+        """The number of steps that fit into the time."""
         return int(min(most, seconds / max(self.step_seconds, 1e-6)))
 
     def train(self, batches: list[Batch], factor: float) -> tuple[np.ndarray, TrainState]:

@@ -26,7 +26,7 @@ OUTCOMES = "outcomes.json"
 
 
 def find_outcomes(run: Run, experiment: Experiment | None = None) -> Outcomes:
-    """What the run's weights make of the data held out; or of the validation data, if nothing is held out.
+    """The outcomes of a run's weights on the data held out, or on the validation data if none are held out.
 
     It is computed by one pass over these data, and kept in the run's folder for the next time.
 
@@ -48,7 +48,7 @@ def find_outcomes(run: Run, experiment: Experiment | None = None) -> Outcomes:
 
 
 def read_outcomes(run: Run) -> Outcomes | None:
-    """What was kept before; None if there is nothing, or if the weights have changed since.
+    """The outcomes that were kept before; None if there are none, or if the weights have changed since.
 
     Raises:
         ValueError: the file is damaged.

@@ -26,7 +26,7 @@ Show = Callable[[int, float | None, str, str], Example]
 def judge(
     name: str, loss: Loss | None, target: Any, output: Any, names: Sequence[str] | None, show: Show
 ) -> Classes | Labels | Numbers | Other:
-    """What is told of one output.
+    """The outcomes at one output.
 
     Args:
         name: of the output.

@@ -1,4 +1,4 @@
-"""What a model makes of the data held out, as plain records that a run's folder keeps as JSON."""
+"""Outcomes on the data held out, as plain records that a run's folder keeps as JSON."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Bin:
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """How well one class is found.
+    """The scores of one class.
 
     Attributes:
         name: of the class.
@@ -92,7 +92,7 @@ class Rates:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What comes out at one output.
+    """The outcomes at one output.
 
     Attributes:
         name: of the output; empty for a single one.

@@ -149,7 +149,7 @@ def against_true(column: Column) -> Any:
 
 
 def residuals(column: Column) -> Any:
-    """How far one number is from the truth."""
+    """A histogram of the residuals of one number."""
     figure = new_figure(4.6, 3.6)
     _residuals(figure.subplots(), column)
     return figure

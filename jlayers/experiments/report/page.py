@@ -92,7 +92,7 @@ def page_of(run: Run, record: RunRecord) -> str:
 
 
 def _outcomes(run: Run, record: RunRecord) -> tuple[Outcomes | None, str]:
-    """What the weights make of the data held out; or why that is not known."""
+    """The section on the data held out; or why nothing is known of them."""
     if not (run.path / WEIGHTS).is_file():
         return None, "Nothing is known yet: the run has saved no weights."
     try:
@@ -199,7 +199,7 @@ def _results(run: Run, record: RunRecord) -> Iterator[Element]:
 
 
 def _seeds(run: Run) -> Iterator[Element]:
-    """What varies from seed to seed; nothing while the seeds are still training."""
+    """The section on what varies from seed to seed; nothing while the seeds are still training."""
     results = run.results()
     found = results[SEEDS]
     yield element("p", f"These are means over the seeds {', '.join(map(str, found['numbers']))}.")

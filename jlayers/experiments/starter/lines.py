@@ -48,7 +48,7 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What was found of some data.
+    """The facts that were found in some data.
 
     Attributes:
         seen: sentences about them, for people.

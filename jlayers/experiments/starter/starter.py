@@ -119,7 +119,7 @@ def _has(path: pathlib.Path, kind: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """What follows from the targets: the last layers, the loss, the metrics."""
+    """The parts that follow from the targets: the last layers, the loss, the metrics."""
 
     seen: str
     layers: list[str]

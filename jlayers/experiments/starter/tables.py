@@ -26,7 +26,7 @@ _DELIMITERS = ",;\t|"
 
 
 class Column:
-    """What the cells of a column are."""
+    """The kind of the cells of a column."""
 
     def __init__(self, name: str):
         self.name = name

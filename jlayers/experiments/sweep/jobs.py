@@ -23,7 +23,7 @@ class Job(Protocol):
     def ended(self) -> bool: ...
 
     def killed(self) -> bool:
-        """Whether a signal ended it, so that it can be begun again."""
+        """True if a signal ended it, so that it can be begun again."""
         ...
 
     def stop(self) -> None:

@@ -59,11 +59,11 @@ class Plan:
 
     @property
     def depends(self) -> bool:
-        """Whether a trial depends on the results of others."""
+        """True if a trial depends on the results of others."""
         return self.sampler.learns or self.pruner is not None
 
     def known(self, number: int) -> int:
-        """How many of the first trials a trial knows the results of."""
+        """The number of first trials whose results a trial knows."""
         return max(0, number - self.settings.parallel + 1) if self.depends else 0
 
     def values(self, number: int, trials: Sequence[Trial]) -> Mapping[str, Any]:
@@ -87,7 +87,7 @@ class Plan:
         return self.sampler(settings.values, settings.seed, number, self.direction, known, pending)
 
     def bounds(self, number: int, trials: Sequence[Trial], epochs: int) -> pruners.Bounds:
-        """What a trial's metric has to keep, by epoch; see `values`."""
+        """The bounds that a trial's metric has to keep, by epoch; see `values`."""
         if self.pruner is None:
             return [None] * epochs
         return self.pruner(number, trials[: self.known(number)], epochs, self.direction)
@@ -165,7 +165,7 @@ class Plan:
             raise ConfigError([self.experiment.builder.document.problem(text, (*SECTION, "prune"))])
 
     def _direction(self, experiment: Experiment) -> str:
-        """Whether the metric is better when it is smaller or larger; an error if it is not measured."""
+        """ "min" or "max", whichever is better for the metric; an error if it is not measured."""
         import jax
 
         from jlayers.data.batches import Batch

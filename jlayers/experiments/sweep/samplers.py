@@ -35,7 +35,7 @@ class Sampler:
         """Raise a ValueError if it cannot choose from these values."""
 
     def count(self, space: Space) -> int | None:
-        """How many different trials there are; None if there is no end to them."""
+        """The number of different trials; None if there is no end to them."""
         return None
 
     def __call__(

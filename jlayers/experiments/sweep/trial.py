@@ -12,7 +12,7 @@ __all__ = ["Trial", "better", "running_best"]
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """What came out of one trial. Nothing in it depends on the clock, so that equal sweeps have equal lines.
+    """The outcome of one trial. Nothing in it depends on the clock, so that equal sweeps have equal lines.
 
     Attributes:
         number: counted from 0.
@@ -41,7 +41,7 @@ class Trial:
 
 
 def better(a: float, b: float, direction: str) -> bool:
-    """Whether a is better than b, in the direction "min" or "max"."""
+    """True if a is better than b, in the direction "min" or "max"."""
     return a < b if direction == "min" else a > b
 
 

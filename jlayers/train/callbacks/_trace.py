@@ -1,4 +1,4 @@
-"""What a trace of JAX's profiler says of the device: how long it worked, and at which operations."""
+"""A summary of a trace of JAX's profiler: how long the device worked, and at which operations."""
 
 from __future__ import annotations
 

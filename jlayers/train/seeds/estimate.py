@@ -1,4 +1,4 @@
-"""What a few values, such as the accuracies of some seeds, say of the mean that they vary around."""
+"""An estimate of a mean from a few values, such as the accuracies of some seeds."""
 
 from __future__ import annotations
 

@@ -289,7 +289,7 @@ class SeedsFit:
         self.kept = HostCopy(self.state)
 
     def _ask(self, callbacks: Sequence[Callback], event: str, *arguments: Any) -> Change:
-        """What the callbacks of one seed want changed."""
+        """The change that the callbacks of one seed ask for."""
         stop, factor = False, None
         for callback in callbacks:
             answer = getattr(callback, event)(*(a() if callable(a) else a for a in arguments))

@@ -106,7 +106,7 @@ def each(function: Callable[..., Any], in_axes: Any, out_axes: Any, unrolled: bo
 
 
 class Programs(NamedTuple):
-    """What a `Runner` calls: `one(flat, key_data, rows)` and so on; see `TrainStep`."""
+    """The programs that a `Runner` calls: `one(flat, key_data, rows)` and so on; see `TrainStep`."""
 
     one: Callable[..., Any]
     nth: Callable[..., Any]

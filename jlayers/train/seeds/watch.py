@@ -1,4 +1,4 @@
-"""Whether a training with several seeds is healthy, read from what the device has finished."""
+"""A look at the health of a training with several seeds, at steps that the device has finished."""
 
 from __future__ import annotations
 
