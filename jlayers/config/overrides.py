@@ -101,7 +101,7 @@ class _Override:
         return None
 
     def _valid(self, node: Any, part: str) -> list[str]:
-        """The names that could stand in place of `part`; for a number, numbers of a list that is written out."""
+        """The names that could stand in place of `part`; numbers, where it is a number of a list."""
         lists = (
             [value for value in node.values() if isinstance(value, list)]
             if isinstance(node, dict)

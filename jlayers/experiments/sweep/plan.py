@@ -165,7 +165,7 @@ class Plan:
             raise ConfigError([self.experiment.builder.document.problem(text, (*SECTION, "prune"))])
 
     def _direction(self, experiment: Experiment) -> str:
-        """ "min" or "max", whichever is better for the metric; an error if it is not measured."""
+        """The better side of the metric, "min" or "max"; an error if it is not measured."""
         import jax
 
         from jlayers.data.batches import Batch
