@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import itertools
 import json
 import os
@@ -358,6 +359,7 @@ def test_a_sweep_that_was_interrupted_goes_on_to_the_same_end(seeds, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_optuna_chooses_and_its_own_tools_open_the_store(seeds, capsys, monkeypatch):
     optuna = pytest.importorskip("optuna")
     seeds.write_text(SEEDS.replace("trials: 5", "trials: 4\n  method: {tpe: {n_startup_trials: 2}}"))
@@ -380,6 +382,8 @@ def test_optuna_chooses_and_its_own_tools_open_the_store(seeds, capsys, monkeypa
 
     assert optunas() in (0, None)
     assert json.loads(capsys.readouterr().out)[0]["n_trials"] == 4
+    del study
+    gc.collect()  # closes the connections of Optuna's tools, which Python 3.13 warns of
 
 
 def test_trials_that_fail_are_told_and_do_not_end_the_sweep(seeds, capsys):

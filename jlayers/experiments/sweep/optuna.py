@@ -63,14 +63,18 @@ def keep(
     Nothing is ever read from it but how many trials it holds.
     """
     optuna = require_optuna()
-    storage = f"sqlite:///{folder / STORE}"
-    study = _quiet(
-        lambda: optuna.create_study(
-            storage=storage, study_name="sweep", direction=f"{direction}imize", load_if_exists=True
+    storage = _quiet(lambda: optuna.storages.RDBStorage(f"sqlite:///{folder / STORE}"))
+    try:
+        study = _quiet(
+            lambda: optuna.create_study(
+                storage=storage, study_name="sweep", direction=f"{direction}imize", load_if_exists=True
+            )
         )
-    )
-    for trial in trials[len(study.get_trials(deepcopy=False)) :]:
-        study.add_trial(_frozen(trial, space))
+        for trial in trials[len(study.get_trials(deepcopy=False)) :]:
+            study.add_trial(_frozen(trial, space))
+    finally:  # Optuna itself leaves its connections open
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _quiet(make: Any) -> Any:
