@@ -256,8 +256,8 @@ def plain_data(file, group, path):
 HDF5 = {
     external_storage: "lies in another file",
     virtual: "lies in another file",
-    external_link: "received ExternalLink",
-    soft_link: "received SoftLink",
+    external_link: "received a link to another file",
+    soft_link: "received a soft link",
     endless: "groups without end",
     compressed_bomb: "asks for 4,294,967,296 bytes",
     huge: "asks for 4,398,046,511,104 bytes",
