@@ -213,6 +213,7 @@ _SAME, _LSTM, _GRU = _recurrent((0,)), _recurrent((0, 1, 2, 3)), _recurrent((1, 
 
 _RULES: dict[str, Callable[[Arrays, Wanted], Made]] = {
     **dict.fromkeys(("Dense", "EinsumDense", "TernaryDense"), _dense),
+    "PatchEmbedding": _conv,
     **dict.fromkeys([f"Conv{n}D{kind}" for n in (1, 2, 3) for kind in ("", "Transpose")], _conv),
     **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _depthwise),
     **dict.fromkeys([f"SeparableConv{n}D" for n in (1, 2)], _separable),

@@ -1,7 +1,7 @@
 """What PyTorch's libraries compute of networks that Keras lacks, for `tests/test_applications_torch.py`.
 
-Weights are drawn by their names, so only names, shapes and outputs are recorded. Then layers with weights that
-PyTorch keeps in parts. Needs `torch==2.13.0`, `torchvision==0.28.0`, `timm==1.0.31`,
+Weights are drawn by their names, so only names, shapes and outputs are recorded. Beside networks there are
+layers with weights that PyTorch keeps in parts. Needs `torch==2.13.0`, `torchvision==0.28.0`, `timm==1.0.31`,
 `transformers==5.24.0`, `numpy` and `safetensors`:
 
     python tests/recorded/make_torch_applications.py
@@ -115,7 +115,7 @@ def main() -> None:
         weights = {key: torch.from_numpy(drawn(key, shape)) for key, shape in shapes.items()}
         module.load_state_dict(weights)
         with torch.no_grad():
-            values[f"{name}/output"] = run(module.eval()).numpy()
+            values[f"{name}/output"] = run(module.eval()).contiguous().numpy()
         text = json.dumps([[key, list(shape)] for key, shape in shapes.items()]).encode()
         values[f"{name}/weights"] = np.frombuffer(zlib.compress(text, 9), np.uint8)
         print(name, len(shapes), values[f"{name}/output"].shape, flush=True)
