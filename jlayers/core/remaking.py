@@ -14,8 +14,10 @@ from jlayers.core.inference import freeze_pair, hold_in_inference
 from jlayers.core.lifting import lift
 from jlayers.core.options import by_child, of_children
 from jlayers.core.pair import Pair
+from jlayers.core.penalties import add_penalty
 from jlayers.core.policy import Policy
 from jlayers.core.precision import with_policy
+from jlayers.core.registry import Registry
 from jlayers.core.spec import Spec
 from jlayers.core.spelling import nearest
 from jlayers.core.structure import Wiring
@@ -131,3 +133,4 @@ def canonical(value: Any, spec: Spec, children: Mapping[str, Layer] | None = Non
     regularizer = spec.arguments.get("activity_regularizer")
     if regularizer is None or children:
         return pair
+    return add_penalty(pair, Registry.of("regularizer").get(regularizer))
