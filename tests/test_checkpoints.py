@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -421,7 +422,7 @@ def test_by_default_the_ends_of_short_epochs_make_few_checkpoints(tmp_path, monk
         def on_epoch_end(self, epoch, logs, state):
             Clock.now += 1.0
 
-    monkeypatch.setattr("jlayers.train.keeper.time.monotonic", lambda: Clock.now)
+    monkeypatch.setattr("jlayers.train.keeper.time", types.SimpleNamespace(monotonic=lambda: Clock.now))
     written = property(lambda store: 0.05, lambda store, seconds: None)  # 2 % of 2.5 seconds
     monkeypatch.setattr(Store, "seconds", written, raising=False)
     made = trainer(ema=None, accumulate=1)

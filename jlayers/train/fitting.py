@@ -1,4 +1,4 @@
-"""One call of a fit, whether it trains one state or those of several seeds: what both loops have in common."""
+"""One call of a fit, of one state or of those of several seeds: what both loops have in common."""
 
 from __future__ import annotations
 
