@@ -191,7 +191,7 @@ def test_halving_lets_one_of_so_many_go_on(direction):
     bands = pruners.hyperband(first=1, factor=3)
     assert bands.bounds(place(9, known, 9, direction)) == [sign * 4, None, sign * 4, *[None] * 6]
     assert bands.bounds(place(10, known, 9, direction)) == [None, None, sign * 3, *[None] * 6]
-    assert bands.bounds(place(11, known, 9, direction)) == [None] * 9  # it is judged after epoch 9, which is the last
+    assert bands.bounds(place(11, known, 9, direction)) == [None] * 9  # judged after epoch 9, the last
 
 
 def test_a_pruned_rival_counts_where_it_was_and_a_stopped_one_to_the_end():
@@ -239,8 +239,17 @@ WRONG = [
     ("  trials: 5", "  seed: 1", "sweep.*expected the number of trials"),
     ("  trials: 5", "  trials: 5\n  metric: val_acuracy", "'val_acuracy', which is not in .*val_loss"),
     (", validation: 0.25", "", r"'val_loss', which is not in the logs: .*training.validation"),
-    ("sweep:\n", "seeds: 2\nsweep:\n", "no prune beside seeds=2"),
     ("{median: {after", "{medain: {after", "unknown pruner 'medain': did you mean 'median'"),
+    ("{median: {after: 1, trials: 1}}", "{optuna.MedianPruner: {n_warm_steps: 1}}",
+     "optuna.MedianPruner takes no 'n_warm_steps' .*did you mean 'n_warmup_steps'"),
+    ("{median: {after: 1, trials: 1}}", "{optuna.MedianPruner: {n_warmup_steps: -1}}",
+     ":14: sweep.prune.*optuna.MedianPruner: .*cannot be negative"),
+    ("{median: {after: 1, trials: 1}}", "{optuna.HyperbandPruner: {max_resource: [3]}}",
+     ":14: .*max_resource: expected text or a whole number"),
+    ("{median: {after: 1, trials: 1}}", "{optuna.PatientPruner: {patience: 1, wrapped_pruner: median}}",
+     "expected a pruner of Optuna's, such as optuna.MedianPruner, received wrapped_pruner=median"),
+    ("  trials: 5", "  trials: 5\n  method: optuna.GPSampler", "write optuna.TPESampler .*needs PyTorch"),
+    ("  trials: 5", "  trials: 5\n  method: {optuna.TPESampler: {seed: 3}}", "takes no 'seed'"),
 ]
 # fmt: on
 
@@ -351,13 +360,16 @@ def test_a_sweep_that_was_interrupted_goes_on_to_the_same_end(seeds, capsys):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_optuna_chooses_and_its_own_tools_open_the_store(seeds, capsys, monkeypatch):
     optuna = pytest.importorskip("optuna")
-    seeds.write_text(SEEDS.replace("trials: 5", "trials: 4\n  method: {tpe: {n_startup_trials: 2}}"))
+    text = SEEDS.replace("trials: 5", "trials: 5\n  method: {tpe: {n_startup_trials: 2}}")
+    halving = "{optuna.SuccessiveHalvingPruner: {reduction_factor: 2}}"
+    seeds.write_text(text.replace("{median: {after: 1, trials: 1}}", halving))
     Search.begin(seeds, "whole").run(Here())
     with pytest.raises(Interrupted):
         Search.begin(seeds, "again").run(InterruptedHere(6))
     again = Search.reopen("again")
     again.run(Here())
     check_equal("whole", "again")
+    assert {trial.status for trial in again.trials} == {"completed", "pruned"}
     storage = "sqlite:///again/study.db"
     study = optuna.load_study(study_name="sweep", storage=storage)
     states = {"COMPLETE": "completed", "PRUNED": "pruned"}
@@ -370,7 +382,7 @@ def test_optuna_chooses_and_its_own_tools_open_the_store(seeds, capsys, monkeypa
     from optuna.cli import main as optunas
 
     assert optunas() in (0, None)
-    assert json.loads(capsys.readouterr().out)[0]["n_trials"] == 4
+    assert json.loads(capsys.readouterr().out)[0]["n_trials"] == 5
     del study
     gc.collect()  # closes the connections of Optuna's tools, which Python 3.13 warns of
 

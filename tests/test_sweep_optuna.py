@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners in sweeps: what they decide is what Optuna decides, and no clock changes it."""
+"""Optuna's samplers and pruners in sweeps: they decide as Optuna does, and no clock changes it."""
 
 import json
 import math
@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 
-from jlayers.config import ConfigError, loads
 from jlayers.config.sweep import Range
 from jlayers.experiments.sweep import pruners, samplers
 from jlayers.experiments.sweep.ledger import add_to_ledger
@@ -21,7 +20,7 @@ EPOCHS = 9
 
 
 def objective(values, sign=1):
-    """The metric after each epoch: a curve that falls (or rises) to a level, and now and then is not finite."""
+    """The metric after each epoch: it falls (or rises) to a level, and now and then is not finite."""
     level = (values["x"] - 0.5) ** 2 + 0.1 * (values["n"] - 3) ** 2 + math.log10(values["rate"]) ** 2
     wave = np.cos(7 * values["x"] + np.arange(EPOCHS))
     curve = level + 3 * np.exp(-np.arange(EPOCHS) / 2) + 0.5 * wave
@@ -92,7 +91,7 @@ PRUNERS = [
     "optuna.HyperbandPruner",
     {"optuna.MedianPruner": {"n_startup_trials": 3, "n_warmup_steps": 1}},
     "optuna.NopPruner",
-    {"optuna.PatientPruner": {"wrapped_pruner": None, "patience": 1}},
+    {"optuna.PatientPruner": {"wrapped_pruner": None, "patience": 0}},
     {"optuna.PatientPruner": {"wrapped_pruner": "optuna.SuccessiveHalvingPruner", "patience": 0}},
     {"optuna.PercentilePruner": {"percentile": 60.0, "n_startup_trials": 2, "interval_steps": 2}},
     {"optuna.SuccessiveHalvingPruner": {"reduction_factor": 2}},
@@ -191,5 +190,5 @@ def test_a_trial_that_goes_on_in_a_new_process_ends_where_it_would_have(pruner, 
 def test_what_optuna_has_chosen_before_must_be_what_it_chooses_now():
     sampler = samplers.registry.get("optuna.RandomSampler")
     other = Trial(0, {"x": 0.0, "n": 1, "rate": 0.5}, "completed", 1.0, 1, (1.0,))
-    with pytest.raises(ValueError, match=r"trial-000 was trained with .*, and Optuna chooses .* now: restore"):
+    with pytest.raises(ValueError, match=r"trial-000 was trained with .*Optuna chooses .* now: restore"):
         sampler(SPACE, 5, 1, "min", [other])

@@ -166,6 +166,14 @@ class SweepFolder:
         """The trials that have ended, in the order of their numbers; see `read_ledger`."""
         return read_ledger(self.ledger)
 
+    def set_aside(self, number: int) -> None:
+        """Give the folder of a run that failed another name, so that the trial can begin anew."""
+        run, count = self.run(number), 1
+        if run.path.exists() and run.status == "failed":
+            while (aside := run.path.with_name(f"{run.path.name}-failed-{count}")).exists():
+                count += 1
+            run.path.rename(aside)
+
     def last_word(self, number: int) -> str:
         """The last line that a trial's process printed."""
         with contextlib.suppress(OSError):

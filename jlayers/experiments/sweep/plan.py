@@ -138,7 +138,6 @@ class Plan:
                 made = self.trial(values)
                 made.check()
                 self._direction(made)
-                self._check_seeds(made)
             except ConfigError as error:
                 for problem in error.problems:
                     known = isinstance(self.settings.values.get(dotted(problem.path[2:])), Range)
@@ -168,13 +167,6 @@ class Plan:
         shown = ", ".join(f"{path}={json.dumps(value)}" for path, value in values.items())
         place = (*SECTION, "values", *([next(iter(values))] if len(values) == 1 else []))
         return self.experiment.builder.document.problem(f"with {shown}: {message}", place)
-
-    def _check_seeds(self, experiment: Experiment) -> None:
-        if self.pruner is not None and experiment.settings.seeds > 1:
-            text = (
-                f"expected no prune beside seeds={experiment.settings.seeds}: each seed would end by itself"
-            )
-            raise ConfigError([self.experiment.builder.document.problem(text, (*SECTION, "prune"))])
 
     def _direction(self, experiment: Experiment) -> str:
         """The better side of the metric, "min" or "max"; an error if it is not measured."""

@@ -112,6 +112,33 @@ class Search:
             warnings.warn(text, RunWarning, stacklevel=2)
         return cls(plan, found)
 
+    def retry_failed(self) -> list[int]:
+        """Let trials that failed be trained again when `run` goes on.
+
+        A failure that later trials were chosen or judged with stays, and a `RunWarning` names it. The folder
+        of a failed run gets another name, such as `trial-003-failed-1`.
+
+        Returns:
+            the numbers of the trials that have not ended any more.
+        """
+        begun = max((n for n in range(self.plan.total) if self.folder.file(n).is_file()), default=0)
+        failed = [trial.number for trial in self.trials if trial.status == "failed"]
+        again = [number for number in failed if number >= self.plan.known(begun)]
+        if used := failed[: len(failed) - len(again)]:
+            text = (
+                f"the failures of trials {', '.join(map(str, used))} stay: later trials have been chosen or "
+                f"judged with them; to try these values again, begin a new sweep"
+            )
+            warnings.warn(text, RunWarning, stacklevel=2)
+        if not again:
+            return []
+        self.trials = self.trials[: again[0]]  # the lines of the others are found again in their runs
+        cut_ledger(self.folder.ledger, self.trials)
+        (self.folder.path / optuna.STORE).unlink(missing_ok=True)
+        for number in again:
+            self.folder.set_aside(number)
+        return again
+
     # --------------------------------------------------------------------------------- trained
 
     def _write(self, number: int) -> None:

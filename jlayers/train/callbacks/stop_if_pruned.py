@@ -18,7 +18,8 @@ class StopIfPruned(Callback):
     """Stop after the epoch in which Optuna's pruner would prune the trial.
 
     `jlayers sweep` gives this callback to its trials. The pruner knows the trials that had ended before this
-    one was asked for, and the values of this one; nothing that happens meanwhile changes its answers.
+    one was asked for, and the values of this one; nothing that happens meanwhile changes its answers. In
+    `jl.fit_seeds` it looks at the mean over the seeds, and ends all of them.
 
     Args:
         monitor: name in the logs.
@@ -35,7 +36,15 @@ class StopIfPruned(Callback):
         KeyError: the logs do not have `monitor`.
         FileNotFoundError: there is no ledger.
         ValueError: a trial that must have ended is not in the ledger.
+
+    >>> import jlayers as jl
+    >>> from jlayers.experiments.sweep.pruners import registry
+    >>> pruner = registry.get({"optuna.MedianPruner": {"n_warmup_steps": 2}})
+    >>> jl.callbacks.StopIfPruned("val_loss", pruner, "sweeps/digits-1/trials.jsonl", trial=4)
+    StopIfPruned('val_loss', optuna.MedianPruner(n_warmup_steps=2), 'sweeps/digits-1/trials.jsonl', 4)
     """
+
+    of_all_seeds = True
 
     def __init__(
         self,
