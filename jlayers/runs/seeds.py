@@ -14,7 +14,8 @@ import numpy as np
 from jlayers import train
 from jlayers.config import Experiment
 from jlayers.core.state import with_new_carries, without_carries
-from jlayers.runs.folder import SEEDS, Run
+from jlayers.runs.epochs import SEEDS
+from jlayers.runs.folder import Run
 from jlayers.runs.training import (
     LOGS,
     Recorder,

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from jlayers.core.errors import add_name
-from jlayers.core.registry import Kind, Registry, Spec
+from jlayers.core.registry import Kind, Registry
+from jlayers.core.spec import Spec
 from jlayers.core.spelling import nearest
 from jlayers.data.prefetch import Waiting
 from jlayers.train.probes import Probe
