@@ -97,7 +97,7 @@ def network(name: str) -> tuple[Any, list[np.ndarray], dict[str, Any]]:
 
 
 def difference(name: str, source: Any = None) -> float:
-    """The largest difference from PyTorch's output, by the range of it; with drawn weights or those of a file."""
+    """The largest difference from PyTorch's output, by the range of it; weights are drawn or from a file."""
     import jax
 
     import jlayers as jl
