@@ -133,6 +133,18 @@ def test_no_fact_is_read_off_a_name(path):
     assert not asked, f"{path.name}: carry the fact as a value, such as a property of the Pair: {asked}"
 
 
+@pytest.mark.parametrize("path", [p for p in FILES if p.stem == "__init__"], ids=str)
+def test_no_module_takes_the_place_of_a_public_name(path):
+    """Importing `jlayers.data.columns` sets `jlayers.data.columns`, over a function of that name."""
+    modules = {child.stem for child in path.parent.iterdir() if child.suffix in ("", ".py")}
+    package = ".".join(path.parent.relative_to(ROOT.parent).parts)
+    for node in parsed(path).body:
+        if isinstance(node, ast.ImportFrom) and node.module != package:  # else it imports the module itself
+            home = str(node.module).split(".")[-1]
+            taken = {name.asname or name.name for name in node.names} & modules - {home}
+            assert not taken, f"{path}: {taken} of {node.module} and a module share a name: rename one"
+
+
 def test_the_reader_of_imports_sees_every_form():
     source = """
 import a.b as c
