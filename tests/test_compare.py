@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 import re
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from jlayers.cli import main
 from jlayers.experiments.compare import compare, draw_comparison
 from jlayers.experiments.names import cut_names, short_names
-from jlayers.experiments.record import find_runs, flattened, read_run
+from jlayers.experiments.record import RunRecord, find_runs, flattened, read_run
 from jlayers.runs import Run
 
 DENSE = {"Dense": {"units": 4}}

@@ -78,14 +78,17 @@ class Builder:
 
     @contextlib.contextmanager
     def located_layer(self, model: Layer, path: Path) -> Iterator[None]:
-        """Errors that a layer raised while the model ran as `ConfigError`s at the layer's place; others pass."""
+        """Errors that a layer raised while the model ran as `ConfigError`s at the layer's place.
+
+        Others pass: of the data, of checkpoints, of a callback.
+        """
         try:
             yield
         except ConfigError:
             raise
         except (ValueError, TypeError) as error:
             details = details_of(error)
-            if details.path is None:  # of the data, of checkpoints, of a callback: no layer is to blame
+            if details.path is None:
                 raise
             layer = dict(model.walk()).get(details.path)
             if layer is not None:
