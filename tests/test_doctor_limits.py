@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 import jlayers as jl
-from jlayers.experiments.doctor import Case
+from jlayers.experiments.doctor import Case, examine, trial
+from jlayers.experiments.doctor import behind as behind_module
+from jlayers.experiments.doctor import case as case_module
 from jlayers.experiments.doctor import cost as cost_module
 from jlayers.experiments.doctor.activations import MANY, check_activations
+from jlayers.experiments.doctor.behind import behind_frozen
 from jlayers.experiments.doctor.cost import check_cost
 from jlayers.experiments.doctor.features import check_scale
 from jlayers.experiments.doctor.gradients import EXPLODES, VANISHES, check_gradients, judge_sizes
@@ -75,6 +78,7 @@ HEALTHY = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEALTHY)
 def test_nothing_is_found_in_a_healthy_net(name):
     assert found(HEALTHY[name]()) == []
@@ -214,3 +218,88 @@ def test_memory_and_time_of_a_step_are_those_of_its_arrays(monkeypatch):
         monkeypatch.setattr(cost_module, "_memory", lambda device, there=there: there)
         (finding,) = check_cost(case)
         assert finding.severity == severity
+
+
+@pytest.mark.slow
+def test_a_step_that_is_too_slow_is_told(monkeypatch):
+    """A time is predicted, and no short trainings are begun that would take it."""
+    monkeypatch.setattr(trial.Trials, "_timed", lambda self: 0.5)
+    case = case_of(jl.Dense(4, activation="relu"), SOFTMAX, epochs=3)
+    report = examine(case)
+    assert set(report.skipped) == {"information", "rate", "overfit"}
+    (text,) = set(report.skipped.values())
+    assert text == (
+        "a step takes 0.5 s, and 20 of them at each of 10 learning rates would take 100 s: allow that many "
+        "seconds"
+    )
+    (note,) = [note for note in report.notes if note.check == "cost"]
+    assert note.values["seconds"] == 0.5 * 3 * 2
+
+
+def test_a_large_model_is_looked_at_with_fewer_samples(monkeypatch):
+    case = case_of(jl.Dense(64), SOFTMAX, rows=600)
+    work = 2 * (6 * 64 + 64 * 3)
+    assert work < case.work < 2 * work
+    assert len(case.some.x) == 512
+    monkeypatch.setattr(case_module, "WORK", 40 * work)
+    assert 20 <= len(dataclasses.replace(case).some.x) <= 40
+    monkeypatch.setattr(case_module, "WORK", 0)
+    assert len(dataclasses.replace(case).some.x) == case_module.LEAST
+
+
+# --------------------------------------------------------------------------- behind frozen layers
+
+
+def frozen_case(rows=200, head="softmax", rate=0.05, **options):
+    """Clouds that a head can tell apart from what a frozen layer gives."""
+    draw = np.random.default_rng(0)
+    y = draw.integers(0, 3, rows).astype(np.int32)
+    x = (2 * np.eye(3, 6)[y] + draw.normal(size=(rows, 6))).astype(np.float32)
+    base = jl.Sequential(jl.Dense(64, activation="relu"), jl.Dense(16, activation="relu"), name="base")
+    model = jl.freeze(jl.Sequential(base, jl.Dense(3, activation=head, name="head")), "base")
+    trainer = jl.compile(model, jl.optimizers.adam(rate), "sparse_categorical_crossentropy")
+    return Case(trainer, x, y, batch_size=20, epochs=20, **options)
+
+
+@pytest.mark.slow
+def test_checks_that_train_see_features_where_the_training_does():
+    whole, case = frozen_case(), frozen_case(cache_features=True)
+    behind = behind_frozen(case)
+    assert behind_frozen(whole) is whole
+    assert {name: array.shape for name, array in behind.x.items()} == {"base": (200, 16)}
+    assert behind.steps == whole.steps == 20 * 10
+    curves = []
+    for one in (behind, whole):
+        trials = trial.trials_of(one)
+        curves.append(trials.train(trials.whole_batches(5), 1.0)[0])
+    assert curves[0][0] == pytest.approx(curves[1][0], abs=0.3)  # other batches, the same weights
+    report = examine(case)
+    assert report.healthy, str(report)
+    assert not report.skipped
+    (note,) = [note for note in report.notes if note.check == "cost"]
+    assert "200 steps on kept features, which take about" in note.message
+    assert note.values["feature_rows"] == 200
+    assert note.values["seconds"] >= note.values["feature_seconds"] > 0
+
+
+def test_features_of_a_part_of_the_samples(monkeypatch):
+    monkeypatch.setattr(behind_module, "ROWS", 50)
+    behind = behind_frozen(frozen_case(cache_features=True))
+    assert behind.rows == 40  # whole batches
+    assert behind.steps == 200
+
+
+@pytest.mark.slow
+def test_what_is_wrong_behind_frozen_layers_is_found():
+    assert "rate" in {f.check for f in examine(frozen_case(cache_features=True, rate=30.0)).findings}
+    shuffled = frozen_case(rows=600, cache_features=True)
+    y = np.random.default_rng(1).permutation(shuffled.y)
+    report = examine(dataclasses.replace(shuffled, y=y))
+    assert [f.check for f in report.findings] == ["information"]
+
+
+def test_features_without_frozen_layers_are_refused_as_by_fit():
+    case = case_of(jl.Dense(4, activation="relu"), SOFTMAX, cache_features=True)
+    report = examine(case)
+    assert [f.check for f in report.findings] == ["model"]
+    assert "expected a model that begins with frozen layers" in report.findings[0].message
