@@ -21,12 +21,12 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 # A module imports from those before it in this list only. A folder that is named counts as one.
 # fmt: off
 ORDER = [
-    "core/shapes", "core/errors", "core/sizes", "core/spelling", "core/elsewhere", "core/registry",
-    "core/docstrings",
+    "core/shapes", "core/errors", "core/sizes", "core/spelling", "core/elsewhere", "core/spec",
+    "core/registry", "core/docstrings",
     "core/habits", "core/calls", "core/masks", "core/pair", "core/tree", "core/state", "core/lifting",
     "core/inference",
     "core/names", "core/notes", "core/penalties", "core/policy", "core/precision", "core/options",
-    "core/structure", "core/base", "core/layer", "core/adapt",
+    "core/structure", "core/written", "core/remaking", "core/base", "core/layer", "core/adapt",
     "initializers", "activations", "regularizers", "constraints",
     "core/wiring", "core/compose", "core/node_table", "core/operators", "core/node", "core/graph",
     "core/__init__",

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jlayers.config.reader import read_file
-from jlayers.runs.folder import CONFIG, ENVIRONMENT, METRICS, RESULTS, WEIGHTS, Run
+from jlayers.runs import Run
+from jlayers.runs.files import CONFIG, ENVIRONMENT, METRICS, RESULTS, WEIGHTS
 
 __all__ = ["RunRecord", "find_runs", "flattened", "read_run"]
 

@@ -20,8 +20,9 @@ from jlayers.core.errors import at_layer
 from jlayers.core.layer import Layer
 from jlayers.core.masks import values_of
 from jlayers.core.notes import observe
-from jlayers.core.registry import Registry, Spec
+from jlayers.core.registry import Registry
 from jlayers.core.shapes import describe
+from jlayers.core.spec import Spec
 from jlayers.losses.base import Loss
 from jlayers.train.measures import values
 
