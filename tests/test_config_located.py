@@ -41,7 +41,11 @@ BLAMED = {
         "training: {cache_features: true}\n",
         "expected a model that begins with frozen layers",
     ),
-    "batches of another number": ("model: {Sequential: [Flatten, Dense: 9]}\n", "", "expected class numbers from 0 to 8"),
+    "batches of another number": (
+        "model: {Sequential: [Flatten, Dense: 9]}\n",
+        "",
+        "expected class numbers from 0 to 8",
+    ),
 }
 
 
