@@ -42,10 +42,11 @@ def behind_frozen(case: Case) -> Case:
         return predict(split.base, weights, x, batch_size=size)
 
     features(0)  # compiles
-    begun, made = time.perf_counter(), []
+    begun, taken, made = time.perf_counter(), 0.0, []
     for start in starts:
         made.append(features(start))
-        if (taken := time.perf_counter() - begun) > case.seconds:
+        taken = time.perf_counter() - begun
+        if taken > case.seconds:
             break
     rows = size * len(made)
     x = jax.tree.map(lambda *parts: np.concatenate(parts), *made)
