@@ -140,8 +140,8 @@ def test_no_module_takes_the_place_of_a_public_name(path):
     package = ".".join(path.parent.relative_to(ROOT.parent).parts)
     for node in parsed(path).body:
         if isinstance(node, ast.ImportFrom) and node.module != package:  # else it imports the module itself
-            home = str(node.module).split(".")[-1]
-            taken = {name.asname or name.name for name in node.names} & modules - {home}
+            imported = set(str(node.module).split("."))  # these modules come first, and the name after them
+            taken = {name.asname or name.name for name in node.names} & modules - imported
             assert not taken, f"{path}: {taken} of {node.module} and a module share a name: rename one"
 
 
