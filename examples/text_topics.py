@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 import jlayers as jl
-from jlayers.core.registry import to_data
+from jlayers.core.spec import to_data
 
 FIELDS = (
     "fft",

@@ -14,7 +14,7 @@ from keras_values import keras_values
 from scipy import special
 
 from jlayers import activations
-from jlayers.core.registry import to_data
+from jlayers.core.spec import to_data
 
 X = np.concatenate([np.linspace(-8, 8, 61), [-3.0, -0.5, 0.0, 0.5, 3.0, 6.0, 1e3, -1e3]]).astype("float32")
 X = X[:-1].reshape(4, 17)

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -417,6 +418,28 @@ def test_the_best_epoch_is_kept_though_it_is_not_due_and_nan_is_never_best(tmp_p
     checkpoint = jl.Checkpoint(tmp_path / "c", every_epochs=100, keep=1, best="val_loss")
     _, history = jl.fit(made, X, Y, checkpoints=checkpoint, **options)
     assert checkpoint.steps() == sorted({5 * (1 + int(np.argmin(history["val_loss"]))), 30})
+
+
+def test_by_default_the_ends_of_short_epochs_make_few_checkpoints(tmp_path, monkeypatch):
+    class Clock(jl.Callback):
+        now = 0.0
+
+        def on_epoch_end(self, epoch, logs, state):
+            Clock.now += 1.0
+
+    monkeypatch.setattr("jlayers.train.keeper.time", types.SimpleNamespace(monotonic=lambda: Clock.now))
+    written = property(lambda store: 0.05, lambda store, seconds: None)  # 2 % of 2.5 seconds
+    monkeypatch.setattr(Store, "seconds", written, raising=False)
+    made = trainer(ema=None, accumulate=1)
+    fit = functools.partial(jl.fit, made, X, Y, batch_size=25, epochs=8, callbacks=[Clock()])
+    for every, epochs in (("auto", [3, 6, 8]), (3, [3, 6, 8]), (1, range(1, 9)), (None, [8])):
+        checkpoint = jl.Checkpoint(tmp_path / str(every), every_epochs=every, keep=9)
+        Clock.now = 0.0
+        fit(checkpoints=checkpoint)
+        assert checkpoint.steps() == [2 * epoch for epoch in epochs]
+    assert jl.Checkpoint(tmp_path).every_epochs == "auto"
+    with pytest.raises(ValueError, match="at least 1 or 'auto', received every_epochs='often'"):
+        jl.Checkpoint(tmp_path, every_epochs="often")
 
 
 @pytest.mark.slow

@@ -22,7 +22,8 @@ from jlayers.config.derive import derived
 from jlayers.config.reader import read_text
 from jlayers.config.signatures import KINDS, arguments, documentation, registry_of, shown
 from jlayers.config.types import adapter
-from jlayers.core.registry import Kind, to_data
+from jlayers.core.registry import Kind
+from jlayers.core.spec import to_data
 
 BASE = """\
 data: digits

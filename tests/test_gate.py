@@ -9,6 +9,7 @@ import pytest
 import jlayers as jl
 from jlayers import config
 from jlayers.data import gate
+from jlayers.data.class_weights import class_weights
 
 WHOLE = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
 few = hypothesis.settings(max_examples=60, deadline=None)
@@ -148,9 +149,7 @@ Y = np.array([0, 1, 1, 2, 1])
 
 def test_balanced_weights_are_scikit_learns():
     sklearn = pytest.importorskip("sklearn.utils.class_weight")
-    np.testing.assert_allclose(
-        gate.class_weights("balanced", Y), sklearn.compute_sample_weight("balanced", Y)
-    )
+    np.testing.assert_allclose(class_weights("balanced", Y), sklearn.compute_sample_weight("balanced", Y))
 
 
 @pytest.mark.parametrize(
@@ -164,9 +163,9 @@ def test_balanced_weights_are_scikit_learns():
     ],
 )
 def test_class_weights_in_every_form(weights, y, expected):
-    made = gate.class_weights(weights, y)
+    made = class_weights(weights, y)
     assert (made.dtype, made.tolist()) == (np.float32, expected)
-    twice = gate.class_weights(weights, y, np.full((5, 1), 2.0))
+    twice = class_weights(weights, y, np.full((5, 1), 2.0))
     assert (twice.shape, twice.ravel().tolist()) == ((5, 1), [2 * v for v in expected])
 
 
@@ -190,7 +189,7 @@ def test_class_weights_in_every_form(weights, y, expected):
 )
 def test_class_weights_that_are_refused(weights, y, message):
     with pytest.raises((ValueError, TypeError), match=message):
-        gate.class_weights(weights, y)
+        class_weights(weights, y)
 
 
 def test_class_weights_do_not_enter_the_validation_loss():

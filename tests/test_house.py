@@ -23,12 +23,12 @@ for file in sorted(ROOT.rglob("*.py")):
 # A module imports from those before it in this list only. A folder that is named counts as one.
 # fmt: off
 ORDER = [
-    "core/shapes", "core/errors", "core/sizes", "core/spelling", "core/elsewhere", "core/registry",
-    "core/docstrings",
+    "core/shapes", "core/errors", "core/sizes", "core/spelling", "core/elsewhere", "core/spec",
+    "core/registry", "core/docstrings",
     "core/habits", "core/calls", "core/masks", "core/pair", "core/tree", "core/state", "core/lifting",
     "core/inference",
     "core/names", "core/notes", "core/penalties", "core/policy", "core/precision", "core/options",
-    "core/structure", "core/base", "core/layer", "core/adapt",
+    "core/structure", "core/written", "core/remaking", "core/base", "core/layer", "core/adapt",
     "initializers", "activations", "regularizers", "constraints",
     "core/wiring", "core/compose", "core/node_table", "core/operators", "core/node", "core/graph",
     "core/__init__",
@@ -138,6 +138,18 @@ def test_no_fact_is_read_off_a_name(files):
     for path in files:
         asked = re.search(pattern, path.read_text("utf-8"))
         assert not asked, f"{path}: carry the fact as a value, such as a property of the Pair: {asked}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.stem == "__init__"], ids=str)
+def test_no_module_takes_the_place_of_a_public_name(path):
+    """Importing `jlayers.data.columns` sets `jlayers.data.columns`, over a function of that name."""
+    modules = {child.stem for child in path.parent.iterdir() if child.suffix in ("", ".py")}
+    package = ".".join(path.parent.relative_to(ROOT.parent).parts)
+    for node in parsed(path).body:
+        if isinstance(node, ast.ImportFrom) and node.module != package:  # else it imports the module itself
+            imported = set(str(node.module).split("."))  # these modules come first, and the name after them
+            taken = {name.asname or name.name for name in node.names} & modules - imported
+            assert not taken, f"{path}: {taken} of {node.module} and a module share a name: rename one"
 
 
 def test_the_reader_of_imports_sees_every_form():

@@ -6,7 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from jlayers.core.registry import Registry, to_data
+from jlayers.core.registry import Registry
+from jlayers.core.spec import registries, to_data
 from jlayers.core.spelling import nearest, snake_case
 
 
@@ -14,7 +15,7 @@ from jlayers.core.spelling import nearest, snake_case
 def colors():
     registry = Registry("color")
     yield registry
-    del Registry._kinds["color"]
+    del registries["color"]
 
 
 def paint_with(registry):

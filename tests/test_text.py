@@ -17,7 +17,7 @@ import jlayers as jl
 from jlayers import preprocessing
 from jlayers.cli import main
 from jlayers.config import ConfigError, loads
-from jlayers.core.registry import to_data
+from jlayers.core.spec import to_data
 from jlayers.data import hold_out
 from jlayers.preprocessing.fingerprint import farmhash, siphash
 from jlayers.runs import Run, predict_run

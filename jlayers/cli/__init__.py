@@ -67,7 +67,7 @@ def _fail(arguments: argparse.Namespace, text: str, code: int) -> int:
 
 def _tell_what_is_kept(run: Run | bool) -> None:
     """After a training that did not end well: which weights there are."""
-    from jlayers.runs.folder import WEIGHTS
+    from jlayers.runs.files import WEIGHTS
 
     if isinstance(run, bool):  # more than one run, of which the command has told itself
         return

@@ -22,7 +22,8 @@ from pydantic_core import PydanticCustomError
 from jlayers.config.signatures import Argument, arguments, documentation, registry_of
 from jlayers.config.types import Derived, FilePathType, Marker, Nothing, OneOf, Unknown, Whole, adapter, wrong
 from jlayers.core.layer import Layer
-from jlayers.core.registry import Kind, to_data
+from jlayers.core.registry import Kind
+from jlayers.core.spec import to_data
 from jlayers.core.spelling import UNQUOTED, is_number, nearest
 
 __all__ = ["Choice", "Entry", "Record", "arguments_model", "derived", "section_of"]

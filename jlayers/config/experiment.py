@@ -23,7 +23,7 @@ from jlayers.core.layer import Layer
 from jlayers.core.precision import with_precision
 from jlayers.data import Dataset, hold_out, learn, transform
 from jlayers.data.batches import Batch
-from jlayers.data.gate import by_number, class_weights
+from jlayers.data.class_weights import by_number, class_weights
 from jlayers.optimizers import has_patterns, lenient
 from jlayers.saving.checkpoints import require_orbax
 from jlayers.saving.loading import load_weights

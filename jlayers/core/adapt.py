@@ -14,8 +14,9 @@ import numpy as np
 from jlayers.core.calls import taught
 from jlayers.core.errors import add_name
 from jlayers.core.layer import Layer
-from jlayers.core.registry import Registry, Spec
+from jlayers.core.registry import Registry
 from jlayers.core.shapes import describe
+from jlayers.core.spec import Spec
 from jlayers.core.spelling import nearest
 
 __all__ = ["adapt", "awaits", "batches", "learns", "numbers"]

@@ -18,24 +18,22 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import jax
 
 from jlayers.core.habits import assignment_error, call_error, missing_attribute
-from jlayers.core.inference import freeze_pair, hold_in_inference
-from jlayers.core.lifting import lift
-from jlayers.core.options import by_child, of_children
 from jlayers.core.pair import Apply, Init, Pair
-from jlayers.core.penalties import add_penalty, arguments_of, constrain, penalty
+from jlayers.core.penalties import arguments_of, constrain, penalty
 from jlayers.core.policy import Policy, PrecisionLike
-from jlayers.core.precision import assign, shortest_form, with_policy
-from jlayers.core.registry import Kind, Registry, Spec
+from jlayers.core.precision import assign
+from jlayers.core.registry import Kind, Registry
+from jlayers.core.remaking import remake, with_children
 from jlayers.core.shapes import describe
+from jlayers.core.spec import Spec
 from jlayers.core.spelling import nearest
 from jlayers.core.structure import Table, Wiring
 from jlayers.core.tree import join
+from jlayers.core.written import precision_of, text_of, to_data
 
-__all__ = ["Layer", "LayerLike", "canonical", "check_depth", "layers", "with_options"]
+__all__ = ["Layer", "LayerLike", "layers", "with_options"]
 
 layers = Registry("layer")
-
-_MOST_LEVELS = 40  # each takes several frames of Python's stack, in a gradient through Remat over twenty
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -117,17 +115,10 @@ class Layer:
         )
 
     def __repr__(self) -> str:
-        data = {**self._frozen_data(), **self._precision_data()}
-        if self.substituted:
-            data["substituted"] = dict(self.substituted)
-        changes = [f"{k}={v!r}" for k, v in data.items()]
-        text = repr(self.spec)
-        if not changes:
-            return text
-        return text[:-1] + ("" if text.endswith("()") else ", ") + ", ".join(changes) + ")"
+        return text_of(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        options = {"frozen": sorted(self.frozen), **self._precision_data()}
+        options = {"frozen": sorted(self.frozen), **precision_of(self)}
         return _rebuild, (self.spec.name, {**self.spec.arguments, **options}, dict(self.substituted))
 
     @property
@@ -193,7 +184,7 @@ class Layer:
         Dense(10, activation='relu')
         """
         options = {} if "trainable" in changes else {"frozen": sorted(self.frozen)}
-        arguments = {**self.spec.arguments, **options, **self._precision_data(), **changes}
+        arguments = {**self.spec.arguments, **options, **precision_of(self), **changes}
         return _rebuild(self.spec.name, arguments, self.substituted)
 
     def to_data(self) -> Any:
@@ -203,31 +194,7 @@ class Layer:
             TypeError: an argument that cannot be written down, or a layer inside that takes the place of one
                 that the constructor made.
         """
-        if self.substituted:
-            raise TypeError(
-                f"{self.spec.name} cannot be written down: its constructor makes the layer "
-                f"{next(iter(self.substituted))!r}, and jl.substitute put another in its place; expected a "
-                f"layer that its arguments describe: substitute inside a constructor under @jl.layer, or "
-                f"again after loading"
-            )
-        data = self.spec.to_data()
-        options = {**self._frozen_data(), **self._precision_data()}
-        if not options:
-            return data
-        return {self.spec.name: {**({} if isinstance(data, str) else data[self.spec.name]), **options}}
-
-    def _frozen_data(self) -> dict[str, Any]:
-        if self.frozen == (self.original or self).frozen:
-            return {}
-        if all(path in self.frozen for path, _ in self.walk()):
-            return {"trainable": False}
-        return {"frozen": sorted(self.frozen)}
-
-    def _precision_data(self) -> dict[str, Any]:
-        before = (self.original or self).precision
-        if self.precision == before:
-            return {}
-        return {"precision": shortest_form([path for path, _ in self.walk()], before, self.precision)}
+        return to_data(self)
 
     @functools.cached_property
     def depth(self) -> int:
@@ -246,12 +213,12 @@ class Layer:
         known = [path for path, _ in self.walk()]
         if unknown := sorted(paths - set(known)):
             raise ValueError(f"{self!r} has no layer {unknown[0]!r}: {nearest(unknown[0], known)}")
-        return self.remake(paths, self.precision)
+        return remake(self, paths, self.precision)
 
     def with_precision(self, precision: PrecisionLike) -> Layer:
         """The same layer with other policies; see `jl.with_precision`."""
         paths = [path for path, _ in self.walk()]
-        return self.remake(self.frozen, assign(paths, self.precision, precision))
+        return remake(self, self.frozen, assign(paths, self.precision, precision))
 
     def with_children(self, children: Mapping[str, Layer]) -> Layer:
         """The same layer around other children, which take the places of those of their names.
@@ -262,32 +229,7 @@ class Layer:
         Raises:
             ValueError: a name that no child has.
         """
-        original = self.original or self
-        if unknown := [name for name in children if name not in original.children]:
-            raise ValueError(
-                f"{self!r} has no layer {unknown[0]!r} directly inside: "
-                f"{nearest(unknown[0], original.children)}"
-            )
-        inside = {**original.children, **children}
-        check_depth(self.spec.name, inside)
-        frozen, precision = of_children(inside)
-        assert original.wiring
-        around = dataclasses.replace(
-            original,
-            pair=canonical(original.wiring.wire(inside), original.spec, inside),
-            children=inside,
-            frozen=frozen,
-            precision=precision,
-            substituted={**original.substituted, **children},
-        )
-        return around.remake(*self.options_around(children))
-
-    def options_around(self, children: Mapping[str, Layer]) -> tuple[frozenset[str], dict[str, Policy]]:
-        """Frozen paths and policies of this layer once these children have taken the places of its own."""
-        frozen, precision = of_children(children)
-        own = {path for path in self.frozen if path.partition("/")[0] not in children}
-        policies = {p: policy for p, policy in self.precision.items() if p.partition("/")[0] not in children}
-        return frozen | own, {**policies, **precision}
+        return with_children(self, children)
 
     def with_name(self, name: str) -> Layer:
         """The same layer under another name, which a parent that numbers its layers takes over."""
@@ -297,47 +239,6 @@ class Layer:
             return dataclasses.replace(layer, spec=spec)
 
         return dataclasses.replace(named(self), original=self.original and named(self.original))
-
-    def rewired(self, wiring: Wiring) -> Layer:
-        """The same layer, whose children run another way: the same parameters and names, other functions."""
-        original = self.original or self
-        pair = canonical(wiring.wire(wiring.children), original.spec, wiring.children)
-        again = dataclasses.replace(original, pair=pair, children=wiring.children, wiring=wiring)
-        return again.remake(self.frozen, self.precision)
-
-    def open_to_gradients(self) -> Layer:
-        """The layer with what is frozen in inference mode as ever, but with gradients to its parameters.
-
-        For a wrapper that adds something trained to the parameters of a frozen layer, and stops the gradient
-        to what is frozen itself.
-        """
-        return self.remake(self.frozen, self.precision, freeze=hold_in_inference) if self.frozen else self
-
-    def remake(
-        self,
-        frozen: frozenset[str],
-        precision: Mapping[str, Policy],
-        freeze: Callable[[Pair], Pair] = freeze_pair,
-    ) -> Layer:
-        """The layer as its constructor made it, with these paths frozen and under these policies."""
-        original = self.original or self
-        if frozen == original.frozen and precision == original.precision and freeze is freeze_pair:
-            return original
-        pair, children = original.pair, original.children
-        if original.wiring:
-            inside = by_child(frozen, precision)
-            children = {
-                name: child.remake(frozenset(inside[name][0]), inside[name][1], freeze)
-                for name, child in children.items()
-            }
-            pair = canonical(original.wiring.wire(children), original.spec, children)
-        if "" in precision:
-            pair = with_policy(pair, precision[""], children)
-        if all(path in frozen for path, _ in original.walk()):
-            pair = freeze(pair)
-        return dataclasses.replace(
-            original, pair=pair, children=children, frozen=frozen, precision=precision, original=original
-        )
 
     def penalty(self, params: Mapping[str, Any]) -> jax.Array:
         """The sum of the regularizers of all layers that are not frozen: a scalar, float32 or wider.
@@ -397,27 +298,3 @@ def _refuse_assignment(self: Layer, name: str, value: Any) -> NoReturn:
 type.__setattr__(Layer, "__setattr__", _refuse_assignment)
 
 LayerLike = Annotated[Layer | str | Mapping[str, Any], Kind("layer")]
-
-
-def check_depth(type_name: str, children: Mapping[str, Layer]) -> None:
-    depth = 1 + max((child.depth for child in children.values()), default=0)
-    if depth > _MOST_LEVELS:
-        raise ValueError(
-            f"{type_name}: expected at most {_MOST_LEVELS} levels of layers inside layers, "
-            f"received {depth}; put layers side by side in one Sequential, or repeat one with Repeat"
-        )
-
-
-def canonical(value: Any, spec: Spec, children: Mapping[str, Layer] | None = None) -> Pair:
-    """The canonical pair. A container hands masks and an `activity_regularizer` on to the layers inside."""
-    short = Pair.of(value)
-    if short is None:
-        raise TypeError(
-            f"{spec.name}: expected the constructor to return a pair of functions (init, apply), "
-            f"received {value!r}"
-        )
-    pair = lift(short, spec.name, container=children is not None)
-    regularizer = spec.arguments.get("activity_regularizer")
-    if regularizer is None or children:
-        return pair
-    return add_penalty(pair, Registry.of("regularizer").get(regularizer))

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, overload
 
-from jlayers.core.base import Layer, LayerLike, canonical, check_depth, layers, with_options
+from jlayers.core.base import Layer, LayerLike, layers, with_options
 from jlayers.core.docstrings import complete
 from jlayers.core.errors import add_name
 from jlayers.core.habits import argument_error
@@ -16,7 +16,9 @@ from jlayers.core.lifting import MissingKeyError, need_key, no_params
 from jlayers.core.names import check_name, check_names
 from jlayers.core.options import of_children
 from jlayers.core.policy import PrecisionLike
-from jlayers.core.registry import Registry, Spec
+from jlayers.core.registry import Registry
+from jlayers.core.remaking import canonical, check_depth, remake
+from jlayers.core.spec import Spec
 from jlayers.core.spelling import UnknownNameError
 from jlayers.core.structure import Wiring
 
@@ -154,7 +156,7 @@ def _assemble(value: Any, spec: Spec) -> Layer:
         thawed = value.original or value  # so that what comes frozen can be unfrozen
         adopted = (value.spec, *value.adopted)
         built = dataclasses.replace(thawed, spec=spec, original=None, adopted=adopted, substituted={})
-        return built.remake(value.frozen, value.precision)
+        return remake(built, value.frozen, value.precision)
     if isinstance(value, Wiring):
         check_names(spec.name, value.children)
         check_depth(spec.name, value.children)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from jlayers.core.errors import refused
-from jlayers.core.registry import Kind, Registry, Spec
+from jlayers.core.registry import Kind, Registry
+from jlayers.core.spec import Spec
 
 __all__ = ["DTYPES", "NAMES", "DType", "Policy", "PolicyLike", "PrecisionLike", "get", "registry"]
 

@@ -1,9 +1,6 @@
-"""Names for what a configuration can mention, and the record of the call that made each thing.
+"""Names for what a configuration can mention: closed tables from a name to the constructor that bears it.
 
-A `Registry` is a closed table from a name to the constructor that bears it. Whatever a registered
-constructor makes carries a `Spec`: the constructor's name and its bound arguments. From the spec come
-the `repr`, equality of configurations, pickling and YAML. Building from a spec looks the name up in
-the table; nothing is imported, evaluated or unpickled on the way.
+Building from a `Spec` looks the name up in its table; nothing is imported, evaluated or unpickled on the way.
 """
 
 from __future__ import annotations
@@ -12,12 +9,11 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Annotated, Any
 
 from jlayers.core.elsewhere import missing_name
 from jlayers.core.errors import add_name
+from jlayers.core.spec import Spec, registries
 from jlayers.core.spelling import UnknownNameError, nearest, snake_case
 
 __all__ = [
@@ -28,12 +24,9 @@ __all__ = [
     "Kind",
     "Registry",
     "RegularizerLike",
-    "Spec",
-    "to_data",
 ]
 
 _EMPTY = inspect.Parameter.empty
-_MOST_SHOWN = 24  # values of a plain list in a repr: a vocabulary has thousands
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,68 +40,6 @@ ActivationLike = Annotated[str | Mapping[str, Any] | Callable[..., Any], Kind("a
 InitializerLike = Annotated[str | Mapping[str, Any] | Callable[..., Any], Kind("initializer")]
 RegularizerLike = Annotated[str | Mapping[str, Any] | Callable[..., Any], Kind("regularizer")]
 ConstraintLike = Annotated[str | Mapping[str, Any] | Callable[..., Any], Kind("constraint")]
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec:
-    """The call that made an object: the registry's kind, the constructor's name, every bound argument."""
-
-    kind: str
-    name: str
-    arguments: Mapping[str, Any]
-
-    @property
-    def stem(self) -> str:
-        """The name in snake case and without its group, after which unnamed things are numbered."""
-        return snake_case(self.name.rpartition(".")[2])
-
-    @property
-    def changed(self) -> dict[str, Any]:
-        """The arguments that differ from the constructor's defaults."""
-        parameters = Registry.of(self.kind).parameters(self.name)
-        return {k: v for k, v in self.arguments.items() if not _same(v, parameters[k].default)}
-
-    def to_data(self) -> Any:
-        """The spec as plain data: `"Flatten"` or `{"Dense": {"units": 64}}`."""
-        arguments = {k: to_data(v, f"{self.name}.{k}") for k, v in self.changed.items()}
-        return {self.name: arguments} if arguments else self.name
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Spec) and self.kind == other.kind and self.to_data() == other.to_data()
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        parameters = Registry.of(self.kind).parameters(self.name)
-        positional = [p.name for p in parameters.values() if p.default is _EMPTY]
-        shown = [_show(v) if k in positional else f"{k}={_show(v)}" for k, v in self.changed.items()]
-        return f"{self.name}({', '.join(shown)})"
-
-
-def _same(value: Any, default: Any) -> bool:
-    if value is default:
-        return True
-    try:
-        return type(value) is type(default) and bool(value == default)
-    except Exception:  # arrays and foreign objects have their own idea of ==
-        return False
-
-
-def _show(value: Any) -> str:
-    if callable(value) and not hasattr(value, "spec"):
-        name = next((n for r in Registry.all() if (n := r.name_of(value))), None)
-        return repr(name) if name else getattr(value, "__name__", repr(value))
-    if isinstance(value, np.ndarray):
-        return _show(value.tolist())
-    if isinstance(value, (list, tuple)) and len(value) > _MOST_SHOWN and not any(map(_holds_more, value)):
-        shown = ", ".join(map(repr, value[: _MOST_SHOWN // 2]))
-        return f"[{shown}, ... {len(value):,} in all]"
-    return repr(value)
-
-
-def _holds_more(value: Any) -> bool:
-    """True for what is not a plain value; lists of layers are always shown whole."""
-    return not isinstance(value, (str, int, float))
 
 
 class Configured:
@@ -153,8 +84,6 @@ class Registry:
     for; `group` lists them, and the names of the registry leave them out.
     """
 
-    _kinds: ClassVar[dict[str, Registry]] = {}
-
     def __init__(self, kind: str, plural: str | None = None, instead: Mapping[str, str] | None = None):
         self.kind = kind
         self.instead = dict(instead or {})  # by names of Keras that have another place here: what to write
@@ -163,15 +92,15 @@ class Registry:
         self._functions: dict[str, Callable[..., Any]] = {}
         self._by_key: dict[str, str] = {}
         self._loaders: dict[str, Callable[[], object]] = {}
-        Registry._kinds[kind] = self
+        registries[kind] = self
 
     @staticmethod
     def of(kind: str) -> Registry:
-        return Registry._kinds[kind]
+        return registries[kind]
 
     @staticmethod
     def all() -> list[Registry]:
-        return list(Registry._kinds.values())
+        return list(registries.values())
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(name for name in self._constructors if "." not in name))
@@ -360,28 +289,3 @@ class Registry:
 
 def _origin(constructor: Callable[..., Any]) -> str:
     return f"{constructor.__module__}.{constructor.__qualname__}"
-
-
-def to_data(value: Any, where: str = "value") -> Any:
-    """`value` as plain data that YAML and JSON can hold; what cannot be named is refused."""
-    spec = getattr(value, "spec", None)
-    if isinstance(spec, Spec):
-        return value.to_data() if hasattr(value, "to_data") else spec.to_data()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(k): to_data(v, f"{where}.{k}") for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_data(v, f"{where}[{i}]") for i, v in enumerate(value)]
-    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
-        return np.dtype(value).name
-    if hasattr(value, "tolist"):  # numbers and arrays of NumPy and JAX
-        return to_data(value.tolist(), where)
-    for registry in Registry.all():
-        if name := registry.name_of(value):
-            options = value.keywords if isinstance(value, functools.partial) else {}
-            return {name: to_data(options, where)} if options else name
-    raise TypeError(
-        f"{where} cannot be written down: received {value!r}, expected plain data or something registered "
-        f"(register a function of your own, such as with @jl.activations.register)"
-    )

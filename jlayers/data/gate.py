@@ -7,7 +7,7 @@ wrapped, clipped or rounded to something else in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,15 +20,14 @@ from jlayers.data.lazy import is_lazy
 
 __all__ = [
     "as_dtype",
-    "by_number",
     "check_at_least",
     "check_choice",
     "check_finite",
     "check_names",
     "check_resolution",
     "check_width",
-    "class_weights",
     "convert",
+    "entry",
     "leaves",
     "like_training",
 ]
@@ -122,7 +121,7 @@ def as_dtype(where: str, array: np.ndarray, dtype: Any) -> np.ndarray:
             most = np.finfo(dtype).max
             raise ValueError(
                 f"expected numbers of at most {most:.3g} in size ({dtype}), received "
-                f"{_entry(where, array, lost)}; scale the data down first"
+                f"{entry(where, array, lost)}; scale the data down first"
             )
     return made
 
@@ -134,7 +133,7 @@ def _wide(dtype: np.dtype) -> Any:
 def _whole(where: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     if array.dtype.kind == "f" and (odd := ~np.isfinite(array) | (array != np.round(array))).any():
-        raise ValueError(f"expected whole numbers ({dtype}), received {_entry(where, array, odd)}")
+        raise ValueError(f"expected whole numbers ({dtype}), received {entry(where, array, odd)}")
     # Python's numbers, because NumPy compares int64 with uint64 as float64.
     if int(array.min()) < low or int(array.max()) > high:
         beyond = np.array([not low <= int(v) <= high for v in array.ravel()]).reshape(array.shape)
@@ -146,12 +145,12 @@ def _whole(where: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         )
         raise ValueError(
             f"expected whole numbers from {low} to {high} ({dtype}), received "
-            f"{_entry(where, array, beyond)}{fix}"
+            f"{entry(where, array, beyond)}{fix}"
         )
     return array.astype(dtype)
 
 
-def _entry(where: str, array: np.ndarray, wrong: np.ndarray) -> str:
+def entry(where: str, array: np.ndarray, wrong: np.ndarray) -> str:
     """The first wrong entry with its place: `x[3, 0]=300`."""
     place = np.argwhere(wrong)[0].tolist()
     return f"{where}{place or ''}={array[tuple(place)]}"
@@ -216,7 +215,7 @@ def check_finite(**trees: Any) -> None:
             bad = ~np.isfinite(array)
             if bad.any():
                 raise ValueError(
-                    f"expected finite numbers, received {_entry(path, array, bad)}; {bad.sum()} of "
+                    f"expected finite numbers, received {entry(path, array, bad)}; {bad.sum()} of "
                     f"{array.size} are not finite: remove or fill them first"
                 )
 
@@ -274,136 +273,3 @@ def check_names(where: str, given: Iterable[str], expected: Sequence[str], noun:
 def _listed(names: Sequence[str], most: int = 12) -> str:
     shown = ", ".join(map(repr, names[:most]))
     return shown + (f", ... ({len(names)} in all)" if len(names) > most else "") if names else "none"
-
-
-# --------------------------------------------------------------------------------------------- labels
-
-
-def class_weights(weights: Any, y: Any, sample_weight: Any = None, whole: bool = True) -> np.ndarray:
-    """Weights per sample from weights per class, times `sample_weight`; a class that is not named weighs 1.
-
-    Args:
-        weights: a mapping from class numbers to factors, a list with one factor for each class, or
-            "balanced" for `samples / (classes * samples of the class)`, as scikit-learn counts.
-        y: one class per sample: whole numbers `(samples,)` or `(samples, 1)`, or one-hot rows.
-        sample_weight: further factors, samples first, or None.
-        whole: y are all targets; False for those of a batch, which need not have all classes.
-
-    Returns:
-        float32 in the shape of `sample_weight`, else `(samples,)`.
-
-    Raises:
-        ValueError: targets that are not one class per sample, a key that is no class of the data, or a factor
-            that is negative or not finite.
-        TypeError: weights of another form.
-
-    >>> class_weights({1: 4.0}, np.array([0, 1, 1])).tolist()
-    [1.0, 4.0, 4.0]
-    >>> class_weights("balanced", np.array([0, 1, 1, 1, 1])).tolist()
-    [2.5, 0.625, 0.625, 0.625, 0.625]
-    """
-    labels = _labels(y)
-    present, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    factors = np.array(_factors(weights, present, counts, whole), np.float32)
-    per_sample = factors[places.reshape(-1)]
-    if sample_weight is None:
-        return per_sample
-    given = np.asarray(sample_weight, np.float32)
-    return per_sample.reshape(-1, *[1] * (given.ndim - 1)) * given
-
-
-def by_number(weights: Any, names: Sequence[str] | None) -> Any:
-    """Class weights of a file, whose keys are texts: by the names of the classes, or by their numbers.
-
-    >>> by_number({"cat": 2.0}, ("ant", "cat")), by_number({"1": 2.0}, None)
-    ({1: 2.0}, {1: 2.0})
-    """
-    if not isinstance(weights, Mapping):
-        return weights
-    numbers = {name: i for i, name in enumerate(names or ())}
-    for key in weights:
-        if key not in numbers and not (isinstance(key, str) and key.isdecimal()):
-            raise ValueError(
-                f"expected classes as the keys of class_weight, received {key!r}: {nearest(key, numbers)}"
-            )
-    return {numbers[key] if key in numbers else int(key): factor for key, factor in weights.items()}
-
-
-def _labels(y: Any) -> np.ndarray:
-    """One whole number per sample."""
-    if not hasattr(y, "shape"):
-        raise ValueError(
-            "class_weight works for a single output, received targets for several; use sample_weight"
-        )
-    labels = np.asarray(y)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim == 2:
-        hot = ((labels == 0) | (labels == 1)).all(1) & (labels.sum(1) == 1)
-        if not hot.all():
-            row = int(np.argmin(hot))
-            raise ValueError(
-                f"class_weight needs one class per sample, received y[{row}]={labels[row].tolist()}, which "
-                f"is no one-hot row; use sample_weight"
-            )
-        labels = labels.argmax(1)
-    if labels.ndim != 1 or not labels.size:
-        raise ValueError(
-            f"class_weight needs one class per sample, received y of shape {np.shape(y)}; use sample_weight"
-        )
-    if labels.dtype.kind not in "biuf":
-        raise ValueError(f"class_weight needs whole numbers as classes, received y={describe(labels)}")
-    if labels.dtype.kind == "f" and (fractions := labels != np.round(labels)).any():
-        raise ValueError(
-            f"class_weight needs whole numbers as classes, received {_entry('y', labels, fractions)}"
-        )
-    return labels
-
-
-def _factors(weights: Any, present: np.ndarray, counts: np.ndarray, whole: bool) -> list[float]:
-    """One factor for each class that is present."""
-    classes = [int(label) for label in present]
-    if isinstance(weights, str):
-        if weights != "balanced":
-            raise refused(
-                ValueError, "expected class_weight as a mapping, a list or 'balanced'", class_weight=weights
-            )
-        if not whole:
-            raise refused(
-                ValueError,
-                "expected factors of the classes for batches, whose classes nobody has counted",
-                class_weight=weights,
-            )
-        return [float(f) for f in counts.sum() / (len(classes) * counts)]
-    if isinstance(weights, (list, tuple, np.ndarray)):
-        if not 0 <= min(classes) <= max(classes) < len(weights):
-            raise refused(
-                ValueError,
-                f"expected one class weight for each of the classes {_range(classes)}",
-                class_weight=list(weights),
-            )
-        weights = dict(enumerate(weights))
-    elif not isinstance(weights, Mapping):
-        raise refused(
-            TypeError, "expected class_weight as a mapping, a list or 'balanced'", class_weight=weights
-        )
-    else:
-        for label in weights:
-            number = isinstance(label, (int, np.integer)) and not isinstance(label, bool)
-            if not number or (whole and label not in classes):
-                raise ValueError(
-                    f"expected class numbers as the keys of class_weight, here {_range(classes)}, received "
-                    f"class_weight[{label!r}]={weights[label]!r}, which no sample has"
-                    + (f": write {label} without quotes" if str(label) in map(str, classes) else "")
-                )
-    for label, factor in weights.items():
-        number = isinstance(factor, (int, float, np.number)) and not isinstance(factor, bool)
-        if not number or not np.isfinite(factor) or factor < 0:
-            raise ValueError(
-                f"expected class weights of at least 0, received class_weight[{label!r}]={factor!r}"
-            )
-    return [float(weights.get(label, 1.0)) for label in classes]
-
-
-def _range(classes: list[int]) -> str:
-    return ", ".join(map(str, classes)) if len(classes) < 9 else f"{classes[0]} to {classes[-1]}"

@@ -16,7 +16,7 @@ from jlayers.experiments.compared_curves import compared_curves
 from jlayers.experiments.names import short_names
 from jlayers.experiments.record import RunRecord, find_runs, is_run, read_run
 from jlayers.runs.figures import can_draw, save_png
-from jlayers.runs.folder import json_content
+from jlayers.runs.files import json_content
 from jlayers.saving.files import write_atomically
 
 __all__ = [

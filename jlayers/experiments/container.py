@@ -8,7 +8,8 @@ import re
 import shlex
 
 from jlayers.experiments.record import read_run
-from jlayers.runs.folder import ENVIRONMENT, REQUIREMENTS, Run
+from jlayers.runs import Run
+from jlayers.runs.files import ENVIRONMENT, REQUIREMENTS
 from jlayers.saving.files import read_json, write_atomically
 
 __all__ = ["write_container"]

@@ -17,8 +17,10 @@ from jlayers.config import Experiment, load
 from jlayers.data.pieces import changed_pieces
 from jlayers.experiments.record import RunRecord, flattened, read_run
 from jlayers.interop.safetensors import read_safetensors
+from jlayers.runs import Run
+from jlayers.runs.contents import preprocess_to_data
 from jlayers.runs.environment import installed
-from jlayers.runs.folder import DATA, ENVIRONMENT, PREPROCESS, REQUIREMENTS, WEIGHTS, Run, preprocess_to_data
+from jlayers.runs.files import DATA, ENVIRONMENT, PREPROCESS, REQUIREMENTS, WEIGHTS
 from jlayers.runs.own_code import OwnCode
 from jlayers.runs.requirements import read_requirements
 from jlayers.runs.training import train_run

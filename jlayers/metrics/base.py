@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jlayers.core.registry import Kind, Registry, Spec
+from jlayers.core.registry import Kind, Registry
 from jlayers.core.shapes import describe
+from jlayers.core.spec import Spec
 from jlayers.losses.base import Loss, as_loss, unchanged
 from jlayers.metrics.totals import add_sum, value_of, zero
 

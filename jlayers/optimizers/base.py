@@ -11,7 +11,8 @@ import jax
 import optax
 
 from jlayers.core.errors import refused
-from jlayers.core.registry import Kind, Registry, Spec
+from jlayers.core.registry import Kind, Registry
+from jlayers.core.spec import Spec
 from jlayers.core.spelling import nearest
 
 __all__ = ["Optimizer", "OptimizerLike", "chain", "has_patterns", "lenient", "registry", "with_spec"]

@@ -9,7 +9,8 @@ from typing import Any
 import optax
 
 from jlayers.core.errors import refused
-from jlayers.core.registry import Configured, Registry, Spec
+from jlayers.core.registry import Configured, Registry
+from jlayers.core.spec import Spec
 from jlayers.optimizers import _keras
 from jlayers.optimizers.base import registry, with_spec
 from jlayers.optimizers.keras_words import refuse_keras_words

@@ -9,7 +9,7 @@ import jax
 import optax
 
 from jlayers.core.errors import refused
-from jlayers.core.registry import Spec
+from jlayers.core.spec import Spec
 from jlayers.core.spelling import nearest
 from jlayers.core.tree import match
 from jlayers.optimizers.base import Optimizer, OptimizerLike, registry, with_spec

@@ -19,6 +19,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -58,6 +59,9 @@ class Store:
         best: the name of a result; the checkpoint in which it is best stays, too.
         direction: "min" or "max", whichever is better.
 
+    Attributes:
+        seconds: what it takes to write a checkpoint, the least so far; 0 before the first one.
+
     >>> import tempfile
     >>> store = Store(tempfile.mkdtemp(), keep=1, best="accuracy", direction="max")
     >>> store.open()
@@ -77,6 +81,7 @@ class Store:
     ):
         self.path = pathlib.Path(path).absolute()
         self.keep, self.best, self.direction = keep, best, direction
+        self.seconds = 0.0
         self._lock: int | None = None
         self._thread: concurrent.futures.ThreadPoolExecutor | None = None
         self._writing: tuple[int, concurrent.futures.Future[None]] | None = None
@@ -178,6 +183,7 @@ class Store:
     ) -> None:
         from orbax import checkpoint as ocp
 
+        begun = time.monotonic()
         if reason := refuse(arrays):
             raise ValueError(reason)
         inner = {
@@ -202,6 +208,7 @@ class Store:
             if self._manager is None:
                 self._manager = ocp.CheckpointManager(self.path, options=self._options())
             self._manager.save(step, args=kinds, metrics=judged, force=True)
+            self.seconds = min(self.seconds or math.inf, time.monotonic() - begun)
         except BaseException:
             self._close_manager()
             for half in self.path.glob(f"{step}.*tmp*"):  # it may have filled the disk

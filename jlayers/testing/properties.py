@@ -15,14 +15,15 @@ import numpy as np
 from jax import export
 
 from jlayers.core.layer import Layer, MissingKeyError, layers
-from jlayers.core.masks import Masked, is_masked, values_of, with_mask
 from jlayers.core.precision import with_precision
 from jlayers.core.shapes import as_spec, describe
 from jlayers.core.sizes import infer, is_known, symbolic
 from jlayers.core.state import AUX_LOSS, CARRY, is_carry, reset_state
 from jlayers.core.tree import flatten
-from jlayers.testing.case import Case, agree, agree_in_form, dot, equal, is_float, jitted, program
-from jlayers.transform.freeze import freeze, trainable_mask
+from jlayers.testing.case import Case, agree, agree_in_form, equal, is_float, jitted, program
+from jlayers.testing.gradient import check_gradient
+from jlayers.testing.masks import check_mask
+from jlayers.transform.freeze import freeze
 
 __all__ = ["PROPERTIES"]
 
@@ -153,52 +154,6 @@ def _sizes(case: Case) -> None:
             )
 
 
-def _gradient(case: Case) -> None:
-    params, state = case.made
-    point, structure = jax.tree.flatten((params, case.inputs))
-    trained = jax.tree.leaves((trainable_mask(case.layer, params), jax.tree.map(is_float, case.inputs)))
-    moving = [i for i, (x, t) in enumerate(zip(point, trained, strict=True)) if t and is_float(x)]
-    if not moving:
-        return
-
-    def placed(values: list[Any]) -> tuple[Any, Any]:
-        full = list(point)
-        for i, x in zip(moving, values, strict=True):
-            full[i] = x
-        return jax.tree.unflatten(structure, full)
-
-    def outputs(values: list[Any]) -> list[Any]:
-        params, inputs = placed(values)
-        output, _ = case.layer.apply(params, state, *inputs, key=case.key, train=True)
-        return list(filter(is_float, jax.tree.leaves(output)))
-
-    start = [point[i] for i in moving]
-    # Steps of equal size along each axis, so that no entry is lost in rounding.
-    direction = [case.rng.choice([-1.0, 1.0], size=x.shape) for x in start]
-    like = list(filter(is_float, jax.tree.leaves(case.trained[0])))
-    weights = [jnp.asarray(case.rng.normal(size=y.shape), y.dtype) for y in like]
-    (gradients,) = jitted(lambda values: jax.vjp(outputs, values)[1](weights))(start)
-    slope = dot(gradients, direction)
-
-    def value(step: float) -> float:
-        pairs = zip(start, direction, strict=True)
-        moved = [jnp.asarray(np.asarray(x) + np.asarray(step * d, x.dtype)) for x, d in pairs]
-        params, inputs = placed(moved)
-        output, _ = case.run(True, params=params, inputs=inputs)
-        return dot(filter(is_float, jax.tree.leaves(output)), weights)
-
-    # A kink between the two points spoils one step size, rounding another; a wrong gradient fails all.
-    size = float(np.sqrt(dot(like, like) * dot(weights, weights)))
-    for step in (1e-2, 3e-3, 1e-3):
-        measured = (value(step) - value(-step)) / (2 * step)
-        if abs(measured - slope) <= 1e-2 * abs(slope) + 1e-6 * size / step:
-            return
-    raise AssertionError(
-        f"slope along a random direction of parameters and inputs: expected {measured:.6g} by finite "
-        f"differences, received {slope:.6g} by the gradient"
-    )
-
-
 def _dtype(case: Case) -> None:
     if not any(map(is_float, jax.tree.leaves(case.inputs))):
         return
@@ -310,68 +265,6 @@ def _frozen(case: Case) -> None:
     agree(state, case.made[1], "state after training when frozen", exact=True)
 
 
-def _mask(case: Case) -> None:
-    sequences = [is_float(x) and x.ndim > 2 and x.shape[1] > 0 for x in case.leaves]
-    if not any(sequences):
-        return
-    masks = [_ragged(x) if s else None for x, s in zip(case.leaves, sequences, strict=True)]
-
-    def masked(values: Any, masks: Any) -> Any:
-        pairs = zip(values, masks, strict=True)
-        return jax.tree.unflatten(jax.tree.structure(case.inputs), [with_mask(x, mask) for x, mask in pairs])
-
-    try:
-        jax.eval_shape(case.layer.apply, *case.made, *masked(case.leaves, masks))
-    except TypeError as error:
-        if "jl.DropMask" in str(error):  # refused, and said so
-            return
-        raise
-    others = [
-        x if mask is None else _filled(x, mask, np.asarray(x) + 1 + np.square(x))
-        for x, mask in zip(case.leaves, masks, strict=True)
-    ]
-    everywhere = [None if mask is None else jnp.ones_like(mask) for mask in masks]
-    for train in case.modes:
-        compiled = jitted(functools.partial(case.layer.apply, train=train))
-
-        def run(*args: Any, apply: Any = compiled, key: Any = case.key if train else None) -> Any:
-            return apply(*case.made, *masked(*args), key=key)
-
-        what = f"(output, state) with train={train}"
-        agree(_real(run(others, masks)), _real(run(case.leaves, masks)), f"{what} for other padding")
-        plain = case.trained if train else case.inferred
-        agree(_plain(run(case.leaves, everywhere)), _plain(plain), f"{what} for a mask without padding")
-
-
-def _ragged(x: Any) -> jax.Array:
-    """A mask with padding at the end of the first row, and at the beginning of the others."""
-    real = np.ones(x.shape[:2], bool)
-    real[:1, -1] = x.shape[1] == 1
-    real[1:, 0] = False
-    return jnp.asarray(real)
-
-
-def _real(tree: Any) -> Any:
-    """Masked values with zeros in place of padding."""
-
-    def real(x: Any) -> Any:
-        if not is_masked(x):
-            return x
-        return Masked(_filled(x.values, x.mask, np.zeros_like(x.values)), x.mask)
-
-    return jax.tree.map(real, tree, is_leaf=is_masked)
-
-
-def _filled(values: Any, mask: Any, padding: Any) -> jax.Array:
-    """The values where they are real, and those of `padding` elsewhere."""
-    real = np.reshape(mask, (*mask.shape, *(1,) * (values.ndim - mask.ndim)))
-    return jnp.asarray(np.where(real, values, padding))
-
-
-def _plain(tree: Any) -> Any:
-    return jax.tree.map(values_of, tree, is_leaf=is_masked)
-
-
 PROPERTIES: Mapping[str, Callable[[Case], None]] = MappingProxyType(
     {
         "init": _init,
@@ -383,7 +276,7 @@ PROPERTIES: Mapping[str, Callable[[Case], None]] = MappingProxyType(
         "empty": _empty,
         "symbolic": _symbolic,
         "sizes": _sizes,
-        "gradient": _gradient,
+        "gradient": check_gradient,
         "dtype": _dtype,
         "precision": _precision,
         "pickle": _pickle,
@@ -392,6 +285,6 @@ PROPERTIES: Mapping[str, Callable[[Case], None]] = MappingProxyType(
         "inference": _inference,
         "carry": _carry,
         "frozen": _frozen,
-        "mask": _mask,
+        "mask": check_mask,
     }
 )

@@ -25,7 +25,9 @@ class Plan:
 
     Attributes:
         every_steps: make one at each multiple of this number of steps, counted over the whole run.
-        every_epochs: make one at the end of each multiple of this number of epochs.
+        every_epochs: make one at the end of each multiple of this number of epochs. "auto" makes one at the
+            end of each epoch, but of short epochs only so many that their writing takes less than a fiftieth
+            of the time.
         every_minutes: make one after the step in which this time is over since the last one. The bits of the
             run do not depend on when checkpoints are made.
         keep: how many of the last ones stay.
@@ -34,7 +36,7 @@ class Plan:
     """
 
     every_steps: int | None = None
-    every_epochs: int | None = 1
+    every_epochs: int | Literal["auto"] | None = "auto"
     every_minutes: float | None = None
     keep: int = 3
     best: str | None = None
@@ -46,9 +48,11 @@ class Plan:
         for name in ("every_steps", "every_epochs", "keep"):
             value = getattr(self, name)
             least = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            if not least and (value is not None or name == "keep"):
+            auto = name == "every_epochs" and value == "auto"
+            if not (least or auto) and (value is not None or name == "keep"):
+                or_auto = " or 'auto'" if name == "every_epochs" else ""
                 raise ValueError(
-                    f"Checkpoint: expected a whole number of at least 1, received {name}={value!r}"
+                    f"Checkpoint: expected a whole number of at least 1{or_auto}, received {name}={value!r}"
                 )
 
 
@@ -66,7 +70,9 @@ class Checkpoint(Plan):
     Args:
         path: of the folder.
         every_steps: make one at each multiple of this number of steps, counted over the whole run.
-        every_epochs: make one at the end of each multiple of this number of epochs.
+        every_epochs: make one at the end of each multiple of this number of epochs. "auto" makes one at the
+            end of each epoch, but of short epochs only so many that their writing takes less than a fiftieth
+            of the time.
         every_minutes: make one after the step in which this time is over since the last one. The bits of the
             run do not depend on when checkpoints are made.
         keep: how many of the last ones stay.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jlayers.core.registry import to_data
+from jlayers.core.spec import to_data
 from jlayers.data.batches import Batches
 from jlayers.train.callbacks import Callback
 from jlayers.train.options import Options

@@ -26,6 +26,7 @@ from jlayers.train.state import HostCopy, TrainState, copied
 __all__ = ["Keeper", "Resumed"]
 
 _ARRAY = "$array"
+SHARE = 0.02  # of the time that checkpoints at the ends of epochs may take
 
 
 class Resumed(NamedTuple):
@@ -155,8 +156,13 @@ class Keeper:
         return plan.every_steps is not None and step % plan.every_steps == 0
 
     def due_at_epoch(self, epochs: int, step: int, history: Mapping[str, Sequence[float]]) -> bool:
-        by_epoch = self.plan.every_epochs is not None and epochs % self.plan.every_epochs == 0
+        every = self.plan.every_epochs
+        by_epoch = self._is_cheap() if every == "auto" else every is not None and epochs % every == 0
         return by_epoch or self._is_best(history) or self.due_at_step(step)
+
+    def _is_cheap(self) -> bool:
+        """True if writing takes so little of the time since the last checkpoint that nobody notices."""
+        return time.monotonic() - self.clock >= self.store.seconds / SHARE
 
     def _is_best(self, history: Mapping[str, Sequence[float]]) -> bool:
         """True if the last epoch is the best one so far."""

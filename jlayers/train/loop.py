@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,11 +18,10 @@ import numpy as np
 from jlayers.core.errors import noted
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches
-from jlayers.data.prefetch import Waiting
-from jlayers.train.callbacks import Callback, Run
+from jlayers.train.callbacks import Callback
 from jlayers.train.feed import Runner, StepsPerCall, calls_for
+from jlayers.train.fitting import Fitting
 from jlayers.train.inference import evaluated
-from jlayers.train.interruptions import ENDING, interruptions
 from jlayers.train.keeper import Keeper, Resumed
 from jlayers.train.listeners import change_of, directions_of, step_for, tell_end, tell_error
 from jlayers.train.sources import look_over
@@ -36,7 +35,7 @@ __all__ = ["History", "Loop"]
 History = dict[str, list[float]]
 
 
-class Loop:
+class Loop(Fitting):
     """One call of `fit`, after the checks."""
 
     def __init__(
@@ -49,6 +48,7 @@ class Loop:
         callbacks: Sequence[Callback],
         steps_per_call: StepsPerCall,
     ):
+        super().__init__()
         self.callbacks = callbacks
         self.steps_per_call: StepsPerCall = steps_per_call
         self.whole, self.stage = trainer, stage
@@ -62,7 +62,6 @@ class Loop:
             trainer, step, state.params, state.state, data.first(), validation is not None
         )
         self.history: History = {key: [] for key in self.directions}
-        self.waiting = Waiting()
 
     @property
     def trainer(self) -> Trainer:
@@ -83,8 +82,7 @@ class Loop:
         keeper: Keeper | None = None,
         resumed: Resumed | None = None,
     ) -> tuple[TrainState, History]:
-        with interruptions(("SIGINT",) if keeper is None else ENDING) as interrupts:
-            self.keeper, self.interrupts = keeper, interrupts
+        with self.interruptible(keeper):
             return self._run(state, epochs, fresh, note, resumed)
 
     def _run(
@@ -96,47 +94,34 @@ class Loop:
         resumed: Resumed | None,
     ) -> tuple[TrainState, History]:
         keeper = self.keeper
-        start = int(state.epoch)
-        self.end = start + epochs
         if resumed is not None:
             self.history = resumed.history
             fresh = HostCopy(state).back
             self.stage = keeper.stage if keeper is not None else self.stage
-            start, self.end = int(state.epoch), resumed.first_epoch + epochs
-            if resumed.stopped:
-                self.end = start
-            epochs = max(0, self.end - start)
-        if epochs:
-            self.runner = self._runner(state)
-            self.looks = bool(self.runner.every or self.runner.at) or (keeper is not None and keeper.by_clock)
+        self.state = state
         self.validation_key: Any = None  # of a model that samples in inference, too
         self.healthy = fresh  # makes the last state that was found healthy
-        self.state = state
-        self.torn = False  # in the middle of what belongs together
-        run = Run(
-            start,
-            epochs,
-            self.data.steps,
-            self.directions,
-            note,
-            self.waiting,
+        self.plan(epochs, resumed)
+        if self.end > self.first:
+            self.runner = self._runner(state)
+            self.looks = bool(self.runner.every or self.runner.at) or (keeper is not None and keeper.by_clock)
+        self.tell(
+            self.callbacks,
             self.trainer,
+            steps=self.data.steps,
+            directions=self.directions,
+            note=note,
             rows=jax.tree.leaves(self.data.first())[0].shape[0],
-            step=int(state.step),
             rate_factor=1.0 if state.rate_factor is None else float(state.rate_factor),
             resumed=resumed is not None,
         )
         del state  # the one live state is that of the runner
-        for callback in self.callbacks:
-            callback.check(run)
-        for callback in self.callbacks:
-            callback.on_fit_begin(run)
         if keeper is not None and resumed is not None:
             keeper.restore_callbacks(resumed.callbacks)
         try:
-            for epoch in range(start, start + epochs):
+            for epoch in range(self.first, self.end):
                 if (stage := self.whole.stage_of(epoch)) != self.stage:
-                    with self._together():
+                    with self.together():
                         self._go_to(stage)
                 if self._epoch(epoch):
                     break
@@ -146,7 +131,8 @@ class Loop:
             if forgiven and self.history["loss"]:  # a NaN after a healthy epoch
                 return tell_end(self.callbacks, state, self.history), self.history
             vars(error).update(state=state, history=self.history)
-            self._keep_last(state, error)
+            if state.flat is self.current().flat:  # the healthy one may be older than the callbacks
+                self.keep_last(state, self.history, error)
             tell_end(self.callbacks, state, self.history, error)
             raise
         finally:
@@ -167,49 +153,27 @@ class Loop:
         self.stage = stage
         if self.keeper is not None:
             self.keeper.stage = stage
-        self.state = self.trainer.adopt(self._current(), keep_optimizer=True)
+        self.state = self.trainer.adopt(self.current(), keep_optimizer=True)
         self.runner = self._runner(self.state)
         self.healthy = HostCopy(self.state).back
 
-    def _keep_last(self, state: TrainState, error: BaseException) -> None:
-        """Makes a checkpoint of a run that ends before its time, if all its parts are of one moment."""
-        if self.keeper is None or self.torn or state.flat is not self.runner.flat:
-            return
-        try:
-            self.keeper.save(state, self.history)
-        except Exception as second:
-            error.add_note(f"no checkpoint was made of where it ended: {second}")
-
-    @contextlib.contextmanager
-    def _together(self) -> Iterator[None]:
-        """A block that an interruption waits for. Within, some callbacks know more than others."""
-        self.torn = True
-        with self.interrupts.held():
-            yield
-            self.torn = False
-
     def _whole(self) -> TrainState:
         """The last state that a step has handed over."""
-        state = self._current()
+        state = self.current()
         try:
             state.check_alive()
         except RuntimeError:
             return self.healthy()
         return state
 
-    def _current(self) -> TrainState:
-        """A view of the one live state."""
-        runner = getattr(self, "runner", None)
-        return self.state if runner is None else self.state.replace(flat=runner.flat)
-
     def _view(self) -> TrainState:
         """The same with dicts of its own, for a callback."""
-        flat = self._current().flat
+        flat = self.current().flat
         return self.state.replace(flat=Flat(flat.form, flat.leaves))
 
     def _epoch(self, epoch: int) -> bool:
         """Trains for an epoch; True if a callback wants to stop."""
-        with self._together():
+        with self.together():
             stops = self._epoch_begins(epoch)
         if stops:
             return True
@@ -226,14 +190,14 @@ class Loop:
         at_end = done > 0 and done == (self.data.steps or done)
         if runner.step - first == done and not at_end:  # no step was left
             raise ValueError(f"the data have no batches after the first {done}, where the state stands")
-        state = self._current()
+        state = self.current()
         ended = runner.program.end(state, self.review)
         if epoch + 1 < self.end and self.whole.stage_of(epoch + 1) == self.stage:
             runner.look_ahead(self.data, epoch + 1)
         values = watch.finish(ended)
         self.waiting.passed += time.perf_counter() - begun
         validation = self._validate(state, watch)
-        with self._together():
+        with self.together():
             return self._epoch_over(epoch, values, validation, ended)
 
     def _epoch_begins(self, epoch: int) -> bool:
@@ -260,10 +224,7 @@ class Loop:
             self.callbacks, "on_validation_end", epoch, validation.copy, self._view
         )
         values |= validation
-        state = self._current()
-        place = {"epoch": ended.epoch, "epoch_start": ended.epoch_start}
-        self.state = state.replace(metrics=ended.metrics, **place)
-        runner.flat = self.state.flat
+        self.end_epoch(ended)
         copy, before = HostCopy(self.state), self.state
         self.healthy = copy.back
         for key, value in values.items():
@@ -286,11 +247,10 @@ class Loop:
             change = change_of(callback, answer)
             stops |= change.stop
             if change.rate_factor is not None:
-                state = self._current()
+                state = self.current()
                 assert state.rate_factor is not None  # since the callback has declared it
                 factor = jax.device_put(np.float32(change.rate_factor), state.rate_factor.sharding)
-                self.state = state.replace(rate_factor=factor)
-                self.runner.flat = self.state.flat
+                self.put(state.replace(rate_factor=factor))
         return stops
 
     def _looked_at(self, watch: Watch, done: int) -> bool:
@@ -302,12 +262,12 @@ class Loop:
         if not (listeners or keeps):
             return False
         values = watch.read_all()
-        with self._together():
+        with self.together():
             stops = self._ask(listeners, "on_step", step, values.copy, self._view)
             if stops:
-                self.state = self._current()
+                self.state = self.current()
             if keeper is not None and (keeps or stops):
-                keeper.save(self._current(), self.history, stopped=stops)
+                keeper.save(self.current(), self.history, stopped=stops)
         return stops
 
     def _is_last(self, done: int) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 
 from jlayers.core.errors import noted, refused
 from jlayers.data.batches import ArrayBatches, Batch, Batches, Wrapped, rows_of
-from jlayers.data.gate import check_finite, check_width, class_weights
+from jlayers.data.class_weights import class_weights
+from jlayers.data.gate import check_finite, check_width
 from jlayers.data.grains import GrainBatches, is_map_dataset
 from jlayers.data.split import last_share
 from jlayers.data.stream import StreamBatches

@@ -13,6 +13,7 @@ from jlayers.core.base import Layer
 from jlayers.core.lifting import MissingKeyError
 from jlayers.core.masks import is_masked
 from jlayers.core.node_table import by_name, find, in_order, parse, read
+from jlayers.core.remaking import rewired
 from jlayers.core.shapes import as_spec
 from jlayers.core.structure import Chain, Source, Table, Use
 from jlayers.core.wiring import routed
@@ -111,14 +112,14 @@ def _cut(model: Layer, inputs: int, params: Mapping[str, Any], state: Mapping[st
         }
         return jax.tree.map(_run(table, trained, call, features, inputs), table.outputs)
 
-    def rewired(route: Callable[..., Any], parts: Mapping[str, Layer]) -> Layer:
+    def half(route: Callable[..., Any], parts: Mapping[str, Layer]) -> Layer:
         children = {**(model.original or model).children}
         children |= {uses[name].child: part.original or part for name, part in parts.items()}
-        return model.rewired(routed(children, route, autocast=False, structure=model.structure))
+        return rewired(model, routed(children, route, autocast=False, structure=model.structure))
 
     return _Cut(
-        rewired(base_route, {name: cut.base for name, cut in within.items()}),
-        rewired(head_route, {name: cut.head for name, cut in within.items()}),
+        half(base_route, {name: cut.base for name, cut in within.items()}),
+        half(head_route, {name: cut.head for name, cut in within.items()}),
         (*at, *(f"{name}/{ref}" for name, cut in within.items() for ref in cut.features)),
     )
 

@@ -15,6 +15,7 @@ from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, layer
 from jlayers.core.pair import Pair
 from jlayers.core.registry import InitializerLike
+from jlayers.core.remaking import open_to_gradients, remake
 from jlayers.core.spelling import nearest
 from jlayers.core.tree import flatten, match, unflatten
 from jlayers.core.wiring import around, as_layer, child_key
@@ -95,7 +96,7 @@ def LoRA(
 
     def wire(children: Mapping[str, Layer]) -> Pair:
         base = children["layer"]
-        pair = plain.wire({"layer": base.open_to_gradients()})
+        pair = plain.wire({"layer": open_to_gradients(base)})
 
         def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             params, state = pair.init(key, *inputs)
@@ -224,7 +225,7 @@ def _product(
 def _without(lora: Layer) -> Layer:
     """The layer that a `LoRA` was given, with the precision that it has by now."""
     base = lora.structure.base
-    return base.remake(base.frozen, lora.children["layer"].precision)
+    return remake(base, base.frozen, lora.children["layer"].precision)
 
 
 def _merge(

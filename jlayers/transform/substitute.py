@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jlayers.core.layer import Layer, layers
+from jlayers.core.remaking import options_around, remake
 from jlayers.core.structure import Table
 from jlayers.core.tree import above, join, match_layers
 
@@ -69,7 +70,7 @@ def replace_layers(model: Layer, wraps: Mapping[str, Wrap], *, keep_names: bool 
         policy = layer.precision.get("")
         if made is layer or policy is None:
             return made
-        return made.remake(made.frozen, {"": policy, **made.precision})
+        return remake(made, made.frozen, {"": policy, **made.precision})
 
     return visit(model, "")
 
@@ -94,13 +95,13 @@ def _around(layer: Layer, children: Mapping[str, Layer], keep_names: bool) -> La
     if not _takes_the_place(again, layer, children, keep_names):
         return layer.with_children(children)
     names = dict(zip(layer.children, again.children, strict=True))
-    frozen, precision = layer.options_around(children)
+    frozen, precision = options_around(layer, children)
 
     def moved(path: str) -> str:
         first, slash, rest = path.partition("/")
         return names.get(first, first) + slash + rest
 
-    return again.remake(frozenset(map(moved, frozen)), {moved(p): policy for p, policy in precision.items()})
+    return remake(again, frozenset(map(moved, frozen)), {moved(p): policy for p, policy in precision.items()})
 
 
 def _takes_the_place(again: Layer, layer: Layer, children: Mapping[str, Layer], keep_names: bool) -> bool:

@@ -11,6 +11,7 @@ from jlayers.core.compose import Sequential
 from jlayers.core.layer import Layer
 from jlayers.core.node_table import find_use, in_order, model_from_table, parse
 from jlayers.core.precision import Policy
+from jlayers.core.remaking import remake
 from jlayers.core.spelling import UnknownNameError, nearest
 from jlayers.core.structure import Chain, Source, Table, Use
 from jlayers.transform.substitute import replace_layers
@@ -242,7 +243,7 @@ def _like(model: Layer, part: Layer, whole: bool) -> Layer:
     frozen = part.frozen
     if whole and "" in model.frozen:
         frozen = frozenset(path for path, _ in part.walk())
-    return part.remake(frozen, precision)
+    return remake(part, frozen, precision)
 
 
 def _under(policy: Policy | None, layer: Layer) -> Layer:

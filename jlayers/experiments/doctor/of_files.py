@@ -12,7 +12,7 @@ from jlayers.experiments.doctor.examine import examine
 from jlayers.experiments.doctor.failed import failed_step
 from jlayers.experiments.doctor.finding import Finding, Report
 from jlayers.runs import Run
-from jlayers.runs.folder import WEIGHTS
+from jlayers.runs.files import WEIGHTS
 
 __all__ = ["doctor_experiment", "doctor_run"]
 
@@ -82,6 +82,7 @@ def _case(experiment: Experiment, seconds: float) -> Case | Report:
         seed=settings.seed,
         weighed=weighed,
         class_names=experiment.data.class_names,
+        cache_features=settings.training.cache_features is not False,
         seconds=seconds,
     )
     if not settings.weights:

@@ -15,7 +15,8 @@ from jlayers.core.lifting import MissingKeyError
 from jlayers.experiments.outcomes.judge import judge
 from jlayers.experiments.outcomes.kinds import Example, Outcomes
 from jlayers.experiments.outcomes.samples import file_of, shown
-from jlayers.runs.folder import WEIGHTS, Run
+from jlayers.runs import Run
+from jlayers.runs.files import WEIGHTS
 from jlayers.runs.restored import opened, weights_of
 from jlayers.saving.files import damaged, sha256, write_atomically
 from jlayers.train.objective import Supervised

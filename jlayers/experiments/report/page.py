@@ -17,8 +17,10 @@ from jlayers.experiments.report.held_out import held_out
 from jlayers.experiments.report.html import Element, element, page, table
 from jlayers.experiments.report.pictures import Pictures
 from jlayers.experiments.report.speed import duration, profiles, speed
+from jlayers.runs import Run
 from jlayers.runs.curves import curves_figure
-from jlayers.runs.folder import DATA, ENVIRONMENT, SEEDS, SUMMARY, WEIGHTS, Run
+from jlayers.runs.epochs import SEEDS
+from jlayers.runs.files import DATA, ENVIRONMENT, SUMMARY, WEIGHTS
 from jlayers.saving.files import read_json, write_atomically
 
 __all__ = ["REPORT", "page_of", "report"]

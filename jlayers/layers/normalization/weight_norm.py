@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, layer
 from jlayers.core.pair import Pair
+from jlayers.core.remaking import open_to_gradients
 from jlayers.core.shapes import wide_dtype
 from jlayers.core.tree import flatten, unflatten
 from jlayers.core.wiring import around, as_layer
@@ -52,7 +53,7 @@ def WeightNormalization(layer: LayerLike):
 
     def wire(children: Mapping[str, Layer]) -> Pair:
         base = children["layer"]
-        pair = plain.wire({"layer": base.open_to_gradients()})
+        pair = plain.wire({"layer": open_to_gradients(base)})
 
         def init(key: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             params, state = pair.init(key, *inputs)

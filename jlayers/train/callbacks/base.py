@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from jlayers.core.errors import add_name
-from jlayers.core.registry import Kind, Registry, Spec
+from jlayers.core.registry import Kind, Registry
+from jlayers.core.spec import Spec
 from jlayers.core.spelling import nearest
 from jlayers.data.prefetch import Waiting
 from jlayers.train.probes import Probe
@@ -106,7 +107,8 @@ class Callback:
         at_steps: numbers of steps after which `on_step` is called, too.
         changes_rate: True if it may change the learning rate.
         of_all_seeds: in `jl.fit_seeds`, True if it hears of all seeds together, with means in the logs and a
-            `SeedStates` as the state; else each seed has a copy of its own.
+            `SeedStates` as the state, and may end all of them after an epoch; else each seed has a copy of
+            its own.
 
     >>> import jlayers as jl
     >>> class Stop(jl.Callback):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,10 +13,9 @@ import numpy as np
 from jlayers.core.errors import noted
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import ArrayBatches, Batches
-from jlayers.data.prefetch import Waiting
-from jlayers.train.callbacks import Callback, Change, Run
+from jlayers.train.callbacks import Callback, Change
 from jlayers.train.feed import Runner, StepsPerCall
-from jlayers.train.interruptions import ENDING, interruptions
+from jlayers.train.fitting import Fitting
 from jlayers.train.keeper import Keeper, Resumed
 from jlayers.train.listeners import change_of, directions_of, step_for
 from jlayers.train.seeds.rows import SeedRows
@@ -77,7 +76,7 @@ class Member(Callback):
             self.end = end  # as the callbacks left it then
 
 
-class SeedsFit:
+class SeedsFit(Fitting):
     """One call of `fit_seeds`, after the checks: `fit` over a stack of states."""
 
     def __init__(
@@ -91,6 +90,7 @@ class SeedsFit:
         own: Sequence[Sequence[Callback]],
         steps_per_call: StepsPerCall,
     ):
+        super().__init__()
         self.trainer, self.seeds, self.shared = trainer, tuple(seeds), shared
         step, first = step_for(own[0], trainer), member(stack, 0)
         review, _ = look_over(step.tasks, first, data)
@@ -119,8 +119,6 @@ class SeedsFit:
         self.history: dict[str, list[list[float]]] = {key: [] for key in self.directions}
         form = jax.tree.structure(member(stack, 0))
         self.members = [Member(callbacks, form) for callbacks in own]
-        self.waiting = Waiting()
-        self.torn = False
 
     @property
     def training(self) -> np.ndarray:
@@ -132,41 +130,33 @@ class SeedsFit:
         """The places of the seeds that still train."""
         return np.flatnonzero(self.training).tolist()
 
+    @property
+    def remembering(self) -> list[Callback]:
+        """What has a state for a checkpoint: each seed, and callbacks of all seeds."""
+        return [*self.members, *(callback for callback in self.shared if callback.remembers)]
+
     def run(
         self, epochs: int, keeper: Keeper | None = None, resumed: Resumed | None = None
     ) -> tuple[SeedStates, SeedsHistory]:
-        with interruptions(("SIGINT",) if keeper is None else ENDING) as interrupts:
-            self.keeper, self.interrupts = keeper, interrupts
+        with self.interruptible(keeper):
             return self._run(epochs, resumed)
 
     def _run(self, epochs: int, resumed: Resumed | None) -> tuple[SeedStates, SeedsHistory]:
-        start = int(self.state.epoch)
-        self.end = start + epochs
         if resumed is not None:
             self.state, self.history = resumed.state, resumed.history  # type: ignore[assignment]
-            self.end = resumed.first_epoch + epochs
-            start = int(self.state.epoch)
-            if resumed.stopped:
-                self.end = start
-        run = Run(
-            start,
-            max(0, self.end - start),
-            self.data.steps,
-            self.directions,
-            f"the values are means over {len(self.seeds)} seeds" if len(self.seeds) > 1 else None,
-            self.waiting,
+        several = len(self.seeds) > 1
+        self.plan(epochs, resumed)
+        self.tell(
+            [*self.shared, *(callback for one in self.members for callback in one.callbacks)],
             self.trainer,
+            steps=self.data.steps,
+            directions=self.directions,
+            note=f"the values are means over {len(self.seeds)} seeds" if several else None,
             rows=self.batch_rows * len(self.seeds),
-            step=int(self.state.step),
             resumed=resumed is not None,
         )
-        everybody = [*self.shared, *(callback for one in self.members for callback in one.callbacks)]
-        for callback in everybody:
-            callback.check(run)
-        for callback in everybody:
-            callback.on_fit_begin(run)
         if resumed is not None:
-            for one, known in zip(self.members, resumed.callbacks, strict=True):
+            for one, known in zip(self.remembering, resumed.callbacks, strict=True):
                 one.restore(known)
         self.kept = HostCopy(self.state)  # what is known to be healthy
         self.runner = Runner(
@@ -178,7 +168,7 @@ class SeedsFit:
             interrupts=self.interrupts,
         )
         try:
-            for epoch in range(start, self.end):
+            for epoch in range(self.first, self.end):
                 if self._epoch(epoch):
                     break
         except BaseException as error:
@@ -188,7 +178,7 @@ class SeedsFit:
 
     def _epoch(self, epoch: int) -> bool:
         """Trains for an epoch; True if no seed is left that trains."""
-        with self._together():
+        with self.together():
             for callback in self.shared:
                 callback.on_epoch_begin(epoch)
             self._begin(epoch)
@@ -206,18 +196,16 @@ class SeedsFit:
                 keeper, at = self.keeper, runner.step - first
                 if keeper is not None and at != self.data.steps and keeper.due_at_step(runner.step):
                     watch.read_all()
-                    keeper.save(self._current(), self.history)  # type: ignore[arg-type]
-        state = self._current()
+                    keeper.save(self.current(), self.history)  # type: ignore[arg-type]
+        state = self.current()
         ended = self.program.end(state)
         if epoch + 1 < self.end:
             runner.look_ahead(self.data, epoch + 1)
         values = watch.finish_each(ended)
         self.waiting.passed += time.perf_counter() - begun
         validation = self._validate(state, watch)
-        with self._together():
-            place = {"epoch": ended.epoch, "epoch_start": ended.epoch_start}
-            self.state = state.replace(metrics=ended.metrics, **place)
-            runner.flat = self.state.flat
+        with self.together():
+            self.end_epoch(ended)
             return self._epoch_over(epoch, values, validation)
 
     def _begin(self, epoch: int) -> None:
@@ -263,10 +251,14 @@ class SeedsFit:
                 self.members[place].stop(_view(host, place, factors)())
         self._set_factors(factors)
         view = SeedStates(host, self.seeds)
+        stops = False
         for callback in self.shared:
             if validation:
                 callback.on_validation_end(epoch, {name: logs[name] for name in validation}, view)  # type: ignore[arg-type]
-            callback.on_epoch_end(epoch, logs, view)  # type: ignore[arg-type]
+            answer = callback.on_epoch_end(epoch, logs, view)  # type: ignore[arg-type]
+            stops |= change_of(callback, answer).stop
+        for place in self.places if stops else ():
+            self.members[place].stop(_view(host, place, factors)())
         over = not self.training.any()
         keeper, last = self.keeper, over or epoch + 1 == self.end
         if keeper is not None:
@@ -284,8 +276,7 @@ class SeedsFit:
         old = self.state.rate_factor
         if old is None or (factors == np.asarray(old)).all():
             return
-        self.state = self._current().replace(rate_factor=jax.device_put(factors, old.sharding))
-        self.runner.flat = self.state.flat
+        self.put(self.current().replace(rate_factor=jax.device_put(factors, old.sharding)))
         self.kept = HostCopy(self.state)
 
     def _ask(self, callbacks: Sequence[Callback], event: str, *arguments: Any) -> Change:
@@ -320,17 +311,14 @@ class SeedsFit:
         whole = None
         if not isinstance(error, FloatingPointError):
             with contextlib.suppress(RuntimeError):
-                whole = self._current()
+                whole = self.current()
                 whole.check_alive()
         state = self.kept.back() if whole is None else whole
         wide = stacked([member(state, place) for place in range(len(self.seeds))])
         states = SeedStates(wide, self.seeds)
         vars(error).update(state=states, history=self._history())
-        if self.keeper is not None and whole is not None and not self.torn:
-            try:
-                self.keeper.save(whole, self.history)  # type: ignore[arg-type]
-            except Exception as second:
-                error.add_note(f"no checkpoint was made of where it ended: {second}")
+        if whole is not None:
+            self.keep_last(whole, self.history, error)
         for callback in self.shared:
             with contextlib.suppress(Exception):
                 callback.on_error(error)
@@ -340,17 +328,6 @@ class SeedsFit:
                 with contextlib.suppress(Exception):
                     callback.on_error(error)
                     callback.on_fit_end(states[place])
-
-    @contextlib.contextmanager
-    def _together(self) -> Iterator[None]:
-        """A block that an interruption waits for."""
-        self.torn = True
-        with self.interrupts.held():
-            yield
-            self.torn = False
-
-    def _current(self) -> TrainState:
-        return self.state.replace(flat=self.runner.flat)
 
     def _host(self) -> TrainState:
         """The healthy states on the host."""
