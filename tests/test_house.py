@@ -15,9 +15,9 @@ import jlayers as jl
 from jlayers.core.layer import layers
 
 ROOT = pathlib.Path(jl.__file__).parent
-# One test for each folder: for each file, pytest's own work would take seconds.
-FOLDERS = {}
-for file in sorted(ROOT.rglob("*.py")):
+FILES = sorted(ROOT.rglob("*.py"))
+FOLDERS = {}  # one test for each: with one for each file, pytest itself takes seconds
+for file in FILES:
     FOLDERS.setdefault(file.relative_to(ROOT).parts[0], []).append(file)
 
 # A module imports from those before it in this list only. A folder that is named counts as one.
