@@ -25,7 +25,7 @@ TEXTS = np.array(
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("jlayers.data.cells._ROWS", 32)
+    monkeypatch.setattr("jlayers.data.csv_columns._ROWS", 32)
     monkeypatch.setattr(Blocks.__init__, "__defaults__", (2048,))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from jlayers import data
 from jlayers.data.idx import read_idx
-from jlayers.data.npy import read_npy, read_npz
+from jlayers.data.numpy_files import read_npy, read_npz
 from jlayers.data.split import hold_out
 from jlayers.data.table import csv
 

@@ -255,3 +255,63 @@ def test_numbered_blocks_into_a_repeat():
         jl.load_weights(model, odd)
     with pytest.raises(ValueError, match="does not fit the model"):
         jl.load_weights(model, {n: a for n, a in source.items() if not n.startswith("body.blocks.1")})
+
+
+def test_numbered_blocks_into_a_repeat_by_order():
+    """Run by run, in the order of the layers and not of their names; and all runs in one, as we save them."""
+    block = jl.Sequential(jl.Dense(3, name="z"), jl.BatchNormalization(name="b"), jl.Dense(3, name="a"))
+    stem, head = jl.Dense(3, name="stem"), jl.Dense(1, name="head")
+    model = jl.Sequential(jl.Input((3,)), stem, jl.Repeat(block, 2, name="blocks"), head)
+    shapes = {"first.weight": (3, 3), "first.bias": (3,)}
+    for i in (0, 1):
+        for part in ("up", "down"):
+            shapes |= {f"{i}.{part}.weight": (3, 3), f"{i}.{part}.bias": (3,)}
+            names = ("weight", "bias", "running_mean", "running_var") if part == "up" else ()
+            shapes |= {f"{i}.norm.{name}": (3,) for name in names}
+    source = rng_arrays(**shapes, **{"last.weight": (1, 3), "last.bias": (1,)})
+    params, state, report = jl.load_weights(model, source, by="order", strict=False)
+    inside = params["blocks"]["layer"]
+    for name, part in (("z", "up"), ("a", "down")):
+        expected = np.stack([source[f"{i}.{part}.weight"].T for i in (0, 1)])
+        np.testing.assert_array_equal(inside[name]["kernel"], expected)
+    variances = np.stack([source[f"{i}.norm.running_var"] for i in (0, 1)])
+    np.testing.assert_array_equal(state["blocks"]["layer"]["b"]["moving_variance"], variances)
+    assert report.sources["params/blocks/layer/a/kernel"] == ("0.down.weight", "1.down.weight")
+    assert not report.missing
+    assert not report.extra
+    ours = {"params": params, "state": state}
+    stacked = {f"x{n}.{a}": w for n, slot in enumerate(in_our_order(ours)) for a, w in slot.items()}
+    same(jl.load_weights(model, stacked, by="order"), (params, state))
+    flat = {f"arr_{n}": w for n, w in enumerate(w for slot in in_our_order(ours) for w in slot.values())}
+    same(jl.load_weights(model, flat, by="order"), (params, state))
+    short = {name: array for name, array in source.items() if not name.startswith("1.")}
+    with pytest.raises(ValueError, match="missing params/head/kernel"):
+        jl.load_weights(model, short, by="order")
+
+
+def in_our_order(tree):
+    """The arrays of each layer of the model above."""
+    params, inside, state = tree["params"], tree["params"]["blocks"]["layer"], tree["state"]
+    norm = {name: inside["b"][name] for name in ("gamma", "beta")} | state["blocks"]["layer"]["b"]
+    two = [{name: layer[name] for name in ("kernel", "bias")} for layer in (inside["z"], inside["a"])]
+    ends = [{name: params[end][name] for name in ("kernel", "bias")} for end in ("stem", "head")]
+    return [ends[0], two[0], norm, two[1], ends[1]]
+
+
+def test_by_order_a_layer_without_parameters_stands_where_it_runs():
+    norm = jl.BatchNormalization(center=False, scale=False, name="norm")
+    model = jl.Sequential(jl.Input((3,)), jl.Dense(3, name="a"), norm, jl.Dense(3, name="b"))
+    source = rng_arrays(**{"x.weight": (3, 3), "x.bias": (3,), "y.running_mean": (3,), "y.running_var": (3,)})
+    source |= rng_arrays(**{"z.weight": (3, 3), "z.bias": (3,)})
+    params, state = jl.load_weights(model, source, by="order")
+    np.testing.assert_array_equal(params["b"]["kernel"], source["z.weight"].T)
+    np.testing.assert_array_equal(state["norm"]["moving_mean"], source["y.running_mean"])
+
+
+def test_axes_of_length_1_in_front_go_away():
+    """PyTorch's class tokens and positions are written with an axis for the batch."""
+    positions = np.ones((1, 4, 3), np.float32)
+    params, _ = jl.load_weights(jl.PositionEmbedding(4), {"embeddings": positions}, (2, 4, 3))
+    assert params["embeddings"].shape == (4, 3)
+    with pytest.raises(ValueError, match=r"gives float32\(2, 4, 3\)"):
+        jl.load_weights(jl.PositionEmbedding(4), {"embeddings": np.repeat(positions, 2, 0)}, (2, 4, 3))

@@ -39,6 +39,13 @@ class Persistent:
         self.pid = pid
 
 
+class Built:
+    """An object with a state that the pickle sets."""
+
+    def __init__(self, made, state):
+        self.made, self.state = made, state
+
+
 class Writer(pickle._Pickler):
     def save(self, obj, save_persistent_id=True):
         if isinstance(obj, Named):
@@ -47,6 +54,10 @@ class Writer(pickle._Pickler):
             self.save(obj.function)
             self.save(obj.arguments)
             self.write(pickle.REDUCE)
+        elif isinstance(obj, Built):
+            self.save(obj.made)
+            self.save(obj.state)
+            self.write(pickle.BUILD)
         elif isinstance(obj, Persistent):
             self.save(obj.pid)
             self.write(pickle.BINPERSID)

@@ -107,7 +107,7 @@ SPACE = {
 
 
 def draw(count, seed=0, space=SPACE):
-    return [samplers.random()(space, seed, number, "min", (), ()) for number in range(count)]
+    return [samplers.random()(space, seed, number) for number in range(count)]
 
 
 def test_random_values_are_even_and_depend_on_seed_path_and_number_only():
@@ -131,26 +131,15 @@ def test_a_grid_is_the_product_in_order():
     space = {"a": [1, 2], "b": Range(0.0, 0.5, step=0.25), "c": Range(3, 4)}
     grid = samplers.grid()
     assert grid.count(space) == 12
-    found = [tuple(grid(space, 0, n, "min", (), ()).values()) for n in range(12)]
+    found = [tuple(grid(space, 0, n).values()) for n in range(12)]
     assert found == list(itertools.product([1, 2], [0, 0.25, 0.5], [3, 4]))
 
 
-def test_optuna_is_asked_for_the_same_values_whatever_came_between():
-    space = {"x": Range(-2.0, 2.0), "n": Range(1, 9, step=2), "c": [True, 1, None, [1, 2]]}
-    tpe, known = samplers.tpe(n_startup_trials=3), []
-    for number in range(9):
-        pending = [trial.values for trial in known[-1:]]
-        values = tpe(space, 5, number, "max", known[:-1], pending)
-        assert values == tpe(space, 5, number, "max", known[:-1], pending)
-        assert -2 <= values["x"] <= 2
-        assert values["n"] in (1, 3, 5, 7, 9)
-        assert any(values["c"] is c or values["c"] == c for c in space["c"])
-        known.append(Trial(number, values, "completed", -(values["x"] ** 2), 1, (-(values["x"] ** 2),)))
-    late = [abs(trial.values["x"]) for trial in known[5:]]
-    assert np.mean(late) < 1  # it has learned where the maximum is
-
-
 # ------------------------------------------------------------------------------------------- pruners
+
+
+def place(number, known, epochs, direction="min", parallel=1):
+    return pruners.Place(number, known, parallel, epochs, direction)
 
 
 def completed(curves, direction="min"):
@@ -167,7 +156,7 @@ def test_the_median_is_optunas():
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ends = set()
     for number in range(9):
-        bounds = pruners.median(after=2, trials=4)(number, completed(curves[:number]), 6, "min")
+        bounds = pruners.median(after=2, trials=4).bounds(place(number, completed(curves[:number]), 6))
         study = optuna.create_study(pruner=pruner)
         for curve in curves[:number]:
             study.add_trial(
@@ -195,20 +184,20 @@ def test_halving_lets_one_of_so_many_go_on(direction):
     known[0] = dataclasses.replace(known[0], status="failed", curve=(None,))
     rule = pruners.halving(first=1, factor=3)
     # Of six, the two best may go on: as good as the second best of the five, 10 - 4.
-    assert rule(6, known, 9, direction) == [sign * 6, None, sign * 6, *[None] * 6]
-    assert rule(2, known[:2], 9, direction) == [None] * 9  # with so few nothing is known
+    assert rule.bounds(place(6, known, 9, direction)) == [sign * 6, None, sign * 6, *[None] * 6]
+    assert rule.bounds(place(2, known[:2], 9, direction)) == [None] * 9  # with so few nothing is known
     # Three brackets in turn, the second begins at epoch 3. Rivals of trial 9 are 0 (which failed), 3 and 6.
     known += completed([[sign * (10 - n)] * 9 for n in range(9)], direction)[6:]
     bands = pruners.hyperband(first=1, factor=3)
-    assert bands(9, known, 9, direction) == [sign * 4, None, sign * 4, *[None] * 6]
-    assert bands(10, known, 9, direction) == [None, None, sign * 3, *[None] * 6]
-    assert bands(11, known, 9, direction) == [None] * 9  # it is judged after epoch 9, which is the last
+    assert bands.bounds(place(9, known, 9, direction)) == [sign * 4, None, sign * 4, *[None] * 6]
+    assert bands.bounds(place(10, known, 9, direction)) == [None, None, sign * 3, *[None] * 6]
+    assert bands.bounds(place(11, known, 9, direction)) == [None] * 9  # judged after epoch 9, the last
 
 
 def test_a_pruned_rival_counts_where_it_was_and_a_stopped_one_to_the_end():
     stopped = Trial(0, {}, "completed", 0.2, 2, (0.5, 0.2))
     pruned = Trial(1, {}, "pruned", 0.9, 2, (0.9, 0.95))
-    bounds = pruners.median(after=1, trials=1)(2, [stopped, pruned], 4, "min")
+    bounds = pruners.median(after=1, trials=1).bounds(place(2, [stopped, pruned], 4))
     np.testing.assert_allclose(bounds, [0.7, 0.55, 0.2, 0.2])
 
 
@@ -250,8 +239,17 @@ WRONG = [
     ("  trials: 5", "  seed: 1", "sweep.*expected the number of trials"),
     ("  trials: 5", "  trials: 5\n  metric: val_acuracy", "'val_acuracy', which is not in .*val_loss"),
     (", validation: 0.25", "", r"'val_loss', which is not in the logs: .*training.validation"),
-    ("sweep:\n", "seeds: 2\nsweep:\n", "no prune beside seeds=2"),
     ("{median: {after", "{medain: {after", "unknown pruner 'medain': did you mean 'median'"),
+    ("{median: {after: 1, trials: 1}}", "{optuna.MedianPruner: {n_warm_steps: 1}}",
+     "optuna.MedianPruner takes no 'n_warm_steps' .*did you mean 'n_warmup_steps'"),
+    ("{median: {after: 1, trials: 1}}", "{optuna.MedianPruner: {n_warmup_steps: -1}}",
+     ":14: sweep.prune.*optuna.MedianPruner: .*cannot be negative"),
+    ("{median: {after: 1, trials: 1}}", "{optuna.HyperbandPruner: {max_resource: [3]}}",
+     ":14: .*max_resource: expected text or a whole number"),
+    ("{median: {after: 1, trials: 1}}", "{optuna.PatientPruner: {patience: 1, wrapped_pruner: median}}",
+     "expected a pruner of Optuna's, such as optuna.MedianPruner, received wrapped_pruner=median"),
+    ("  trials: 5", "  trials: 5\n  method: optuna.GPSampler", "write optuna.TPESampler .*needs PyTorch"),
+    ("  trials: 5", "  trials: 5\n  method: {optuna.TPESampler: {seed: 3}}", "takes no 'seed'"),
 ]
 # fmt: on
 
@@ -362,13 +360,16 @@ def test_a_sweep_that_was_interrupted_goes_on_to_the_same_end(seeds, capsys):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_optuna_chooses_and_its_own_tools_open_the_store(seeds, capsys, monkeypatch):
     optuna = pytest.importorskip("optuna")
-    seeds.write_text(SEEDS.replace("trials: 5", "trials: 4\n  method: {tpe: {n_startup_trials: 2}}"))
+    text = SEEDS.replace("trials: 5", "trials: 5\n  method: {tpe: {n_startup_trials: 2}}")
+    halving = "{optuna.SuccessiveHalvingPruner: {reduction_factor: 2}}"
+    seeds.write_text(text.replace("{median: {after: 1, trials: 1}}", halving))
     Search.begin(seeds, "whole").run(Here())
     with pytest.raises(Interrupted):
         Search.begin(seeds, "again").run(InterruptedHere(6))
     again = Search.reopen("again")
     again.run(Here())
     check_equal("whole", "again")
+    assert {trial.status for trial in again.trials} == {"completed", "pruned"}
     storage = "sqlite:///again/study.db"
     study = optuna.load_study(study_name="sweep", storage=storage)
     states = {"COMPLETE": "completed", "PRUNED": "pruned"}
@@ -381,7 +382,7 @@ def test_optuna_chooses_and_its_own_tools_open_the_store(seeds, capsys, monkeypa
     from optuna.cli import main as optunas
 
     assert optunas() in (0, None)
-    assert json.loads(capsys.readouterr().out)[0]["n_trials"] == 4
+    assert json.loads(capsys.readouterr().out)[0]["n_trials"] == 5
     del study
     gc.collect()  # closes the connections of Optuna's tools, which Python 3.13 warns of
 

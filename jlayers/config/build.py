@@ -78,14 +78,22 @@ class Builder:
 
     @contextlib.contextmanager
     def located_layer(self, model: Layer, path: Path) -> Iterator[None]:
-        """Errors that a layer raised while the model ran as `ConfigError`s at the layer's place."""
+        """Errors that a layer raised while the model ran as `ConfigError`s at the layer's place.
+
+        Others pass: of the data, of checkpoints, of a callback.
+        """
         try:
             yield
         except ConfigError:
             raise
         except (ValueError, TypeError) as error:
             details = details_of(error)
-            layer = None if details.path is None else dict(model.walk()).get(details.path)
-            place = self.places.get(layer.original or layer, path) if layer else path
+            if details.path is None:
+                raise
+            layer = dict(model.walk()).get(details.path)
+            if layer is not None:
+                path = self.places.get(layer.original or layer, path)
+            elif details.path.partition("/")[0] == "augment":
+                path = ("augment",)
             text = "\n  ".join(filter(None, [str(error), details.note]))
-            raise ConfigError([self.document.problem(text, place)]) from error
+            raise ConfigError([self.document.problem(text, path)]) from error

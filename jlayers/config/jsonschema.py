@@ -8,7 +8,7 @@ from typing import Any
 from jlayers.config.defaults import DEFAULTS
 from jlayers.config.derive import arguments_model, derived
 from jlayers.config.schema import Settings
-from jlayers.config.signatures import KINDS, arguments, documentation, registry_of
+from jlayers.config.signatures import KINDS, arguments, documentation, names_of, registry_of
 from jlayers.config.types import adapter
 from jlayers.config.variables import VARIABLES
 from jlayers.core.registry import Registry
@@ -82,7 +82,7 @@ def _define(registry: Registry, definitions: dict[str, Any]) -> None:
     """Enter a kind, `Name` or `{Name: arguments}`, and the arguments of each of its constructors."""
     names: list[dict[str, Any]] = []
     properties: dict[str, Any] = {}
-    for name in [*registry, *(name for group in registry.groups for name in registry.group(group))]:
+    for name in names_of(registry):
         make = registry[name]
         known = arguments(make)
         reference = f"{registry.kind}.{name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -14,7 +15,16 @@ from typing import Any
 
 from jlayers.core.registry import Registry
 
-__all__ = ["KINDS", "Argument", "arguments", "documentation", "precise", "registry_of", "shown"]
+__all__ = [
+    "KINDS",
+    "Argument",
+    "arguments",
+    "documentation",
+    "names_of",
+    "precise",
+    "registry_of",
+    "shown",
+]
 
 # Where the registry of each kind is filled; a kind without a module is not (yet) part of the library.
 KINDS = {
@@ -41,6 +51,15 @@ def registry_of(kind: str) -> Registry | None:
     if kind in KINDS:
         importlib.import_module(KINDS[kind])
     return next((r for r in Registry.all() if r.kind == kind), None)
+
+
+def names_of(registry: Registry) -> list[str]:
+    """The names of a registry and of its groups; a group of a package that is not there is left out."""
+    found = list(registry)
+    for group in registry.groups:
+        with contextlib.suppress(ImportError):
+            found += registry.group(group)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

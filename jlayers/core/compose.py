@@ -19,6 +19,7 @@ from jlayers.core.pair import Pair
 from jlayers.core.policy import PrecisionLike
 from jlayers.core.shapes import describe
 from jlayers.core.structure import Chain
+from jlayers.core.tree import flatten, unflatten
 from jlayers.core.wiring import around, as_layer, child_key, routed
 
 __all__ = ["Inference", "Remat", "Repeat", "Residual", "Sequential"]
@@ -126,6 +127,22 @@ def Residual(layer: LayerLike):
     return routed({"layer": as_layer(layer, "Residual")}, route, wraps="layer")
 
 
+def init_stacked(block: Layer, keys: Any, *inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and state of a layer for each key, with a leading axis; names keep the layer's order."""
+    order: list[list[str]] = []
+
+    def init(key: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        made = block.init(key, *inputs)
+        order[:] = [list(flatten(tree)) for tree in made]
+        return made
+
+    trees = map(flatten, jax.vmap(init)(keys))  # with sorted names
+    params, state = (
+        unflatten({name: tree[name] for name in names}) for tree, names in zip(trees, order, strict=True)
+    )
+    return params, state
+
+
 @layer
 def Repeat(layer: LayerLike, times: int):
     """A layer applied `times` times with weights of its own each time, compiled once: `lax.scan` over depth.
@@ -159,8 +176,7 @@ def Repeat(layer: LayerLike, times: int):
 
         def init(key: Any, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             with note_errors("layer", block, (x,)):
-                keys = jax.random.split(child_key(key, "layer"), times)
-                params, state = jax.vmap(lambda key: block.init(key, x))(keys)
+                params, state = init_stacked(block, jax.random.split(child_key(key, "layer"), times), x)
             return {"layer": params} if params else {}, {"layer": state} if state else {}
 
         def apply(params: Any, x: Any, *, state: Any, key: Any, train: bool) -> tuple[Any, Any]:

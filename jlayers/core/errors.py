@@ -14,7 +14,17 @@ from typing import Any, TypeVar
 
 from jlayers.core.shapes import describe
 
-__all__ = ["Details", "NotFloatingError", "about", "add_name", "concerning", "details_of", "noted", "refused"]
+__all__ = [
+    "Details",
+    "NotFloatingError",
+    "about",
+    "add_name",
+    "at_layer",
+    "concerning",
+    "details_of",
+    "noted",
+    "refused",
+]
 
 Error = TypeVar("Error", bound=Exception)
 
@@ -29,7 +39,8 @@ class Details:
         received: the arguments that were refused, by name.
         inside: the keys that lead from the first of these arguments to the part that is wrong.
         raised_by: the type name of the layer, or of whatever else raised it; None until that is known.
-        path: of the layer that failed in a running model, such as `encoder/dense`; None outside of one.
+        path: of the layer that failed in a running model, such as `encoder/dense`; "" for the
+            outermost one, None outside of a model.
         note: what the error says of that layer below its text.
     """
 
@@ -61,6 +72,12 @@ class NotFloatingError(TypeError):
 def details_of(error: BaseException) -> Details:
     """The record of an error, which starts empty."""
     return vars(error).setdefault("details", Details())
+
+
+def at_layer(error: Error, path: str) -> Error:
+    """The error, with the path of the layer that is to blame although it does not run."""
+    details_of(error).path = path
+    return error
 
 
 def about(error: Error, /, *inside: str | int, **received: Any) -> Error:

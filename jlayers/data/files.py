@@ -11,7 +11,7 @@ from jlayers.core.errors import refused
 from jlayers.data.dataset import Dataset, FilePath, register
 from jlayers.data.gate import as_dtype
 from jlayers.data.idx import read_idx
-from jlayers.data.npy import read_npy, read_npz
+from jlayers.data.numpy_files import read_npy, read_npz
 from jlayers.data.reading import MAX_BYTES
 from jlayers.data.split import hold_out
 

@@ -185,9 +185,21 @@ class StreamBatches(Batches):
         with noted(f"in batch {index} of the iterable"):
             made = {n: map_arrays(lambda a, n=n: _as_array(n, a), as_data(v)) for n, v in named.items()}
             check_width(**made)
-            if rows_of(**made) == 0:
+            if _rows(item, made) == 0:
                 raise ValueError("expected at least one row in each batch, received a batch without rows")
         return Batch(*made.values())
+
+
+def _rows(item: Any, made: dict[str, Any]) -> int:
+    try:
+        return rows_of(**made)
+    except ValueError as error:
+        if not isinstance(item, dict):
+            raise
+        raise ValueError(
+            f"{error}; if each item is one sample with names, make batches of them (.batch(32)), or pass "
+            f"*jl.data.columns(data, x='...', y='...')"
+        ) from None
 
 
 class Iteration:

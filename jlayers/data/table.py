@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jlayers.core.errors import refused
-from jlayers.data.cells import File, Inputs, Numbers
+from jlayers.data.csv_columns import File, Inputs, Numbers
 from jlayers.data.dataset import Dataset, FilePath, Table, register
 from jlayers.data.gate import check_names
 from jlayers.data.labels import Labels, encode

@@ -6,6 +6,7 @@ from jlayers.experiments.outcomes import Outcomes, draw_outcomes, find_outcomes
 from jlayers.experiments.record import RunRecord, find_runs, read_run
 from jlayers.experiments.report import report
 from jlayers.experiments.reproduce import Difference, Reproduction, compare_bits, reproduce
+from jlayers.experiments.sweep.start import sweep
 
 __all__ = [
     "Comparison",
@@ -22,5 +23,6 @@ __all__ = [
     "read_run",
     "report",
     "reproduce",
+    "sweep",
     "write_container",
 ]

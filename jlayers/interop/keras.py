@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import pathlib
 import zipfile
@@ -18,6 +19,7 @@ __all__ = ["need_h5py", "open_hdf5", "read_keras"]
 _WEIGHTS = "model.weights.h5"
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}  # those that HDF5 and h5py bring along
 _MOST_DEPTH, _MOST_OBJECTS = 40, 200_000
+_MOST_GROWTH = 1100  # of what gzip has packed; a little more than it can do
 _NO_WEIGHTS = ("optimizer", "compile_metrics", "loss_tracker", "seed_generator", "random_generator")
 
 
@@ -90,13 +92,24 @@ def _read(path: pathlib.Path, file: Any, size: int) -> dict[str, np.ndarray]:
     with open_hdf5(path, file) as root:
         reader = _Reader(path, Budget(path, size))
         try:
-            inner = reader.member(root, "model_weights") if "model_weights" in root else root
+            inner = reader.member(root, "model_weights") if _has(root, "model_weights") else root
             named = "layer_names" in inner.attrs or "layer_names0" in inner.attrs
             return reader.named(inner) if named else reader.numbered(root)
-        except (ValueError, ImportError):
+        except ImportError:
             raise
         except Exception as error:  # of h5py, by what is damaged
+            if isinstance(error, ValueError) and str(error).startswith(str(path)):
+                raise
             raise refused_file(path, f"a damaged HDF5 file ({error})") from None
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")  # as h5py reads them
+
+
+def _has(group: Any, name: str) -> bool:
+    """True for a link of this name. `name in group` would follow it, into other files, too."""
+    return name not in (".", "..") and group.id.links.exists(_bytes(name))
 
 
 class _Reader:
@@ -111,9 +124,10 @@ class _Reader:
         self.objects += 1
         if self.objects > _MOST_OBJECTS:
             raise refused_file(self.path, f"more than {_MOST_OBJECTS:,} objects")
-        link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            kind = type(link).__name__ if link is not None else "nothing"
+        kind = group.id.links.get_info(_bytes(name)).type if _has(group, name) else None
+        if kind != h5py.h5l.TYPE_HARD:
+            links = {None: "nothing", h5py.h5l.TYPE_SOFT: "a soft link"}
+            kind = links.get(kind, "a link to another file")
             raise refused_file(self.path, f"expected data at {group.name}/{name}, received {kind}")
         return group[name]
 
@@ -121,7 +135,7 @@ class _Reader:
         """The object at a path inside a group."""
         h5py = need_h5py()
         for part in filter(None, where.split("/")):
-            if not isinstance(group, h5py.Group) or part not in group or part in (".", ".."):
+            if not isinstance(group, h5py.Group) or not _has(group, part):
                 raise refused_file(self.path, f"{where!r} is listed as an array and missing")
             group = self.member(group, part)
         return group
@@ -134,14 +148,17 @@ class _Reader:
         if data.is_virtual or data.external:
             raise refused_file(self.path, f"{name!r} lies in another file")
         dtype, plan = data.dtype, data.id.get_create_plist()
-        half = str(data.attrs.get("dtype", "")) == "bfloat16"
+        half = "bfloat16" in self.texts(data, "dtype")
         if dtype.kind not in "biufV" or (dtype.kind == "V" and not (half and dtype.itemsize == 2)):
             raise refused_file(self.path, f"{name!r} holds {dtype}, expected numbers")
         filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
         if unknown := [number for number in filters if number not in _FILTERS]:
             raise refused_file(self.path, f"{name!r} uses the filter {unknown[0]}, expected gzip or none")
         size = self.budget.spend(name, data.shape, dtype.itemsize)
-        if not filters and data.id.get_storage_size() < size:
+        if data.chunks:  # each is unpacked whole
+            self.budget.spend(name, data.chunks, dtype.itemsize)
+        growth = _MOST_GROWTH if filters else 1
+        if data.id.get_storage_size() * growth < size:
             raise refused_file(
                 self.path, f"{name!r} declares {size:,} bytes and holds {data.id.get_storage_size():,}"
             )
@@ -151,9 +168,9 @@ class _Reader:
     def named(self, root: Any) -> dict[str, np.ndarray]:
         """The older layout: lists of names beside the data."""
         found: dict[str, np.ndarray] = {}
-        for layer in _texts(root, "layer_names"):
+        for layer in self.texts(root, "layer_names"):
             group = self.inside(root, layer)
-            for weight in _texts(group, "weight_names"):
+            for weight in self.texts(group, "weight_names"):
                 plain = weight.removesuffix(":0")
                 name = plain if plain.startswith(f"{layer}/") else f"{layer}/{plain}"
                 if name.split("/")[-2].startswith(_NO_WEIGHTS):
@@ -184,8 +201,10 @@ class _Reader:
                     continue
                 name = self.name_of(inner, raw)
                 visit(inner, f"{path}/{name}".strip("/"), depth + 1)
-            if "vars" in group:
+            if _has(group, "vars"):
                 values = self.member(group, "vars")
+                if not isinstance(values, h5py.Group):
+                    raise refused_file(self.path, f"expected a group at {values.name!r}")
                 for number in sorted(values, key=_natural):
                     name = f"{path}/{number}".strip("/")
                     if name in found:
@@ -197,25 +216,22 @@ class _Reader:
 
     def name_of(self, group: Any, raw: str) -> str:
         """A layer's own name; '' for the container of a model's layers."""
-        if "vars" not in group:
+        if not _has(group, "vars"):
             return "" if raw == "layers" else raw
-        name = self.member(group, "vars").attrs.get("name", raw)
-        return name.decode() if isinstance(name, bytes) else str(name)
+        return next(iter(self.texts(self.member(group, "vars"), "name")), raw)
+
+    def texts(self, place: Any, name: str) -> list[str]:
+        """The texts in an attribute, which Keras cuts into numbered ones where there are many."""
+        attributes = place.attrs
+        numbered = itertools.takewhile(attributes.__contains__, (f"{name}{n}" for n in itertools.count()))
+        parts: list[Any] = []
+        for each in [name] if name in attributes else numbered:
+            form = attributes.get_id(each)
+            self.budget.spend(f"the list {each}", form.shape or (), form.dtype.itemsize)
+            parts += np.atleast_1d(attributes[each]).tolist()
+        return [part.decode() if isinstance(part, bytes) else str(part) for part in parts]
 
 
 def _natural(name: str) -> tuple[str, int]:
     stem = name.rstrip("0123456789")
     return stem, int(name[len(stem) :][:18] or -1)
-
-
-def _texts(group: Any, name: str) -> list[str]:
-    """A list of texts in an attribute, which Keras cuts into numbered ones where it is long."""
-    attributes, parts = group.attrs, []
-    if name in attributes:
-        parts = list(attributes[name])
-    else:
-        number = 0
-        while f"{name}{number}" in attributes:
-            parts += list(attributes[f"{name}{number}"])
-            number += 1
-    return [part.decode() if isinstance(part, bytes) else str(part) for part in parts]

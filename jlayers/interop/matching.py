@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -67,6 +68,10 @@ class Matched:
                 continue
             array, names = made[name]
             used |= set(names)
+            if (
+                array.shape == (1,) * (array.ndim - len(spec.shape)) + spec.shape
+            ):  # as PyTorch's users write it
+                array = array.reshape(spec.shape)
             if problem := _problem(array, spec):
                 shown = " and ".join(names)
                 self.misshapen[path] = f"expected {path} as {describe(spec)}, {shown} gives {problem}"
@@ -251,28 +256,58 @@ def _entries(root: Group) -> Iterator[tuple[str, Entry]]:
         yield from group.arrays.items()
 
 
-def by_order(slots: Sequence[Slot], entries: Mapping[str, Entry], root: Group) -> Matched:
-    """The layers take the groups one after the other; without groups, the arrays one after the other."""
-    matched = Matched()
-    groups = [g for _, g in root.walk() if any(name not in _IGNORED for name in g.arrays)]
-    if not root.groups:
-        rest = [entry for name, entry in entries.items() if name not in _IGNORED]
-        for slot in slots:
-            mine, rest = rest[: len(slot.wanted)], rest[len(slot.wanted) :]
-            matched.take(slot, dict(zip(slot.wanted, mine, strict=False)))
-        matched.extra = [entry.source for entry in rest]
-        return matched
-    for number, slot in enumerate(slots):
-        pair = _joined(groups[number : number + 2])
+class _Queue:
+    """The arrays of a source in order, a portion for each layer: a group, or as many arrays as it wants."""
+
+    def __init__(self, entries: Mapping[str, Entry], root: Group):
+        self.grouped = bool(root.groups)
+        groups = [g for _, g in root.walk() if any(name not in _IGNORED for name in g.arrays)]
+        self.left: list[Any] = (
+            groups if self.grouped else [e for n, e in entries.items() if n not in _IGNORED]
+        )
+
+    def _next(self, slot: Slot) -> tuple[int, Mapping[str, Entry]]:
+        """How much of what is left is for this layer, and under which names."""
+        if not self.grouped:
+            mine = dict(zip(slot.wanted, self.left, strict=False))
+            return len(mine), mine
+        pair = _joined(self.left[:2])
         if pair and any(kind.startswith("SeparableConv") for kind in slot.kinds):
-            groups[number : number + 2] = [pair]
-    for slot, group in zip(slots, groups, strict=False):
-        used = matched.take(slot, group.arrays)
-        matched.extra += [
-            e.source for n, e in group.arrays.items() if e.source not in used and n not in _IGNORED
-        ]
-    for slot in slots[len(groups) :]:
-        matched.lack(slot)
-    for group in groups[len(slots) :]:
-        matched.extra += [entry.source for entry in group.arrays.values()]
+            return 2, pair.arrays
+        return 1, self.left[0].arrays if self.left else {}
+
+    def fits(self, slot: Slot) -> bool:
+        """True if what is next has the shapes that a layer wants."""
+        made = _for(slot, self._next(slot)[1])
+        return all(name in made and made[name][0].shape == spec.shape for name, spec in slot.wanted.items())
+
+    def pop(self, slot: Slot) -> Mapping[str, Entry]:
+        """What is next; nothing at the end."""
+        count, portion = self._next(slot)
+        del self.left[:count]
+        return portion
+
+
+def by_order(slots: Sequence[Slot], entries: Mapping[str, Entry], root: Group) -> Matched:
+    """The layers take the groups one after the other; without groups, the arrays one after the other.
+
+    For a layer inside a `Repeat` the source has one group with the arrays of all runs, as we save them, or
+    what each run has, run by run.
+    """
+    matched, used, queue = Matched(), set[str](), _Queue(entries, root)
+    for _, members in itertools.groupby(slots, key=lambda slot: slot.repeat):
+        inside = list(members)
+        times = 1 if inside[0].repeat is None or queue.fits(inside[0]) else inside[0].times
+        if times == 1:
+            runs = [[queue.pop(slot) for slot in inside]]
+        else:
+            runs = [[queue.pop(slot.once) for slot in inside] for _ in range(times)]
+        for slot, portions in zip(inside, zip(*runs, strict=True), strict=True):
+            if not all(portions):
+                matched.lack(slot)
+            elif times == 1:
+                used |= matched.take(slot, portions[0])
+            else:
+                used |= matched.take_runs(slot, portions)
+    matched.extra = [e.source for n, e in _entries(root) if e.source not in used and n not in _IGNORED]
     return matched

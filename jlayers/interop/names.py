@@ -134,19 +134,27 @@ def groups_of(entries: Mapping[str, Entry]) -> Group:
     return root
 
 
+_PARTS = (
+    (("original0", "original1"), ("g", "v")),  # of weight_norm
+    (("original", "0._u", "0._v"), ("orig", "u", "v")),  # of spectral_norm
+)
+
+
 def _join_parametrizations(group: Group) -> None:
-    """The two parts of PyTorch's newer `weight_norm` under the names that its older one gives them."""
-    parametrized = group.groups.get("parametrizations", Group())
-    if parametrized.groups and all(
-        set(parts.arrays) == {"original0", "original1"} and not parts.groups
-        for parts in parametrized.groups.values()
-    ):
-        del group.groups["parametrizations"]
-        for name, parts in parametrized.groups.items():
-            group.arrays[f"{name}_g"], group.arrays[f"{name}_v"] = (
-                parts.arrays["original0"],
-                parts.arrays["original1"],
-            )
+    """The parts of a weight that PyTorch parametrizes, under the names that its older functions give them."""
+    around = group.groups.get("parametrizations", Group())
+    for name, parts in list(around.groups.items()):
+        found = {
+            f"{path}.{last}".strip("."): entry
+            for path, inner in parts.walk()
+            for last, entry in inner.arrays.items()
+        }
+        for theirs, roles in _PARTS:
+            if set(found) == set(theirs):
+                group.arrays |= {f"{name}_{r}": found[n] for n, r in zip(theirs, roles, strict=True)}
+                del around.groups[name]
+    if not around.groups:
+        group.groups.pop("parametrizations", None)
 
 
 _PROJECTIONS = ("query", "key", "value")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
 from typing import IO
 
 import numpy as np
@@ -56,12 +55,3 @@ def _read_array(file: IO[bytes], size: int) -> np.ndarray:
         raise ValueError(f"the shape {shape} of {dtype} does not fit {len(content):,} bytes")
     array = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
     return np.ascontiguousarray(array).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
-
-
-def is_npz(path: str | os.PathLike[str]) -> bool:
-    """True for a zip file of arrays."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    return bool(names) and all(name.endswith(".npy") for name in names)

@@ -1,8 +1,9 @@
-"""Pickles of arrays, read without running anything: an allow-list of opcodes and of names.
+"""Pickles of arrays, read without running anything.
 
-A pickle is a program. This reader looks the program over before it starts: opcodes that no pickle of
-arrays has, names that are not in a closed table, and numbers that would make it allocate without bounds are
-refused. The names stand for functions of this file, which build arrays of numbers and nothing else.
+A pickle is a program for a stack machine. Python's machine calls what the program names and sets attributes
+of what it has made. This one has only the instructions that pickles of arrays need. A program can name
+functions of this file, which build arrays of numbers and nothing else, and it can reach into no object. Steps
+and copies are counted, and keys of dicts are plain, so that a short program cannot ask for endless work.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import io
 import math
 import pickle
 import pickletools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import IO, Any, NamedTuple
 
 import jax.numpy as jnp
@@ -19,16 +20,44 @@ import numpy as np
 
 from jlayers.interop.limits import Budget, refused_file
 
-__all__ = ["Storage", "read_pickle", "skim"]
+__all__ = ["Storage", "flat_arrays", "read_pickle"]
 
-_MOST_OPCODES = 1_000_000
-_OPCODES = frozenset(
-    """PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1
-    LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8
-    SHORT_BINBYTES BINBYTES BINBYTES8 BYTEARRAY8 EMPTY_LIST APPEND APPENDS LIST EMPTY_TUPLE TUPLE TUPLE1
-    TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE
-    GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID""".split()  # noqa: SIM905
+_MOST_STEPS = 1_000_000
+_MOST_AXES = 64
+_MOST_BITS = 128  # of a whole number
+_LONGEST_NAME = 1000
+_LITERALS = frozenset(
+    """INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE
+    SHORT_BINUNICODE BINUNICODE BINUNICODE8 SHORT_BINBYTES BINBYTES BINBYTES8 BYTEARRAY8""".split()  # noqa: SIM905
 )
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+
+
+def _damaged(reason: str) -> pickle.UnpicklingError:
+    return pickle.UnpicklingError(reason)
+
+
+def _shown(value: Any) -> str:
+    """A value for a message. The `repr` of lists may be endless, for they may be in themselves."""
+    plain = isinstance(value, (str, bytes, int, float, type(None)))
+    return repr(value)[:80] if plain else type(value).__name__
+
+
+def _is_plain(key: Any) -> bool:
+    """True for a key of a dict whose hash takes no time, and is not easily that of many others."""
+    if isinstance(key, int):
+        return key.bit_length() < 64
+    return isinstance(key, (str, bytes, float, type(None)))
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    """The lengths of axes, or strides."""
+    sizes = () if value is None else value
+    if not isinstance(sizes, (tuple, list)) or len(sizes) > _MOST_AXES:
+        raise _damaged(f"axes of the lengths {_shown(value)}")
+    if not all(type(n) is int and 0 <= n < 2**63 for n in sizes):
+        raise _damaged(f"axes of the lengths ({', '.join(map(_shown, sizes))})")
+    return tuple(sizes)
 
 
 class Storage:
@@ -42,17 +71,16 @@ class Storage:
 class _Tensor:
     """A part of a storage."""
 
-    def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any):
-        self.storage, self.offset = storage, offset
-        self.size, self.stride = tuple(size or ()), tuple(stride or ())
-        numbers = (offset, *self.size, *self.stride)
+    def __init__(self, storage: Any, offset: Any, size: Any, stride: Any):
         if not isinstance(storage, Storage):
-            raise pickle.UnpicklingError("a tensor without a storage")
-        if len(self.size) != len(self.stride) or not all(type(n) is int and n >= 0 for n in numbers):
-            raise pickle.UnpicklingError(f"a tensor of size {self.size} with strides {self.stride}")
-        last = offset + sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True))
+            raise _damaged("a tensor without a storage")
+        self.storage, self.size, self.stride = storage, _sizes(size), _sizes(stride)
+        (self.offset,) = _sizes((offset,))
+        if len(self.size) != len(self.stride):
+            raise _damaged(f"a tensor of size {self.size} with strides {self.stride}")
+        last = self.offset + sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True))
         if 0 not in self.size and last >= storage.count:
-            raise pickle.UnpicklingError(f"a tensor of size {self.size} beyond its {storage.count} elements")
+            raise _damaged(f"a tensor of size {self.size} beyond its {storage.count} elements")
 
     def array(self, name: str, budget: Budget) -> np.ndarray:
         """The elements in order."""
@@ -66,19 +94,20 @@ class _Tensor:
         return np.ascontiguousarray(view).reshape(self.size)
 
 
+_CODES = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)} | {"f2", "f4", "f8", "b1"}
+
+
 class _Dtype:
     """Stands for `numpy.dtype`, of numbers only."""
 
-    def __init__(self, code: Any, *rest: Any):
-        self.dtype = np.dtype(str(code)) if code in _CODES else None
+    def __init__(self, code: Any):
         self.code = code
+        self.dtype = np.dtype(code) if isinstance(code, str) and code in _CODES else None
 
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        if self.dtype is not None and len(state) > 1 and state[1] in ("<", ">", "="):
-            self.dtype = self.dtype.newbyteorder(state[1])
-
-
-_CODES = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)} | {"f2", "f4", "f8", "b1"}
+    def build(self, state: Any, machine: _Machine) -> None:
+        order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
+        if self.dtype is not None and isinstance(order, str) and order in ("<", ">", "="):
+            self.dtype = self.dtype.newbyteorder(order)
 
 
 class _Array:
@@ -86,22 +115,25 @@ class _Array:
 
     value: np.ndarray | None = None
 
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran, content = state
+    def build(self, state: Any, machine: _Machine) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise _damaged("an array of an unknown form")
+        self.fill(machine, *state[1:])
+
+    def fill(self, machine: _Machine, shape: Any, dtype: Any, fortran: Any, content: Any) -> _Array:
+        """Take shape, dtype and bytes."""
         if not isinstance(dtype, _Dtype) or dtype.dtype is None:
-            raise pickle.UnpicklingError(f"an array of {getattr(dtype, 'code', dtype)!r}, not of numbers")
+            raise _damaged(f"an array of {_shown(getattr(dtype, 'code', dtype))}, not of numbers")
         if isinstance(content, str):
-            content = content.encode("latin1")
-        if not (isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)):
-            raise pickle.UnpicklingError(f"an array of shape {shape!r}")
+            content = machine.encoded(content)
         if not isinstance(content, (bytes, bytearray)):
-            raise pickle.UnpicklingError("an array without its bytes")
+            raise _damaged("an array without its bytes")
+        shape = _sizes(shape)
         if math.prod(shape) * dtype.dtype.itemsize != len(content):
-            raise pickle.UnpicklingError(
-                f"an array of shape {shape} of {dtype.dtype} that holds {len(content)} bytes"
-            )
+            raise _damaged(f"an array of shape {shape} of {dtype.dtype} that holds {len(content)} bytes")
         flat = np.frombuffer(content, dtype.dtype)
-        self.value = flat.reshape(shape, order="F" if fortran else "C")
+        self.value = flat.reshape(shape, order="F" if fortran is True or fortran == 1 else "C")
+        return self
 
     def array(self, name: str, budget: Budget) -> np.ndarray:
         """The array; an error if the pickle said nothing of it."""
@@ -112,36 +144,16 @@ class _Array:
         return value.astype(value.dtype.newbyteorder("="), copy=False)
 
 
-class _Dict(dict[Any, Any]):
-    """Stands for `collections.OrderedDict`; attributes of the original, such as `_metadata`, are left out."""
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-def _scalar(dtype: Any, content: Any = b"") -> Any:
-    array = _Array()
-    array.__setstate__((1, (), dtype, False, content))
-    return array
-
-
-def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> Any:
-    array = _Array()
-    array.__setstate__((1, shape, dtype, order == "F", content))
-    return array
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """Bytes as Python 3 writes them in an old protocol."""
-    if encoding != "latin1" or not isinstance(text, str):
-        raise pickle.UnpicklingError(f"the encoding {encoding!r}")
-    return text.encode("latin1")
-
-
 class _Kind(NamedTuple):
     """The dtype of a storage."""
 
     dtype: Any
+
+
+class _Name(NamedTuple):
+    """What a pickle may name: a function of this file, or only an argument for one."""
+
+    call: Callable[..., Any] | None
 
 
 _STORAGES = {
@@ -151,34 +163,217 @@ _STORAGES = {
 
 
 def _names() -> dict[str, Any]:
-    """The names that a pickle may use, and our objects for them."""
+    """The names that a pickle may use, and what stands for them here."""
 
-    def nothing(*arguments: Any) -> None:
-        return None
+    def ordered(machine: _Machine, items: Any = ()) -> Any:
+        pairs = list(items.items()) if isinstance(items, dict) else items
+        if not isinstance(pairs, (list, tuple)):
+            raise _damaged("a dict of no pairs")
+        machine.count(len(pairs))
+        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+            raise _damaged("a dict of no pairs")
+        return machine.put({}, [each for pair in pairs for each in pair])
+
+    def tensor(machine: _Machine, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Any:
+        return _Tensor(storage, offset, size, stride)
+
+    def encode(machine: _Machine, text: Any, encoding: Any = "latin1") -> Any:
+        if encoding != "latin1" or not isinstance(text, str):
+            raise _damaged(f"the encoding {_shown(encoding)}")
+        return machine.encoded(text)  # bytes, as Python 3 writes them in an old protocol
 
     numpy_names = {
-        f"numpy.{core}.{name}": made
+        f"numpy.{core}.{name}": _Name(call)
         for core in ("core", "_core")
-        for name, made in {
-            "multiarray._reconstruct": lambda *arguments: _Array(),
-            "multiarray.scalar": _scalar,
-            "numeric._frombuffer": _from_buffer,
+        for name, call in {
+            "multiarray._reconstruct": lambda machine, *rest: _Array(),
+            "multiarray.scalar": lambda machine, dtype, content=b"": _Array().fill(
+                machine, (), dtype, False, content
+            ),
+            "numeric._frombuffer": lambda machine, content, dtype, shape, order: _Array().fill(
+                machine, shape, dtype, order == "F", content
+            ),
         }.items()
     }
+    constants = ("float32", "float64", "float16", "bfloat16", "int64")
     return {
-        "collections.OrderedDict": lambda items=(): _Dict(items),
-        "numpy.ndarray": None,  # an argument of _reconstruct
-        "numpy.dtype": lambda code, *rest: _Dtype(code),
-        "_codecs.encode": _encode,
+        "collections.OrderedDict": _Name(ordered),
+        "numpy.ndarray": _Name(None),  # an argument of _reconstruct
+        "numpy.dtype": _Name(lambda machine, code, *rest: _Dtype(code)),
+        "_codecs.encode": _Name(encode),
         **numpy_names,
         **{f"torch.{name}Storage": _Kind(np.dtype(dtype)) for name, dtype in _STORAGES.items()},
-        "torch._utils._rebuild_tensor_v2": _Tensor,
-        "torch._utils._rebuild_tensor": _Tensor,
-        "torch._utils._rebuild_parameter": lambda data, *rest: data,
-        "torch.Size": lambda size=(): size,
-        "torch.device": nothing,
-        **{f"torch.{name}": None for name in ("float32", "float64", "float16", "bfloat16", "int64")},
+        "torch._utils._rebuild_tensor_v2": _Name(tensor),
+        "torch._utils._rebuild_tensor": _Name(tensor),
+        "torch._utils._rebuild_parameter": _Name(lambda machine, data, *rest: data),
+        "torch.Size": _Name(lambda machine, size=(): size),
+        "torch.device": _Name(lambda machine, *rest: None),
+        **{f"torch.{name}": _Name(None) for name in constants},
     }
+
+
+_TABLE = _names()
+
+
+class _Machine:
+    """The stack machine that a pickle is written for, with few instructions."""
+
+    def __init__(self, path: Any, size: int, storages: dict[str, Storage] | None):
+        self.path, self.storages = path, storages
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+        self.steps, self.left = 0, 2 * size
+
+    def run(self, file: Any) -> Any:
+        """What the program leaves behind."""
+        for opcode, argument, _ in pickletools.genops(file):
+            self.count(1)
+            if opcode.name == "STOP":
+                return self.pop()
+            self.step(opcode.name, argument)
+        raise _damaged("a program without an end")
+
+    def count(self, steps: int) -> None:
+        self.steps += steps
+        if self.steps > _MOST_STEPS:
+            raise refused_file(self.path, f"a pickle of more than {_MOST_STEPS:,} steps")
+
+    def encoded(self, text: str) -> bytes:
+        """A text as bytes. All texts together make no more of them than the file has, twice."""
+        self.left -= len(text)
+        if self.left < 0:
+            raise refused_file(self.path, "a pickle that makes more bytes than it holds")
+        return text.encode("latin1")
+
+    def step(self, name: str, argument: Any) -> None:
+        stack = self.stack
+        if name in _LITERALS:
+            if isinstance(argument, int) and argument.bit_length() > _MOST_BITS:
+                raise _damaged(f"a number of {argument.bit_length()} bits")
+            stack.append(argument)
+        elif name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        else:
+            match name:
+                case "PROTO" | "FRAME":
+                    pass
+                case "MARK":
+                    self.marks.append(len(stack))
+                case "POP" if self.marks and self.marks[-1] == len(stack):
+                    self.marks.pop()
+                case "POP":
+                    self.pop()
+                case "POP_MARK":
+                    self.since_mark()
+                case "DUP":
+                    stack.append(stack[-1])
+                case "EMPTY_LIST":
+                    stack.append([])
+                case "EMPTY_DICT":
+                    stack.append({})
+                case "LIST":
+                    stack.append(self.since_mark())
+                case "DICT":
+                    stack.append(self.put({}, self.since_mark()))
+                case "TUPLE":
+                    stack.append(tuple(self.since_mark()))
+                case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                    stack.append(tuple(reversed([self.pop() for _ in range(int(name[-1]))])))
+                case "APPEND" | "APPENDS":
+                    values = [self.pop()] if name == "APPEND" else self.since_mark()
+                    self.top(list).extend(values)
+                case "SETITEM":
+                    value, key = self.pop(), self.pop()
+                    self.put(self.top(dict), [key, value])
+                case "SETITEMS":
+                    values = self.since_mark()
+                    self.put(self.top(dict), values)
+                case "GET" | "BINGET" | "LONG_BINGET":
+                    stack.append(self.memo[argument])
+                case "PUT" | "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
+                    place = len(self.memo) if name == "MEMOIZE" else argument
+                    if place > self.steps:
+                        raise _damaged(f"place {place} of a memo of {self.steps}")
+                    self.memo[place] = stack[-1]
+                case "GLOBAL":
+                    stack.append(self.named(argument.replace(" ", ".")))
+                case "STACK_GLOBAL":
+                    member, module = self.pop(), self.pop()
+                    if not isinstance(module, str) or not isinstance(member, str):
+                        raise _damaged(f"the name {_shown(module)}, {_shown(member)}")
+                    stack.append(self.named(f"{module}.{member}"))
+                case "REDUCE":
+                    arguments, function = self.pop(), self.pop()
+                    if not isinstance(function, _Name) or function.call is None:
+                        raise _damaged("a call of what is no function")
+                    if not isinstance(arguments, tuple):
+                        raise _damaged(f"a call with {_shown(arguments)}")
+                    self.count(len(arguments))
+                    stack.append(function.call(self, *arguments))
+                case "BUILD":
+                    state, made = self.pop(), stack[-1]
+                    if isinstance(made, (_Array, _Dtype)):
+                        made.build(state, self)
+                    elif not isinstance(made, dict):  # of which attributes, such as `_metadata`, are left out
+                        raise _damaged(f"a state of {_shown(made)}")
+                case "BINPERSID":
+                    stack.append(self.storage(self.pop()))
+                case _:
+                    raise refused_file(self.path, f"a pickle with the opcode {name}, expected arrays only")
+
+    def pop(self) -> Any:
+        if self.marks and len(self.stack) <= self.marks[-1]:
+            raise _damaged("a mark in place of a value")
+        return self.stack.pop()
+
+    def since_mark(self) -> list[Any]:
+        """All above the last mark, which goes, too."""
+        place = self.marks.pop()
+        values = self.stack[place:]
+        del self.stack[place:]
+        return values
+
+    def top(self, kind: type) -> Any:
+        if not isinstance(self.stack[-1], kind):
+            raise _damaged(f"expected a {kind.__name__}, received {_shown(self.stack[-1])}")
+        return self.stack[-1]
+
+    def put(self, into: dict[Any, Any], values: list[Any]) -> dict[Any, Any]:
+        """Keys and values by turns into a dict. Tuples in tuples are no keys: comparing them takes long."""
+        for key, value in zip(values[::2], values[1::2], strict=True):
+            parts = key if isinstance(key, tuple) else (key,)
+            self.count(len(parts))
+            if not all(map(_is_plain, parts)):
+                raise _damaged(f"the key {_shown(key)} in a dict")
+            into[key] = value
+        return into
+
+    def named(self, name: str) -> Any:
+        if name not in _TABLE:
+            raise refused_file(
+                self.path,
+                f"a pickle that calls {name[:80]}, which could run code; expected arrays, dicts and tensors "
+                f"only",
+                "save the state_dict of the model, not the model" if name.split(".")[0] != "os" else "",
+            )
+        return _TABLE[name]
+
+    def storage(self, pid: Any) -> Storage:
+        """The storage that a reference means."""
+        if self.storages is None or not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"):
+            raise _damaged(f"the reference {_shown(pid)}")
+        _, kind, key, _, count = pid[:5]
+        if not isinstance(kind, _Kind) or not isinstance(key, (str, int)):
+            raise _damaged(f"a reference to {_shown(kind)} of the key {_shown(key)}")
+        if type(count) is not int or count < 0:
+            raise _damaged(f"a storage of {_shown(count)} elements")
+        if len(pid) > 5 and pid[5] is not None:
+            raise _damaged("a view of a storage, as PyTorch before 0.4 wrote them")
+        known = self.storages.setdefault(str(key), Storage(str(key), kind.dtype, count))
+        if (known.dtype, known.count) != (kind.dtype, count):
+            raise _damaged(f"two storages of the key {_shown(key)}")
+        return known
 
 
 class _Bounded:
@@ -189,28 +384,6 @@ class _Bounded:
 
     def read(self, count: int) -> bytes:
         return self.file.read(min(count, max(0, self.size - self.file.tell())))
-
-
-def skim(path: Any, file: Any) -> None:
-    """Look one pickle over, up to its end, and raise if it has anything that a pickle of arrays has not."""
-    count = 0
-    try:
-        for opcode, argument, _ in pickletools.genops(file):
-            count += 1
-            if opcode.name not in _OPCODES:
-                raise refused_file(path, f"a pickle with the opcode {opcode.name}, expected arrays only")
-            if opcode.name == "GLOBAL":
-                _known(path, str(argument).replace(" ", "."))
-            if "PUT" in opcode.name and int(argument or 0) > count + 1:
-                raise refused_file(path, f"a damaged pickle: place {argument} of a memo of {count}")
-            if count > _MOST_OPCODES:
-                raise refused_file(path, f"a pickle of more than {_MOST_OPCODES:,} steps")
-    except ValueError as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise refused_file(path, f"a damaged pickle ({error})") from None
-    except Exception as error:  # pickletools on bytes that are no pickle
-        raise refused_file(path, f"a damaged pickle ({type(error).__name__}: {error})") from None
 
 
 def read_pickle(
@@ -231,50 +404,14 @@ def read_pickle(
     start = file.tell()
     size = file.seek(0, io.SEEK_END)
     file.seek(start)
-    skim(path, _Bounded(file, size))
-    end = file.tell()
-    file.seek(start)
-    content = io.BytesIO(file.read(end - start))
-
-    class Reader(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            _known(path, f"{module}.{name}")
-            return _TABLE[f"{module}.{name}"]
-
-        def persistent_load(self, pid: Any) -> Any:
-            if storages is None or not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"):
-                raise pickle.UnpicklingError(f"a reference {str(pid)[:80]!r}")
-            _, kind, key, _, count = pid[:5]
-            if not isinstance(kind, _Kind) or type(count) is not int or count < 0:
-                raise pickle.UnpicklingError(f"a reference {str(pid)[:80]!r}")
-            if len(pid) > 5 and pid[5] is not None:
-                raise pickle.UnpicklingError("a view of a storage, as PyTorch before 0.4 wrote them")
-            known = storages.setdefault(str(key), Storage(str(key), kind.dtype, count))
-            if (known.dtype, known.count) != (kind.dtype, count):
-                raise pickle.UnpicklingError(f"two storages of the key {str(key)[:80]!r}")
-            return known
-
     try:
-        found = Reader(content, encoding="latin1").load()
+        return _Machine(path, size - start, storages).run(_Bounded(file, size))
     except ValueError as error:
         if str(error).startswith(str(path)):
             raise
         raise refused_file(path, f"a damaged pickle ({error})") from None
     except Exception as error:  # of many kinds, by what is damaged
         raise refused_file(path, f"a damaged pickle ({type(error).__name__}: {error})") from None
-    return found
-
-
-_TABLE = _names()
-
-
-def _known(path: Any, name: str) -> None:
-    if name not in _TABLE:
-        raise refused_file(
-            path,
-            f"a pickle that calls {name}, which could run code; expected arrays, dicts and tensors only",
-            "save the state_dict of the model, not the model" if name.split(".")[0] != "os" else "",
-        )
 
 
 def flat_arrays(path: Any, tree: Any, budget: Budget, separator: str = ".") -> dict[str, np.ndarray]:
@@ -289,8 +426,10 @@ def flat_arrays(path: Any, tree: Any, budget: Budget, separator: str = ".") -> d
     while stack:
         name, value, depth = stack.pop()
         steps += 1
-        if depth > 20 or steps > _MOST_OPCODES:
+        if depth > 20 or steps > _MOST_STEPS:
             raise refused_file(path, f"dicts in dicts without end, at {name[:80]!r}")
+        if len(name) > _LONGEST_NAME:
+            raise refused_file(path, f"a name of {len(name):,} characters, {name[:80]!r}")
         if isinstance(value, Mapping):
             inside = [(str(key), each) for key, each in value.items()]
         elif isinstance(value, (list, tuple)):

@@ -40,10 +40,13 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         entries = deserialize(pathlib.Path(path).read_bytes())
     except SafetensorError as error:
         raise ValueError(f"{path}: expected a safetensors file ({error})") from None
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name, entry in entries:
         if entry["dtype"] not in _DTYPES:
             raise ValueError(f"{path}, {name}: the dtype {entry['dtype']} is unknown here")
         dtype = jnp.dtype(_DTYPES[entry["dtype"]])
-        found[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+        try:
+            found[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+        except ValueError as error:  # more axes, or longer ones, than arrays have
+            raise ValueError(f"{path}, {name}: expected an array ({error})") from None
     return found

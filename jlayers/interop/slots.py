@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -80,13 +80,26 @@ def slots_of(model: Layer, tree: Mapping[str, Any], order: list[str]) -> list[Sl
             name = f"{more}/{name}"
         found.setdefault(owner, {})[name] = path
     slots = []
-    for owner, paths in found.items():
+    for owner, paths in _in_place(found, list(layers)):
         repeats = [path for path in above(owner) if layers[path].stacked]
         repeat = repeats[0] if len(repeats) == 1 else None
-        times = 1 if repeat is None else layers[repeat].repeats
         wanted = {name: specs[path] for name, path in paths.items()}
+        times = 1 if repeat is None else next(iter(wanted.values())).shape[0]
         slots.append(Slot(owner, layers[owner], wanted, paths, repeat, times))
     return slots
+
+
+def _in_place(found: Mapping[str, dict[str, str]], layers: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """The layers in the order of their parameters; those with only a state where the model has them."""
+    ordered = [
+        owner for owner, paths in found.items() if any(path.startswith("params/") for path in paths.values())
+    ]
+    place = {path: number for number, path in enumerate(layers)}
+    for owner in found:
+        if owner not in ordered:
+            before = [other for other in ordered if place[other] < place[owner]]
+            ordered.insert(ordered.index(max(before, key=place.__getitem__)) + 1 if before else 0, owner)
+    return [(owner, found[owner]) for owner in ordered]
 
 
 def fixed_of(model: Layer) -> dict[str, dict[str, Any] | None]:

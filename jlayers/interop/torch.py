@@ -57,7 +57,7 @@ def read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _read_zip(path: pathlib.Path) -> Any:
     with open_zip(path) as archive:
-        names = archive.namelist()
+        names = dict.fromkeys(archive.namelist())
         main = next((name for name in names if name.split("/")[1:] == ["data.pkl"]), None)
         if main is None:
             raise refused_file(path, "a zip file without data.pkl, expected one that torch.save has written")
@@ -91,15 +91,17 @@ def _fill(path: Any, storage: Storage, content: bytes, swap: bool) -> None:
 def _read_stream(path: pathlib.Path, file: Any) -> Any:
     """A plain pickle, or PyTorch's older layout: five pickles, and the storages behind them."""
     first = read_pickle(path, file)
-    if first != _MAGIC:
+    if type(first) is not int or first != _MAGIC:
         return first
     protocol, system = read_pickle(path, file), read_pickle(path, file)
-    if protocol != 1001 or not isinstance(system, dict):
-        raise refused_file(path, f"PyTorch's protocol {protocol!r}, expected 1001")
+    if type(protocol) is not int or protocol != 1001 or not isinstance(system, dict):
+        raise refused_file(path, "a protocol of PyTorch that is unknown, expected 1001")
     little = bool(system.get("little_endian", True))
     storages: dict[str, Storage] = {}
     tree, keys = read_pickle(path, file, storages), read_pickle(path, file)
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+    if not isinstance(keys, list) or not all(isinstance(key, (str, int)) for key in keys):
+        raise refused_file(path, "expected a list of the keys of the storages")
+    if sorted(map(str, keys)) != sorted(storages):
         raise refused_file(path, "the list of storages is not that of the tensors")
     for key in keys:  # each: the number of elements in 8 bytes, and the elements
         storage = storages[str(key)]

@@ -92,7 +92,11 @@ def train_seeds(
     begin(experiment, run, interrupts)
     trainer = experiment.compile()
     (x, y), validation = experiment.parts
-    own = {seed: copy.deepcopy(list(experiment.listeners.values())) for seed in seeds}
+    given = list(experiment.listeners.values())
+    shared = [callback for callback in given if callback.of_all_seeds]
+    own = {seed: copy.deepcopy([c for c in given if not c.of_all_seeds]) for seed in seeds}
+    for callback in shared:
+        callback.place(run.path / LOGS)
     for seed, listeners in own.items():
         for callback in listeners:
             callback.place(run.path / LOGS / f"seed-{seed}")
@@ -120,7 +124,7 @@ def train_seeds(
             epochs=settings.epochs,
             validation_data=validation,
             class_weight=experiment.class_weight,
-            callbacks=lambda seed: [*callbacks, *own[seed], recorder],
+            callbacks=lambda seed: [*callbacks, *shared, *own[seed], recorder],
             steps_per_call=settings.steps_per_call,
             checkpoints=checkpoints_of(experiment, run),
             states=starts,

@@ -117,8 +117,8 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
     layer's does. Within the group `kernel`, `gamma` and the like are taken as they are. `weight`,
     `running_mean`, `weight_ih` and the like are PyTorch's and are brought to the layout of the layer: `(out,
     in)` kernels, `OIHW` windows, depthwise and transposed convolutions, the order of the gates, two biases,
-    one matrix for queries, keys and values, `weight_norm`, two convolutions for a separable one. Numbered
-    blocks go into a `Repeat`.
+    one matrix for queries, keys and values, `weight_norm`, `spectral_norm`, two convolutions for a separable
+    one. Numbered blocks go into a `Repeat`.
 
     Args:
         model: any layer.
@@ -131,7 +131,7 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
             compared. `*` stands for any characters but `/` and `.`, `**` for any. None leaves arrays out:
             `{"head.**": None}`.
         by: "names", or "order": the layers of the model in the order in which they run take the groups of
-            the source in the order of the file; shapes must fit.
+            the source in the order of the file, a `Repeat` those of all its runs; shapes must fit.
         to: a pattern of the layers that get the weights, with all inside, such as "base"; all if not given.
         strict: every array of these layers must be in the source and the other way round. False loads what
             fits and returns a report.

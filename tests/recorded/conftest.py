@@ -1,3 +1,3 @@
 """The scripts that record need what the tests do without."""
 
-collect_ignore = ["make_torch_values.py"]
+collect_ignore = ["make_torch_applications.py", "make_torch_values.py"]

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    from jlayers.config.signatures import KINDS, documentation, registry_of, shown
+    from jlayers.config.signatures import KINDS, documentation, names_of, registry_of, shown
     from jlayers.core.spelling import nearest
 
     use_code(arguments)
@@ -37,7 +37,7 @@ def main(arguments: argparse.Namespace) -> None:
         if is_applications or wanted not in (None, plural):
             continue
         out.print(plural, style="bold cyan")
-        for name in registry:
+        for name in registry if plural == "layers" else names_of(registry):  # they have a list of their own
             print(f"  {shown(name, registry[name])}")
             if wanted and (text := documentation(registry[name])):
                 out.print(f"      {text}", style="dim")

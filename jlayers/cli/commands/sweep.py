@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         metavar="DIR",
         help="instead of FILE: go on with a sweep that was interrupted or killed",
+    )
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="with --resume: train trials that failed again, such as for want of memory",
     )
     parser.add_argument(
         "--jobs",
@@ -76,6 +80,8 @@ def _begun(arguments: argparse.Namespace) -> Search:
 
     if arguments.file is None:
         raise ValueError("expected a FILE with a section sweep, or --resume DIR to go on with a sweep")
+    if arguments.retry_failed:
+        raise ValueError("expected --resume DIR with --retry-failed: it goes on with a sweep that has begun")
     code = use_code(arguments)
     return Search.begin(arguments.file, arguments.folder, arguments.set, code)
 
@@ -96,7 +102,10 @@ def _resumed(arguments: argparse.Namespace) -> Search:
         remark(text)
     execute(files)
     with remarks():
-        return Search.reopen(arguments.resume)
+        search = Search.reopen(arguments.resume)
+        if arguments.retry_failed:
+            search.retry_failed()
+        return search
 
 
 def _use(arguments: argparse.Namespace) -> str:
@@ -104,7 +113,7 @@ def _use(arguments: argparse.Namespace) -> str:
 
 
 def _run(search: Search, arguments: argparse.Namespace) -> None:
-    from jlayers.experiments.sweep.jobs import Here, Processes, devices
+    from jlayers.experiments.sweep.jobs import launcher_for
     from jlayers.runs.own_code import read_own_code
 
     out = console()
@@ -116,14 +125,10 @@ def _run(search: Search, arguments: argparse.Namespace) -> None:
             f"sweep.parallel says how many need not"
         )
     arguments.begun = True
-    if jobs == 0:
-        launcher: Any = Here(read_own_code(arguments.use))
-    else:
-        own = [part for path in arguments.use for part in ("--use", path)]
-        own += ["--accept-changed-code"] * arguments.accept_changed_code
-        own += ["--no-compile-cache"] * (not arguments.compile_cache)
-        command = [sys.executable, "-m", "jlayers.cli.trial", *own]
-        launcher = Processes(command, jobs, devices(jobs))
+    own = [part for path in arguments.use for part in ("--use", path)]
+    own += ["--accept-changed-code"] * arguments.accept_changed_code
+    own += ["--no-compile-cache"] * (not arguments.compile_cache)
+    launcher = launcher_for(jobs, own, read_own_code(arguments.use))
     with remarks():
         search.run(launcher, lambda trial: _print_trial(out, search, trial))
     out.print(_table(search))

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import pathlib
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from jlayers.experiments.sweep.ledger import LEDGER, read_ledger
 from jlayers.experiments.sweep.trial import Trial
 from jlayers.runs import Run
 from jlayers.runs.own_code import CODE, OwnCode
 from jlayers.runs.process import has_ended, this_process
 from jlayers.saving.files import (
-    damaged,
     locked,
-    naming,
     new_folder,
     read_json,
     sha256,
@@ -30,7 +28,6 @@ __all__ = ["SweepFolder"]
 
 CONFIG = "sweep.yaml"
 FACTS = "sweep.json"
-LEDGER = "trials.jsonl"
 PICTURE = "sweep.png"
 
 
@@ -160,42 +157,22 @@ class SweepFolder:
         """The path of what a trial's process prints."""
         return self.file(number).with_suffix(".log")
 
+    @property
+    def ledger(self) -> pathlib.Path:
+        """The path of the lines of the trials that have ended."""
+        return self.path / LEDGER
+
     def trials(self) -> list[Trial]:
-        """The trials that have ended, in the order of their numbers.
+        """The trials that have ended, in the order of their numbers; see `read_ledger`."""
+        return read_ledger(self.ledger)
 
-        A last line that was cut off by a power failure is left out.
-
-        Raises:
-            ValueError: another line is damaged.
-        """
-        found: list[Trial] = []
-        path = self.path / LEDGER
-        lines = path.read_bytes().splitlines() if path.is_file() else []
-        for number, line in enumerate(lines):
-            try:
-                found.append(Trial(**json.loads(line)))
-                if found[-1].number != number:
-                    raise ValueError(f"expected trial {number}")
-            except (ValueError, TypeError, RecursionError) as error:
-                if number == len(lines) - 1:
-                    break
-                raise damaged(path, f"line {number + 1}: {error}") from None
-        return found
-
-    def cut(self, trials: Sequence[Trial]) -> None:
-        """Leave only whole lines in the ledger."""
-        content = "".join(map(_line, trials)).encode()
-        path = self.path / LEDGER
-        if (path.read_bytes() if path.is_file() else b"") != content:
-            write_atomically(path, content)
-
-    def add(self, trial: Trial) -> None:
-        """Add the line of a trial; it is on disk when this returns."""
-        path = self.path / LEDGER
-        with naming(path), path.open("a", encoding="utf-8") as file:
-            file.write(_line(trial))
-            file.flush()
-            os.fsync(file.fileno())
+    def set_aside(self, number: int) -> None:
+        """Give the folder of a run that failed another name, so that the trial can begin anew."""
+        run, count = self.run(number), 1
+        if run.path.exists() and run.status == "failed":
+            while (aside := run.path.with_name(f"{run.path.name}-failed-{count}")).exists():
+                count += 1
+            run.path.rename(aside)
 
     def last_word(self, number: int) -> str:
         """The last line that a trial's process printed."""
@@ -203,8 +180,3 @@ class SweepFolder:
             lines = self.log(number).read_text(encoding="utf-8", errors="replace").split("\n")
             return next((line.strip() for line in reversed(lines) if line.strip()), "")
         return ""
-
-
-def _line(trial: Trial) -> str:
-    entries: Mapping[str, Any] = dataclasses.asdict(trial)
-    return json.dumps(entries) + "\n"

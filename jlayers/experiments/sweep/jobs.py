@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from jlayers.core.errors import refused
 from jlayers.experiments.sweep.folder import SweepFolder
 from jlayers.runs.own_code import OwnCode
 
-__all__ = ["Here", "Job", "Launcher", "Processes", "devices"]
+__all__ = ["Here", "Job", "Launcher", "Processes", "devices", "launcher_for"]
 
 
 class Job(Protocol):
@@ -174,6 +175,21 @@ class Elsewhere:
     def wait(self) -> None: ...
 
 
+def launcher_for(jobs: int, arguments: Sequence[str] = (), code: Sequence[OwnCode] = ()) -> Launcher:
+    """A launcher for so many trials at a time.
+
+    Args:
+        jobs: each in a process of its own; 0 for one after the other in this process.
+        arguments: further ones for each process, as `jlayers train` takes them.
+        code: the user's own files, which the runs keep.
+    """
+    if jobs < 0:
+        raise refused(ValueError, "expected jobs of 0 or more", jobs=jobs)
+    if jobs == 0:
+        return Here(code)
+    return Processes([sys.executable, "-m", "jlayers.cli.trial", *arguments], jobs, devices(jobs))
+
+
 def devices(jobs: int) -> list[dict[str, str]]:
     """Variables of the environment that give each of several processes its device.
 
@@ -207,7 +223,8 @@ def environments(
         return [{}]
     name = "ROCR_VISIBLE_DEVICES" if "rocm" in version.lower() else "CUDA_VISIBLE_DEVICES"
     visible = [entry.strip() for entry in known.get(name, "").split(",") if entry.strip()]
-    visible = visible or [str(number) for number in range(count)]
+    # CUDA itself stops at the first entry that it does not know, such as -1.
+    visible = visible[:count] or [str(number) for number in range(count)]
     sharing = -(-jobs // len(visible))
     memory = "XLA_PYTHON_CLIENT_MEM_FRACTION"
     share = {memory: f"{0.9 / sharing:.2f}"} if sharing > 1 and memory not in known else {}

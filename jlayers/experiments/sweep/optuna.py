@@ -1,23 +1,28 @@
-"""Optuna: asked for values with the results so far, and given a store that its own tools open.
+"""Optuna in a sweep: a study in memory, brought forward out of the ledger, and a store for its own tools.
 
-Optuna chooses out of a study in memory that is made anew for every trial, from the ledger. So what it chooses
-is a function of the seed, the trial's number and the results, in whatever process and order they came.
+The study is made anew in whatever process needs it, and goes through one fixed order of events. So what a
+sampler chooses and where a pruner ends a trial follow from the seed, the trial's number and the results, and
+neither from the clock nor from a kill.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import math
 import pathlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jlayers.config.sweep import Range
 from jlayers.experiments.sweep.trial import Trial
 
-__all__ = ["STORE", "asked", "keep", "require_optuna", "tpe_sampler"]
+__all__ = ["Judge", "Study", "keep", "made", "require_optuna"]
 
 STORE = "study.db"
+NAME = "sweep"  # of the study; Hyperband deals out its brackets by it
+_NEEDS = {"CmaEsSampler": "cmaes"}
 
 
 def require_optuna() -> Any:
@@ -25,34 +30,124 @@ def require_optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise ImportError("this method needs Optuna: pip install 'jlayers[optuna]'") from None
+        raise ImportError("this needs Optuna: pip install 'jlayers[optuna]'") from None
     return optuna
 
 
-def tpe_sampler(seed: int, **options: Any) -> Any:
+def made(cls: str, **options: Any) -> Any:
+    """A sampler or pruner of Optuna's, from the name of its class and its arguments.
+
+    Raises:
+        ImportError: Optuna is not there, or what the class needs.
+        ValueError: Optuna refuses an argument.
+    """
     optuna = require_optuna()
+    if (needed := _NEEDS.get(cls)) and importlib.util.find_spec(needed) is None:
+        raise ImportError(f"{cls} needs {needed}: pip install 'jlayers[optuna]'")
+    module = optuna.samplers if cls.endswith("Sampler") else optuna.pruners
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, **options)
+        return getattr(module, cls)(**options)
 
 
-def asked(
-    sampler: Any,
-    space: Mapping[str, Sequence[Any] | Range],
-    direction: str,
-    known: Sequence[Trial],
-    pending: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """The values that an Optuna sampler chooses next."""
-    optuna = require_optuna()
-    study = _quiet(lambda: optuna.create_study(sampler=sampler, direction=f"{direction}imize"))
-    for trial in known:
-        study.add_trial(_frozen(trial, space))
-    for values in pending:
-        running = optuna.trial.TrialState.RUNNING
-        study.add_trial(optuna.trial.create_trial(state=running, **_chosen(values, space)))
-    chosen = _quiet(lambda: study.ask(fixed_distributions=_distributions(space))).params
-    return {path: _meant(chosen[path], given) for path, given in space.items()}
+class Judge:
+    """Optuna's pruner, asked after each epoch of one trial.
+
+    >>> study = Study("min", pruner=made("ThresholdPruner", upper=1.0))
+    >>> judge = study.judge(0, [])
+    >>> judge(0.5), judge(2.0)
+    (False, True)
+    """
+
+    def __init__(self, trial: Any):
+        self._trial, self._epoch = trial, 0
+
+    def __call__(self, value: float | None) -> bool:
+        """True if the trial shall end after an epoch with this value; None for one that is not finite."""
+        finite = value is not None and math.isfinite(value)
+        self._trial.report(value if finite else math.nan, self._epoch)
+        self._epoch += 1
+        return self._trial.should_prune()
+
+
+class Study:
+    """A study in memory: trial n is asked for when trial n - `parallel` has ended, neither sooner nor later.
+
+    With `parallel` 1 that is what `study.optimize` does.
+
+    Args:
+        direction: "min" or "max", whichever is better.
+        parallel: how many trials do not know of each other.
+        sampler: Optuna's; trials have no values without one.
+        pruner: Optuna's.
+        space: lists or ranges, by path.
+    """
+
+    def __init__(
+        self,
+        direction: str,
+        parallel: int = 1,
+        sampler: Any = None,
+        pruner: Any = None,
+        space: Mapping[str, Sequence[Any] | Range] | None = None,
+    ):
+        optuna = require_optuna()
+        self.parallel, self._space = parallel, space or {}
+        self._asked: list[Any] = []
+        self._told: list[Trial] = []
+        self._study = _quiet(
+            lambda: optuna.create_study(
+                study_name=NAME,
+                direction=f"{direction}imize",
+                sampler=sampler or optuna.samplers.RandomSampler(seed=0),
+                pruner=pruner or optuna.pruners.NopPruner(),
+            )
+        )
+
+    def follows(self, ended: Sequence[Trial]) -> bool:
+        """True if none of these trials is another than it was told."""
+        return all(mine == trial for mine, trial in zip(self._told, ended, strict=False))
+
+    def values(self, number: int, ended: Sequence[Trial]) -> dict[str, Any]:
+        """The values of a trial; see `judge`."""
+        self._bring_to(number, ended)
+        params = self._asked[number].params
+        return {path: _meant(params[path], given) for path, given in self._space.items()}
+
+    def judge(self, number: int, ended: Sequence[Trial]) -> Judge:
+        """Judges a trial by those that had ended before it was asked for.
+
+        Args:
+            number: of the trial.
+            ended: trials 0 to `number - parallel`; further ones are not looked at.
+        """
+        self._bring_to(number, ended)
+        return Judge(self._asked[number])
+
+    def _bring_to(self, number: int, ended: Sequence[Trial]) -> None:
+        while len(self._asked) <= number:
+            if (first := len(self._asked) - self.parallel) >= 0:
+                _quiet(lambda first=first: self._tell(ended[first]))
+            self._asked.append(_quiet(lambda: self._study.ask(_distributions(self._space))))
+
+    def _tell(self, trial: Trial) -> None:
+        states = require_optuna().trial.TrialState
+        asked = self._asked[trial.number]
+        if self._space and json.dumps(now := self.values(trial.number, ())) != json.dumps(trial.values):
+            raise ValueError(
+                f"{trial.name} was trained with {trial.values}, and Optuna chooses {now} now: restore the "
+                f"versions that the sweep began with, or begin a new sweep"
+            )
+        judge = Judge(asked)
+        for value in trial.curve:
+            judge(value)  # pruners keep what they have seen
+        if trial.status == "pruned":
+            self._study.tell(asked, state=states.PRUNED)
+        elif trial.status == "completed" and trial.value is not None and math.isfinite(trial.value):
+            self._study.tell(asked, trial.value, states.COMPLETE)
+        else:
+            self._study.tell(asked, state=states.FAIL)
+        self._told.append(trial)
 
 
 def keep(
@@ -67,7 +162,7 @@ def keep(
     try:
         study = _quiet(
             lambda: optuna.create_study(
-                storage=storage, study_name="sweep", direction=f"{direction}imize", load_if_exists=True
+                storage=storage, study_name=NAME, direction=f"{direction}imize", load_if_exists=True
             )
         )
         for trial in trials[len(study.get_trials(deepcopy=False)) :]:
@@ -77,11 +172,11 @@ def keep(
         storage.engine.dispose()
 
 
-def _quiet(make: Any) -> Any:
+def _quiet(make: Callable[[], Any]) -> Any:
     """Optuna logs to standard error; only the command line tells anything here."""
     optuna = require_optuna()
     before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         return make()
     finally:
@@ -94,18 +189,15 @@ def _frozen(trial: Trial, space: Mapping[str, Any]) -> Any:
     return optuna.trial.create_trial(
         state=optuna.trial.TrialState[states[trial.status]],
         value=None if trial.status == "failed" else trial.value,
-        intermediate_values={epoch: value for epoch, value in enumerate(trial.curve, 1) if value is not None},
+        intermediate_values={epoch: value for epoch, value in enumerate(trial.curve) if value is not None},
         user_attrs={"folder": trial.name},
-        **_chosen(trial.values, space),
+        params={p: v if isinstance(space[p], Range) else _label(v) for p, v in trial.values.items()},
+        distributions=_distributions(space),
     )
 
 
-def _chosen(values: Mapping[str, Any], space: Mapping[str, Any]) -> dict[str, Any]:
-    params = {p: v if isinstance(space[p], Range) else _label(v) for p, v in values.items()}
-    return {"params": params, "distributions": _distributions(space)}
-
-
 def _distributions(space: Mapping[str, Any]) -> dict[str, Any]:
+    """What is tried, as Optuna says it."""
     optuna = require_optuna()
 
     def distribution(given: Any) -> Any:
@@ -124,7 +216,7 @@ def _label(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else json.dumps(value)
 
 
-def _meant(chosen: Any, given: Any) -> Any:
+def _meant(value: Any, given: Any) -> Any:
     if isinstance(given, Range):
-        return chosen
-    return next(v for v in given if _label(v) == chosen and type(_label(v)) is type(chosen))
+        return value
+    return next(v for v in given if _label(v) == value and type(_label(v)) is type(value))

@@ -62,6 +62,11 @@ class Plan:
         """True if a trial depends on the results of others."""
         return self.sampler.learns or self.pruner is not None
 
+    @property
+    def keeps_store(self) -> bool:
+        """True if Optuna's store of the trials is kept beside them."""
+        return self.sampler.store or (self.pruner is not None and self.pruner.of_optuna is not None)
+
     def known(self, number: int) -> int:
         """The number of first trials whose results a trial knows."""
         return max(0, number - self.settings.parallel + 1) if self.depends else 0
@@ -73,24 +78,30 @@ class Plan:
             number: of the trial.
             trials: at least the first `known(number)` of those that have ended.
         """
-        chosen: dict[int, Mapping[str, Any]] = {trial.number: trial.values for trial in trials}
-        for n in range(self.known(number) if self.sampler.learns else number, number + 1):
-            if n not in chosen:
-                between = range(self.known(n), n) if self.sampler.learns else ()
-                chosen[n] = self._sampled(n, trials, [chosen[m] for m in between])
-        return chosen[number]
+        if number < len(trials):
+            return trials[number].values
+        settings, known = self.settings, trials[: self.known(number)]
+        pruner = None if self.pruner is None else self.pruner.of_optuna
+        return self.sampler(
+            settings.values, settings.seed, number, self.direction, known, settings.parallel, pruner
+        )
 
-    def _sampled(
-        self, number: int, trials: Sequence[Trial], pending: Sequence[Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        known, settings = trials[: self.known(number)], self.settings
-        return self.sampler(settings.values, settings.seed, number, self.direction, known, pending)
+    def _place(self, number: int, trials: Sequence[Trial], epochs: int) -> pruners.Place:
+        known = trials[: self.known(number)]
+        return pruners.Place(number, known, self.settings.parallel, epochs, self.direction)
 
-    def bounds(self, number: int, trials: Sequence[Trial], epochs: int) -> pruners.Bounds:
-        """The bounds that a trial's metric has to keep, by epoch; see `values`."""
-        if self.pruner is None:
-            return [None] * epochs
-        return self.pruner(number, trials[: self.known(number)], epochs, self.direction)
+    def pruned(
+        self, number: int, trials: Sequence[Trial], epochs: int, curve: Sequence[float | None]
+    ) -> bool:
+        """True if it was the pruner that ended a trial with these values.
+
+        Args:
+            number: of the trial.
+            trials: see `values`.
+            epochs: of its configuration.
+            curve: the metric after each epoch.
+        """
+        return self.pruner is not None and self.pruner.ended(self._place(number, trials, epochs), curve)
 
     def configuration(self, number: int, trials: Sequence[Trial]) -> str:
         """The configuration of a trial, which is an ordinary one, as YAML; see `values`."""
@@ -98,10 +109,11 @@ class Plan:
         data = {**made.to_data(), "sweep": None}
         training = dict(data["training"])
         training["checkpoint"] = training["checkpoint"] or CHECKPOINT
-        bounds = self.bounds(number, trials, made.settings.training.epochs)
-        if any(bound is not None for bound in bounds):
-            rule = {"monitor": self.settings.metric, "than": bounds, "mode": self.direction}
-            training["callbacks"] = [*training["callbacks"], {"StopIfWorse": rule}]
+        if self.pruner is not None:
+            place = self._place(number, trials, made.settings.training.epochs)
+            watched = {"monitor": self.settings.metric, "mode": self.direction}
+            own = [{name: {**watched, **rule}} for name, rule in self.pruner.callback(place).items()]
+            training["callbacks"] = [*training["callbacks"], *own]
         return to_yaml({**data, "training": training})
 
     # --------------------------------------------------------------------------------- checked
@@ -118,7 +130,7 @@ class Plan:
         if self.sampler.learns:
             tried = samplers.extremes(self.settings.values)
         else:
-            tried = [self._sampled(number, (), ()) for number in range(self.total)]
+            tried = [self.values(number, ()) for number in range(self.total)]
         problems: dict[Any, Any] = {}  # of the numbers of a range the first that is wrong says enough
         self.experiment.check()
         for values in tried:
@@ -126,7 +138,6 @@ class Plan:
                 made = self.trial(values)
                 made.check()
                 self._direction(made)
-                self._check_seeds(made)
             except ConfigError as error:
                 for problem in error.problems:
                     known = isinstance(self.settings.values.get(dotted(problem.path[2:])), Range)
@@ -156,13 +167,6 @@ class Plan:
         shown = ", ".join(f"{path}={json.dumps(value)}" for path, value in values.items())
         place = (*SECTION, "values", *([next(iter(values))] if len(values) == 1 else []))
         return self.experiment.builder.document.problem(f"with {shown}: {message}", place)
-
-    def _check_seeds(self, experiment: Experiment) -> None:
-        if self.pruner is not None and experiment.settings.seeds > 1:
-            text = (
-                f"expected no prune beside seeds={experiment.settings.seeds}: each seed would end by itself"
-            )
-            raise ConfigError([self.experiment.builder.document.problem(text, (*SECTION, "prune"))])
 
     def _direction(self, experiment: Experiment) -> str:
         """The better side of the metric, "min" or "max"; an error if it is not measured."""

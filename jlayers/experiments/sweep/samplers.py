@@ -12,16 +12,25 @@ import numpy as np
 from jlayers.config.sweep import Range
 from jlayers.core.errors import refused
 from jlayers.core.registry import Registry
+from jlayers.experiments.sweep.optuna import Study, made
+from jlayers.experiments.sweep.optuna_names import enter
 from jlayers.experiments.sweep.trial import Trial
 
-__all__ = ["Sampler", "Space", "registry"]
+__all__ = ["OfOptuna", "Sampler", "Space", "extremes", "registry"]
 
 Space = Mapping[str, Sequence[Any] | Range]
-registry = Registry("sampler")
+registry = Registry(
+    "sampler",
+    instead={
+        "optuna.BruteForceSampler": "grid",
+        "optuna.GridSampler": "grid",
+        "optuna.GPSampler": "optuna.TPESampler or optuna.CmaEsSampler; GPSampler needs PyTorch",
+    },
+)
 
 
 class Sampler:
-    """Chooses the values of a trial. It holds nothing but its options.
+    """Chooses the values of a trial.
 
     Attributes:
         learns: whether the results of earlier trials change what it chooses.
@@ -43,9 +52,10 @@ class Sampler:
         space: Space,
         seed: int,
         number: int,
-        direction: str,
-        known: Sequence[Trial],
-        pending: Sequence[Mapping[str, Any]],
+        direction: str = "min",
+        known: Sequence[Trial] = (),
+        parallel: int = 1,
+        pruner: Any = None,
     ) -> dict[str, Any]:
         """The values of trial `number`.
 
@@ -54,8 +64,9 @@ class Sampler:
             seed: of the sweep.
             number: of the trial.
             direction: "min" or "max", whichever is better.
-            known: the results of the first trials.
-            pending: the values of those between them and this one.
+            known: the trials 0 to `number - parallel`, which have ended.
+            parallel: how many trials do not know of each other.
+            pruner: of Optuna's, if it ends trials; Hyperband changes which trials count.
         """
         raise NotImplementedError
 
@@ -66,7 +77,7 @@ def grid() -> Any:
 
     A range needs a `step`, or whole bounds.
 
-    >>> [grid()({"a": [1, 2], "b": ["x", "y"]}, 0, number, "min", (), ()) for number in (0, 1, 2)]
+    >>> [grid()({"a": [1, 2], "b": ["x", "y"]}, 0, number) for number in (0, 1, 2)]
     [{'a': 1, 'b': 'x'}, {'a': 1, 'b': 'y'}, {'a': 2, 'b': 'x'}]
     """
     return _Grid()
@@ -86,7 +97,7 @@ class _Grid(Sampler):
     def count(self, space: Space) -> int:
         return math.prod(_count(given) for given in space.values())
 
-    def __call__(self, space: Space, seed: int, number: int, *rest: Any) -> dict[str, Any]:
+    def __call__(self, space: Space, seed: int, number: int, *rest: Any, **more: Any) -> dict[str, Any]:
         chosen: dict[str, Any] = {}
         for path, given in reversed(list(space.items())):
             number, index = divmod(number, _count(given))
@@ -104,14 +115,14 @@ def random() -> Any:
 
     What is drawn for a path depends on the seed, the path and the trial's number only.
 
-    >>> random()({"rate": Range(0.001, 0.1, log=True)}, 0, 0, "min", (), ())
+    >>> random()({"rate": Range(0.001, 0.1, log=True)}, 0, 0)
     {'rate': 0.0401...}
     """
     return _Random()
 
 
 class _Random(Sampler):
-    def __call__(self, space: Space, seed: int, number: int, *rest: Any) -> dict[str, Any]:
+    def __call__(self, space: Space, seed: int, number: int, *rest: Any, **more: Any) -> dict[str, Any]:
         return {
             path: _drawn(given, [seed, number, zlib.crc32(path.encode())]) for path, given in space.items()
         }
@@ -150,31 +161,52 @@ def tpe(n_startup_trials: int = 10, n_ei_candidates: int = 24, multivariate: boo
     if n_ei_candidates < 1:
         raise refused(ValueError, "expected 1 candidate or more", n_ei_candidates=n_ei_candidates)
     options = {"n_startup_trials": n_startup_trials, "n_ei_candidates": n_ei_candidates}
-    return _TPE({**options, "multivariate": multivariate})
+    return OfOptuna("TPESampler", {**options, "multivariate": multivariate})
 
 
-class _TPE(Sampler):
+class OfOptuna(Sampler):
+    """A sampler of Optuna's."""
+
     learns = store = True
 
-    def __init__(self, options: Mapping[str, Any]):
-        self.options = options
+    def __init__(self, cls: str, options: Mapping[str, Any]):
+        self.cls, self.options = cls, dict(options)
+        self._study: tuple[Any, Study] | None = None  # the last one, which most calls only bring forward
 
     def check(self, space: Space) -> None:
-        from jlayers.experiments.sweep.optuna import require_optuna
-
-        require_optuna()
+        made(self.cls, **self.options)
+        if self.cls in _FOR_RANGES and not any(isinstance(given, Range) for given in space.values()):
+            raise refused(
+                ValueError,
+                f"expected a range to try by {self.cls}, which draws values of lists at random",
+                instead="choose method: tpe, which learns of lists, too",
+                values=dict(space),
+            )
 
     def __call__(
         self,
         space: Space,
         seed: int,
         number: int,
-        direction: str,
-        known: Sequence[Trial],
-        pending: Sequence[Mapping[str, Any]],
+        direction: str = "min",
+        known: Sequence[Trial] = (),
+        parallel: int = 1,
+        pruner: Any = None,
     ) -> dict[str, Any]:
-        from jlayers.experiments.sweep.optuna import asked, tpe_sampler
+        key = repr((space, seed, direction, parallel))
+        if self._study is None or self._study[0] != key or not self._study[1].follows(known):
+            sampler = made(self.cls, seed=seed, **self.options)
+            self._study = key, Study(direction, parallel, sampler, pruner, space)
+        return self._study[1].values(number, known)
 
-        key = int(np.random.default_rng([seed, number]).integers(2**31))
-        sampler = tpe_sampler(key, constant_liar=bool(pending), **self.options)
-        return asked(sampler, space, direction, known, pending)
+
+_FOR_RANGES = ("CmaEsSampler",)
+_OPTUNAS = (
+    "CmaEsSampler",
+    "NSGAIISampler",
+    "NSGAIIISampler",
+    "QMCSampler",
+    "RandomSampler",
+    "TPESampler",
+)
+registry.add_group("optuna", lambda: enter(registry, _OPTUNAS, OfOptuna))

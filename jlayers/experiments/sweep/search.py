@@ -21,8 +21,9 @@ from jlayers.experiments.sweep import optuna
 from jlayers.experiments.sweep.document import document_of, folders_of, text_of
 from jlayers.experiments.sweep.folder import CONFIG, PICTURE, SweepFolder
 from jlayers.experiments.sweep.jobs import Elsewhere, Job, Launcher
+from jlayers.experiments.sweep.ledger import add_to_ledger, cut_ledger
 from jlayers.experiments.sweep.plan import Plan
-from jlayers.experiments.sweep.trial import Trial, better, running_best
+from jlayers.experiments.sweep.trial import Trial
 from jlayers.runs import Run, RunWarning, environment
 from jlayers.runs.own_code import OwnCode
 from jlayers.saving.files import sha256, write_atomically
@@ -45,7 +46,7 @@ class Search:
     def __init__(self, plan: Plan, folder: SweepFolder):
         self.plan, self.folder = plan, folder
         self.trials = folder.trials()
-        folder.cut(self.trials)
+        cut_ledger(folder.ledger, self.trials)
 
     # ------------------------------------------------------------------ begun, and gone on with
 
@@ -110,6 +111,33 @@ class Search:
             text = f"this sweep was begun with other versions, and numbers can differ: {'; '.join(other)}"
             warnings.warn(text, RunWarning, stacklevel=2)
         return cls(plan, found)
+
+    def retry_failed(self) -> list[int]:
+        """Let trials that failed be trained again when `run` goes on.
+
+        A failure that later trials were chosen or judged with stays, and a `RunWarning` names it. The folder
+        of a failed run gets another name, such as `trial-003-failed-1`.
+
+        Returns:
+            the numbers of the trials that have not ended any more.
+        """
+        begun = max((n for n in range(self.plan.total) if self.folder.file(n).is_file()), default=0)
+        failed = [trial.number for trial in self.trials if trial.status == "failed"]
+        again = [number for number in failed if number >= self.plan.known(begun)]
+        if used := failed[: len(failed) - len(again)]:
+            text = (
+                f"the failures of trials {', '.join(map(str, used))} stay: later trials have been chosen or "
+                f"judged with them; to try these values again, begin a new sweep"
+            )
+            warnings.warn(text, RunWarning, stacklevel=2)
+        if not again:
+            return []
+        self.trials = self.trials[: again[0]]  # the lines of the others are found again in their runs
+        cut_ledger(self.folder.ledger, self.trials)
+        (self.folder.path / optuna.STORE).unlink(missing_ok=True)
+        for number in again:
+            self.folder.set_aside(number)
+        return again
 
     # --------------------------------------------------------------------------------- trained
 
@@ -191,7 +219,7 @@ class Search:
                 while len(self.trials) in done:
                     trial = done.pop(len(self.trials))
                     with interrupts.held():
-                        self.folder.add(trial)
+                        add_to_ledger(self.folder.ledger, trial)
                         self.trials.append(trial)
                         self._store()
                     yield trial
@@ -243,10 +271,7 @@ class Search:
     def _completed(self, number: int, run: Run) -> Trial:
         results, curve = run.results(), self._curve(run)
         epochs = loads(self.folder.file(number).read_text(encoding="utf-8")).settings.training.epochs
-        bounds, best = self.plan.bounds(number, self.trials, epochs), running_best(curve, self.plan.direction)
-        bound, last = bounds[len(curve) - 1], best[-1]
-        behind = bound is not None and (last is None or better(bound, last, self.plan.direction))
-        status = "pruned" if behind and len(curve) < epochs else "completed"
+        status = "pruned" if self.plan.pruned(number, self.trials, epochs, curve) else "completed"
         weights = results.get("files", {}).get("weights.safetensors")
         metric = self.plan.settings.metric
         part, name = ("validation", metric[4:]) if metric.startswith("val_") else ("train", metric)
@@ -270,7 +295,7 @@ class Search:
         return next((t for t in self.ranked() if t.status == "completed" and t.value is not None), None)
 
     def _store(self) -> None:
-        if self.plan.sampler.store:
+        if self.plan.keeps_store:
             optuna.keep(self.folder.path, self.plan.settings.values, self.plan.direction, self.trials)
 
     def _finish(self) -> None:

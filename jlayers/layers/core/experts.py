@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jlayers import initializers
+from jlayers.core.compose import init_stacked
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import is_masked, refusal
@@ -108,7 +109,7 @@ def MoE(
             expert_input = jax.ShapeDtypeStruct((batch, places, features), x.dtype)
             keys = jax.random.split(child_key(key, "expert"), num_experts)
             with note_errors("expert", inner, (expert_input,)):
-                params, state = jax.vmap(lambda key: inner.init(key, expert_input))(keys)
+                params, state = init_stacked(inner, keys, expert_input)
             return (
                 {"router_kernel": router, **({"expert": params} if params else {})},
                 {AUX_LOSS: jnp.zeros((), jnp.float32), **({"expert": state} if state else {})},

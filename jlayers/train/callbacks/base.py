@@ -107,7 +107,8 @@ class Callback:
         at_steps: numbers of steps after which `on_step` is called, too.
         changes_rate: True if it may change the learning rate.
         of_all_seeds: in `jl.fit_seeds`, True if it hears of all seeds together, with means in the logs and a
-            `SeedStates` as the state; else each seed has a copy of its own.
+            `SeedStates` as the state, and may end all of them after an epoch; else each seed has a copy of
+            its own.
 
     >>> import jlayers as jl
     >>> class Stop(jl.Callback):

@@ -16,7 +16,8 @@ __all__ = ["StopIfWorse"]
 class StopIfWorse(Callback):
     """Stop after an epoch in which the best value so far is worse than that epoch's bound.
 
-    `jlayers sweep` gives this callback to its trials: the bounds come from earlier trials.
+    `jlayers sweep` gives this callback to its trials: the bounds come from earlier trials. In
+    `jl.fit_seeds` it looks at the mean over the seeds, and ends all of them.
 
     Args:
         monitor: name in the logs.
@@ -36,6 +37,8 @@ class StopIfWorse(Callback):
     >>> jl.callbacks.StopIfWorse("val_accuracy", than=[None, 0.5, 0.7])
     StopIfWorse('val_accuracy', [None, 0.5, 0.7])
     """
+
+    of_all_seeds = True
 
     def __init__(self, monitor: str, than: Sequence[float | None], mode: Mode = "auto"):
         if not than:

@@ -157,7 +157,7 @@ def fit_seeds(
         validation_steps=validation_steps,
         class_weight=class_weight,
     )
-    with Keeper(checkpoint, facts, fit.directions, data, fit.members) as keeper:
+    with Keeper(checkpoint, facts, fit.directions, data, fit.remembering) as keeper:
         keeper.first_epoch = int(fit.state.epoch)
         return fit.run(epochs, keeper, keeper.resume(lambda _: fit.state))
 

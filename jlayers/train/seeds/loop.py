@@ -130,6 +130,11 @@ class SeedsFit(Fitting):
         """The places of the seeds that still train."""
         return np.flatnonzero(self.training).tolist()
 
+    @property
+    def remembering(self) -> list[Callback]:
+        """What has a state for a checkpoint: each seed, and callbacks of all seeds."""
+        return [*self.members, *(callback for callback in self.shared if callback.remembers)]
+
     def run(
         self, epochs: int, keeper: Keeper | None = None, resumed: Resumed | None = None
     ) -> tuple[SeedStates, SeedsHistory]:
@@ -151,7 +156,7 @@ class SeedsFit(Fitting):
             resumed=resumed is not None,
         )
         if resumed is not None:
-            for one, known in zip(self.members, resumed.callbacks, strict=True):
+            for one, known in zip(self.remembering, resumed.callbacks, strict=True):
                 one.restore(known)
         self.kept = HostCopy(self.state)  # what is known to be healthy
         self.runner = Runner(
@@ -246,10 +251,14 @@ class SeedsFit(Fitting):
                 self.members[place].stop(_view(host, place, factors)())
         self._set_factors(factors)
         view = SeedStates(host, self.seeds)
+        stops = False
         for callback in self.shared:
             if validation:
                 callback.on_validation_end(epoch, {name: logs[name] for name in validation}, view)  # type: ignore[arg-type]
-            callback.on_epoch_end(epoch, logs, view)  # type: ignore[arg-type]
+            answer = callback.on_epoch_end(epoch, logs, view)  # type: ignore[arg-type]
+            stops |= change_of(callback, answer).stop
+        for place in self.places if stops else ():
+            self.members[place].stop(_view(host, place, factors)())
         over = not self.training.any()
         keeper, last = self.keeper, over or epoch + 1 == self.end
         if keeper is not None:

@@ -1,0 +1,93 @@
+"""Networks that Keras lacks against PyTorch's libraries, and weights that PyTorch keeps in parts.
+
+`tests/recorded/make_torch_applications.py` recorded what timm, torchvision, transformers and PyTorch gave.
+"""
+
+import applications_torch as theirs
+import jax
+import numpy as np
+import pytest
+from test_applications_real import HUGGING_FACE
+
+import jlayers as jl
+
+RECORDED = theirs.recorded()
+FEW = {"EfficientNetLite0", "SqueezeNet"}  # the others with --full
+LAYERS = [name for name in RECORDED if name.startswith(("weight_norm", "spectral_norm"))]
+NETWORKS = [name for name in RECORDED if name not in LAYERS]
+
+TORCHVISION = {
+    "class_token": "class_token/token",
+    "conv_proj.*": "patch_embedding/*",
+    "encoder.pos_embedding": "position_embedding/embeddings",
+    "encoder.layers.encoder_layer_*.ln_1.*": "encoder_*/attention_norm/*",
+    "encoder.layers.encoder_layer_*.self_attention.**": "encoder_*/attention/**",
+    "encoder.layers.encoder_layer_*.ln_2.*": "encoder_*/output_norm/*",
+    "encoder.layers.encoder_layer_*.mlp.0.*": "encoder_*/intermediate/*",
+    "encoder.layers.encoder_layer_*.mlp.3.*": "encoder_*/output/*",
+    "encoder.ln.*": "norm/*",
+    "heads.head.*": "predictions/*",
+}
+
+
+def network(name):
+    """The application, its inputs, and how the weights get their names."""
+    make = getattr(jl.applications, name)
+    if name in ("BERTBase", "MiniLM"):
+        rename = {k: new for k, new in HUGGING_FACE.items() if new}
+        return make(token_types=True), [theirs.TOKENS, theirs.TYPES], {"rename": rename}
+    shape = (2, 64, 64, 3) if name == "ViTB16" else theirs.IMAGES
+    model = make(input_shape=shape[1:], classes=10, classifier_activation=None)
+    by = {"rename": TORCHVISION} if name == "ViTB16" else {"by": "order"}
+    return model, [theirs.images(shape)], by
+
+
+def difference(name):
+    """The largest difference from PyTorch's output, by the range of it."""
+    model, inputs, by = network(name)
+    expected = RECORDED[name]["output"]
+    weights = {n: theirs.drawn(n, shape) for n, shape in RECORDED[name]["weights"].items()}
+    params, state = jl.load_weights(model, weights, inputs, **by)
+    output = jax.jit(lambda params, state, *x: model.apply(params, state, *x)[0])(params, state, *inputs)
+    if expected.ndim == 3:  # of texts some features, and nothing for padding
+        output = output.values[..., : expected.shape[-1]] * output.mask[..., None].astype("float32")
+    assert output.shape == expected.shape
+    return float(np.abs(np.asarray(output) - expected).max() / np.ptp(expected))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_numbers_are_those_of_pytorch(name, request):
+    if name not in FEW and not request.config.option.full:
+        pytest.skip("compared with --full")
+    assert difference(name) <= 1e-4
+
+
+MODULES = {
+    "weight_norm": (jl.Conv2D(3, 3), (2, 7, 6, 4)),
+    "spectral_norm": (jl.Conv2D(3, (3, 2)), (2, 7, 6, 4)),
+    "spectral_norm_transposed": (jl.Conv2DTranspose(4, 3, strides=2), (2, 7, 6, 4)),
+    "spectral_norm_recurrent": (jl.LSTM(4, return_sequences=True), (2, 5, 3)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_weights_in_parts(name):
+    layer, shape = MODULES[name.removesuffix("_older")]
+    x, expected = theirs.images(shape), RECORDED[name]["output"]
+    weights = {n: theirs.drawn(n, size) for n, size in RECORDED[name]["weights"].items()}
+    params, state, report = jl.load_weights(layer, weights, x, strict=False)
+    assert not report.extra
+    assert sorted(source for sources in report.sources.values() for source in sources) == sorted(weights)
+    output = np.asarray(layer.apply(params, state, x)[0])
+    output = np.moveaxis(output, -1, 1) if output.ndim == 4 else output
+    assert np.abs(output - expected).max() <= 1e-5 * np.ptp(expected)
+
+
+def test_weights_in_parts_that_do_not_fit():
+    weights = {"weight_orig": np.ones((3, 4), "f"), "weight_u": np.ones(5, "f"), "weight_v": np.ones(4, "f")}
+    with pytest.raises(ValueError, match=r"missing params/kernel[\s\S]*unused weight_orig"):
+        jl.load_weights(jl.Dense(3, use_bias=False), weights, (1, 4))
+    nothing = {n: np.zeros_like(w) for n, w in weights.items()} | {"weight_u": np.zeros(3, "f")}
+    params, _ = jl.load_weights(jl.Dense(3, use_bias=False), nothing, (1, 4))
+    assert not np.asarray(params["kernel"]).any()
