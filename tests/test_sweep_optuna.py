@@ -91,7 +91,7 @@ PRUNERS = [
     "optuna.HyperbandPruner",
     {"optuna.MedianPruner": {"n_startup_trials": 3, "n_warmup_steps": 1}},
     "optuna.NopPruner",
-    {"optuna.PatientPruner": {"wrapped_pruner": None, "patience": 0}},
+    {"optuna.PatientPruner": {"wrapped_pruner": None, "patience": 0, "min_delta": 0.3}},
     {"optuna.PatientPruner": {"wrapped_pruner": "optuna.SuccessiveHalvingPruner", "patience": 0}},
     {"optuna.PercentilePruner": {"percentile": 60.0, "n_startup_trials": 2, "interval_steps": 2}},
     {"optuna.SuccessiveHalvingPruner": {"reduction_factor": 2}},

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from jlayers.core.errors import refused
-from jlayers.core.registry import Registry, to_data
+from jlayers.core.registry import Registry
+from jlayers.core.spec import to_data
 from jlayers.experiments.sweep.ledger import LEDGER, read_ledger
 from jlayers.experiments.sweep.optuna import Judge, Study, made
 from jlayers.experiments.sweep.optuna_names import enter
