@@ -271,6 +271,17 @@ def test_what_is_wrong_is_told_before_anything_trains(file, old, new, message):
     assert not pathlib.Path("sweeps").exists()
 
 
+@pytest.mark.parametrize("line", ["method: optuna.QMCSampler", "prune: optuna.NopPruner", "method: tpe"])
+def test_without_optuna_a_sweep_says_what_to_install(file, line, monkeypatch):
+    file.write_text(FILE.partition("  prune:")[0] + f"  {line}\n")
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(
+        ConfigError, match=r"tiny.yaml:\d+: sweep.*needs Optuna: pip install 'jlayers\[optuna\]'"
+    ):
+        Search.begin(file)
+    assert jlayers.config.json_schema()  # without those names
+
+
 def test_both_ends_are_looked_at_where_values_depend_on_results(file):
     text = FILE.replace("  trials: 5", "  trials: 5\n  method: tpe").replace("[2, 4]", "{low: 0, high: 4}")
     file.write_text(text)
@@ -384,6 +395,8 @@ def test_optuna_chooses_and_its_own_tools_open_the_store(seeds, capsys, monkeypa
     ]
     assert found == [(t.status, t.values, t.value, list(t.curve)) for t in again.trials]
     assert study.best_trial.user_attrs["folder"] == again.best.name
+    pruned = next(trial.name for trial in again.trials if trial.status == "pruned")
+    assert jl.experiments.reproduce(again.folder.path / pruned).identical  # ends at the same epoch
     monkeypatch.setattr(sys, "argv", ["optuna", "studies", "--storage", storage, "-f", "json"])
     from optuna.cli import main as optunas
 
