@@ -582,7 +582,7 @@ def children(process):
     return [int(pid) for pid in listed.read_text().split()]
 
 
-def wait_for(condition, process, seconds=300):
+def wait_for(condition, process, seconds=900):
     until = time.time() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()[1]
