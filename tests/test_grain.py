@@ -71,7 +71,7 @@ def test_each_epoch_has_an_order_of_its_own_and_any_batch_is_found_at_once():
 
 
 def test_without_end():
-    with pytest.raises(ValueError, match="repeated without end: pass steps_per_epoch"):
+    with pytest.raises(ValueError, match="repeats without end; pass steps_per_epoch"):
         jl.fit(trainer(), mapped().repeat())
     state, _ = jl.fit(trainer(), mapped().repeat(), steps_per_epoch=3, epochs=2)
     assert int(state.step) == 6

@@ -218,12 +218,12 @@ def _keys(case: Case) -> None:
     if not case.layer.draws:
         if differs:
             raise AssertionError(
-                "expected equal outputs for all keys (apply.draws is False), received others"
+                "expected equal outputs for all keys, as apply.draws is False, received different ones"
             )
         jax.eval_shape(keyless, *case.made, *case.inputs)
         return
     if not differs:
-        raise AssertionError("expected other outputs for other keys in training, received equal ones")
+        raise AssertionError("expected different outputs for different keys in training, received equal ones")
     try:
         jax.eval_shape(keyless, *case.made, *case.inputs)
     except MissingKeyError:
