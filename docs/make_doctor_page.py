@@ -232,6 +232,11 @@ batches, at 0.001 to 1000 times the rate. Too high is a rate if a tenth of it or
 in so few steps, which favor high rates. Too low is a rate if all steps of the training go no further than a
 few steps at ten times the rate or more. A schedule stands still at its highest value.
 
+**Large models.** Fewer samples pass through a model that needs many operations for each, and no check
+trains longer than `--seconds` (10 if not given). If a step is too slow for short trainings, the report
+says how many seconds they would take. With `cache_features`, the checks that train begin behind the
+frozen layers, as the training does, on the features of up to 2,000 samples.
+
 **Shuffled targets.** The alarm says that no predictor finds anything, so three are asked, on samples that
 they have not learned from: nearest neighbors, ridge regression, and the model after a short training. It is
 given only if none correlates with the targets more than chance does (one in 1,000 for each), and if, at

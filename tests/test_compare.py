@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 import re
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from jlayers.cli import main
 from jlayers.experiments.compare import compare, draw_comparison
 from jlayers.experiments.names import cut_names, short_names
-from jlayers.experiments.record import find_runs, flattened, read_run
+from jlayers.experiments.record import RunRecord, find_runs, flattened, read_run
 from jlayers.runs import Run
 
 DENSE = {"Dense": {"units": 4}}
@@ -251,3 +252,24 @@ def test_names():
     assert cut_names(["short", "a" * 30], 10) == ["short", "aaa…aaaaaa"]
     assert all(len(name) <= 8 for name in cut_names([f"a_long_name-{i}" for i in range(3)], 8))
     assert flattened([]) == {"": []}
+
+
+OUTPUTS = ("loss", "score_loss", "kind_loss", "score_mae", "kind_accuracy")
+
+
+@pytest.mark.parametrize(
+    ("settings", "names", "best"),
+    [
+        ({}, OUTPUTS, "test_score_mae"),  # no loss of an output where there is a metric
+        ({"training.early_stopping.monitor": "val_kind_accuracy"}, OUTPUTS, "test_kind_accuracy"),
+        ({"training.checkpoint.best": "val_kind_accuracy"}, OUTPUTS, "test_kind_accuracy"),
+        ({"training.callbacks.0.ReduceLROnPlateau.monitor": "kind_accuracy"}, OUTPUTS, "test_kind_accuracy"),
+        ({"training.early_stopping.monitor": "val_loss"}, OUTPUTS, "test_score_mae"),
+        ({"training.early_stopping.monitor": "val_gone"}, OUTPUTS, "test_score_mae"),
+        ({}, OUTPUTS[:3], "test_loss"),
+    ],
+)
+def test_the_metric_to_judge_a_run_by(settings, names, best):
+    metrics = {f"{part}{name}": 0.5 for part in ("", "val_", "test_") for name in names}
+    record = RunRecord(pathlib.Path("run"), "completed", settings=settings, metrics=metrics)
+    assert record.best == (best, 0.5)

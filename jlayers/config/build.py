@@ -72,20 +72,28 @@ class Builder:
             raise
         except (ValueError, TypeError, KeyError, ImportError, OSError) as error:
             text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-            argument = details_of(error).argument
-            place = (*path, argument) if argument and argument in arguments else path
+            argument, place = details_of(error).argument, details_of(error).place
+            place = (*path, *place) if argument in arguments else path
             raise ConfigError([self.document.problem(text, place)]) from error
 
     @contextlib.contextmanager
     def located_layer(self, model: Layer, path: Path) -> Iterator[None]:
-        """Errors that a layer raised while the model ran as `ConfigError`s at the layer's place."""
+        """Errors that a layer raised while the model ran as `ConfigError`s at the layer's place.
+
+        Others pass: of the data, of checkpoints, of a callback.
+        """
         try:
             yield
         except ConfigError:
             raise
         except (ValueError, TypeError) as error:
             details = details_of(error)
-            layer = None if details.path is None else dict(model.walk()).get(details.path)
-            place = self.places.get(layer.original or layer, path) if layer else path
+            if details.path is None:
+                raise
+            layer = dict(model.walk()).get(details.path)
+            if layer is not None:
+                path = self.places.get(layer.original or layer, path)
+            elif details.path.partition("/")[0] == "augment":
+                path = ("augment",)
             text = "\n  ".join(filter(None, [str(error), details.note]))
-            raise ConfigError([self.document.problem(text, place)]) from error
+            raise ConfigError([self.document.problem(text, path)]) from error

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlayers.core.errors import NotFloatingError, add_name
+from jlayers.core.errors import NotFloatingError, add_name, details_of
 from jlayers.core.habits import apply_error
 from jlayers.core.masks import is_masked, leaves, refusal, split, with_mask
 from jlayers.core.pair import Pair
@@ -100,12 +100,12 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
                 f"layer.init(jax.random.key(seed), x)"
             )
         specs = tuple(map(as_spec, inputs))
-        count(specs)
         try:
+            count(specs)
             plain = specs if masks_pass else split(specs)[0]
             result = _with_fractions(lambda *xs: init(key, *xs), plain, jnp.float32)
         except (TypeError, ValueError) as error:
-            add_name(error, type_name)
+            _leave(error, type_name)
             raise
         if stateful and not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(
@@ -142,10 +142,10 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
                     f"{type_name}.apply: expected {name} as a dict, received {name}={describe(value)}; write "
                     f"params, state = layer.init(key, x) and y, state = layer.apply(params, state, x)"
                 )
-        count(inputs)
         known = {"state": state, "key": key, "train": train}
         output_mask = None
         try:
+            count(inputs)
             if "mask" in keywords:
                 inputs, masks = split(inputs)
                 known["mask"] = masks[0] if most == 1 else masks
@@ -155,7 +155,7 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
             extras = {k: known[k] for k in keywords}
             out = _with_fractions(lambda *xs: apply(params, *xs, **extras), inputs, _dtype_of(params))
         except (TypeError, ValueError) as error:
-            add_name(error, type_name)
+            _leave(error, type_name)
             raise
         except KeyError as error:
             if not container and error.args and error.args[0] not in {**params, **state}:
@@ -170,6 +170,13 @@ def lift(short: Pair, type_name: str, container: bool = False) -> Pair:
 
     draws = "key" in keywords if short.draws is None else short.draws
     return dataclasses.replace(short, init=lifted_init, apply=lifted_apply, draws=draws)
+
+
+def _leave(error: Exception, type_name: str) -> None:
+    """Note that an error leaves a running layer: the outermost one, unless a container says otherwise."""
+    add_name(error, type_name)
+    details = details_of(error)
+    details.path = details.path or ""
 
 
 def _with_fractions(call: Callable[..., Any], inputs: tuple[Any, ...], dtype: Any) -> Any:

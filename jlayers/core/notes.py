@@ -31,7 +31,7 @@ def note_errors(name: str, child: Layer, inputs: Any) -> Iterator[None]:
         yield
     except Exception as error:
         details = details_of(error)
-        if details.path is None:  # the innermost layer, which knows the whole path
+        if not details.path:  # the innermost layer, which knows the whole path
             details.path = join(outer, name)
             details.note = f"in layer {details.path!r}: {_short(child)}, inputs {describe(inputs) or 'none'}"
             error.add_note(details.note)

@@ -79,19 +79,37 @@ class RunRecord:
     def best(self) -> tuple[str, float] | None:
         """The metric to judge the run by, and its value for the weights that are kept.
 
-        It is of the data held out, else of the validation data, else of the training data: the first metric
-        besides the loss, else the loss.
+        It is of the data held out, else of the validation data, else of the training data. Of these it is the
+        metric that early stopping, the best checkpoint or a callback watches; else the first one that is no
+        loss; else the loss. A loss that is watched does not count where there are metrics: it is what ends a
+        training, and whoever asks for an accuracy judges by that. The losses of single outputs never count.
         """
         for prefix in ("test_", "val_", ""):
             names = [name for name in self.metrics if _is_of(name, prefix)]
-            if names:
-                name = next((n for n in names if n != f"{prefix}loss"), names[0])
-                return name, self.metrics[name]
+            metrics = [name for name in names if not _is_loss(name)]
+            watched = [name for name in (f"{prefix}{n}" for n in self._watched) if name in metrics]
+            loss = [name for name in names if name == f"{prefix}loss"]
+            if ordered := [*watched, *metrics, *loss, *names]:
+                return ordered[0], self.metrics[ordered[0]]
         return None
+
+    @property
+    def _watched(self) -> list[str]:
+        """The metrics that decide about the training, without the names of parts of the data."""
+        training = "training."
+        own = [f"{training}early_stopping.monitor", f"{training}checkpoint.best"]
+        more = [p for p in self.settings if p.startswith(f"{training}callbacks.") and p.endswith(".monitor")]
+        names = [self.settings.get(path) for path in (*own, *more)]
+        return [name.removeprefix("val_") for name in names if isinstance(name, str)]
 
 
 def _is_of(name: str, prefix: str) -> bool:
     return name.startswith(prefix) if prefix else not name.startswith(("test_", "val_"))
+
+
+def _is_loss(name: str) -> bool:
+    """True for the loss, and for that of one output."""
+    return name.endswith("_loss") or name == "loss"
 
 
 def read_run(path: str | os.PathLike[str]) -> RunRecord:

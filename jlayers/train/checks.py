@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import at_layer, refused
 from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches, Batch, Batches, as_data, map_arrays
 from jlayers.data.gate import convert
@@ -67,10 +67,11 @@ def check_carried(model: Layer, data: Batches) -> None:
         else f"{data.rows} samples and batch_size={data.batch_size}; leave {data.rows % data.batch_size} "
         f"samples out, or choose a batch size that divides"
     )
-    raise ValueError(
+    error = ValueError(
         f"layer {path!r} carries its state from batch to batch (stateful=True): expected whole batches in "
         f"their order, received {received}"
     )
+    raise at_layer(error, path)
 
 
 def check_named(batch: Batch) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jlayers.core.errors import at_layer
 from jlayers.core.layer import Layer
 from jlayers.core.masks import values_of
 from jlayers.data.gate import leaves
@@ -140,8 +141,9 @@ def _check(name: str, lookup: Lookup, array: Any, first: int = 0) -> None:
     where = f" (layer {lookup.path!r})" if lookup.path else ""
     value = array[tuple(place)]
     place[0] += first
-    raise ValueError(
+    error = ValueError(
         f"{lookup.layer}: expected whole numbers from 0 to {lookup.rows - 1} for "
         f"input_dim={lookup.rows}{where}, received {name}{place}={value}; count from 0 and "
         f"give unknown ones a number of their own, or make input_dim larger"
     )
+    raise at_layer(error, lookup.path)

@@ -11,7 +11,7 @@ import numpy as np
 from jlayers.core.masks import values_of
 from jlayers.experiments.doctor.case import Case
 from jlayers.experiments.doctor.finding import Finding
-from jlayers.experiments.doctor.inside import Call, look_inside
+from jlayers.experiments.doctor.inside import Call, Look
 from jlayers.train.endings import activation_of
 
 __all__ = ["check_activations"]
@@ -45,7 +45,7 @@ def check_activations(case: Case) -> list[Finding]:
             return {"flat": flat.mean()}
         return None
 
-    calls, _ = look_inside(case, case.state, case.some, note)
+    calls, _ = Look(case, case.some, note)(case.state)
     return [finding for call in _hidden(calls) for finding in [*_dead(case, call), *_flat(call)]]
 
 

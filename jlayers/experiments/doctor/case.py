@@ -16,6 +16,7 @@ from jlayers.core.tree import flatten
 from jlayers.data.batches import ArrayBatches, Batch, as_data, map_arrays, rows_of
 from jlayers.data.gate import convert, leaves
 from jlayers.data.lazy import is_lazy, picked
+from jlayers.inspect.flops import flops
 from jlayers.losses.base import Loss
 from jlayers.train.measures import seen
 from jlayers.train.objective import Supervised
@@ -23,10 +24,11 @@ from jlayers.train.state import TrainState
 from jlayers.train.tasks import Review
 from jlayers.train.trainer import Trainer
 
-__all__ = ["Case", "Target", "as_held"]
+__all__ = ["Case", "Cut", "Target", "as_held"]
 
-SAMPLE = 512  # rows that pass through the model at once
+SAMPLE, LEAST = 512, 16  # rows that pass through the model at once
 ELEMENTS = 2**22  # numbers in them, at most
+WORK = 2**35  # floating-point operations of a pass, at most: about a second of a few cores
 
 
 def as_held(tree: Any) -> Any:
@@ -79,6 +81,21 @@ class Target:
         return y.argmax(1) if hot and (y.sum(1) == 1).all() else None
 
 
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """The whole training behind a case of features.
+
+    Attributes:
+        steps: of it.
+        rows: samples that have features in the case; perhaps not all of them.
+        seconds: that the features of all samples take, once.
+    """
+
+    steps: int
+    rows: int
+    seconds: float
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
     """An experiment to look at. Nothing in it is changed by a check.
@@ -95,6 +112,8 @@ class Case:
         weighed: True if samples or classes have weights.
         class_names: what labels stand for, or None.
         given: weights to start from, or None for fresh ones.
+        cache_features: whether the training computes only once what frozen layers give.
+        cut: the whole training, for a case whose samples are the features of frozen layers.
         seconds: how long the checks that train may take, each.
     """
 
@@ -109,6 +128,8 @@ class Case:
     weighed: bool = False
     class_names: Sequence[str] | None = None
     given: TrainState | None = None
+    cache_features: bool = False
+    cut: Cut | None = None
     seconds: float = 10.0
 
     # ------------------------------------------------------------------------------------- the data
@@ -120,7 +141,7 @@ class Case:
     @property
     def steps(self) -> int:
         """Steps of the whole training."""
-        return self.epochs * math.ceil(self.rows / self.batch_size)
+        return self.cut.steps if self.cut else self.epochs * math.ceil(self.rows / self.batch_size)
 
     @functools.cached_property
     def parts(self) -> dict[str, tuple[Any, Any]]:
@@ -165,7 +186,21 @@ class Case:
         if any(layer.pair.carries for model in self.models for _, layer in model.walk()):
             return self.first
         each = sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(self.x))
-        return self.sample(int(np.clip(ELEMENTS // max(each, 1), min(self.batch_size, 64), SAMPLE)))
+        rows = int(np.clip(ELEMENTS // max(each, 1), min(self.batch_size, 64), SAMPLE))
+        return self.sample(min(rows, max(LEAST, int(WORK // self.work))))
+
+    @functools.cached_property
+    def work(self) -> float:
+        """The floating-point operations that a forward pass takes for each sample; at least 1."""
+        tasks = self.trainer.tasks
+
+        def forward(params: Any, state: Any, batch: Batch, key: Any) -> Any:
+            made = [u.task.loss(params, state, batch, tasks.key_of(u, key), True)[0] for u in tasks.updates]
+            return [loss.total for loss in made]
+
+        key = self.state.key if tasks.draws else None
+        total = flops(forward, self.state.params, self.state.state, self.first, key)
+        return max(1.0, total / rows_of(x=self.first.x))
 
     @functools.cached_property
     def batches(self) -> ArrayBatches:
@@ -193,13 +228,18 @@ class Case:
         """The state that the training begins with."""
         return self.fresh if self.given is None else self.given
 
+    @functools.cached_property
+    def _given(self) -> list[str]:
+        """The arrays that start with other numbers than fresh ones."""
+        if self.given is None:
+            return []
+        fresh, given = flatten(self.fresh.params), flatten(self.state.params)
+        return [name for name in given if not np.array_equal(fresh[name], given[name])]
+
     def is_given(self, path: str) -> bool:
         """True if a layer starts with other weights than fresh ones."""
-        if self.given is None:
-            return False
-        fresh, given = flatten(self.fresh.params), flatten(self.state.params)
-        below = [name for name in given if not path or name.startswith(f"{path.partition('@')[0]}/")]
-        return any(not np.array_equal(fresh[name], given[name]) for name in below)
+        below = f"{path.partition('@')[0]}/" if path else ""
+        return any(name.startswith(below) for name in self._given)
 
     @functools.cached_property
     def review(self) -> Review:

@@ -13,7 +13,7 @@ from jlayers.experiments.doctor.case import Case
 from jlayers.experiments.doctor.finding import Finding
 from jlayers.experiments.doctor.trial import trials_of
 
-__all__ = ["check_cost"]
+__all__ = ["check_cost", "time_of"]
 
 
 def check_cost(case: Case) -> list[Finding]:
@@ -30,7 +30,8 @@ def check_cost(case: Case) -> list[Finding]:
             - memory.alias_size_in_bytes
         )
     flops = float(cost.get("flops", math.nan))
-    seconds = trials.step_seconds * case.steps
+    cut = case.cut
+    seconds = trials.step_seconds * case.steps + (cut.seconds if cut else 0.0)
     values = {
         "step_seconds": trials.step_seconds,
         "steps": case.steps,
@@ -39,10 +40,14 @@ def check_cost(case: Case) -> list[Finding]:
         "state_bytes": nbytes(case.state),
         "step_flops": flops,
     }
+    if cut is not None:
+        values |= {"feature_seconds": cut.seconds, "feature_rows": cut.rows}
     text = (
-        f"a step takes about {_time(trials.step_seconds)}"
+        f"a step takes about {time_of(trials.step_seconds)}"
         + (f" and {_bytes(taken)} of memory" if taken is not None else "")
-        + f"; {case.steps} steps, about {_time(seconds)}, without evaluation"
+        + f"; {case.steps} steps"
+        + (f" on kept features, which take about {time_of(cut.seconds)} once" if cut else "")
+        + f", about {time_of(seconds)}, without evaluation"
     )
     there = _memory(jax.devices()[0])
     if taken is not None and there is not None and taken > there:
@@ -80,7 +85,8 @@ def _bytes(count: int) -> str:
     return f"{size:.3g} {unit}"
 
 
-def _time(seconds: float) -> str:
+def time_of(seconds: float) -> str:
+    """A time for people."""
     if seconds < 0.1:
         return f"{1000 * seconds:.2g} ms"
     if seconds < 120:

@@ -15,6 +15,7 @@ from jlayers.core.errors import details_of
 from jlayers.data.batches import Batch, Batches, form_of, map_arrays
 from jlayers.experiments.doctor.activations import check_activations
 from jlayers.experiments.doctor.balance import check_balance
+from jlayers.experiments.doctor.behind import behind_frozen
 from jlayers.experiments.doctor.case import Case, as_held
 from jlayers.experiments.doctor.cost import check_cost
 from jlayers.experiments.doctor.duplicates import check_duplicates
@@ -27,7 +28,7 @@ from jlayers.experiments.doctor.information import check_information
 from jlayers.experiments.doctor.labels import check_labels
 from jlayers.experiments.doctor.loss import check_loss
 from jlayers.experiments.doctor.overfit import check_overfit
-from jlayers.experiments.doctor.rate import Range, check_rate, range_of
+from jlayers.experiments.doctor.rate import Range, check_rate, range_of, too_slow
 from jlayers.train.sources import source
 from jlayers.train.state import TrainState
 from jlayers.train.trainer import Trainer
@@ -103,16 +104,22 @@ def examine(case: Case, more: Sequence[Finding] = ()) -> Report:
     if case.task is None:
         skipped |= dict.fromkeys(TRAINED, "several tasks take turns, and no single loss tells")
         return _report(found, ran, skipped, None, begun)
-    ranges = functools.cache(functools.partial(range_of, case))
-    for name, later in TRAINING.items():
-        run(name, lambda later=later: later(case, ranges()))
-    run("cost", functools.partial(check_cost, case))
-    tested = ranges() if {"rate", "information"} & set(ran) else None
-    if tested is None:
+    behind = functools.cache(functools.partial(behind_frozen, case))
+    ranges = functools.cache(lambda: range_of(behind()))
+    tested: list[Range | None] = []
+
+    def train(check: Callable[[Case, Range | None], list[Finding]]) -> list[Finding]:
+        tested[:] = [ranges()]
+        return check(behind(), tested[0])
+
+    for name, check in TRAINING.items():
+        run(name, functools.partial(train, check))
+    run("cost", lambda: check_cost(behind()))
+    if tested == [None]:
         for name in set(TRAINING) & set(ran):
             ran.remove(name)
-            skipped[name] = "a step takes too long for short trainings: give it more seconds"
-    return _report(found, ran, skipped, tested, begun)
+            skipped[name] = too_slow(behind())
+    return _report(found, ran, skipped, tested[0] if tested else None, begun)
 
 
 def _refusal(error: Exception) -> Finding:
@@ -159,6 +166,7 @@ def doctor(
     class_weight: Any = None,
     class_names: Sequence[str] | None = None,
     state: TrainState | None = None,
+    cache_features: bool = False,
     seconds: float = 10.0,
 ) -> Report:
     """Look for what is wrong with a training, before it begins; nothing is changed, and nothing is written.
@@ -182,6 +190,8 @@ def doctor(
         class_weight: the same.
         class_names: what the labels stand for.
         state: to start from, with loaded weights; fresh ones if not given.
+        cache_features: whether the training computes only once what frozen layers at the beginning give; the
+            checks that train then do so, too, for a part of the samples.
         seconds: the most that each check takes that trains.
 
     Returns:
@@ -219,6 +229,7 @@ def doctor(
         weighed=sample_weight is not None or class_weight is not None,
         class_names=class_names,
         given=None if state is None else state.copy(),
+        cache_features=bool(cache_features),
         seconds=seconds,
     )
     return examine(case)

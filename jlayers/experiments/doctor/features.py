@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jlayers.core.masks import values_of
 from jlayers.data.lazy import is_lazy
 from jlayers.experiments.doctor.case import Case, Target
 from jlayers.experiments.doctor.finding import Finding
-from jlayers.experiments.doctor.inside import look_inside, own_params
+from jlayers.experiments.doctor.inside import Look, own_params
 
 __all__ = ["check_features", "check_scale"]
 
@@ -77,46 +78,49 @@ class _Given:
 
 
 def _scales(case: Case) -> list[Finding]:
-    found = []
-    for given in _first_layers(case):
-        filled = given.size[given.size > 0]
-        if not filled.size:
-            continue
-        largest, least = float(filled.max()), float(filled.min())
-        at = int(given.size.argmax())
-        values = {"largest": largest, "smallest": least, "feature": at, "sizes": given.size[:100].tolist()}
-        advice = (
-            "put jl.Normalization (adapted to the training data) first, or Rescaling for pixels; in YAML, "
-            "preprocess: {x: Normalization}"
+    found = {given.path: finding for given in _first_layers(case) if (finding := _scale(given)) is not None}
+    unmoved = _unmoved(case, found) if found else set()
+    return [finding for path, finding in found.items() if path not in unmoved]
+
+
+def _scale(given: _Given) -> Finding | None:
+    """The finding for what one layer is given, if its size is unusual."""
+    filled = given.size[given.size > 0]
+    if not filled.size:
+        return None
+    largest, least = float(filled.max()), float(filled.min())
+    at = int(given.size.argmax())
+    values = {"largest": largest, "smallest": least, "feature": at, "sizes": given.size[:100].tolist()}
+    advice = (
+        "put jl.Normalization (adapted to the training data) first, or Rescaling for pixels; in YAML, "
+        "preprocess: {x: Normalization}"
+    )
+    if given.columns and largest > MOST_RATIO * least:
+        small = int(np.where(given.size > 0, given.size, np.inf).argmin())
+        text = (
+            f"the features have wildly different scales: feature {at} is about {largest:.3g} in size and "
+            f"feature {small} about {least:.3g}; the large ones rule the first layer, and one learning "
+            f"rate cannot fit both"
         )
-        if given.columns and largest > MOST_RATIO * least:
-            small = int(np.where(given.size > 0, given.size, np.inf).argmin())
-            text = (
-                f"the features have wildly different scales: feature {at} is about {largest:.3g} in size and "
-                f"feature {small} about {least:.3g}; the large ones rule the first layer, and one learning "
-                f"rate cannot fit both"
-            )
-        elif largest > LARGEST:
-            text = (
-                f"the inputs are not normalized: feature {at} is about {largest:.3g} in size (mean "
-                f"{given.mean[at]:.3g}), where layers with fresh weights expect about 1"
-            )
-        elif largest < SMALLEST:
-            text = (
-                f"the inputs are tiny, about {largest:.3g} in size, where layers with fresh weights expect "
-                f"about 1: were they scaled down twice?"
-            )
-        else:
-            continue
-        found.append(Finding("scale", "warning", given.path, text, advice, values))
-    return found
+    elif largest > LARGEST:
+        text = (
+            f"the inputs are not normalized: feature {at} is about {largest:.3g} in size (mean "
+            f"{given.mean[at]:.3g}), where layers with fresh weights expect about 1"
+        )
+    elif largest < SMALLEST:
+        text = (
+            f"the inputs are tiny, about {largest:.3g} in size, where layers with fresh weights expect "
+            f"about 1: were they scaled down twice?"
+        )
+    else:
+        return None
+    return Finding("scale", "warning", given.path, text, advice, values)
 
 
 def _first_layers(case: Case) -> list[_Given]:
     """The inputs of the first layers with weights, those that no other layer with weights stands before.
 
-    Their inputs are the same whatever the weights are. A layer that is not moved by the scale of its input,
-    such as a normalization, needs none.
+    Their inputs are the same whatever the weights are.
     """
 
     def note(layer: Any, params: Any, state: Any, inputs: Any, output: Any) -> Any:
@@ -126,39 +130,46 @@ def _first_layers(case: Case) -> list[_Given]:
             return None
         x = given[0].astype(jnp.float32).reshape(-1, given[0].shape[-1])
         filled = jnp.maximum((x != 0).sum(0), 1).astype(jnp.float32)
-        return {
-            "size": jnp.sqrt(jnp.square(x).sum(0) / filled),
-            "mean": x.mean(0),
-            "unmoved": _unmoved(layer, params, state, inputs, output),
-        }
+        return {"size": jnp.sqrt(jnp.square(x).sum(0) / filled), "mean": x.mean(0)}
 
     other = case.trainer.init(jax.random.key(case.seed + 1), case.first)
-    one, _ = look_inside(case, case.fresh, case.some, note)
-    two, _ = look_inside(case, other.replace(key_data=case.fresh.key_data), case.some, note)
+    look = Look(case, case.some, note)
+    one, _ = look(case.fresh)
+    two, _ = look(other.replace(key_data=case.fresh.key_data))
     found = []
     table = all(leaf.ndim == 2 for leaf in jax.tree.leaves(case.x))
     for a, b in zip(one, two, strict=True):
-        if a.noted is None:
+        if a.noted is None or not np.array_equal(a.noted["size"], b.noted["size"]) or case.is_given(a.path):
             continue
-        free = np.array_equal(a.noted["size"], b.noted["size"])
-        if free and not a.noted["unmoved"] and not case.is_given(a.path):
-            size = np.asarray(a.noted["size"])
-            found.append(_Given(a.path, size, np.asarray(a.noted["mean"]), table and size.size <= 4 * WIDE))
+        size = np.asarray(a.noted["size"])
+        found.append(_Given(a.path, size, np.asarray(a.noted["mean"]), table and size.size <= 4 * WIDE))
     return found
 
 
-def _unmoved(layer: Any, params: Any, state: Any, inputs: Any, output: Any) -> Any:
-    """True if the layer gives nearly the same for three times its input."""
-    if layer.draws or not all(jnp.issubdtype(values_of(v).dtype, jnp.floating) for v in inputs):
-        return jnp.array(False)
-    larger = jax.tree.map(lambda v: v * jnp.asarray(3, v.dtype) if v.dtype != bool else v, tuple(inputs))
-    moved, _ = layer.apply(params, state, *larger, train=True)
-    near = [
-        jnp.abs(new - old).max() <= 0.05 * jnp.abs(old).max()
-        for new, old in zip(jax.tree.leaves(moved), jax.tree.leaves(output), strict=True)
-        if jnp.issubdtype(old.dtype, jnp.floating)
-    ]
-    return jnp.stack(near).all() if near else jnp.array(False)
+def _unmoved(case: Case, paths: Iterable[str]) -> set[str]:
+    """Those of these layers that give nearly the same for three times their input, as a normalization does.
+
+    The scale of their input does not matter.
+    """
+    plain = {path.partition("@")[0] for path in paths}
+    suspects = {id(layer) for model in case.models for path, layer in model.walk() if path in plain}
+
+    def note(layer: Any, params: Any, state: Any, inputs: Any, output: Any) -> Any:
+        if id(layer) not in suspects or layer.draws:
+            return jnp.array(False)
+        if not all(jnp.issubdtype(values_of(v).dtype, jnp.floating) for v in inputs):
+            return jnp.array(False)
+        larger = jax.tree.map(lambda v: v * jnp.asarray(3, v.dtype) if v.dtype != bool else v, tuple(inputs))
+        moved, _ = layer.apply(params, state, *larger, train=True)
+        near = [
+            jnp.abs(new - old).max() <= 0.05 * jnp.abs(old).max()
+            for new, old in zip(jax.tree.leaves(moved), jax.tree.leaves(output), strict=True)
+            if jnp.issubdtype(old.dtype, jnp.floating)
+        ]
+        return jnp.stack(near).all() if near else jnp.array(False)
+
+    calls, _ = Look(case, case.some, note)(case.fresh)
+    return {call.path for call in calls if call.noted}
 
 
 def _targets(target: Target) -> list[Finding]:

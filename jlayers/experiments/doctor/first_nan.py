@@ -13,7 +13,7 @@ from jlayers.core.tree import flatten
 from jlayers.data.batches import Batch
 from jlayers.experiments.doctor.case import Case
 from jlayers.experiments.doctor.finding import Finding
-from jlayers.experiments.doctor.inside import look_inside
+from jlayers.experiments.doctor.inside import Look
 from jlayers.train.state import TrainState
 
 __all__ = ["first_not_finite"]
@@ -79,7 +79,7 @@ def first_not_finite(case: Case, state: TrainState, batch: Batch, number: int = 
             "from": _at(inputs, shapes, made["at"]),
         }
 
-    calls, losses = look_inside(case, state, batch, note, number=number)
+    calls, losses = Look(case, batch, note)(state, number)
     for call in calls:
         given, made = call.noted["in"], call.noted["out"]
         if made["at"] >= 0 > given["at"]:

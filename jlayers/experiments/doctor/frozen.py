@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
-
 from jlayers.core.tree import flatten
 from jlayers.experiments.doctor.case import Case
 from jlayers.experiments.doctor.finding import Finding
-from jlayers.experiments.doctor.inside import look_inside, own_params
+from jlayers.experiments.doctor.inside import layers_with_weights
 
 __all__ = ["check_frozen"]
 
@@ -29,12 +25,7 @@ def check_frozen(case: Case) -> list[Finding]:
         return [] if later else [Finding("frozen", "error", "", text, advice)]
     if case.task is None or all(trained.values()) or later:
         return []
-
-    def note(layer: Any, params: Any, state: Any, inputs: Any, output: Any) -> Any:
-        return () if layer is None or not own_params(params) else (jax.numpy.zeros(()),)
-
-    calls, _ = look_inside(case, case.state, case.first, note)
-    order = [call.path.partition("@")[0] for call in calls if call.noted]
+    order = layers_with_weights(case)
     flags = {path: _flag(trained, path) for path in order}
     if "" in flags or not order or any(flags[path] is None for path in order):
         return []

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,11 +15,11 @@ from jlayers.data.batches import Batch
 from jlayers.experiments.doctor.case import Case
 from jlayers.experiments.doctor.finding import Finding
 from jlayers.experiments.doctor.first_nan import first_not_finite
-from jlayers.experiments.doctor.inside import look_inside, own_params
+from jlayers.experiments.doctor.inside import layers_with_weights
 from jlayers.train.gradients import gradients_of
 from jlayers.train.state import TrainState
 
-__all__ = ["check_gradients", "gradients_by_path"]
+__all__ = ["check_gradients", "gradients_by_path", "judge_sizes"]
 
 VANISHES = 1e-7  # of the largest gradient of a layer
 EXPLODES = 1e5  # times that of the last layer
@@ -90,14 +90,8 @@ def _none(case: Case, none: Sequence[str]) -> Finding:
 
 def _along(case: Case, at_first: Any, later: Any) -> list[Finding]:
     """The size of the gradients by layer, from the input to the output."""
-
-    def note(layer: Any, params: Any, state: Any, inputs: Any, output: Any) -> Any:
-        return () if layer is None or not own_params(params) else (jnp.zeros(()),)
-
-    calls, _ = look_inside(case, case.state, case.first, note)
-    order = list(dict.fromkeys(call.path.partition("@")[0] for call in calls if call.noted))
     sizes = {}
-    for path in order:
+    for path in layers_with_weights(case):
         own = [
             max(float(measure[name]["size"]) for measure in (at_first, later))
             for name in at_first
@@ -105,6 +99,15 @@ def _along(case: Case, at_first: Any, later: Any) -> list[Finding]:
         ]
         if own:
             sizes[path] = max(own)
+    return judge_sizes(sizes)
+
+
+def judge_sizes(sizes: Mapping[str, float]) -> list[Finding]:
+    """A finding if gradients vanish or explode on their way from the last layer to the first.
+
+    Args:
+        sizes: the root mean square of the gradient of each layer, in the order in which they run.
+    """
     if len(sizes) < LAYERS:
         return []
     paths, values = list(sizes), list(sizes.values())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import get_opaque_trace_state
 
 from jlayers.core.layer import Layer
@@ -17,7 +19,7 @@ from jlayers.experiments.doctor.case import Case
 from jlayers.train.state import TrainState, inputs_of
 from jlayers.train.task import LossValue
 
-__all__ = ["Call", "look_inside", "own_params"]
+__all__ = ["Call", "Look", "layers_with_weights", "own_params"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,33 +42,50 @@ def own_params(params: Any) -> dict[str, Any]:
     return {name: leaf for name, leaf in params.items() if not isinstance(leaf, Mapping)}
 
 
-def look_inside(
-    case: Case,
-    state: TrainState,
-    batch: Batch,
-    note: Callable[..., Any],
-    *,
-    train: bool = True,
-    number: int = 0,
-) -> tuple[list[Call], Any]:
-    """The calls of all layers in one forward pass, in their order, and what `note` says of the loss.
+class Look:
+    """One forward pass that notes something of every call of a layer; compiled once for all weights.
 
     Layers inside a loop or a `Remat` are a part of the layer around them.
 
     Args:
         case: gives tasks and models.
-        state: of the training.
         batch: that passes through.
         note: `note(layer, params, state, inputs, output)` to a pytree of arrays; for the loss of each task
             the layer is None, and the output a `LossValue`.
         train: as in training.
-        number: of the step, from which the key follows.
     """
-    layers: list[tuple[str, Layer]] = []
-    tasks = case.trainer.tasks
 
-    def forward(params: Any, state: Any, batch: Batch, key: Any) -> Any:
-        layers.clear()
+    def __init__(self, case: Case, batch: Batch, note: Callable[..., Any], *, train: bool = True):
+        self.batch, self.tasks = batch, case.trainer.tasks
+        self._layers: list[tuple[str, Layer]] = []
+        self._forward = functools.partial(self._run, note, train)
+        self._compiled = jax.jit(self._forward)
+
+    def __call__(self, state: TrainState, number: int = 0) -> tuple[list[Call], Any]:
+        """The calls of all layers in their order, and what `note` says of the losses.
+
+        Args:
+            state: of the training.
+            number: of the step, from which the key follows.
+        """
+        key = jax.random.fold_in(state.key, number) if self.tasks.draws else None
+        return self._calls(jax.device_get(self._compiled(state.params, state.state, self.batch, key)))
+
+    def traced(self, state: TrainState) -> list[Call]:
+        """The calls, with specs in place of arrays; nothing is compiled."""
+        key = state.key if self.tasks.draws else None
+        return self._calls(jax.eval_shape(self._forward, state.params, state.state, self.batch, key))[0]
+
+    def _calls(self, made: tuple[list[Any], Any]) -> tuple[list[Call], Any]:
+        seen, losses = made
+        return [
+            Call(path, layer, noted) for (path, layer), noted in zip(self._layers, seen, strict=True)
+        ], losses
+
+    def _run(
+        self, note: Callable[..., Any], train: bool, params: Any, state: Any, batch: Batch, key: Any
+    ) -> Any:
+        self._layers.clear()
         seen: list[Any] = []
         uses: Counter[str] = Counter()
         outside = get_opaque_trace_state()
@@ -74,21 +93,27 @@ def look_inside(
         def observer(path: str, layer: Layer, params: Any, state: Any, inputs: Any, output: Any) -> None:
             if get_opaque_trace_state() != outside:
                 return
-            layers.append((f"{path}@{uses[path]}" if uses[path] else path, layer))
+            self._layers.append((f"{path}@{uses[path]}" if uses[path] else path, layer))
             uses[path] += 1
             seen.append(note(layer, params, state, inputs, output))
 
         losses = []
-        for update in tasks.updates:
+        for update in self.tasks.updates:
             with observe(observer):
-                loss, _ = update.task.loss(params, state, batch, tasks.key_of(update, key), train)
+                loss, _ = update.task.loss(params, state, batch, self.tasks.key_of(update, key), train)
             for name, model in update.task.models.items():
                 if not name:  # the only model of a supervised task, which no container calls
-                    layers.append(("", model))
+                    self._layers.append(("", model))
                     seen.append(note(model, params, state, inputs_of(batch.x), loss.outputs))
             losses.append(note(None, {}, {}, (), LossValue(loss.total)))
         return seen, losses
 
-    key = jax.random.fold_in(state.key, number) if tasks.draws else None
-    seen, losses = jax.device_get(jax.jit(forward)(state.params, state.state, batch, key))
-    return [Call(path, layer, noted) for (path, layer), noted in zip(layers, seen, strict=True)], losses
+
+def layers_with_weights(case: Case) -> list[str]:
+    """The paths of the layers with arrays of their own, in the order in which they run."""
+
+    def note(layer: Any, params: Any, state: Any, inputs: Any, output: Any) -> Any:
+        return () if layer is None or not own_params(params) else (jnp.zeros(()),)
+
+    calls = Look(case, case.first, note).traced(case.state)
+    return list(dict.fromkeys(call.path.partition("@")[0] for call in calls if call.noted))

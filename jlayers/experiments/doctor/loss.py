@@ -44,15 +44,21 @@ def _by_value(case: Case, task: Supervised) -> list[Finding]:
     """
     model, state = task.model, case.state
 
-    def forward(params: Any, state: Any, x: Any) -> Any:
-        larger = jax.tree.map(
-            lambda a: a * jnp.asarray(1000, a.dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, x
+    @jax.jit
+    def forward(params: Any, state: Any, x: Any, factor: Any) -> Any:
+        scaled = jax.tree.map(
+            lambda a: a * factor.astype(a.dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, x
         )
-        made = [model.keyed(params, state, *inputs_of(given))[0] for given in (x, larger)]
-        return [jax.tree.leaves([values_of(v) for v in seen(one)]) for one in made]
+        made = model.keyed(params, state, *inputs_of(scaled))[0]
+        return jax.tree.leaves([values_of(v) for v in seen(made)])
 
-    outputs, larger = jax.device_get(jax.jit(forward)(state.params, state.state, case.some.x))
     names, losses, _ = task.judges(case.review.losses[""].outputs)
+    if all(loss is None or loss.from_logits is None for loss in losses):
+        return []
+    outputs, larger = (
+        jax.device_get(forward(state.params, state.state, case.some.x, np.float32(factor)))
+        for factor in (1, 1000)
+    )
     found = []
     for name, loss, output, wide in zip(names, losses, outputs, larger, strict=True):
         where = name or "output"

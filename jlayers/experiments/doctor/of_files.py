@@ -82,6 +82,7 @@ def _case(experiment: Experiment, seconds: float) -> Case | Report:
         seed=settings.seed,
         weighed=weighed,
         class_names=experiment.data.class_names,
+        cache_features=settings.training.cache_features is not False,
         seconds=seconds,
     )
     if not settings.weights:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from jlayers.experiments.doctor.case import Case
+from jlayers.experiments.doctor.cost import time_of
 from jlayers.experiments.doctor.finding import Finding
 from jlayers.experiments.doctor.trial import Trials, trials_of
 
-__all__ = ["Range", "check_rate", "range_of"]
+__all__ = ["Range", "check_rate", "range_of", "too_slow"]
 
 FACTORS = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
 MOST_STEPS, LEAST_STEPS = 100, 20
@@ -75,6 +76,15 @@ def range_of(case: Case) -> Range | None:
     curves = {factor: trials.train(batches, factor)[0] for factor in FACTORS}
     first = float(np.median([curve[0] for curve in curves.values()]))
     return Range(curves, min(first, _constant_level(case, trials, first)), trials.rate)
+
+
+def too_slow(case: Case) -> str:
+    """Why there are no short trainings."""
+    step = trials_of(case).step_seconds
+    return (
+        f"a step takes {time_of(step)}, and {LEAST_STEPS} of them at each of {len(FACTORS)} learning rates "
+        f"would take {time_of(step * LEAST_STEPS * len(FACTORS))}: allow that many seconds"
+    )
 
 
 def _constant_level(case: Case, trials: Trials, first: float) -> float:

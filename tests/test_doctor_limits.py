@@ -1,0 +1,305 @@
+"""The doctor's limits: small experiments just on both sides of each, and healthy ones of many kinds."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jlayers as jl
+from jlayers.experiments.doctor import Case, examine, trial
+from jlayers.experiments.doctor import behind as behind_module
+from jlayers.experiments.doctor import case as case_module
+from jlayers.experiments.doctor import cost as cost_module
+from jlayers.experiments.doctor.activations import MANY, check_activations
+from jlayers.experiments.doctor.behind import behind_frozen
+from jlayers.experiments.doctor.cost import check_cost
+from jlayers.experiments.doctor.features import check_scale
+from jlayers.experiments.doctor.gradients import EXPLODES, VANISHES, check_gradients, judge_sizes
+
+SOFTMAX = jl.Dense(3, activation="softmax", name="classes")
+
+
+def case_of(*layers, shape=(6,), rows=64, loss="sparse_categorical_crossentropy", scale=1.0, **options):
+    """A case of these layers on noise; the checks here do not train."""
+    draw = np.random.default_rng(0)
+    x = (scale * draw.normal(size=(rows, *shape))).astype(np.float32)
+    trainer = jl.compile(jl.Sequential(*layers), jl.optimizers.adam(0.01), loss)
+    return Case(trainer, x, draw.integers(0, 3, rows).astype(np.int32), **options)
+
+
+def found(case):
+    return [(f.check, f.where) for f in [*check_activations(case), *check_gradients(case)]]
+
+
+# --------------------------------------------------------------------------------------- gradients
+
+
+def dense(count, activation, units=8, **options):
+    return [jl.Dense(units, activation=activation, **options) for _ in range(count)]
+
+
+def normalized(count):
+    return [layer for d in dense(count, "sigmoid") for layer in (d, jl.LayerNormalization())]
+
+
+def residual(count):
+    return [
+        jl.Residual(jl.Sequential(jl.Dense(8, activation="tanh"), jl.Dense(8, kernel_initializer="zeros")))
+        for _ in range(count)
+    ]
+
+
+HEALTHY = {
+    "six sigmoids": lambda: case_of(*dense(6, "sigmoid"), SOFTMAX),
+    "20 ReLUs with he_normal": lambda: case_of(
+        *dense(20, "relu", 32, kernel_initializer="he_normal"), SOFTMAX
+    ),
+    "20 SELUs with lecun_normal": lambda: case_of(
+        *dense(20, "selu", 16, kernel_initializer="lecun_normal"), SOFTMAX
+    ),
+    "20 orthogonal tanhs": lambda: case_of(*dense(20, "tanh", kernel_initializer="orthogonal"), SOFTMAX),
+    "20 sigmoids, each normalized": lambda: case_of(*normalized(20), SOFTMAX),
+    "12 residual blocks that begin as nothing": lambda: case_of(jl.Dense(8), *residual(12), SOFTMAX),
+    "an LSTM over 300 steps": lambda: case_of(jl.LSTM(8), SOFTMAX, shape=(300, 4), rows=32),
+    "two SimpleRNNs over 200 steps": lambda: case_of(
+        jl.SimpleRNN(8, return_sequences=True), jl.SimpleRNN(8), SOFTMAX, shape=(200, 4), rows=32
+    ),
+    "convolutions with batch normalization": lambda: case_of(
+        *(part for _ in range(4) for part in (jl.Conv2D(8, 3, padding="same"), jl.BatchNormalization(),
+                                              jl.ReLU())),
+        jl.GlobalAveragePooling2D(), SOFTMAX, shape=(8, 8, 3),
+    ),
+    "a transformer block": lambda: case_of(
+        jl.TransformerEncoder(8, 16, num_heads=2), jl.TransformerEncoder(8, 16, num_heads=2),
+        jl.GlobalAveragePooling1D(), SOFTMAX, shape=(10, 8),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEALTHY)
+def test_nothing_is_found_in_a_healthy_net(name):
+    assert found(HEALTHY[name]()) == []
+
+
+def test_twenty_sigmoids_let_the_gradient_vanish():
+    (finding,) = check_gradients(case_of(*dense(20, "sigmoid"), SOFTMAX))
+    assert (finding.where, finding.severity) == ("dense", "warning")
+    assert "vanishes" in finding.message
+    sizes = list(finding.values["sizes"].values())
+    assert len(sizes) == 21
+    assert sizes[0] < VANISHES * sizes[-1]
+
+
+def test_a_recurrence_that_explodes():
+    """Each step multiplies what comes back by 3, over 30 steps; the values themselves stay small."""
+    orthogonal = jl.initializers.orthogonal(3.0)
+    quiet = jl.initializers.random_normal(1e-8)
+    first = jl.SimpleRNN(8, activation="linear", kernel_initializer=quiet, recurrent_initializer=orthogonal)
+    case = case_of(jl.Dense(4), first, jl.Dense(4, kernel_initializer=quiet), SOFTMAX, shape=(30, 4), rows=32)
+    assert [f.check for f in check_gradients(case)] == ["gradients"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "word"),
+    [
+        ([0.9 * VANISHES, 1e-3, 1.0], "vanishes"),
+        ([1.1 * VANISHES, 1e-3, 1.0], None),
+        ([0.9 * VANISHES, 1e-9, 1.0], None),  # a small one in the middle is no way to the input
+        ([0.9 * VANISHES, 1.0], None),  # two layers are no chain
+        ([1.1 * EXPLODES, 1e3, 1.0], "explodes"),
+        ([0.9 * EXPLODES, 1e3, 1.0], None),
+        ([1.0, 1e3, 0.0], None),  # the last layer gets none
+    ],
+)
+def test_limits_of_gradients(sizes, word):
+    made = judge_sizes({f"layer_{i}": size for i, size in enumerate(sizes)})
+    assert [f"{word}" in f.message for f in made] == [True] * (word is not None)
+    assert all(f.where == "layer_0" for f in made)
+
+
+# ------------------------------------------------------------------------------------- activations
+
+
+def with_params(case, **changes):
+    """The case with other arrays in some places, such as `dense_bias`."""
+    state = case.fresh
+    params = jax.tree.map(jnp.asarray, state.params)
+    for name, value in changes.items():
+        layer, _, array = name.rpartition("_")
+        params[layer][array] = jnp.asarray(value, jnp.float32)
+    return dataclasses.replace(case, given=state.replace(params=params))
+
+
+@pytest.mark.parametrize(
+    ("units", "dead", "severity"),
+    [
+        (MANY, MANY - 1, "warning"),  # 94 %
+        (20, 18, "warning"),
+        (20, 17, None),
+        (MANY - 1, MANY - 2, None),  # of few units many may be dead
+        (4, 4, "error"),
+        (1, 1, None),
+    ],
+)
+def test_limits_of_dead_units(units, dead, severity):
+    bias = np.where(np.arange(units) < dead, -100.0, 100.0)
+    case = with_params(case_of(jl.Dense(units, activation="relu"), SOFTMAX), dense_bias=bias)
+    made = check_activations(case)
+    assert [f.severity for f in made] == [severity] * (severity is not None)
+    if made:
+        assert made[0].values == {"dead": dead, "units": units, "share": dead / units}
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "hard_sigmoid"])
+@pytest.mark.parametrize(("flat", "is_found"), [(6, True), (5, False)])
+def test_limits_of_saturation(activation, flat, is_found):
+    """Some of 8 units are driven far into the flat parts, and the others rest in the middle."""
+    bias = np.where(np.arange(8) < flat, np.where(np.arange(8) % 2, 50.0, -50.0), 0.0)
+    case = case_of(jl.Dense(8, activation=activation), SOFTMAX)
+    case = with_params(case, dense_kernel=np.zeros((6, 8)), dense_bias=bias)
+    made = check_activations(case)
+    assert [f.check for f in made] == ["activations"] * is_found
+    assert [f.values["share"] for f in made] == [flat / 8] * is_found
+
+
+def test_the_last_layer_may_be_sure_of_itself():
+    """A trained sigmoid or softmax at the end gives 0 and 1."""
+    case = case_of(jl.Dense(1, activation="sigmoid", name="end"), loss="binary_crossentropy")
+    case = dataclasses.replace(case, y=(case.y > 0).astype(np.float32)[:, None])
+    assert check_activations(with_params(case, end_bias=[50.0])) == []
+
+
+# ------------------------------------------------------------------------------------------- scale
+
+
+@pytest.mark.parametrize(
+    ("sizes", "word"),
+    [
+        ([1.0, 1.0, 1.0], None),
+        ([27.0, 27.0, 27.0], None),
+        ([33.0, 33.0, 33.0], "not normalized"),
+        ([0.0022, 0.0022, 0.0022], None),
+        ([0.0018, 0.0018, 0.0018], "tiny"),
+        ([0.1, 1.0, 9.5], None),
+        ([0.1, 1.0, 10.5], "different scales"),
+    ],
+)
+def test_limits_of_scale(sizes, word):
+    case = case_of(jl.Dense(8, activation="relu"), SOFTMAX, shape=(3,))
+    signs = np.sign(case.x)
+    case = dataclasses.replace(case, x=(signs * np.array(sizes)).astype(np.float32))
+    assert [f"{word}" in f.message for f in check_scale(case)] == [True] * (word is not None)
+
+
+@pytest.mark.parametrize("first", [jl.BatchNormalization(), jl.LayerNormalization()], ids=["batch", "layer"])
+def test_a_first_layer_that_normalizes_takes_any_scale(first):
+    assert check_scale(case_of(first, jl.Dense(8), SOFTMAX, scale=1000.0)) == []
+
+
+# -------------------------------------------------------------------------------------------- cost
+
+
+def test_memory_and_time_of_a_step_are_those_of_its_arrays(monkeypatch):
+    """256 x 256 weights with Adam's two averages; the step needs them, their gradients and little more."""
+    case = case_of(jl.Dense(256, activation="relu"), SOFTMAX, shape=(256,), batch_size=16, epochs=3)
+    (note,) = check_cost(case)
+    arrays = 4 * (256 * 256 + 256 + 256 * 3 + 3)
+    values = note.values
+    assert 3 * arrays <= values["state_bytes"] <= 3 * arrays + 1000
+    assert values["state_bytes"] < values["step_bytes"] < 3 * values["state_bytes"]
+    assert values["steps"] == 3 * 4
+    assert values["seconds"] == pytest.approx(12 * values["step_seconds"])
+    forward = 2 * 16 * (256 * 256 + 256 * 3)
+    assert 2 * forward < values["step_flops"] < 4 * forward  # and back, where the inputs need no gradient
+    for there, severity in ((values["step_bytes"] - 1, "error"), (values["step_bytes"], "note")):
+        monkeypatch.setattr(cost_module, "_memory", lambda device, there=there: there)
+        (finding,) = check_cost(case)
+        assert finding.severity == severity
+
+
+@pytest.mark.slow
+def test_a_step_that_is_too_slow_is_told(monkeypatch):
+    """A time is predicted, and no short trainings are begun that would take it."""
+    monkeypatch.setattr(trial.Trials, "_timed", lambda self: 0.5)
+    case = case_of(jl.Dense(4, activation="relu"), SOFTMAX, epochs=3)
+    report = examine(case)
+    assert set(report.skipped) == {"information", "rate", "overfit"}
+    (text,) = set(report.skipped.values())
+    assert text == (
+        "a step takes 0.5 s, and 20 of them at each of 10 learning rates would take 100 s: allow that many "
+        "seconds"
+    )
+    (note,) = [note for note in report.notes if note.check == "cost"]
+    assert note.values["seconds"] == 0.5 * 3 * 2
+
+
+def test_a_large_model_is_looked_at_with_fewer_samples(monkeypatch):
+    case = case_of(jl.Dense(64), SOFTMAX, rows=600)
+    work = 2 * (6 * 64 + 64 * 3)
+    assert work < case.work < 2 * work
+    assert len(case.some.x) == 512
+    monkeypatch.setattr(case_module, "WORK", 40 * work)
+    assert 20 <= len(dataclasses.replace(case).some.x) <= 40
+    monkeypatch.setattr(case_module, "WORK", 0)
+    assert len(dataclasses.replace(case).some.x) == case_module.LEAST
+
+
+# --------------------------------------------------------------------------- behind frozen layers
+
+
+def frozen_case(rows=200, head="softmax", rate=0.05, **options):
+    """Clouds that a head can tell apart from what a frozen layer gives."""
+    draw = np.random.default_rng(0)
+    y = draw.integers(0, 3, rows).astype(np.int32)
+    x = (2 * np.eye(3, 6)[y] + draw.normal(size=(rows, 6))).astype(np.float32)
+    base = jl.Sequential(jl.Dense(64, activation="relu"), jl.Dense(16, activation="relu"), name="base")
+    model = jl.freeze(jl.Sequential(base, jl.Dense(3, activation=head, name="head")), "base")
+    trainer = jl.compile(model, jl.optimizers.adam(rate), "sparse_categorical_crossentropy")
+    return Case(trainer, x, y, batch_size=20, epochs=20, **options)
+
+
+@pytest.mark.slow
+def test_checks_that_train_see_features_where_the_training_does():
+    whole, case = frozen_case(), frozen_case(cache_features=True)
+    behind = behind_frozen(case)
+    assert behind_frozen(whole) is whole
+    assert {name: array.shape for name, array in behind.x.items()} == {"base": (200, 16)}
+    assert behind.steps == whole.steps == 20 * 10
+    curves = []
+    for one in (behind, whole):
+        trials = trial.trials_of(one)
+        curves.append(trials.train(trials.whole_batches(5), 1.0)[0])
+    assert curves[0][0] == pytest.approx(curves[1][0], abs=0.3)  # other batches, the same weights
+    report = examine(case)
+    assert report.healthy, str(report)
+    assert not report.skipped
+    (note,) = [note for note in report.notes if note.check == "cost"]
+    assert "200 steps on kept features, which take about" in note.message
+    assert note.values["feature_rows"] == 200
+    assert note.values["seconds"] >= note.values["feature_seconds"] > 0
+
+
+def test_features_of_a_part_of_the_samples(monkeypatch):
+    monkeypatch.setattr(behind_module, "ROWS", 50)
+    behind = behind_frozen(frozen_case(cache_features=True))
+    assert behind.rows == 40  # whole batches
+    assert behind.steps == 200
+
+
+@pytest.mark.slow
+def test_what_is_wrong_behind_frozen_layers_is_found():
+    assert "rate" in {f.check for f in examine(frozen_case(cache_features=True, rate=30.0)).findings}
+    shuffled = frozen_case(rows=600, cache_features=True)
+    y = np.random.default_rng(1).permutation(shuffled.y)
+    report = examine(dataclasses.replace(shuffled, y=y))
+    assert [f.check for f in report.findings] == ["information"]
+
+
+def test_features_without_frozen_layers_are_refused_as_by_fit():
+    case = case_of(jl.Dense(4, activation="relu"), SOFTMAX, cache_features=True)
+    report = examine(case)
+    assert [f.check for f in report.findings] == ["model"]
+    assert "expected a model that begins with frozen layers" in report.findings[0].message
