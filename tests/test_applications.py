@@ -235,6 +235,7 @@ def test_addresses_and_hashes_are_those_that_keras_fetches(name, monkeypatch):
         monkeypatch.setattr("keras.src.utils.file_utils.get_file", fetched)
         found = []
         for arguments in calls:
+            keras.backend.clear_session()
             with pytest.raises(FetchedError) as stop:
                 getattr(keras.applications, name)(weights="imagenet", **arguments)
             found.append(list(stop.value.args))
