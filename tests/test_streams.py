@@ -235,7 +235,7 @@ def test_masks():
         (lambda x, y: (np.where(np.arange(8)[:, None] == 3, np.nan, x), y), r"x\[3, 0\]=nan"),
         (lambda x, y: (x, y + 2), "class numbers from 0 to 1"),
         (lambda x, y: (x[:0], y[:0]), "at least one row"),
-        (lambda x, y: (x, y[:5]), "x with 8 and y with 5"),
+        (lambda x, y: (x, y[:5]), "x with 8 rows and y with 5"),
         (lambda x, y: (x.astype(str), y), "expected numbers as x"),
     ],
 )

@@ -72,8 +72,8 @@ class Builder:
             raise
         except (ValueError, TypeError, KeyError, ImportError, OSError) as error:
             text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-            argument = details_of(error).argument
-            place = (*path, argument) if argument and argument in arguments else path
+            argument, place = details_of(error).argument, details_of(error).place
+            place = (*path, *place) if argument in arguments else path
             raise ConfigError([self.document.problem(text, place)]) from error
 
     @contextlib.contextmanager

@@ -63,7 +63,13 @@ def npz(
 
     def tree(called: str | list[str], value: str | list[str]) -> Any:
         if isinstance(called, str) != isinstance(value, str) or len(names(called)) != len(names(value)):
-            raise ValueError(f"npz: expected as many held-out arrays as {called!r}, received {value!r}")
+            raise refused(
+                ValueError,
+                f"expected held-out arrays in the form of the training arrays {called!r}: one name for one, "
+                f"a list for a list",
+                raised_by="npz",
+                **{("x_test" if value is x_test else "y_test"): value},
+            )
         if isinstance(value, str):
             return arrays[value]
         return {name: arrays[key] for name, key in zip(called, value, strict=True)}
@@ -167,5 +173,5 @@ def _find(folder: Path, name: str) -> Path:
     names = [form + end for form in (name, dotted) for end in ("", ".gz")]
     found = next((folder / n for n in names if (folder / n).is_file()), None)
     if found is None:
-        raise FileNotFoundError(f"{folder}: expected one of {', '.join(names)}; none is there")
+        raise FileNotFoundError(f"{folder}: expected a file named {' or '.join(names)}, and there is none")
     return found

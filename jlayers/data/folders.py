@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.core.spelling import nearest
 from jlayers.data.dataset import Dataset
 from jlayers.data.digest import digest_of
@@ -100,7 +100,8 @@ def by_class(
     if len(set(names)) != len(names) or not names:
         raise refused(ValueError, "expected names that differ", raised_by=raised_by, class_names=list(names))
     if missing := [name for name in names if name not in there]:
-        raise ValueError(f"{root} has no folder for the class {missing[0]!r}: {nearest(missing[0], there)}")
+        error = ValueError(f"{root} has no folder for the class {missing[0]!r}: {nearest(missing[0], there)}")
+        raise about(error, names.index(missing[0]), class_names=class_names)
     paths: list[str] = []
     sizes: list[int] = []
     labels: list[np.ndarray] = []

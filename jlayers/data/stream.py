@@ -62,7 +62,7 @@ class StreamBatches(Batches):
         self._run = self._run or self._begin(0)
         item = self._run.look()
         if item is _END:
-            raise ValueError("expected an iterable of batches (x, y), received one without any batch")
+            raise ValueError("expected an iterable of batches (x, y), received an empty one")
         return self._parse(item, 0)
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
@@ -163,8 +163,8 @@ class StreamBatches(Batches):
             )
         if not taken:
             raise ValueError(
-                f"the iterable gave no batches in epoch {number + 1}: a generator can be run through once "
-                f"only; pass a list, a dataset, or an object whose __iter__ starts anew"
+                f"expected batches in epoch {number + 1}, received none: a generator can be iterated only "
+                f"once; pass a list, a dataset, or an object whose __iter__ starts anew"
             )
 
     def _parse(self, item: Any, index: int) -> Batch:
@@ -186,7 +186,7 @@ class StreamBatches(Batches):
             made = {n: map_arrays(lambda a, n=n: _as_array(n, a), as_data(v)) for n, v in named.items()}
             check_width(**made)
             if _rows(item, made) == 0:
-                raise ValueError("expected batches of at least one row, received one without any")
+                raise ValueError("expected at least one row in each batch, received a batch without rows")
         return Batch(*made.values())
 
 

@@ -135,12 +135,15 @@ def csv(
             i for i in range(len(file.names)) if i not in ys
         ]
         if not xs or set(xs) & set(ys):
-            raise ValueError(
-                f"csv: expected feature columns beside the target {target!r}, received {features!r}"
+            raise refused(
+                ValueError,
+                f"expected feature columns beside the target {target!r}",
+                raised_by="csv",
+                features=features,
             )
         texts = {file.place(name) for name in text or []}
         if texts - set(xs):
-            raise ValueError(f"csv: expected text columns among those of x, received text={text}")
+            raise refused(ValueError, "expected text columns among those of x", raised_by="csv", text=text)
         named = [tuple(file.names[i] for i in places) for places in (xs, ys, sorted(texts))]
         return Table(named[0], tuple(xs), named[1], named[2], len(file.names), header, delimiter)
 
