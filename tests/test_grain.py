@@ -115,7 +115,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("killed", "per_call"), [(10, "auto"), (13, 4)])
+@pytest.mark.parametrize(("killed", "per_call"), [(10, "auto"), pytest.param(13, 4, marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_goes_on_bit_for_bit(kind, killed, per_call, tmp_path):
     if per_call == 4 and kind not in ("map", "iter"):
         return

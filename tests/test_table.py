@@ -141,6 +141,7 @@ def test_devices_and_pipes_are_refused_at_once(tmp_path):
             data.npy(path, path)
 
 
+@pytest.mark.slow
 def test_a_file_takes_little_more_memory_than_its_numbers(tmp_path):
     rows = np.random.default_rng(0).integers(0, 9, (30_000, 8))
     text = io.StringIO()

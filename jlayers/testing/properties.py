@@ -49,11 +49,7 @@ def _init(case: Case) -> None:
 
 def _state(case: Case) -> None:
     for train in (False, True):
-        key = case.key if train else None
-        apply = functools.partial(case.layer.apply, train=train)
-        _, moved = jax.eval_shape(
-            lambda *args, apply=apply: apply(*args[:-1], key=args[-1]), *case.made, *case.inputs, key
-        )
+        _, moved = case.compiled[train].eval_shape(*case.arguments(train))
         agree_in_form(moved, case.made[1], f"state after apply(train={train})")
 
 
