@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import concerning, refused
 from jlayers.core.spelling import nearest
 from jlayers.data.blocks import Blocks
 from jlayers.data.dataset import Dataset, FilePath, register
@@ -186,8 +186,12 @@ def parquet(
     targets = target if isinstance(target, list) else [target]
     if labels and len(targets) != 1:
         raise refused(ValueError, "expected one target column of labels", raised_by="parquet", target=target)
-    train = _Files(path)
-    train.check([*targets, *(features or [])])
+    with concerning(path=path):
+        train = _Files(path)
+    with concerning(target=target):
+        train.check(targets)
+    with concerning(features=features):
+        train.check(features or [])
     names = features or [name for name in train.names if name not in targets]
     if not names or set(names) & set(targets):
         raise refused(
@@ -197,7 +201,8 @@ def parquet(
             features=features,
         )
     train.check_resolution(names)
-    held = None if test_path is None else _Files(test_path)
+    with concerning(test_path=test_path):
+        held = None if test_path is None else _Files(test_path)
     if held is not None:
         check_names(str(test_path), held.names, [*names, *targets])
     pairs = [(_columns(files, names), _targets(files, targets, labels)) for files in (train, held) if files]
