@@ -37,12 +37,15 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it from the
 import jax
 import keras_values
 import pytest
+import shared_context
 
 import jlayers.applications  # noqa: F401  registered once, and not within a test, after which it would be gone
 from jlayers.core.registry import Registry
 
 # Tracing makes many small objects that live on. Looking through them often takes a third of the time.
 gc.set_threshold(100_000, 20, 100)
+
+shared_context.share()
 
 
 def pytest_addoption(parser):
@@ -140,8 +143,9 @@ tests = itertools.count(1)
 def little_memory():
     """A worker that keeps all programs grows to 4 GiB; those that come again are in the folder."""
     yield
-    if next(tests) % 100 == 0:
+    if next(tests) % 400 == 0:  # seldom, as each time all that is common is traced and read again
         jax.clear_caches()
+        shared_context.renew()
         gc.collect()
 
 

@@ -72,7 +72,7 @@ def test_unshuffled_batches_are_views():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: ArrayBatches(X, Y[:10]), "x with 11 and y with 10"),
+        (lambda: ArrayBatches(X, Y[:10]), "x with 11 rows and y with 10"),
         (lambda: ArrayBatches({"a": X, "b": Y[:3]}), r"x\['b'\] with 3"),
         (lambda: ArrayBatches(X[:0], Y[:0]), "0 rows"),
         (lambda: ArrayBatches(X, Y, batch_size=0), "batch_size=0"),
@@ -147,7 +147,7 @@ def test_a_generator_serves_one_epoch_and_says_so():
     assert data.once
     assert data.first().y.tolist() == [0, 1, 2, 3]
     assert [b.y.tolist() for b in data.epoch()] == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    with pytest.raises(ValueError, match="no batches in epoch 2: a generator"):
+    with pytest.raises(ValueError, match="batches in epoch 2, received none: a generator"):
         list(data.epoch(1))
 
 
@@ -164,7 +164,7 @@ def test_streams_of_lists_weights_and_ready_batches():
         ([(X[:0], Y[:0])], ValueError, "at least one row"),
         ([3], TypeError, "int as batch 0"),
         ([(X[:2], Y[:3])], ValueError, "y with 3"),
-        ([], ValueError, "without any batch"),
+        ([], ValueError, "received an empty one"),
     ],
 )
 def test_stream_errors(source, error, text):

@@ -20,7 +20,12 @@ def lenient_promotion():
         yield
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+DEEP = ("resnet20", "mobilenet")  # a second each
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name for name in WORKLOADS]
+)
 def test_our_model_and_the_one_by_hand_are_the_same(name):
     workload = WORKLOADS[name]
     x, y = workload.data()

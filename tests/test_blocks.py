@@ -25,7 +25,7 @@ TEXTS = np.array(
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("jlayers.data.columns._ROWS", 32)
+    monkeypatch.setattr("jlayers.data.csv_columns._ROWS", 32)
     monkeypatch.setattr(Blocks.__init__, "__defaults__", (2048,))
 
 
@@ -92,7 +92,7 @@ def test_cells_are_looked_over_before_training(tmp_path):
         csv(path, "b", in_memory=False)
     path.write_bytes(b"a,b\r1,2\r3,4\r")
     assert csv(path, "b").sizes == (2, 0)
-    with pytest.raises(ValueError, match="end by a line feed"):
+    with pytest.raises(ValueError, match="end in a line feed"):
         csv(path, "b", in_memory=False)
 
 
@@ -169,11 +169,11 @@ def test_parquet_files_that_are_none(tmp_path):
     with pytest.raises(ValueError, match="expected a Parquet file"):
         parquet(path, "a")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"expected files .parquet, received none"):
+    with pytest.raises(ValueError, match=r"files that end in .parquet, received none"):
         parquet(tmp_path / "empty", "a")
     write_parquet(path)
     other = write_parquet(tmp_path / "other.parquet", kind=np.array(["fox"] * ROWS))
-    with pytest.raises(ValueError, match="labels that the training data have, received 'fox'"):
+    with pytest.raises(ValueError, match="labels of the training data, received 'fox'"):
         parquet(path, "kind", labels=True, features=["a"], test_path=other)
 
 

@@ -39,6 +39,11 @@ def trainer(rate=0.3, **options):
     return jl.compile(model(rate), loss="mse", **given)
 
 
+@functools.cache  # what it compiles serves all tests that ask nothing about a fresh trainer
+def shared():
+    return trainer()
+
+
 def stopping():
     return jl.EarlyStopping(patience=2, min_delta=0.05, restore_best_weights=True)
 
@@ -215,7 +220,7 @@ CHANGES = {
 def kept(tmp_path_factory):
     path = tmp_path_factory.mktemp("kept")
     options = {**OPTIONS, "epochs": 1}
-    jl.fit(trainer(), X, Y, checkpoints=jl.Checkpoint(path, every_steps=2), **options)
+    jl.fit(shared(), X, Y, checkpoints=jl.Checkpoint(path, every_steps=2), **options)
     return path
 
 
@@ -245,7 +250,7 @@ def damage(path, how):
 
 @pytest.mark.parametrize("how", ["cut", "flipped"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, how):
-    made, options = trainer(), {**OPTIONS, "epochs": 2}
+    made, options = shared(), {**OPTIONS, "epochs": 2}
     checkpoint = jl.Checkpoint(tmp_path, every_steps=4)
     whole = jl.fit(made, X, Y, checkpoints=checkpoint, **options)
     assert checkpoint.steps() == [5, 8, 10]
@@ -366,7 +371,7 @@ def test_a_failure_of_the_last_write_is_told_with_the_error_that_ended_the_run(t
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    made, options = trainer(), {**OPTIONS, "epochs": 3}
+    made, options = shared(), {**OPTIONS, "epochs": 3}
     checkpoint = jl.Checkpoint(tmp_path)
     monkeypatch.setattr(Store, "_write", full)
     with (
@@ -409,7 +414,7 @@ def test_the_best_epoch_is_kept_though_it_is_not_due_and_nan_is_never_best(tmp_p
         store.save(step, {"w": np.full(2, step)}, {}, {"loss": value})
     store.close()
     assert (store.steps(), store.best_step()) == ([2, 4], 2)
-    made, options = trainer(), {**OPTIONS, "epochs": 6}
+    made, options = shared(), {**OPTIONS, "epochs": 6}
     checkpoint = jl.Checkpoint(tmp_path / "c", every_epochs=100, keep=1, best="val_loss")
     _, history = jl.fit(made, X, Y, checkpoints=checkpoint, **options)
     assert checkpoint.steps() == sorted({5 * (1 + int(np.argmin(history["val_loss"]))), 30})
@@ -456,15 +461,15 @@ def test_one_fit_at_a_time_writes_into_a_folder(tmp_path):
     store = Store(tmp_path)
     store.open()
     with pytest.raises(BlockingIOError, match="another process"):
-        jl.fit(trainer(), X, Y, checkpoints=tmp_path, **OPTIONS)
+        jl.fit(shared(), X, Y, checkpoints=tmp_path, **OPTIONS)
     store.close()
 
 
 def test_a_result_that_is_not_in_the_logs_is_told_first(tmp_path):
     with pytest.raises(KeyError, match="did you mean 'val_loss'"):
-        jl.fit(trainer(), X, Y, checkpoints=jl.Checkpoint(tmp_path / "c", best="val_los"), **OPTIONS)
+        jl.fit(shared(), X, Y, checkpoints=jl.Checkpoint(tmp_path / "c", best="val_los"), **OPTIONS)
     assert not (tmp_path / "c").exists()
     with pytest.raises(ValueError, match="received keep=0"):
         jl.Checkpoint(tmp_path, keep=0)
     with pytest.raises(TypeError, match=r"a folder or a jl\.Checkpoint"):
-        jl.fit(trainer(), X, Y, checkpoints=3, **OPTIONS)
+        jl.fit(shared(), X, Y, checkpoints=3, **OPTIONS)

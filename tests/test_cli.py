@@ -148,6 +148,7 @@ def test_what_training_says(trained):
     assert [line.split()[1] for line in err.splitlines()] == ["1/2", "2/2"]
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_best_weights(folder, capsys):
     options = "{monitor: val_loss, patience: 1, restore_best_weights: true}"
     sets = [
@@ -395,6 +396,7 @@ training: {epochs: 1, batch_size: 4, shuffle: false}
 """
 
 
+@pytest.mark.slow
 def test_a_stateful_run_is_evaluated_and_applied_to_any_number_of_rows(folder, capsys):
     x = np.random.default_rng(0).normal(size=(16, 3, 2)).astype(np.float32)
     np.savez("seq.npz", x=x, y=x[:, 0, :1])
@@ -500,6 +502,7 @@ def test_errors_of_any_kind_are_told_in_a_line(folder, capsys, monkeypatch, erro
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_brackets_in_names_are_no_markup(folder, capsys):
     shutil.copy("data.npz", "[b]d.npz")
     assert main(["train", "tiny.yaml", "--run", "runs/a[/]b", "--set", "data.npz.path='[b]d.npz'"]) == 0

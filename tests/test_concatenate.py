@@ -67,7 +67,7 @@ def test_csv_files_with_columns_of_text(tables, in_memory):
         ("u,y\n1,2\n", "u,z\n1,2\n", "b.csv has no column 'y'"),
         ("u,y\n1,2\n", "w,y\n1,2\n", "b.csv"),
         ("u,y\n1,2\n", "u,y\n1,2\nx,3\n", r"b.csv, line 3, column 1 \('u'\): expected a finite number"),
-        ("u,y\n1,2\n", "u,y\n", "b.csv: expected rows of numbers below the header"),
+        ("u,y\n1,2\n", "u,y\n", "b.csv: expected at least one row below the header"),
         ("u,y\n1700000000001,2\n", "u,y\n1700000000002,3\n", "a.csv.*|b.csv.*float32 keeps apart"),
     ],
 )
@@ -117,17 +117,17 @@ def test_classes_are_matched_by_name():
     ("datasets", "test", "message"),
     [
         ([], None, "expected at least one dataset"),
-        ([toy(3), toy(3, ("a",))], None, "expected data with class names"),
-        ([toy(3, ("a",))], [toy(3, ("a", "b"))], "classes that the training data have, received 'b'"),
+        ([toy(3), toy(3, ("a",))], None, "expected class names in all datasets or in none"),
+        ([toy(3, ("a",))], [toy(3, ("a", "b"))], "received the class 'b'"),
         (
             [toy(3), dataclasses.replace(toy(3), train=(np.zeros((3, 4), np.float32), toy(3).train[1]))],
             None,
-            "expected data like those of toy3, x float32\\(3, 2\\)",
+            "samples have one shape and dtype, received toy3 with x=float32\\(3, 2\\)",
         ),
         (
             [toy(3), dataclasses.replace(toy(3), train=({"a": toy(3).train[0]}, toy(3).train[1]))],
             None,
-            "expected data like those of toy3",
+            "samples have one shape and dtype",
         ),
     ],
 )

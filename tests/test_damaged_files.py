@@ -12,7 +12,7 @@ from jlayers import data
 from jlayers.config import ConfigError
 from jlayers.config.reader import read_file
 from jlayers.data.idx import read_idx
-from jlayers.data.npy import read_npy, read_npz
+from jlayers.data.numpy_files import read_npy, read_npz
 from jlayers.data.table import csv
 
 

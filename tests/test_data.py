@@ -14,7 +14,7 @@ import pytest
 
 from jlayers import data
 from jlayers.data.idx import read_idx
-from jlayers.data.npy import read_npy, read_npz
+from jlayers.data.numpy_files import read_npy, read_npz
 from jlayers.data.split import hold_out
 from jlayers.data.table import csv
 
@@ -316,7 +316,7 @@ GOOD = idx_bytes(np.arange(6, dtype=np.uint8))
         (b"\x00\x00\x08\xff" + GOOD[4:], "expected an IDX file"),
         (GOOD[:6], "truncated: expected 4 bytes of the dimensions"),
         (GOOD[:-1], "truncated: expected 6 bytes of .* received 5"),
-        (GOOD + b"\0", "goes on"),
+        (GOOD + b"\0", "received more bytes"),
         (b"\x00\x00\x08\x03" + b"\xff" * 12, "expected at most"),
         (b"\x00\x00\x08\x01" + struct.pack(">I", 2**31) + b"123", "truncated: expected 2,147,483,648 bytes"),
     ],
@@ -385,11 +385,11 @@ def test_csv_held_out_file_shares_the_labels(tmp_path):
         ("a,y\n1,2\n\n1,\n", r"line 4, column 2 \('y'\): expected a finite number, received ''$"),
         ("a,y\n1,cat\n", "received 'cat'; if the target is a class, set labels to true"),
         ("a,y\n1,nan\n", r"line 2, column 2 .* received 'nan'$"),
-        ("a,y\n1,2,3\n", "line 2: expected 2 cells, received 3"),
-        ("a,a\n1,2\n", "two columns are called 'a'"),
-        ("a,y\n", "rows of numbers below the header"),
-        ("", "rows of numbers"),
-        ('a,y\n"1,2\n', "not readable as CSV"),
+        ("a,y\n1,2,3\n", "line 2: expected 2 cells, as in the first line, received 3"),
+        ("a,a\n1,2\n", "different names, received 'a' twice"),
+        ("a,y\n", "at least one row below the header"),
+        ("", "at least one row"),
+        ('a,y\n"1,2\n', "expected a line of CSV"),
     ],
 )
 def test_csv_that_is_wrong(tmp_path, text, message):
@@ -406,7 +406,7 @@ def test_csv_unknown_column_wrong_encoding_and_size(tmp_path):
     with pytest.raises(ValueError, match="expected at most 3"):
         csv(path, target="y", max_bytes=3)
     path.write_bytes(b"a,y\n\xff,2\n")
-    with pytest.raises(ValueError, match="not readable as CSV"):
+    with pytest.raises(ValueError, match="line 2: expected text in UTF-8"):
         csv(path, target="y")
 
 

@@ -71,6 +71,7 @@ def test_nothing_is_found_in_a_healthy_experiment():
     assert cost["step_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_nothing_is_found_in_a_table_with_a_normalization():
     report = MAKER["measurements"]()
     assert report.healthy, str(report)
@@ -114,6 +115,7 @@ def test_values_are_found_by_row_and_column():
     assert "rate" in report.checks  # the other rows are looked at
 
 
+@pytest.mark.slow
 def test_labels_from_one_with_room_for_them():
     x, y = blobs()
     model = jl.Sequential(jl.Dense(16, activation="relu"), jl.Dense(4, activation="softmax"))
@@ -196,6 +198,7 @@ def test_targets_of_a_regression():
     assert jl.doctor(trainer(model, loss="mse"), x, y).of("scale")[0].where == "y"
 
 
+@pytest.mark.slow
 def test_nothing_in_a_regression_with_a_schedule_and_penalties():
     x, _ = blobs()
     y = (x @ np.linspace(-1, 1, 6, dtype=np.float32))[:, None]
@@ -207,6 +210,7 @@ def test_nothing_in_a_regression_with_a_schedule_and_penalties():
     assert report.healthy, str(report)
 
 
+@pytest.mark.slow
 def test_several_inputs_tokens_and_a_frozen_base():
     draw = np.random.default_rng(0)
     words, size = draw.integers(0, 50, (200, 8)), draw.normal(size=(200, 3)).astype(np.float32)

@@ -1,5 +1,6 @@
 """A frozen base computed once per sample: the same training, to the bit on a CPU."""
 
+import functools
 import os
 
 import jax
@@ -18,11 +19,13 @@ Y = RNG.integers(0, 3, 50)
 LOSS = {"SparseCategoricalCrossentropy": {"from_logits": True}}
 
 
+@functools.cache
 def sequential():
     base = jl.Sequential(jl.Conv2D(4, 3, activation="relu"), jl.BatchNormalization(), name="base")
     return jl.freeze(jl.Sequential(base, jl.GlobalAveragePooling2D(), jl.Dropout(0.3), jl.Dense(3)), "base")
 
 
+@functools.cache
 def graph():
     """Two features: the output of the base and the image itself."""
     image = jl.Input((6, 6, 2), name="image")
@@ -31,6 +34,7 @@ def graph():
     return jl.Model({"image": image}, jl.Dense(3, name="top")(jl.Dropout(0.2)(both)))
 
 
+@functools.cache
 def inside():
     """The cut is inside a graph inside a chain."""
     image = jl.Input((6, 6, 2), name="image")
@@ -42,9 +46,13 @@ def inside():
     return jl.freeze(model, "base/low", "base/norm")
 
 
+@functools.cache  # compiled once for all tests
+def compiled(model):
+    return jl.compile(model, "adam", LOSS, ["accuracy"])
+
+
 def fitted(model, x=X, y=Y, **options):
-    trainer = jl.compile(model, "adam", LOSS, ["accuracy"])
-    return jl.fit(trainer, x, y, epochs=2, batch_size=16, seed=3, **options)
+    return jl.fit(compiled(model), x, y, epochs=2, batch_size=16, seed=3, **options)
 
 
 @pytest.mark.slow

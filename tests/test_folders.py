@@ -286,6 +286,7 @@ def classifier():
     return jl.compile(model, "adam", "sparse_categorical_crossentropy", ["accuracy"])
 
 
+@pytest.mark.slow
 def test_training_on_a_folder_is_training_on_its_arrays(folder):
     x, y = load(folder).train
     options = {

@@ -172,8 +172,8 @@ def test_class_weights_in_every_form(weights, y, expected):
 @pytest.mark.parametrize(
     ("weights", "y", "message"),
     [
-        ({"0": 2.0}, Y, r"class_weight\['0'\]=2.0, which no sample has: write 0 without quotes"),
-        ({3: 2.0}, Y, r"here 0, 1, 2, received class_weight\[3\]=2.0, which no sample has"),
+        ({"0": 2.0}, Y, r"class_weight\['0'\]=2.0, a class that no sample has: write 0 without quotes"),
+        ({3: 2.0}, Y, r"here 0, 1, 2, received class_weight\[3\]=2.0, a class that no sample has"),
         ({True: 2.0}, Y, r"class_weight\[True\]"),
         ({0: -1.0}, Y, r"at least 0, received class_weight\[0\]=-1.0"),
         ({0: "2"}, Y, r"class_weight\[0\]='2'"),
@@ -181,7 +181,7 @@ def test_class_weights_in_every_form(weights, y, expected):
         ([1.0, 2.0], -Y, "for each of the classes -2, -1, 0"),
         ("balance", Y, "'balanced', received class_weight='balance'"),
         (2.0, Y, "received class_weight=2.0"),
-        ({0: 2.0}, np.array([[1, 1, 0]]), r"y\[0\]=\[1, 1, 0\], which is no one-hot row"),
+        ({0: 2.0}, np.array([[1, 1, 0]]), r"y\[0\]=\[1, 1, 0\], which is not a one-hot row"),
         ({0: 2.0}, np.array([0.0, 0.5]), r"y\[1\]=0.5"),
         ({0: 2.0}, {"a": Y}, "single output"),
         ({0: 2.0}, np.zeros((2, 3, 4)), r"shape \(2, 3, 4\)"),

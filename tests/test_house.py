@@ -16,7 +16,9 @@ from jlayers.core.layer import layers
 
 ROOT = pathlib.Path(jl.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-IDS = [str(path.relative_to(ROOT)) for path in FILES]
+FOLDERS = {}  # one test for each: with one for each file, pytest itself takes seconds
+for file in FILES:
+    FOLDERS.setdefault(file.relative_to(ROOT).parts[0], []).append(file)
 
 # A module imports from those before it in this list only. A folder that is named counts as one.
 # fmt: off
@@ -96,8 +98,13 @@ def parsed(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS)
-def test_module_keeps_the_rules(path):
+@pytest.mark.parametrize("files", FOLDERS.values(), ids=FOLDERS)
+def test_modules_keep_the_rules(files):
+    for path in files:
+        keeps_the_rules(path)
+
+
+def keeps_the_rules(path):
     tree, here = parsed(path), place(path)
     name = str(path.relative_to(ROOT))
     assert ast.get_docstring(tree), f"{name}: begin the module with a docstring that says its one idea"
@@ -125,12 +132,24 @@ def test_module_keeps_the_rules(path):
             assert not printed, f"{name}, line {getattr(node, 'lineno', 0)} prints: only cli prints"
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS)
-def test_no_fact_is_read_off_a_name(path):
-    asked = re.search(
-        r"(spec\.name|__name__) (==|!=|in|not in) (?!\"__main__\"|layers\b)", path.read_text("utf-8")
-    )
-    assert not asked, f"{path.name}: carry the fact as a value, such as a property of the Pair: {asked}"
+@pytest.mark.parametrize("files", FOLDERS.values(), ids=FOLDERS)
+def test_no_fact_is_read_off_a_name(files):
+    pattern = r"(spec\.name|__name__) (==|!=|in|not in) (?!\"__main__\"|layers\b)"
+    for path in files:
+        asked = re.search(pattern, path.read_text("utf-8"))
+        assert not asked, f"{path}: carry the fact as a value, such as a property of the Pair: {asked}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.stem == "__init__"], ids=str)
+def test_no_module_takes_the_place_of_a_public_name(path):
+    """Importing `jlayers.data.columns` sets `jlayers.data.columns`, over a function of that name."""
+    modules = {child.stem for child in path.parent.iterdir() if child.suffix in ("", ".py")}
+    package = ".".join(path.parent.relative_to(ROOT.parent).parts)
+    for node in parsed(path).body:
+        if isinstance(node, ast.ImportFrom) and node.module != package:  # else it imports the module itself
+            imported = set(str(node.module).split("."))  # these modules come first, and the name after them
+            taken = {name.asname or name.name for name in node.names} & modules - imported
+            assert not taken, f"{path}: {taken} of {node.module} and a module share a name: rename one"
 
 
 def test_the_reader_of_imports_sees_every_form():

@@ -200,11 +200,11 @@ def test_zip_files_that_lie(tmp_path):
         archive.writestr("w.npy", b"1")
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("w.npy", b"2")
-    with pytest.raises(ValueError, match="two members have one name"):
+    with pytest.raises(ValueError, match="received two with one name"):
         read(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("../../w.txt", b"1")
-    with pytest.raises(ValueError, match=r"the member '../../w.txt' is no array"):
+    with pytest.raises(ValueError, match=r"received '../../w.txt'"):
         read(path)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2**40,)})

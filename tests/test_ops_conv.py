@@ -78,7 +78,10 @@ def test_values_gradients_forward_mode_and_second_derivatives(case):
     close(*(jax.jit(functools.partial(all_of, form))(x, kernel) for form in (fast, plain)))
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[6], CASES[8], CASES[11]], ids=str)
+HALF = [CASES[0], CASES[2], CASES[6], CASES[8], pytest.param(CASES[11], marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("case", HALF, ids=str)
 def test_under_vmap_checkpoint_and_in_half_precision(case):
     fast, plain, x, kernel = forms(case)
 

@@ -66,9 +66,19 @@ def loss(form, *arguments):
     return sum(jnp.sum(jnp.sin(3 * leaf)) for leaf in jax.tree.leaves(form(*arguments)))
 
 
+ORDERS = [
+    ({}, True),
+    ({"backwards": True}, False),
+    ({"sequences": False}, True),
+    *(
+        pytest.param(order, masked, marks=pytest.mark.slow)
+        for order, masked in [({}, False), ({"backwards": True}, True), ({"sequences": False}, False)]
+    ),
+]
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("order", [{}, {"backwards": True}, {"sequences": False}], ids=str)
+@pytest.mark.parametrize(("order", "masked"), ORDERS, ids=str)
 def test_values_gradients_forward_mode_and_second_derivatives(kind, order, masked):
     fast, slow, arguments = forms(kind, **order)
     mask = jnp.asarray([[1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]], bool) if masked else None

@@ -86,6 +86,7 @@ def causes_of(result):
     return {cause.where: (cause.then, cause.now) for cause in result.causes}
 
 
+@pytest.mark.slow
 def test_a_run_in_a_new_process_is_bit_identical(trained):
     said = json.loads((trained / "said.json").read_text())
     assert said["identical"], said

@@ -122,6 +122,9 @@ def test_columns_by_name():
         assert of_stream(data) == of_arrays(sample_weight=W)
     with pytest.raises(KeyError, match="no column 'labels': did you mean 'label'"):
         of_stream(named(Streamed(), x="pixels", y="labels"))
+    samples = [{"pixels": np.ones(64), "label": 3}, {"pixels": np.ones(64), "label": 4}]
+    with pytest.raises(ValueError, match=r"make batches of them \(.batch\(32\)\), or pass \*jl.data.columns"):
+        of_stream(samples)
     for refused in (Streamed(), [Rows()[slices()[0]]]):
         with pytest.raises(ValueError, match=r"names 'pixels', 'label', 'weight'; say which.*jl.data.named"):
             of_stream(refused)
@@ -232,7 +235,7 @@ def test_masks():
         (lambda x, y: (np.where(np.arange(8)[:, None] == 3, np.nan, x), y), r"x\[3, 0\]=nan"),
         (lambda x, y: (x, y + 2), "class numbers from 0 to 1"),
         (lambda x, y: (x[:0], y[:0]), "at least one row"),
-        (lambda x, y: (x, y[:5]), "x with 8 and y with 5"),
+        (lambda x, y: (x, y[:5]), "x with 8 rows and y with 5"),
         (lambda x, y: (x.astype(str), y), "expected numbers as x"),
     ],
 )

@@ -19,12 +19,13 @@ import scipy.stats
 
 import jlayers as jl
 import jlayers.config
+import jlayers.runs.training
 from jlayers.cli import main
 from jlayers.config import ConfigError
 from jlayers.config.sweep import Range
 from jlayers.experiments.sweep import pruners, samplers
 from jlayers.experiments.sweep.folder import SweepFolder
-from jlayers.experiments.sweep.jobs import Here, Processes, environments
+from jlayers.experiments.sweep.jobs import Here, Processes, devices, environments
 from jlayers.experiments.sweep.plan import Plan
 from jlayers.experiments.sweep.search import Search
 from jlayers.experiments.sweep.trial import Trial, running_best
@@ -57,6 +58,10 @@ SEEDS = (
   prune: {median: {after: 1, trials: 1}}
   parallel: 2
 """
+)
+
+OPTUNAS = SEEDS.replace("trials: 5", "trials: 5\n  method: {tpe: {n_startup_trials: 2}}").replace(
+    "{median: {after: 1, trials: 1}}", "{optuna.SuccessiveHalvingPruner: {reduction_factor: 2}}"
 )
 
 
@@ -213,6 +218,9 @@ def test_the_callback_stops_where_the_best_so_far_is_worse():
     ):
         _, history = jl.fit(trainer, x, 3 * x, epochs=4, callbacks=[jl.callbacks.StopIfWorse("loss", than)])
         assert history["loss"] == losses[:epochs]
+    means = jl.fit_seeds(trainer, x, 3 * x, seeds=2, epochs=3)[1]["loss"].mean(1)
+    stop = jl.callbacks.StopIfWorse("loss", [None, means[1] * 0.99])  # at which all of the seeds end
+    assert jl.fit_seeds(trainer, x, 3 * x, seeds=2, epochs=3, callbacks=stop)[1]["loss"].shape == (2, 2)
     with pytest.raises(KeyError, match=r"watches 'los', which is not in the logs: did you mean 'loss'"):
         jl.fit(trainer, x, x, callbacks=[jl.callbacks.StopIfWorse("los", [1.0])])
     with pytest.raises(ValueError, match="a bound for at least one epoch, received than="):
@@ -261,6 +269,17 @@ def test_what_is_wrong_is_told_before_anything_trains(file, old, new, message):
     with pytest.raises(ConfigError, match=message):
         Search.begin(file)
     assert not pathlib.Path("sweeps").exists()
+
+
+@pytest.mark.parametrize("line", ["method: optuna.QMCSampler", "prune: optuna.NopPruner", "method: tpe"])
+def test_without_optuna_a_sweep_says_what_to_install(file, line, monkeypatch):
+    file.write_text(FILE.partition("  prune:")[0] + f"  {line}\n")
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(
+        ConfigError, match=r"tiny.yaml:\d+: sweep.*needs Optuna: pip install 'jlayers\[optuna\]'"
+    ):
+        Search.begin(file)
+    assert jlayers.config.json_schema()  # without those names
 
 
 def test_both_ends_are_looked_at_where_values_depend_on_results(file):
@@ -360,9 +379,7 @@ def test_a_sweep_that_was_interrupted_goes_on_to_the_same_end(seeds, capsys):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_optuna_chooses_and_its_own_tools_open_the_store(seeds, capsys, monkeypatch):
     optuna = pytest.importorskip("optuna")
-    text = SEEDS.replace("trials: 5", "trials: 5\n  method: {tpe: {n_startup_trials: 2}}")
-    halving = "{optuna.SuccessiveHalvingPruner: {reduction_factor: 2}}"
-    seeds.write_text(text.replace("{median: {after: 1, trials: 1}}", halving))
+    seeds.write_text(OPTUNAS)
     Search.begin(seeds, "whole").run(Here())
     with pytest.raises(Interrupted):
         Search.begin(seeds, "again").run(InterruptedHere(6))
@@ -378,6 +395,8 @@ def test_optuna_chooses_and_its_own_tools_open_the_store(seeds, capsys, monkeypa
     ]
     assert found == [(t.status, t.values, t.value, list(t.curve)) for t in again.trials]
     assert study.best_trial.user_attrs["folder"] == again.best.name
+    pruned = next(trial.name for trial in again.trials if trial.status == "pruned")
+    assert jl.experiments.reproduce(again.folder.path / pruned).identical  # ends at the same epoch
     monkeypatch.setattr(sys, "argv", ["optuna", "studies", "--storage", storage, "-f", "json"])
     from optuna.cli import main as optunas
 
@@ -398,6 +417,69 @@ def test_trials_that_fail_are_told_and_do_not_end_the_sweep(seeds, capsys):
     assert "failed" in capsys.readouterr().out
     assert main(["sweep", str(seeds), "--jobs", "0", *grid, "--set", "sweep.trials=1"]) == 1
     assert "no trial came to its end" in capsys.readouterr().err
+
+
+def fails_once(monkeypatch, name):
+    """A run ends by an error from outside, as of a disk that is full, the first time."""
+    begin, left = jlayers.runs.training.begin, [name]
+
+    def begun(experiment, run, interrupts):
+        begin(experiment, run, interrupts)
+        if run.path.name in left:
+            left.remove(run.path.name)
+            raise OSError("no space left")
+
+    monkeypatch.setattr(jlayers.runs.training, "begin", begun)
+
+
+@pytest.mark.slow
+def test_a_trial_that_failed_is_trained_again_when_it_is_asked_for(seeds, monkeypatch, capsys):
+    kept = SEEDS.partition("  prune:")[0].replace("trials: 5", "trials: 3").replace("epochs: 3", "epochs: 1")
+    seeds.write_text(kept)
+    told = []
+    whole = jl.experiments.sweep(seeds, "whole", ended=told.append)
+    assert told == whole.trials
+    assert whole.best == min(whole.trials, key=lambda trial: trial.value)
+    fails_once(monkeypatch, "trial-001")
+    once = jl.experiments.sweep(seeds, "once")
+    assert [trial.status for trial in once.trials] == ["completed", "failed", "completed"]
+    assert once.trials[1].reason == "OSError: no space left"
+    assert jl.experiments.sweep(resume="once").trials == once.trials  # not without being asked
+    assert main(["sweep", "--resume", "once", "--retry-failed", "--jobs", "0"]) == 0
+    check_equal("whole", "once")
+    assert Run("once/trial-001-failed-1").status == "failed"
+    assert main(["sweep", str(seeds), "--retry-failed"]) == 2
+    assert "expected --resume DIR with --retry-failed" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="expected a file or a folder to resume"):
+        jl.experiments.sweep()
+    with pytest.raises(ValueError, match="goes on with its own configuration"):
+        jl.experiments.sweep(resume="once", overrides=["seed=3"])
+
+
+@pytest.mark.slow
+def test_a_failure_that_later_trials_know_stays(seeds, monkeypatch):
+    seeds.write_text(SEEDS.replace("epochs: 3", "epochs: 1").replace("trials: 5", "trials: 4"))
+    fails_once(monkeypatch, "trial-001")
+    once = jl.experiments.sweep(seeds, "once")  # trial 3 knows the trials 0 and 1
+    with pytest.warns(jlayers.runs.RunWarning, match="the failures of trials 1 stay: later trials"):
+        again = jl.experiments.sweep(resume="once", retry_failed=True)
+    assert again.trials == once.trials
+
+
+@pytest.mark.slow
+def test_a_sweep_of_many_seeds_is_pruned_by_their_mean(seeds):
+    pytest.importorskip("optuna")
+    seeds.write_text(OPTUNAS.replace("sweep:", "seeds: 2\nsweep:").replace("trials: 5", "trials: 4"))
+    whole = jl.experiments.sweep(seeds, "whole")
+    assert {trial.status for trial in whole.trials} == {"completed", "pruned"}
+    for trial in whole.trials:
+        run = whole.folder.run(trial.number)
+        assert list(trial.curve) == run.history()["val_loss"]
+        assert run.results()["seeds"]["epochs"] == [trial.epochs] * 2
+    with pytest.raises(Interrupted):
+        Search.begin(seeds, "again").run(InterruptedHere(5))  # within a trial
+    jl.experiments.sweep(resume="again")
+    check_equal("whole", "again")
 
 
 def test_what_a_sweep_refuses(file, capsys):
@@ -431,8 +513,40 @@ def test_devices_are_dealt_out():
     shared = environments("gpu", "rocm 60", 1, 3, {"ROCR_VISIBLE_DEVICES": "3"})
     share = {"ROCR_VISIBLE_DEVICES": "3", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.30"}
     assert shared == [share] * 3
+    four = environments("gpu", "cuda 12080", 4, 2, {"CUDA_VISIBLE_DEVICES": " 6, GPU-1a2b ,MIG-3c,1,-1,7"})
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in four] == ["6", "GPU-1a2b"]  # and two for nobody
+    cut = environments("gpu", "cuda 12080", 2, 3, {"CUDA_VISIBLE_DEVICES": "4,1,-1,7"})  # 7 is hidden
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in cut] == ["4", "1", "4"]
+    assert {one["XLA_PYTHON_CLIENT_MEM_FRACTION"] for one in cut} == {"0.45"}
+    mine = environments("gpu", "cuda 12080", 1, 2, {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.2"})
+    assert mine == [{"CUDA_VISIBLE_DEVICES": "0"}] * 2
     with pytest.raises(ValueError, match="expected --jobs 1 on a TPU"):
         environments("tpu", "", 4, 2, {})
+
+
+def test_devices_are_asked_for_where_there_may_be_some(monkeypatch):
+    asked = []
+
+    def answer(text, code=0):
+        def run(command, **options):
+            asked.append(command)
+            return subprocess.CompletedProcess(command, code, text, "no driver\n" if code else "")
+
+        monkeypatch.setattr(subprocess, "run", run)
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "jax_plugins")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    answer("gpu cuda 12080 2\n")
+    assert devices(2) == [{}]
+    assert not asked
+    monkeypatch.delenv("JAX_PLATFORMS")
+    assert devices(2) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    answer("cpu <unknown> 1\n")  # a plugin, and no GPU
+    assert devices(2) == [{}]
+    answer("", code=1)
+    with pytest.raises(ValueError, match="JAX cannot start here: no driver"):
+        devices(2)
 
 
 def test_each_process_has_its_device_and_gives_it_back(file):
@@ -468,7 +582,7 @@ def children(process):
     return [int(pid) for pid in listed.read_text().split()]
 
 
-def wait_for(condition, process, seconds=300):
+def wait_for(condition, process, seconds=900):
     until = time.time() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()[1]
@@ -479,6 +593,8 @@ def wait_for(condition, process, seconds=300):
 @pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 def test_processes_that_are_killed_change_nothing(seeds, pytestconfig):
+    pytest.importorskip("optuna")
+    seeds.write_text(OPTUNAS)
     full = pytestconfig.getoption("--full")
     more = ["--set", f"sweep.trials={20 if full else 3}", "--set", f"training.epochs={40 if full else 12}"]
     more += ["--set", "training.checkpoint={keep: 1}"]

@@ -522,7 +522,7 @@ WRONG = np.where(np.arange(75) == 5, 3, LABELS)
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda t: fit(t, X, LABELS[:50]), ValueError, "x with 75 and y with 50"),
+        (lambda t: fit(t, X, LABELS[:50]), ValueError, "x with 75 rows and y with 50"),
         (lambda t: fit(t, X[:0], LABELS[:0]), ValueError, "0 rows"),
         (lambda t: fit(t, BAD, LABELS), ValueError, r"x\[7, 0\]=nan; 4 of 300"),
         (lambda t: fit(t, X, WRONG), ValueError, r"from 0 to 2.*y\[5\]=3"),
@@ -543,7 +543,7 @@ WRONG = np.where(np.arange(75) == 5, 3, LABELS)
         (lambda t: fit(t, X, LABELS, class_weight={0: -1.0}), ValueError, "class_weight"),
         (lambda t: fit(t, X), ValueError, "y=None"),
         (lambda t: fit(t, iter([(X, LABELS)]), epochs=2), ValueError, "generator"),
-        (lambda t: fit(t, []), ValueError, "without any batch"),
+        (lambda t: fit(t, []), ValueError, "received an empty one"),
         (lambda t: fit(t, [(X, LABELS), (X, WRONG)]), ValueError, r"y\[5\]=3"),
         (lambda t: fit(t, [X]), ValueError, "y=None"),
         (lambda t: fit(t, ["X"]), TypeError, "batches"),

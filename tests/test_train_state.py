@@ -1,5 +1,6 @@
 """One live state: what is alive in `fit`, who may keep what, and what every way out of it hands over."""
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,16 @@ def trainer(optimizer="adam", **options):
     )
 
 
+@functools.cache  # what it compiles serves all tests that ask nothing about a fresh trainer
+def shared():
+    return trainer()
+
+
+@functools.cache
+def wide():
+    return jl.compile(jl.Sequential(jl.Dense(300), jl.BatchNormalization(), jl.Dense(200)), "adam", "mse")
+
+
 def bits(tree):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
 
@@ -44,9 +55,8 @@ class Alive(jl.Callback):
 @pytest.mark.parametrize("steps", [1, 4])
 @pytest.mark.parametrize("saves", [False, True])
 def test_one_state_is_alive(stop, most, steps, saves, tmp_path):
-    wide = jl.compile(jl.Sequential(jl.Dense(300), jl.BatchNormalization(), jl.Dense(200)), "adam", "mse")
     y = np.zeros((24, 200), np.float32)
-    start, _ = jl.fit(wide, X, y, epochs=0)
+    start, _ = jl.fit(wide(), X, y, epochs=0)
     alive = Alive()
     callbacks = [alive]
     if stop:
@@ -54,7 +64,7 @@ def test_one_state_is_alive(stop, most, steps, saves, tmp_path):
     for state in (None, start):
         checkpoints = jl.Checkpoint(tmp_path / str(state is None), every_steps=2) if saves else None
         options = {"steps_per_call": steps, "callbacks": callbacks, "checkpoints": checkpoints}
-        jl.fit(wide, X, y, epochs=3, batch_size=8, state=state, **options)
+        jl.fit(wide(), X, y, epochs=3, batch_size=8, state=state, **options)
     assert len(alive.shares) == 6
     assert max(alive.shares) < most
     if stop == "device":
@@ -63,7 +73,7 @@ def test_one_state_is_alive(stop, most, steps, saves, tmp_path):
 
 def test_a_view_ends_with_the_call_and_a_copy_stays():
     kept = []
-    t = trainer()
+    t = shared()
     state, _ = jl.fit(
         t, X, Y, epochs=2, callbacks=[lambda epoch, logs, s: kept.append((s, s.copy())) or False]
     )
@@ -86,7 +96,7 @@ def test_a_view_ends_with_the_call_and_a_copy_stays():
 
 
 def test_fit_leaves_the_state_of_its_caller_alone():
-    t = trainer()
+    t = shared()
     state, _ = jl.fit(t, X, Y)
     before = bits(state)
     jl.fit(t, X, Y, state=state, epochs=2)
@@ -156,7 +166,7 @@ class Fails(jl.Callback):
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
 @pytest.mark.parametrize(("event", "step"), [("on_epoch_begin", 3), ("on_step", 3), ("on_epoch_end", 6)])
 def test_an_error_in_a_callback_hands_over_the_state(event, step, error):
-    t = trainer()
+    t = shared()
     listener, after = Fails(event, error), Fails(None, None)
     with pytest.raises(type(error)) as caught:
         jl.fit(t, X, Y, epochs=3, batch_size=8, callbacks=[listener, after])
@@ -177,7 +187,7 @@ def test_an_error_in_a_loader_hands_over_the_state():
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone") as caught:
-        jl.fit(trainer(), batches())
+        jl.fit(shared(), batches())
     assert int(caught.value.state.step) == 2
     assert caught.value.history == {"loss": []}
 
@@ -191,7 +201,7 @@ def test_an_error_at_the_end_does_not_silence_the_others():
             raise ValueError(f"end {Ends.ended}")
 
     with pytest.raises(ValueError, match="end 1") as caught:
-        jl.fit(trainer(), X, Y, callbacks=[Ends(), Ends()])
+        jl.fit(shared(), X, Y, callbacks=[Ends(), Ends()])
     assert Ends.ended == 2
     assert int(caught.value.state.epoch) == 1
     assert any("end 2" in note for note in caught.value.__notes__)
@@ -262,9 +272,9 @@ def test_events_that_are_never_called_are_refused():
             pass
 
     with pytest.raises(TypeError, match=r"'on_train_begin', which is never called: override on_fit_begin"):
-        jl.fit(trainer(), X, Y, callbacks=[Keras()])
+        jl.fit(shared(), X, Y, callbacks=[Keras()])
     with pytest.raises(TypeError, match=r"'on_epoch_ends'.*did you mean 'on_epoch_end'"):
-        jl.fit(trainer(), X, Y, callbacks=[Misspelt()])
+        jl.fit(shared(), X, Y, callbacks=[Misspelt()])
 
 
 def test_a_second_fit_without_a_state_is_told():
@@ -288,7 +298,7 @@ def test_events_by_step_and_a_stop_in_the_middle_of_an_epoch():
             seen.append((step, int(state.step), sorted(logs)))
             return step == last
 
-    t = trainer()
+    t = shared()
     for steps in (1, 3, "auto"):
         seen, last = [], 8
         options = {"batch_size": 4, "steps_per_call": steps, "callbacks": [Steps()]}
@@ -342,12 +352,12 @@ def test_averaged_weights_have_an_evaluation_of_their_own():
     np.testing.assert_allclose(history["val_ema_loss"], own, rtol=1e-6)
     assert own != history["val_loss"][0]
     with pytest.raises(ValueError, match=r"ema=0\.999"):
-        jl.fit(trainer(), X, Y)[0].averaged()
+        jl.fit(shared(), X, Y)[0].averaged()
 
 
 def test_early_stopping_goes_on_from_its_state():
     stop = jl.EarlyStopping("loss", patience=3, restore_best_weights=True)
-    jl.fit(trainer(), X, Y, epochs=1, callbacks=[stop])
+    jl.fit(shared(), X, Y, epochs=1, callbacks=[stop])
     stop.best, stop.wait = 1.0, 2
     stop._hold(({"w": jnp.ones(2)}, {}))
     kept = stop.state()

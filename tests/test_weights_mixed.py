@@ -77,6 +77,7 @@ training: {epochs: 1}
 """
 
 
+@pytest.mark.slow
 def test_a_configuration_starts_from_given_weights(tmp_path, capsys):
     kernel = RNG.normal(size=(64, 8)).astype(np.float32)
     jl.save_weights(

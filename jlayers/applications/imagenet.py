@@ -92,13 +92,13 @@ def _checked(x: Any) -> Any:
             raise wrong(
                 ValueError,
                 f"expected pixels from 0 to 255, not values from {least:g} to {most:g}",
-                instead="give the image itself, which was not scaled yet",
+                instead="pass the image as it was before any scaling",
             )
         if most <= 1 and not np.array_equal(x, np.round(x)):
             raise wrong(
                 ValueError,
                 f"expected pixels from 0 to 255, not fractions up to {most:g}",
-                instead="multiply images that are scaled to 0 to 1 by 255",
+                instead="multiply images that were scaled to 0 to 1 by 255",
             )
     return x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
 

@@ -10,6 +10,7 @@ from jlayers.applications._net import ImageShape, Net, Pooling, check_classes, i
 from jlayers.applications.imagenet import decode_predictions as decode_predictions
 from jlayers.applications.imagenet import preprocessing
 from jlayers.applications.published import Published, WeightsFile, square_size
+from jlayers.core.errors import about
 from jlayers.core.layer import Layer
 from jlayers.core.registry import ActivationLike
 from jlayers.layers import (
@@ -91,10 +92,11 @@ def _weights(arguments: Mapping[str, Any]) -> WeightsFile:
     texts = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}
     alpha, multiplier = float(arguments["alpha"]), arguments["depth_multiplier"]
     if alpha not in texts or multiplier != 1:
-        raise ValueError(
-            f"MobileNet: weights were published for alpha in {tuple(texts)} and depth_multiplier=1, received "
-            f"alpha={alpha}, depth_multiplier={multiplier}"
+        error = ValueError(
+            f"MobileNet: weights were published for alpha in {tuple(texts)} and depth_multiplier=1, "
+            f"received alpha={alpha}, depth_multiplier={multiplier}"
         )
+        raise about(error, alpha=alpha)
     size = square_size(arguments["input_shape"], (128, 160, 192, 224))
     end = "" if arguments["include_top"] else "_no_top"
     base = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/"

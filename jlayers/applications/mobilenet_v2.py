@@ -17,6 +17,7 @@ from jlayers.applications._net import (
 from jlayers.applications.imagenet import decode_predictions as decode_predictions
 from jlayers.applications.imagenet import preprocessing
 from jlayers.applications.published import Published, WeightsFile, square_size
+from jlayers.core.errors import about
 from jlayers.core.layer import Layer
 from jlayers.core.registry import ActivationLike
 from jlayers.layers import Add, BatchNormalization, Conv2D, DepthwiseConv2D, ReLU
@@ -87,7 +88,10 @@ def _inverted_residual(net: Net, x: str, block: int, channels: int, filters: int
 def _weights(arguments: Mapping[str, Any]) -> WeightsFile:
     alpha = float(arguments["alpha"])
     if alpha not in (known := (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)):
-        raise ValueError(f"MobileNetV2: weights were published for alpha in {known}, received alpha={alpha}")
+        error = ValueError(
+            f"MobileNetV2: weights were published for alpha in {known}, received alpha={alpha}"
+        )
+        raise about(error, alpha=alpha)
     size = square_size(arguments["input_shape"], (96, 128, 160, 192, 224))
     name = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}"
     end = "" if arguments["include_top"] else "_no_top"

@@ -19,6 +19,7 @@ from jlayers.applications._net import (
 from jlayers.applications.imagenet import decode_predictions as decode_predictions
 from jlayers.applications.imagenet import preprocessing
 from jlayers.applications.published import Published, WeightsFile
+from jlayers.core.errors import about
 from jlayers.core.layer import Layer
 from jlayers.core.registry import ActivationLike
 from jlayers.layers import (
@@ -223,10 +224,11 @@ def _weights(kind: str) -> Callable[[Mapping[str, Any]], WeightsFile]:
         simple = "_minimalistic" if arguments["minimalistic"] else ""
         name = f"{kind}{simple}_224_{float(arguments['alpha'])}_float"
         if name not in _HASHES:
-            raise ValueError(
+            error = ValueError(
                 f"MobileNetV3: expected alpha=1.0, or 0.75 without minimalistic, as published, received "
                 f"alpha={arguments['alpha']}, minimalistic={arguments['minimalistic']}"
             )
+            raise about(error, alpha=arguments["alpha"])
         base = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v3/"
         top = arguments["include_top"]
         end = "" if top else "_no_top_v2"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any, Literal
 
+from jlayers.core.errors import about, refused
 from jlayers.core.layer import Layer
 from jlayers.core.spelling import nearest
 
@@ -88,8 +89,11 @@ def published(model: Layer | str) -> Published:
     name = model if isinstance(model, str) else model.spec.name
     name = name if name.startswith("applications.") else f"applications.{name}"
     if name not in _known:
-        raise ValueError(
-            f"expected an application of jl.applications, received {model!r}: {nearest(name, _known)}"
+        raise refused(
+            ValueError,
+            "expected an application of jl.applications",
+            instead=nearest(name, _known),
+            model=model,
         )
     return _known[name]
 
@@ -107,12 +111,16 @@ def weights_file(model: Layer) -> WeightsFile:
     facts, arguments = published(model), model.spec.arguments
     name = model.spec.name
     if facts.weights is None:
-        raise ValueError(f"{name}: no address of official weights is known; name a file that holds some")
-    if arguments.get("include_top", True) and arguments.get("classes", 1000) != 1000:
         raise ValueError(
-            f"{name}: expected classes=1000, as the published weights have with their classifier, received "
-            f"classes={arguments['classes']}; take the model with include_top=False and put your own on it"
+            f"{name}: no official weights are known for it; pass a file of weights instead of 'imagenet'"
         )
+    if arguments.get("include_top", True) and arguments.get("classes", 1000) != 1000:
+        error = ValueError(
+            f"{name}: expected classes=1000, as the published weights have with their classifier, "
+            f"received classes={arguments['classes']}; take the model with include_top=False and put your "
+            f"own on it"
+        )
+        raise about(error, classes=arguments["classes"])
     return facts.weights(arguments)
 
 

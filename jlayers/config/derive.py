@@ -101,7 +101,11 @@ class Choice(Marker):
             )
         name, given = (value, {}) if bare else next(iter(value.items()))
         registry = registry_of(self.kind)
-        if registry is None or name not in registry:
+        try:
+            known = registry is not None and name in registry
+        except ImportError as error:  # the name belongs to a group, whose package is not there
+            raise PydanticCustomError("package", "{text}", {"text": str(error)}) from None
+        if registry is None or not known:
             known = UNQUOTED if is_number(name) else registry.advice(name) if registry else nearest(name, ())
             raise PydanticCustomError(
                 "name",

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.calls import taught
-from jlayers.core.errors import refused
+from jlayers.core.errors import concerning, refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.masks import combine, values_of
 from jlayers.core.names import number_children
@@ -59,15 +59,20 @@ def Sequential(
     flat: list[Any] = []
     for item in layers:
         flat.extend(item if isinstance(item, (list, tuple)) else [item])
-    members = [
-        as_layer(item.as_layer() if hasattr(item, "as_layer") else item, f"Sequential, position {i}")
-        for i, item in enumerate(flat)
-    ]
+    members = _members(item.as_layer() if hasattr(item, "as_layer") else item for item in flat)
     return _sequential(members, name=name, trainable=trainable, frozen=frozen, precision=precision)
 
 
+def _members(layers: Iterable[Any]) -> list[Layer]:
+    members: list[Layer] = []
+    for i, item in enumerate(layers):
+        with concerning(i, layers=layers):
+            members.append(as_layer(item, f"Sequential, position {i}"))
+    return members
+
+
 def _sequential_wiring(layers: Sequence[Layer]) -> Wiring:
-    members = [as_layer(item, f"Sequential, position {i}") for i, item in enumerate(layers)]
+    members = _members(layers)
     if not members:
         raise refused(
             ValueError,
@@ -76,7 +81,8 @@ def _sequential_wiring(layers: Sequence[Layer]) -> Wiring:
             raised_by="Sequential",
             layers=[],
         )
-    children = number_children(members, "Sequential")
+    with concerning(layers=layers):
+        children = number_children(members, "Sequential")
     name_of = {member: name for name, member in children.items()}
     order = [name_of[member] for member in members]
 

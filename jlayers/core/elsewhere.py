@@ -128,6 +128,8 @@ def missing_name(
         known: what it has.
         table: the registry that the module fills: a name that is known there is told with its constructor.
     """
+    if name.startswith("_"):  # Python and its tools ask any object for some, and often
+        return AttributeError(f"{module} has no {name!r}", name=name)
     short = module.replace("jlayers", "jl", 1)
     if table is not None and name in table and (found := table.find(name)) in known:
         instead = f"write {short}.{found}()"

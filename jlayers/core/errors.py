@@ -14,7 +14,18 @@ from typing import Any, TypeVar
 
 from jlayers.core.shapes import describe
 
-__all__ = ["Details", "NotFloatingError", "add_name", "at_layer", "details_of", "noted", "refused"]
+__all__ = [
+    "Details",
+    "NotFloatingError",
+    "about",
+    "add_name",
+    "at_layer",
+    "concerning",
+    "details_of",
+    "noted",
+    "refused",
+    "told_apart",
+]
 
 Error = TypeVar("Error", bound=Exception)
 
@@ -25,7 +36,9 @@ class Details:
 
     Attributes:
         text: the message without the name of what raised it; None for an error that `refused` did not make.
+        instead: what to do, the end of the message; None if it was not told apart.
         received: the arguments that were refused, by name.
+        inside: the keys that lead from the first of these arguments to the part that is wrong.
         raised_by: the type name of the layer, or of whatever else raised it; None until that is known.
         path: of the layer that failed in a running model, such as `encoder/dense`; "" for the
             outermost one, None outside of a model.
@@ -33,7 +46,9 @@ class Details:
     """
 
     text: str | None = None
+    instead: str | None = None
     received: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    inside: tuple[str | int, ...] = ()
     raised_by: str | None = None
     path: str | None = None
     note: str | None = None
@@ -42,6 +57,11 @@ class Details:
     def argument(self) -> str | None:
         """The name of the first argument that was refused."""
         return next(iter(self.received), None)
+
+    @property
+    def place(self) -> tuple[str | int, ...]:
+        """The path of what was refused, from the name of its argument on; () if no argument is known."""
+        return () if self.argument is None else (self.argument, *self.inside)
 
 
 class NotFloatingError(TypeError):
@@ -59,6 +79,55 @@ def at_layer(error: Error, path: str) -> Error:
     """The error, with the path of the layer that is to blame although it does not run."""
     details_of(error).path = path
     return error
+
+
+def about(error: Error, /, *inside: str | int, **received: Any) -> Error:
+    """The error, with the arguments that it speaks of on its record. Its text stays as it is.
+
+    Args:
+        error: any error.
+        *inside: the keys that lead to the part of the first argument that is wrong.
+        **received: the arguments by name.
+
+    >>> details_of(about(KeyError("no such layer"), at="conv")).argument
+    'at'
+    >>> details_of(about(ValueError("two are called a"), 3, layers=[])).place
+    ('layers', 3)
+    """
+    details = details_of(error)
+    details.received, details.inside = received, inside
+    return error
+
+
+@contextlib.contextmanager
+def concerning(*inside: str | int, **received: Any) -> Iterator[None]:
+    """Within, an error that names no argument, or one with the same value, is about these; see `about`.
+
+    >>> with concerning(path="data.csv"):
+    ...     raise ValueError("line 3 is empty")
+    Traceback (most recent call last):
+    ValueError: line 3 is empty
+    """
+    try:
+        yield
+    except Exception as error:
+        inner = details_of(error).received.values()
+        if not inner or next(iter(inner)) is next(iter(received.values())):  # handed on under another name
+            about(error, *inside, **received)
+        raise
+
+
+def told_apart(error: BaseException) -> tuple[str, str]:
+    """The text of an error, and the advice at its end as far as its record tells them apart.
+
+    >>> told_apart(refused(TypeError, "expected a text", instead="write str(x)", x=3))
+    ('expected a text, received x=3', 'write str(x)')
+    >>> told_apart(KeyError("no such name; look again"))
+    ('no such name; look again', '')
+    """
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    advice = details_of(error).instead or ""
+    return text.removesuffix(advice).rstrip(";: ") if advice else text, advice
 
 
 @contextlib.contextmanager
@@ -117,7 +186,7 @@ def refused(
     if instead:
         text += f": {instead}" if instead.endswith("?") else f"; {instead}"  # as in "did you mean 'same'?"
     error = kind(f"{raised_by}: {text}" if raised_by else text)
-    vars(error)["details"] = Details(text, received, raised_by)
+    vars(error)["details"] = Details(text, instead, received, raised_by=raised_by)
     return error
 
 

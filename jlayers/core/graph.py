@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.calls import taught
+from jlayers.core.errors import about, concerning
 from jlayers.core.layer import Layer
 from jlayers.core.masks import leaves
 from jlayers.core.names import known_name, unique_names
@@ -66,10 +67,11 @@ def Model(
     known: set[Node] = set()
     for node in listed:
         if node in known:
-            raise ValueError(f"Model: the input {node!r} is listed twice")
+            raise about(ValueError(f"Model: the input {node!r} is listed twice"), inputs=inputs)
         known.add(node)
-    calls = _reachable(targets, listed)
-    names = _name_calls(calls, listed)
+    with concerning(outputs=outputs):
+        calls = _reachable(targets, listed)
+        names = _name_calls(calls, listed)
 
     def ref(node: Node) -> str:
         if node in known:
@@ -106,11 +108,13 @@ def _nodes_of(tree: Any, role: str) -> list[Node]:
     nodes = jax.tree.leaves(tree)
     for leaf in nodes:
         if not isinstance(leaf, Node):
-            raise TypeError(
+            error = TypeError(
                 f"Model: expected nodes as {role}, received {leaf!r}; an input is made by jl.Input(shape)"
             )
+            raise about(error, **{role: tree})
     if not nodes:
-        raise ValueError(f"Model: expected at least one node among the {role}, received {tree!r}")
+        error = ValueError(f"Model: expected at least one node among the {role}, received {tree!r}")
+        raise about(error, **{role: tree})
     return nodes
 
 
@@ -147,7 +151,8 @@ def _reachable(targets: Sequence[Node], listed: Sequence[Node]) -> list[LayerCal
             stack.extend((n, False) for n in reversed(jax.tree.leaves(call.inputs)))
     for node in listed:
         if node not in used:
-            raise ValueError(f"Model: the outputs do not depend on the input {node!r}; remove it")
+            error = ValueError(f"Model: the outputs do not depend on the input {node!r}; remove it")
+            raise about(error, inputs=list(listed))
     return list(order)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jlayers.core.errors import about, concerning
 from jlayers.core.layer import Layer, Wiring, layer
 from jlayers.core.masks import is_masked, leaves, mask_of, values_of, with_mask
 from jlayers.core.names import remember
@@ -95,22 +96,28 @@ def _table_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: 
         outputs: names of nodes in any pytree.
     """
     table, children = _read_table(inputs, nodes, outputs)
-    sources, order = table.sources, list(in_order(table))
+    with concerning(outputs=outputs):
+        sources, order = table.sources, list(in_order(table))
     listed, needed = jax.tree.leaves(inputs), set(order)
     if unlisted := sorted(needed & sources.keys() - set(listed), key=order.index):
-        raise ValueError(f"Model: the outputs need {unlisted[0]!r}, which is not among the inputs; list it")
+        error = ValueError(f"Model: the outputs need {unlisted[0]!r}, which is not among the inputs; list it")
+        raise about(error, inputs=inputs)
     for name in listed:
         if name not in sources:
-            raise ValueError(f"Model: {name!r} is listed as an input: {nearest(name, sources)}")
+            error = ValueError(f"Model: {name!r} is listed as an input: {nearest(name, sources)}")
+            raise about(error, inputs=inputs)
         if name not in needed:
-            raise ValueError(f"Model: the outputs do not depend on the input {name!r}; remove it")
+            error = ValueError(f"Model: the outputs do not depend on the input {name!r}; remove it")
+            raise about(error, inputs=inputs)
     if unused := [name for name in table.nodes if name not in needed]:
-        raise ValueError(f"Model: the outputs do not depend on the node {unused[0]!r}; remove it")
+        error = ValueError(f"Model: the outputs do not depend on the node {unused[0]!r}; remove it")
+        raise about(error, unused[0], nodes=nodes)
     for name, node in table.nodes.items():
         if isinstance(node, Use) and node.child not in children:
-            raise ValueError(
+            error = ValueError(
                 f"Model, node {name!r}: shared={node.child!r} is no layer: {nearest(node.child, children)}"
             )
+            raise about(error, name, "shared", nodes=nodes)
 
     def route(call: Any, *arguments: Any) -> Any:
         values = by_name(table, arguments)
@@ -141,17 +148,19 @@ def _read_table(
         is_source = kinds == ["input"]
         allowed = {"input", "dtype"} if is_source else {"layer", "shared", "inputs"}
         if len(kinds) != 1 or not set(node) <= allowed or (not is_source and "inputs" not in node):
-            raise ValueError(
+            error = ValueError(
                 f"Model, node {name!r}: expected {{input: shape}} or {{layer: ..., inputs: [...]}} or "
                 f"{{shared: name, inputs: [...]}}, received {dict(node)!r}"
             )
+            raise about(error, name, nodes=nodes)
         if is_source:
             read[name] = Source(tuple(node["input"]), str(jnp.dtype(node.get("dtype", "float32"))))
             continue
         several = isinstance(node["inputs"], (list, tuple))
         read[name] = Use(node.get("shared", name), tuple(node["inputs"]) if several else (node["inputs"],))
         if "layer" in node:
-            children[name] = as_layer(node["layer"], f"Model, node {name!r}")
+            with concerning(name, "layer", nodes=nodes):
+                children[name] = as_layer(node["layer"], f"Model, node {name!r}")
     return Table(inputs, read, outputs), children
 
 
@@ -189,10 +198,12 @@ def in_order(table: Table) -> Iterator[str]:
 
     def follow(name: str) -> None:
         if name in trail:
-            raise ValueError(f"Model: the graph has a cycle: {' -> '.join([*trail, name])}")
+            error = ValueError(f"Model: the graph has a cycle: {' -> '.join([*trail, name])}")
+            raise about(error, name, "inputs", nodes=table.nodes)
         if name not in table.nodes:
             reader = f"node {next(reversed(trail))!r} reads" if trail else "the outputs name"
-            raise ValueError(f"Model: {reader} {name!r}, which is no node: {nearest(name, table.nodes)}")
+            error = ValueError(f"Model: {reader} {name!r}, which is no node: {nearest(name, table.nodes)}")
+            raise about(error, next(reversed(trail)), "inputs", nodes=table.nodes) if trail else error
         node = table.nodes[name]
         reads = jax.tree.leaves(node.inputs if isinstance(node, Use) else ())
         trail[name] = iter([parse(ref)[0] for ref in reads])

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.calls import taught
+from jlayers.core.errors import concerning
 from jlayers.core.pair import Pair
 from jlayers.core.policy import DType, Policy, PrecisionLike, get, registry
 from jlayers.core.shapes import as_spec
@@ -66,7 +67,8 @@ def assign(
     """The policies by path once `precision`, as `with_precision` takes it, lies over the `current` ones."""
     policies = dict(current)
     for pattern, policy in _entries(precision):
-        matched = set(match_layers(pattern, paths))
+        with concerning(pattern, precision=precision):
+            matched = set(match_layers(pattern, paths))
         for path in paths:
             within = any(p in matched for p in above(path))
             if not within and path not in matched:

@@ -91,11 +91,11 @@ def rows_of(**trees: Any) -> int:
                 first = (path, rows)
             elif rows != first[1]:
                 raise ValueError(
-                    f"expected as many rows in {path} as in {first[0]}, received {first[0]} with "
-                    f"{first[1]} and {path} with {rows}"
+                    f"expected as many rows in {path} as in {first[0]}, received {first[0]} with {first[1]} "
+                    f"rows and {path} with {rows}"
                 )
     if first is None:
-        raise ValueError(f"expected at least one array, received {', '.join(trees)} without any")
+        raise ValueError(f"expected at least one array in {' and '.join(trees)}, received none")
     return first[1]
 
 

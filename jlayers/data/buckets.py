@@ -36,7 +36,7 @@ def bucket_lengths(sequences: Sequence[Any], count: int) -> tuple[int, ...]:
         )
     lengths = [len(sequence) for sequence in sequences]
     if not lengths:
-        raise ValueError("bucket_lengths: expected at least one sequence, received none")
+        raise refused(ValueError, "expected at least one sequence", raised_by="bucket_lengths", sequences=[])
     shares = np.arange(1, count + 1) / count
     return tuple(np.unique(np.quantile(lengths, shares, method="inverted_cdf")).astype(int).tolist())
 
@@ -87,12 +87,12 @@ class BucketBatches(Batches):
         self.batch_size = _positive("batch_size", batch_size)
         self.shuffle, self.seed = shuffle, seed
         if not self.lengths:
-            raise ValueError("BucketBatches: expected at least one length, received lengths=()")
+            raise refused(ValueError, "expected at least one length", raised_by="BucketBatches", lengths=())
         rows = rows_of(y=self.y, weight=self.weight)
         if not self.sequences or rows != len(self.sequences):
             raise ValueError(
-                f"BucketBatches: expected one target for each sequence and at least one of them, "
-                f"received {len(self.sequences)} sequences and {rows} targets"
+                f"BucketBatches: expected at least one sequence and one target for each, received "
+                f"{len(self.sequences)} sequences and {rows} targets"
             )
         self.fill = as_dtype("fill", np.asarray(fill), self.sequences[0].dtype)
         self.buckets = [self._bucket(i) for i in range(rows)]

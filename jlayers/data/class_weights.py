@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
 from jlayers.data.gate import entry
@@ -59,9 +59,11 @@ def by_number(weights: Any, names: Sequence[str] | None) -> Any:
     numbers = {name: i for i, name in enumerate(names or ())}
     for key in weights:
         if key not in numbers and not (isinstance(key, str) and key.isdecimal()):
-            raise ValueError(
-                f"expected classes as the keys of class_weight, received {key!r}: {nearest(key, numbers)}"
+            error = ValueError(
+                f"expected names or numbers of classes as the keys of class_weight, received {key!r}: "
+                f"{nearest(key, numbers)}"
             )
+            raise about(error, key, class_weight=weights)
     return {numbers[key] if key in numbers else int(key): factor for key, factor in weights.items()}
 
 
@@ -80,7 +82,7 @@ def _labels(y: Any) -> np.ndarray:
             row = int(np.argmin(hot))
             raise ValueError(
                 f"class_weight needs one class per sample, received y[{row}]={labels[row].tolist()}, which "
-                f"is no one-hot row; use sample_weight"
+                f"is not a one-hot row; use sample_weight"
             )
         labels = labels.argmax(1)
     if labels.ndim != 1 or not labels.size:
@@ -127,17 +129,19 @@ def _factors(weights: Any, present: np.ndarray, counts: np.ndarray, whole: bool)
         for label in weights:
             number = isinstance(label, (int, np.integer)) and not isinstance(label, bool)
             if not number or (whole and label not in classes):
-                raise ValueError(
-                    f"expected class numbers as the keys of class_weight, here {_range(classes)}, received "
-                    f"class_weight[{label!r}]={weights[label]!r}, which no sample has"
+                error = ValueError(
+                    f"expected class numbers as the keys of class_weight, here {_range(classes)}, "
+                    f"received class_weight[{label!r}]={weights[label]!r}, a class that no sample has"
                     + (f": write {label} without quotes" if str(label) in map(str, classes) else "")
                 )
+                raise about(error, str(label), class_weight=weights)
     for label, factor in weights.items():
         number = isinstance(factor, (int, float, np.number)) and not isinstance(factor, bool)
         if not number or not np.isfinite(factor) or factor < 0:
-            raise ValueError(
+            error = ValueError(
                 f"expected class weights of at least 0, received class_weight[{label!r}]={factor!r}"
             )
+            raise about(error, str(label), class_weight=weights)
     return [float(weights.get(label, 1.0)) for label in classes]
 
 

@@ -47,9 +47,10 @@ def concatenate(datasets: list[DatasetLike], test: list[DatasetLike] | None = No
         for one, pair in pairs:
             if jax.tree.map(_kind, pair) != like:
                 raise ValueError(
-                    f"concatenate: expected data like those of {first.name}, x {describe(first.train[0])} "
-                    f"and y {describe(first.train[1])}, received {one.name}, x {describe(pair[0])} and y "
-                    f"{describe(pair[1])}, apart from the number of samples"
+                    f"concatenate: expected datasets whose samples have one shape and dtype, received "
+                    f"{first.name} with x={describe(first.train[0])}, y={describe(first.train[1])} and "
+                    f"{one.name} with x={describe(pair[0])}, y={describe(pair[1])}; only the number of "
+                    f"samples may differ"
                 )
         parts = [(pair[0], _numbered(pair[1], one.class_names, names)) for one, pair in pairs]
         return jax.tree.map(lambda *leaves: _chain(leaves), *parts) if parts else None
@@ -82,13 +83,15 @@ def _class_names(train: Sequence[Dataset], test: Sequence[Dataset]) -> tuple[str
         return None
     if unnamed := [one.name for one in [*train, *test] if one.class_names is None]:
         raise ValueError(
-            f"concatenate: expected data with class names, as the others have, received {unnamed[0]}"
+            f"concatenate: expected class names in all datasets or in none, received {unnamed[0]} without "
+            f"them"
         )
     names = dict.fromkeys(name for one in train for name in one.class_names or ())
     for one in test:
         if new := [name for name in one.class_names or () if name not in names]:
             raise ValueError(
-                f"concatenate: expected classes that the training data have, received {new[0]!r}"
+                f"concatenate: expected test data with classes of the training data only, received the class "
+                f"{new[0]!r}; add samples of it to the training data, or remove it"
             )
     return tuple(names)
 
@@ -98,7 +101,9 @@ def _numbered(y: Any, own: tuple[str, ...] | None, names: tuple[str, ...] | None
     if own is None or names is None or own == names[: len(own)]:
         return y
     if isinstance(y, Mapping) or y.ndim != 1:
-        raise ValueError(f"concatenate: expected data of the classes {list(names)}, received {list(own)}")
+        raise ValueError(
+            f"concatenate: expected datasets with the same classes {list(names)}, received {list(own)}"
+        )
     return np.array([names.index(name) for name in own], y.dtype)[y]
 
 

@@ -32,8 +32,8 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
         from sklearn.datasets import load_digits
     except ImportError:
         raise ImportError(
-            'the dataset "digits" is part of scikit-learn, which is not installed; '
-            'install it with: pip install "jlayers[examples]"'
+            'the dataset "digits" is part of scikit-learn, which is not installed; install it with: '
+            'pip install "jlayers[examples]"'
         ) from None
     images, labels = load_digits(return_X_y=True)
     x = (images.reshape(-1, 8, 8, 1) / 16.0).astype(np.float32)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import concerning, refused
 from jlayers.data.dataset import Dataset, FilePath, register
 from jlayers.data.gate import as_dtype
 from jlayers.data.idx import read_idx
-from jlayers.data.npy import read_npy, read_npz
+from jlayers.data.numpy_files import read_npy, read_npz
 from jlayers.data.reading import MAX_BYTES
 from jlayers.data.split import hold_out
 
@@ -56,14 +56,19 @@ def npz(
         return value if isinstance(value, list) else [value]
 
     wanted = [key for value in (x, y, x_test or [], y_test or []) for key in names(value)]
-    arrays = {
-        k: _plain(v, f"{path}, {k}")
-        for k, v in read_npz(path, list(dict.fromkeys(wanted)), max_bytes).items()
-    }
+    with concerning(path=path):
+        arrays = read_npz(path, list(dict.fromkeys(wanted)), max_bytes)
+        arrays = {key: _plain(array, f"{path}, {key}") for key, array in arrays.items()}
 
     def tree(called: str | list[str], value: str | list[str]) -> Any:
         if isinstance(called, str) != isinstance(value, str) or len(names(called)) != len(names(value)):
-            raise ValueError(f"npz: expected as many held-out arrays as {called!r}, received {value!r}")
+            raise refused(
+                ValueError,
+                f"expected held-out arrays in the form of the training arrays {called!r}: one name for one, "
+                f"a list for a list",
+                raised_by="npz",
+                **{("x_test" if value is x_test else "y_test"): value},
+            )
         if isinstance(value, str):
             return arrays[value]
         return {name: arrays[key] for name, key in zip(called, value, strict=True)}
@@ -103,12 +108,14 @@ def npy(
             ValueError, "expected x_test and y_test together", raised_by="npy", x_test=x_test, y_test=y_test
         )
 
-    def load(path: FilePath) -> np.ndarray:
-        return _plain(read_npy(path, max_bytes), str(path))
+    def load(**named: FilePath) -> np.ndarray:
+        (path,) = named.values()
+        with concerning(**named):
+            return _plain(read_npy(path, max_bytes), str(path))
 
-    train = (load(x), load(y))
+    train = (load(x=x), load(y=y))
     if x_test is not None and y_test is not None:
-        return Dataset(Path(x).stem, train, (load(x_test), load(y_test)))
+        return Dataset(Path(x).stem, train, (load(x_test=x_test), load(y_test=y_test)))
     return Dataset(Path(x).stem, *hold_out(*train, test_fraction, seed))
 
 
@@ -145,10 +152,11 @@ def mnist(path: FilePath, max_bytes: int = MAX_BYTES) -> Dataset:
         FileNotFoundError: a file is missing.
     """
     path = Path(path)
-    if path.is_dir():
-        arrays = {name: read_idx(_find(path, file), max_bytes) for name, file in _IDX.items()}
-    else:
-        arrays = read_npz(path, list(_IDX), max_bytes)
+    with concerning(path=path):
+        if path.is_dir():
+            arrays = {name: read_idx(_find(path, file), max_bytes) for name, file in _IDX.items()}
+        else:
+            arrays = read_npz(path, list(_IDX), max_bytes)
 
     def pair(part: str) -> tuple[np.ndarray, np.ndarray]:
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
@@ -167,5 +175,5 @@ def _find(folder: Path, name: str) -> Path:
     names = [form + end for form in (name, dotted) for end in ("", ".gz")]
     found = next((folder / n for n in names if (folder / n).is_file()), None)
     if found is None:
-        raise FileNotFoundError(f"{folder}: expected one of {', '.join(names)}; none is there")
+        raise FileNotFoundError(f"{folder}: expected a file named {' or '.join(names)}, and there is none")
     return found

@@ -62,5 +62,5 @@ def _files(path: Path, form: Any) -> Files:
         return Files(path.parent, (path.name,), (path.stat().st_size,))
     files = files_in(path, suffixes_of(form))
     if not files.names:
-        raise ValueError(f"{path}: expected files {', '.join(suffixes_of(form))}, received none")
+        raise ValueError(f"{path}: expected files that end in {', '.join(suffixes_of(form))}, received none")
     return files

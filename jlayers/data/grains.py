@@ -43,8 +43,8 @@ class GrainBatches(StreamBatches):
         endless = len(dataset) >= sys.maxsize
         if endless and steps is None:
             raise ValueError(
-                "expected the number of batches in an epoch of a dataset that is repeated without end: pass "
-                "steps_per_epoch (validation_steps), or leave .repeat() out"
+                "expected a number of batches for each epoch, as the dataset repeats without end; pass "
+                "steps_per_epoch (or validation_steps), or leave out .repeat()"
             )
         options = grain.ReadOptions(num_threads=min(8, os.cpu_count() or 1), prefetch_buffer_size=8)
         source = (dataset if endless else dataset.repeat()).to_iter_dataset(options)

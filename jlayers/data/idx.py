@@ -57,9 +57,13 @@ def _read(file: IO[bytes], path: Path, max_bytes: int) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     if size > max_bytes:
         raise ValueError(
-            f"{path}: the header claims {shape} {dtype.name}, {size:,} bytes; expected at most {max_bytes:,}"
+            f"{path}: expected at most {max_bytes:,} bytes, received a header that says {shape} "
+            f"{dtype.name}, {size:,} bytes; pass a larger max_bytes if that is right"
         )
     data = read_bytes(file, size, path, f"{shape} {dtype.name}")
     if file.read(1):
-        raise ValueError(f"{path}: expected to end after {shape} {dtype.name}, and goes on: not an IDX file?")
+        raise ValueError(
+            f"{path}: expected the file to end after {shape} {dtype.name}, received more bytes; is it an IDX "
+            f"file?"
+        )
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)

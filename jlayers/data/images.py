@@ -94,7 +94,7 @@ def read_image(path: FilePath, form: ImageForm) -> np.ndarray:
         raise
     except Exception as error:  # a damaged file: Pillow raises whatever it stumbles over
         raise ValueError(
-            f"{path}: expected an image ({', '.join(FORMATS)}), received a file that is not readable as one: "
+            f"{path}: expected an image ({', '.join(FORMATS)}), received a file that cannot be read as one: "
             f"{error}; repair or remove it"
         ) from None
 
@@ -115,10 +115,10 @@ def _in_mode(image: Any, color_mode: ColorMode) -> Any:
     if image.mode.startswith("I"):
         deep = np.asarray(image)
         if int(deep.max()) > 0xFFFF or int(deep.min()) < 0:
-            raise ValueError("expected at most 16 bits")
+            raise ValueError("expected at most 16 bits per pixel")
         return _pillow()[0].fromarray(deep.astype(np.float32) / np.float32(257))
     if image.mode == "F":
-        raise ValueError("expected whole numbers as pixels")
+        raise ValueError("expected whole numbers as pixels, received fractions")
     if "transparency" in image.info and image.mode != "RGBA":
         image = image.convert("RGBA")
     return image.convert(_MODES[color_mode])

@@ -52,8 +52,8 @@ class Labels:
         if code is None:
             if is_missing(text):
                 raise ValueError(
-                    f"{self.where(line)}: expected a label, received {text!r}, a missing value; fill it in "
-                    f"or remove the row (a class that is called so needs another name)"
+                    f"{self.where(line)}: expected a label, received {text!r}, which stands for a missing "
+                    f"value; fill it in or remove the row (if it is the name of a class, rename the class)"
                 )
             code = self.known[text] = len(self.known)
             self.seen.append((self.where, line))
@@ -136,6 +136,6 @@ def _refuse_new_ones(train: Labels, test: Labels, numbers: dict[str, float]) -> 
     if new:
         shown = ", ".join(sorted(train.known)[:12]) + (", ..." if len(train.known) > 12 else "")
         raise ValueError(
-            f"{test.found(new[0])}: expected a label that the training data have ({shown}), "
-            f"received {new[0]!r}"
+            f"{test.found(new[0])}: expected a label of the training data ({shown}), received {new[0]!r}; "
+            f"add such samples to the training data, or remove these"
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import refused
+
 __all__ = ["LazyArray", "is_lazy", "picked"]
 
 CHUNK = 1024  # rows that are read at a time by who goes through all of them
@@ -75,7 +77,13 @@ class LazyArray:
     def take(self, rows: Any, axis: int = 0) -> np.ndarray:
         """Reads the rows of an array of numbers of any shape."""
         if axis != 0:
-            raise ValueError(f"a LazyArray is read by rows, received axis={axis}")
+            raise refused(
+                ValueError,
+                "expected axis=0, as a LazyArray is read by rows",
+                instead="read it whole first: np.asarray(x)",
+                raised_by="LazyArray.take",
+                axis=axis,
+            )
         rows = np.asarray(rows)
         return self.read(rows.reshape(-1)).reshape((*rows.shape, *self.shape[1:]))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import concerning, refused
 from jlayers.core.spelling import nearest
 from jlayers.data.blocks import Blocks
 from jlayers.data.dataset import Dataset, FilePath, register
@@ -40,7 +40,7 @@ class ParquetFiles:
         else:
             self.paths = [self.path]
         if not self.paths:
-            raise ValueError(f"{path}: expected files .parquet, received none")
+            raise ValueError(f"{path}: expected files that end in .parquet, received none")
         self.files: list[Any] = []
         for one in self.paths:
             try:
@@ -48,18 +48,23 @@ class ParquetFiles:
             except FileNotFoundError:
                 raise
             except Exception as error:  # a damaged file: PyArrow raises whatever it stumbles over
-                raise ValueError(f"{one}: expected a Parquet file: {error}") from None
+                raise ValueError(
+                    f"{one}: expected a Parquet file, received one that cannot be read as such: {error}"
+                ) from None
         self.schema = self.files[0].schema_arrow
         self.names = list(self.schema.names)
         for one, file in zip(self.paths, self.files, strict=True):
             if not file.schema_arrow.equals(self.schema):
-                raise ValueError(f"{one}: expected the columns and types of {self.paths[0]}")
+                raise ValueError(
+                    f"{one}: expected the columns and types of {self.paths[0]}, received others; write all "
+                    f"files with one schema"
+                )
         self.groups = [(f, g) for f, file in enumerate(self.files) for g in range(file.num_row_groups)]
         rows = [self.files[f].metadata.row_group(g).num_rows for f, g in self.groups]
         self.groups = [group for group, count in zip(self.groups, rows, strict=True) if count]
         self.ends = np.cumsum([count for count in rows if count])
         if not self.groups:
-            raise ValueError(f"{path}: expected rows, received none")
+            raise ValueError(f"{path}: expected at least one row, received none")
 
     def check(self, names: Sequence[str]) -> None:
         for name in names:
@@ -79,7 +84,10 @@ class ParquetFiles:
         try:
             table = self.files[file].read_row_group(group, columns=list(dict.fromkeys(names)))
         except Exception as error:
-            raise ValueError(f"{self.paths[file]}, row group {group}: not readable: {error}") from None
+            raise ValueError(
+                f"{self.paths[file]}: expected a row group {group} that can be read, received: {error}; "
+                f"write the file again"
+            ) from None
         return [
             self._array(table.column(name), f"{self.paths[file]}, row group {group}, column {name!r}")
             for name in names
@@ -91,7 +99,7 @@ class ParquetFiles:
         if column.null_count:
             row = column.is_null().to_pylist().index(True)
             raise ValueError(
-                f"{where}, row {row}: expected a value, received none; fill it in or remove the row"
+                f"{where}, row {row}: expected a value, received a missing one; fill it in or remove the row"
             )
         kind = column.type
         if types.is_dictionary(kind):
@@ -134,7 +142,9 @@ def _numbers(values: np.ndarray, where: str) -> np.ndarray:
     made = as_dtype(where, values if values.dtype != object else values.astype(np.float64), np.float32)
     if not np.isfinite(made).all():
         row = int(np.argwhere(~np.isfinite(made))[0][0])
-        raise ValueError(f"{where}, row {row}: expected finite numbers, received {made[row]}")
+        raise ValueError(
+            f"{where}, row {row}: expected finite numbers, received {made[row]}; fill it in or remove the row"
+        )
     return made
 
 
@@ -176,15 +186,23 @@ def parquet(
     targets = target if isinstance(target, list) else [target]
     if labels and len(targets) != 1:
         raise refused(ValueError, "expected one target column of labels", raised_by="parquet", target=target)
-    train = ParquetFiles(path)
-    train.check([*targets, *(features or [])])
+    with concerning(path=path):
+        train = ParquetFiles(path)
+    with concerning(target=target):
+        train.check(targets)
+    with concerning(features=features):
+        train.check(features or [])
     names = features or [name for name in train.names if name not in targets]
     if not names or set(names) & set(targets):
-        raise ValueError(
-            f"parquet: expected feature columns beside the target {target!r}, received {features!r}"
+        raise refused(
+            ValueError,
+            f"expected feature columns beside the target {target!r}",
+            raised_by="parquet",
+            features=features,
         )
     train.check_resolution(names)
-    held = None if test_path is None else ParquetFiles(test_path)
+    with concerning(test_path=test_path):
+        held = None if test_path is None else ParquetFiles(test_path)
     if held is not None:
         check_names(str(test_path), held.names, [*names, *targets])
     pairs = [(_columns(files, names), _targets(files, targets, labels)) for files in (train, held) if files]
@@ -224,7 +242,10 @@ def _classes(ys: Sequence[np.ndarray], test: str) -> tuple[list[np.ndarray], tup
     values = np.unique(ys[0])
     for y in ys[1:]:
         if new := sorted(set(np.unique(y).tolist()) - set(values.tolist())):
-            raise ValueError(f"{test}: expected labels that the training data have, received {new[0]!r}")
+            raise ValueError(
+                f"{test}: expected labels of the training data, received {new[0]!r}; add such rows to the "
+                f"training data, or remove these"
+            )
     whole = values.dtype != object and (values == np.round(values)).all()
     if whole and values.min() >= 0 and values.max() < _MOST_WHOLE:
         return [y.astype(np.int32) for y in ys], tuple(str(i) for i in range(int(values.max()) + 1))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import about, refused
 from jlayers.data.dataset import Dataset, DatasetLike, get, register
 from jlayers.data.lazy import is_lazy
 
@@ -36,12 +37,13 @@ def parts(data: DatasetLike, axis: int, names: list[str]) -> Dataset:
     if isinstance(x, Mapping):
         raise ValueError(f"parts: expected data with a single array x, received the inputs {list(x)}")
     if not 1 <= axis < x.ndim or not names or x.shape[axis] % len(names):
-        raise ValueError(
+        error = ValueError(
             f"parts: expected an axis (1 to {x.ndim - 1}) that divides into {len(names)} equal parts, "
             f"received axis={axis} of x with shape {x.shape}"
         )
+        raise about(error, axis=axis)
     if len(set(names)) != len(names):
-        raise ValueError(f"parts: expected names that differ, received names={names}")
+        raise refused(ValueError, "expected different names", raised_by="parts", names=names)
 
     def piece(number: int, x: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(np.split(x, len(names), axis=axis)[number])

@@ -43,7 +43,7 @@ def _plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, Mapping):
         if not all(isinstance(name, str) for name in value):
-            raise TypeError("JSON's names are texts")
+            raise TypeError("the names in JSON are texts")
         return {name: _plain(part) for name, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 

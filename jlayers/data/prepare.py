@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jlayers.core.adapt import adapt, awaits
+from jlayers.core.errors import about
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
@@ -32,13 +33,15 @@ def learn(preprocess: Mapping[str, Any], x: Any) -> dict[str, Any]:
     inputs = _named(x)
     for name, thing in preprocess.items():
         if name not in inputs:
-            raise ValueError(f"preprocess: the data have no input {name!r}: {nearest(name, inputs)}")
+            error = ValueError(f"preprocess: the data have no input {name!r}: {nearest(name, inputs)}")
+            raise about(error, name, preprocess=preprocess)
         options = thing.spec.arguments
         if options.get("output_mode") == "int" and options.get("output_sequence_length", 1) is None:
-            raise ValueError(
-                f"preprocess: expected an output_sequence_length for {name!r}, so that all texts become "
-                f"equally long, received output_sequence_length=None"
+            error = ValueError(
+                f"preprocess: expected an output_sequence_length for {name!r}, which gives all texts one "
+                f"length, received output_sequence_length=None"
             )
+            raise about(error, name, preprocess=preprocess)
     return {n: adapt(thing, _read(inputs[n])) if awaits(thing) else thing for n, thing in preprocess.items()}
 
 
@@ -68,8 +71,8 @@ def _apply(thing: Any, x: Any, name: str) -> Any:
     if thing is None:
         if x.dtype == object:
             raise ValueError(
-                f"preprocess: the input {name!r} is text, {describe(x)}: name a preprocessor for it, such as "
-                f"TextVectorization"
+                f"preprocess: expected numbers in the input {name!r}, received text, {describe(x)}; name a "
+                f"preprocessor for it, such as TextVectorization"
             )
         return x
     if is_lazy(x):

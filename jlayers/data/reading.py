@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 
 __all__ = ["MAX_BYTES", "Records", "open_file", "read_bytes"]
 
@@ -34,7 +34,11 @@ def open_file(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> Itera
             f"{path}: expected a file, received {_kind(status.st_mode)}; save the data as a file"
         )
     if status.st_size > max_bytes:
-        raise ValueError(f"{path}: {status.st_size:,} bytes; expected at most {max_bytes:,}")
+        wrong = ValueError(
+            f"{path}: expected at most {max_bytes:,} bytes, received {status.st_size:,}; pass a larger "
+            f"max_bytes if that is right"
+        )
+        raise about(wrong, max_bytes=max_bytes)
     with path.open("rb") as file:
         yield file
 
@@ -117,7 +121,10 @@ class Records:
                 try:
                     row = next(reader, None)
                 except csv.Error as error:
-                    raise ValueError(f"{path}, line {line}: not readable as CSV ({error})") from None
+                    raise ValueError(
+                        f"{path}, line {line}: expected a line of CSV, received one that cannot be read as "
+                        f"such ({error})"
+                    ) from None
                 if row is None:
                     return
                 self.place = lines.place
@@ -155,4 +162,4 @@ class _Lines:
                 yield text
 
     def wrong(self, what: str) -> ValueError:
-        return ValueError(f"{self.path}, line {self.number + 1}: not readable as CSV: {what}")
+        return ValueError(f"{self.path}, line {self.number + 1}: {what}")

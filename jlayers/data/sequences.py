@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jlayers.core.errors import about
 from jlayers.core.shapes import describe
 from jlayers.data.gate import as_dtype, check_at_least, check_choice
 
@@ -116,14 +117,15 @@ def windows(x: Any, y: Any, length: int, stride: int = 1) -> Any:
     check_at_least("stride", stride, 1)
     series = np.asarray(x)
     if series.ndim == 0 or len(series) < length:
-        raise ValueError(
+        error = ValueError(
             f"expected a series (time, ...) of at least length={length} steps, received x={describe(series)}"
         )
+        raise about(error, x=x)
     made = np.moveaxis(np.lib.stride_tricks.sliding_window_view(series, length, axis=0), -1, 1)
     if y is None:
         return made[::stride]
     targets = np.asarray(y)
     if targets.ndim == 0 or not len(targets):
-        raise ValueError(f"expected targets, one for each window, received y={describe(targets)}")
+        raise about(ValueError(f"expected targets, one for each window, received y={describe(targets)}"), y=y)
     count = min(len(made), len(targets))
     return made[:count:stride], targets[:count:stride]

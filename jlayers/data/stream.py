@@ -62,7 +62,7 @@ class StreamBatches(Batches):
         self._run = self._run or self._begin(0)
         item = self._run.look()
         if item is _END:
-            raise ValueError("expected an iterable of batches (x, y), received one without any batch")
+            raise ValueError("expected an iterable of batches (x, y), received an empty one")
         return self._parse(item, 0)
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
@@ -163,8 +163,8 @@ class StreamBatches(Batches):
             )
         if not taken:
             raise ValueError(
-                f"the iterable gave no batches in epoch {number + 1}: a generator can be run through once "
-                f"only; pass a list, a dataset, or an object whose __iter__ starts anew"
+                f"expected batches in epoch {number + 1}, received none: a generator can be iterated only "
+                f"once; pass a list, a dataset, or an object whose __iter__ starts anew"
             )
 
     def _parse(self, item: Any, index: int) -> Batch:
@@ -185,9 +185,21 @@ class StreamBatches(Batches):
         with noted(f"in batch {index} of the iterable"):
             made = {n: map_arrays(lambda a, n=n: _as_array(n, a), as_data(v)) for n, v in named.items()}
             check_width(**made)
-            if rows_of(**made) == 0:
-                raise ValueError("expected batches of at least one row, received one without any")
+            if _rows(item, made) == 0:
+                raise ValueError("expected at least one row in each batch, received a batch without rows")
         return Batch(*made.values())
+
+
+def _rows(item: Any, made: dict[str, Any]) -> int:
+    try:
+        return rows_of(**made)
+    except ValueError as error:
+        if not isinstance(item, dict):
+            raise
+        raise ValueError(
+            f"{error}; if each item is one sample with names, make batches of them (.batch(32)), or pass "
+            f"*jl.data.columns(data, x='...', y='...')"
+        ) from None
 
 
 class Iteration:

@@ -57,8 +57,9 @@ def read_text(path: FilePath, form: TextForm) -> str:
         return raw.decode(form.encoding)[: form.max_length]
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path}: expected text in {form.encoding}, received bytes that are none ({error.reason} at byte "
-            f"{error.start}); name the encoding, such as encoding='latin-1', or save the file as UTF-8"
+            f"{path}: expected text in {form.encoding}, received bytes that are something else "
+            f"({error.reason} at byte {error.start}); name the encoding, such as encoding='latin-1', or save "
+            f"the file as UTF-8"
         ) from None
 
 

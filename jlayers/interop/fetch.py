@@ -13,6 +13,8 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from jlayers.core.errors import about
+
 __all__ = ["VARIABLE", "cache_folder", "fetch"]
 
 VARIABLE = "JLAYERS_WEIGHTS"
@@ -48,7 +50,9 @@ def fetch(url: str, digest: str | None, folder: str | os.PathLike[str] | None = 
     """
     name = url.rpartition("/")[2]
     if not name or name in (".", ".."):
-        raise ValueError(f"expected an address that ends in the name of a file, received url={url!r}")
+        raise about(
+            ValueError(f"expected an address that ends in the name of a file, received url={url!r}"), url=url
+        )
     place = os.environ.get(VARIABLE, "")
     if place and "://" not in place:
         return _in_folder(pathlib.Path(place).expanduser(), name, digest)
@@ -76,8 +80,8 @@ def fetch(url: str, digest: str | None, folder: str | os.PathLike[str] | None = 
         ) from error
     except ValueError as error:  # of pooch, which has removed what it has fetched
         raise ValueError(
-            f"{address} is not the file that was published, by its {_algorithm(digest).upper()}: expected "
-            f"{digest}; try again, or take another mirror"
+            f"{address}: expected the published file, with the {_algorithm(digest).upper()} {digest}, "
+            f"received another one; try again, or use another mirror"
         ) from error
     finally:
         logger.setLevel(level)
@@ -87,9 +91,14 @@ def fetch(url: str, digest: str | None, folder: str | os.PathLike[str] | None = 
 def _in_folder(folder: pathlib.Path, name: str, digest: str | None) -> pathlib.Path:
     path = folder / name
     if not path.is_file():
-        raise FileNotFoundError(f"{VARIABLE}={folder} has no {name}: put it there, or unset the variable")
+        raise FileNotFoundError(
+            f"{VARIABLE}={folder} has no file {name}: put it there, or unset the variable"
+        )
     if not _is_right(path, digest):
-        raise ValueError(f"{path} is not the file that was published: expected the hash {digest}")
+        raise ValueError(
+            f"{path}: expected the published file, with the hash {digest}, received another one; fetch it "
+            f"again"
+        )
     return path
 
 
@@ -140,4 +149,4 @@ def _continue(url: str, part: pathlib.Path) -> None:
             before = file.tell()
             shutil.copyfileobj(answer, file)
             if length is not None and file.tell() - before != int(length):
-                raise ConnectionResetError(f"{url}: the connection broke off")
+                raise ConnectionResetError(f"{url}: the connection broke before the end of the file")

@@ -44,7 +44,10 @@ def layer_of(data: Mapping[str, Any], arrays: Arrays, path: str = "") -> Layer:
     if name == "Sequential":
         return _sequential(config, arrays, path)
     if data.get("module", "keras.layers").startswith("keras.src.ops"):
-        raise UnsupportedError(f"{path}: expected the operation {name} in a graph of layers")
+        raise UnsupportedError(
+            f"{path}: expected the operation {name} between the layers of a graph, received it as a layer; "
+            f"build the Keras model with its functional form"
+        )
     known = {"LayerScale": _layer_scale, "Normalization": _normalization}
     config = known.get(name, lambda config, arrays, path: config)(config, arrays, path)
     if name not in layers:
@@ -57,7 +60,7 @@ def layer_of(data: Mapping[str, Any], arrays: Arrays, path: str = "") -> Layer:
     try:
         return constructor(**arguments)
     except (TypeError, ValueError, KeyError) as error:
-        raise UnsupportedError(f"{path}: {name} cannot be made with Keras's arguments ({error})") from error
+        raise UnsupportedError(f"{path}: {name} refuses Keras's arguments here: {error}") from error
 
 
 # Arguments that say nothing of what a layer computes once it has its weights.
@@ -138,7 +141,10 @@ def _normalization(config: Mapping[str, Any], arrays: Arrays, path: str) -> dict
         return dict(config)
     names = ("mean", "variance")
     if any(f"{path}/{name}" not in arrays for name in names):
-        raise UnsupportedError(f"{path}: expected a Normalization that has learned a mean and a variance")
+        raise UnsupportedError(
+            f"{path}: expected a Normalization with a learned mean and variance, received one without; call "
+            f"its adapt first"
+        )
     return {**config, **{name: np.squeeze(arrays[f"{path}/{name}"]).tolist() for name in names}}
 
 
@@ -192,7 +198,9 @@ def _functional(config: Mapping[str, Any], arrays: Arrays, path: str) -> Layer:
             else:
                 waiting.append((name, number, data, node))
         if len(waiting) == len(left):
-            raise UnsupportedError(f"{join(path, waiting[0][0])}: expected inputs that are in the graph")
+            raise UnsupportedError(
+                f"{join(path, waiting[0][0])}: expected inputs from inside the graph, received others"
+            )
         left = waiting
 
     def nodes(tree: Any) -> Any:
@@ -247,7 +255,9 @@ def _with_options_of_calls(data: Mapping[str, Any], path: str) -> dict[str, Any]
     """The description of a layer with what all its calls say."""
     calls = [{n: node["kwargs"].get(n, False) for n in _OF_THE_CALL} for node in data["inbound_nodes"]]
     if any(call != calls[0] for call in calls):
-        raise UnsupportedError(f"{path}: expected calls with equal options, received {calls}")
+        raise UnsupportedError(
+            f"{path}: expected all calls of one layer with the same options, received {calls}"
+        )
     said = {name: value for name, value in (calls[0] if calls else {}).items() if value}
     return {**data, "config": {**data["config"], **said}}
 

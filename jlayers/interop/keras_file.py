@@ -62,7 +62,10 @@ def keras_content(model: Layer, params: Mapping[str, Any], state: Mapping[str, A
         for slot in slots_of(model, tree, list(arrays)):
             kind = slot.layer.spec.name
             if slot.path not in places:
-                raise ValueError(f"save_weights: Keras has no {kind}, at {slot.path!r}: save as .safetensors")
+                raise ValueError(
+                    f"save_weights: expected layers that Keras has, received {kind} at {slot.path!r}; save "
+                    f"as .safetensors"
+                )
             inner = "cell/vars" if kind in _WITH_A_CELL else "vars"
             group = file.require_group(join(places[slot.path], inner))
             for number, name in enumerate(_in_order(slot.wanted)):

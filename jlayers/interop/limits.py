@@ -42,7 +42,7 @@ class Budget:
             ValueError: that is more than is left.
         """
         if len(shape) > 32 or any(size < 0 for size in shape):
-            raise refused_file(self.path, f"{name!r} declares the shape {tuple(shape)[:40]}")
+            raise refused_file(self.path, f"{name!r} has an impossible shape, {tuple(shape)[:40]}")
         bytes_ = math.prod(shape) * itemsize
         if bytes_ > self.left:
             raise refused_file(
@@ -64,15 +64,19 @@ def open_zip(path: str | os.PathLike[str]) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise refused_file(path, f"a damaged zip file ({error})") from None
+        raise refused_file(path, f"the zip file is damaged ({error})", "fetch or copy it again") from None
     try:
         members = archive.infolist()
         if len(members) > _MEMBERS:
-            raise refused_file(path, f"{len(members):,} members, expected at most {_MEMBERS:,}")
+            raise refused_file(
+                path, f"expected at most {_MEMBERS:,} members in a zip file, received {len(members):,}"
+            )
         for member in members:
             budget.spend(member.filename, (member.file_size,), 1)
         if len({member.filename for member in members}) != len(members):
-            raise refused_file(path, "two members have one name")
+            raise refused_file(
+                path, "expected members with different names in a zip file, received two with one name"
+            )
     except ValueError:
         archive.close()
         raise

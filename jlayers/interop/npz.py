@@ -30,7 +30,9 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     with open_zip(path) as archive:
         for member in archive.infolist():
             if not member.filename.endswith(".npy"):
-                raise refused_file(path, f"the member {member.filename!r} is no array")
+                raise refused_file(
+                    path, f"expected arrays as the members of an .npz file, received {member.filename!r}"
+                )
             name = member.filename.removesuffix(".npy")
             try:
                 with archive.open(member) as file:

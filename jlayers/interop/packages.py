@@ -23,9 +23,12 @@ def in_package(source: str) -> pathlib.Path:
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     folders = list(spec.submodule_search_locations or ()) if spec else []
     if not folders:
-        raise FileNotFoundError(f"expected an installed package {name!r} for {source!r}; install it with pip")
+        raise FileNotFoundError(
+            f"expected the installed package {name!r} for {source!r}, and it is not installed; install it "
+            f"with pip"
+        )
     for folder in folders:
         path = pathlib.Path(folder, inside).resolve()
         if path.is_relative_to(pathlib.Path(folder).resolve()) and path.is_file():
             return path
-    raise FileNotFoundError(f"the package {name!r} has no file {inside!r}")
+    raise FileNotFoundError(f"expected the file {inside!r} in the package {name!r}, and there is none")

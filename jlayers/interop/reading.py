@@ -34,7 +34,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        raise ValueError(f"{path}: expected a file, received a folder; jl.load reads a saved model")
+        raise ValueError(f"{path}: expected a file, received a folder; a saved model is read by jl.load")
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(_HDF5):
@@ -44,7 +44,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise ValueError(f"{path}: a damaged zip file ({error})") from None
+            raise ValueError(f"{path}: the zip file is damaged ({error}); fetch or copy it again") from None
         if "config.json" in names:
             return read_keras(path)
         return read_torch(path) if any(n.endswith("data.pkl") for n in names) else read_npz(path)

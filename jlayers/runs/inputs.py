@@ -13,7 +13,7 @@ import numpy as np
 from jlayers.data.folders import FileRows
 from jlayers.data.forms import rows_from, suffixes_of
 from jlayers.data.images import SUFFIXES, ColorMode, ImageForm
-from jlayers.data.npy import read_npy, read_npz
+from jlayers.data.numpy_files import read_npy, read_npz
 from jlayers.data.table import read_like, read_numbers
 from jlayers.runs.folder import Run
 from jlayers.runs.restored import RunWarning

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.errors import about, refused
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import describe, is_shape
 from jlayers.core.spelling import nearest
@@ -78,11 +79,13 @@ def check_layer(
     """
     for name, reason in skip.items():
         if name not in PROPERTIES:
-            raise ValueError(f"check_layer: no property is named {name!r}: {nearest(name, PROPERTIES)}")
+            wrong = ValueError(f"check_layer: no property is named {name!r}: {nearest(name, PROPERTIES)}")
+            raise about(wrong, name, skip=skip)
         if not (isinstance(reason, str) and reason.strip()):
-            raise ValueError(f"check_layer: expected the reason to skip {name!r}, received {reason!r}")
+            wrong = ValueError(f"check_layer: expected the reason to skip {name!r}, received {reason!r}")
+            raise about(wrong, name, skip=skip)
     if not isinstance(layer, Layer):
-        raise TypeError(f"check_layer: expected a layer, received {layer!r}")
+        raise refused(TypeError, "expected a layer", raised_by="check_layer", layer=layer)
     key = jax.random.key(0) if key is None else key
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
 

@@ -49,8 +49,12 @@ class Case:
     @functools.cached_property
     def programs(self) -> dict[bool, str]:
         return {
-            train: program(self.layer, self, train, self.key if train else None) for train in (False, True)
+            train: self.compiled[train].lower(*self.arguments(train)).as_text() for train in (False, True)
         }
+
+    def arguments(self, train: bool) -> tuple[Any, ...]:
+        """Those of `compiled`: calling, lowering and `eval_shape` with equal ones share one trace."""
+        return *self.made, self.inputs, self.key if train else None
 
     @functools.cached_property
     def modes(self) -> tuple[bool, ...]:
@@ -58,7 +62,7 @@ class Case:
         return (False,) if self.programs[False] == self.programs[True] else (False, True)
 
     @functools.cached_property
-    def compiled(self) -> dict[bool, Callable[..., Any]]:
+    def compiled(self) -> dict[bool, Any]:
         def of(train: bool) -> Callable[..., Any]:
             def apply(params: Any, state: Any, inputs: Any, key: Any) -> Any:
                 self.traces[train] += 1
@@ -66,7 +70,7 @@ class Case:
 
             return jitted(apply)
 
-        return {train: of(train) for train in self.modes}
+        return {train: of(train) for train in (False, True)}
 
     def run(
         self, train: bool, *, params: Any = None, state: Any = None, inputs: Any = None, key: Any = None

@@ -49,11 +49,7 @@ def _init(case: Case) -> None:
 
 def _state(case: Case) -> None:
     for train in (False, True):
-        key = case.key if train else None
-        apply = functools.partial(case.layer.apply, train=train)
-        _, moved = jax.eval_shape(
-            lambda *args, apply=apply: apply(*args[:-1], key=args[-1]), *case.made, *case.inputs, key
-        )
+        _, moved = case.compiled[train].eval_shape(*case.arguments(train))
         agree_in_form(moved, case.made[1], f"state after apply(train={train})")
 
 
@@ -222,12 +218,12 @@ def _keys(case: Case) -> None:
     if not case.layer.draws:
         if differs:
             raise AssertionError(
-                "expected equal outputs for all keys (apply.draws is False), received others"
+                "expected equal outputs for all keys, as apply.draws is False, received different ones"
             )
         jax.eval_shape(keyless, *case.made, *case.inputs)
         return
     if not differs:
-        raise AssertionError("expected other outputs for other keys in training, received equal ones")
+        raise AssertionError("expected different outputs for different keys in training, received equal ones")
     try:
         jax.eval_shape(keyless, *case.made, *case.inputs)
     except MissingKeyError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jlayers.core.errors import details_of, refused
+from jlayers.core.errors import concerning, refused
 from jlayers.core.layer import Layer
 from jlayers.transform.freeze import unfreeze
 
@@ -49,11 +49,8 @@ def models_by_epoch(model: Any, schedule: Mapping[int, Any] | None) -> list[tupl
             )
     for epochs, patterns in sorted(schedule.items()):
         before = model
-        try:
+        with concerning(epochs, unfreeze=schedule):
             model = unfreeze(model, *([patterns] if isinstance(patterns, str) else patterns))
-        except ValueError as error:
-            details_of(error).received = {"unfreeze": schedule}
-            raise
         if model.frozen == before.frozen:
             raise refused(
                 ValueError,

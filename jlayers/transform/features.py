@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from jlayers.core.base import Layer
+from jlayers.core.errors import about, refused
 from jlayers.core.lifting import MissingKeyError
 from jlayers.core.masks import is_masked
 from jlayers.core.node_table import by_name, find, in_order, parse, read
@@ -59,14 +60,16 @@ def split_features(model: Layer, *inputs: Any) -> FeatureSplit:
     """
     specs = tuple(map(as_spec, inputs))
     if not isinstance(model.structure, (Table, Chain)):
-        raise TypeError(
-            f"expected a Model or a Sequential, or a layer whose constructor returns one, to compute the "
-            f"features of its frozen part once; received {model!r}"
+        raise refused(
+            TypeError,
+            "expected a Model or a Sequential, or a layer whose constructor returns one, to compute the "
+            "features of its frozen part once",
+            model=model,
         )
     params, state = jax.eval_shape(lambda key: model.init(key, *specs), jax.random.key(0))
     cut = _cut(model, len(specs), params, state)
     if cut is None:
-        raise ValueError(_nothing_fixed(model, len(specs), params, state))
+        raise about(ValueError(_nothing_fixed(model, len(specs), params, state)), model=model)
     return FeatureSplit(cut.base, cut.head, _forms(cut.base, params, state, specs))
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jlayers.core.errors import about, concerning
 from jlayers.core.layer import Layer, layers
 from jlayers.core.remaking import options_around, remake
 from jlayers.core.structure import Table
@@ -45,7 +46,10 @@ def substitute(model: Layer, wraps: Mapping[str, Wrap]) -> Layer:
     Sequential([Residual(Dense(8), name='dense'), Residual(Dense(8), name='dense_1'), Dense(2, name='head')])
     """
     paths = [path for path, _ in model.walk()]
-    found = {path: wrap for pattern, wrap in wraps.items() for path in match_layers(pattern, paths)}
+    found: dict[str, Wrap] = {}
+    for pattern, wrap in wraps.items():
+        with concerning(pattern, wraps=wraps):
+            found |= dict.fromkeys(match_layers(pattern, paths), wrap)
     return replace_layers(model, found)
 
 
@@ -66,7 +70,8 @@ def replace_layers(model: Layer, wraps: Mapping[str, Wrap], *, keep_names: bool 
             return layer
         made = wraps[path](layer)
         if not isinstance(made, Layer):
-            raise TypeError(f"substitute: expected a layer in the place of {path!r}, received {made!r}")
+            error = TypeError(f"substitute: expected a layer in the place of {path!r}, received {made!r}")
+            raise about(error, path, wraps=wraps)
         policy = layer.precision.get("")
         if made is layer or policy is None:
             return made

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import jax
 
 from jlayers.core.compose import Sequential
+from jlayers.core.errors import about, concerning, refused
 from jlayers.core.layer import Layer
 from jlayers.core.node_table import find_use, in_order, model_from_table, parse
 from jlayers.core.precision import Policy
@@ -50,14 +51,20 @@ def cut(model: Layer, at: Any) -> Layer:
     if isinstance(model.structure, Chain):
         order = model.structure.order
         if not isinstance(at, str):
-            raise TypeError(
-                f"cut: expected the name of one layer, for a Sequential has one output, received {at!r}; "
-                f"jl.Tap(model, names) gives several"
+            raise refused(
+                TypeError,
+                "expected the name of one layer, for a Sequential has one output",
+                instead="jl.Tap(model, names) gives several",
+                raised_by="cut",
+                at=at,
             )
-        return _chain(model, [model.children[name] for name in order[: _place(order, at) + 1]])
+        with concerning(at=at):
+            last = _place(order, at)
+        return _chain(model, [model.children[name] for name in order[: last + 1]])
     table = _table(model, "cut")
-    for ref in jax.tree.leaves(at):
-        _known(table.nodes, ref)
+    with concerning(at=at):
+        for ref in jax.tree.leaves(at):
+            _known(table.nodes, ref)
     return _model(model, Table(table.inputs, table.nodes, at), model.children)
 
 
@@ -82,7 +89,8 @@ def replace_head(model: Layer, head: Layer | Sequence[Layer], after: str | None 
     """
     if after is None:
         after = _before_last(model)
-    part = cut(model, after)
+    with concerning(after=after):
+        part = cut(model, after)
     new = [_under(model.precision.get(""), layer) for layer in ([head] if isinstance(head, Layer) else head)]
     if isinstance(part.structure, Chain):
         return _chain(model, [*(part.children[name] for name in part.structure.order), *new], whole=False)
@@ -118,10 +126,12 @@ def insert(model: Layer, layer: Layer, after: str) -> Layer:
         order = model.structure.order
         named = {name: _named(model.children[name], name) for name in order}
         members = [named[name] for name in order]
-        members.insert(_place(order, after) + 1, layer)
+        with concerning(after=after):
+            members.insert(_place(order, after) + 1, layer)
         return _chain(model, members, whole=False)
     table = _table(model, "insert")
-    _known(table.nodes, after)
+    with concerning(after=after):
+        _known(table.nodes, after)
     nodes, children = dict(table.nodes), dict(model.children)
     output = _add(nodes, children, layer, after)
 
@@ -162,9 +172,12 @@ def _named(layer: Layer, name: str) -> Layer:
 def _table(model: Layer, where: str) -> Table:
     if isinstance(model.structure, Table):
         return model.structure
-    raise TypeError(
-        f"{where}: expected a Model or a Sequential, or a layer whose constructor returns one, received "
-        f"{model!r}; jl.Tap reads the outputs of layers inside any layer"
+    raise refused(
+        TypeError,
+        "expected a Model or a Sequential, or a layer whose constructor returns one",
+        instead="jl.Tap reads the outputs of layers inside any layer",
+        raised_by=where,
+        model=model,
     )
 
 
@@ -225,7 +238,8 @@ def _add(nodes: dict[str, Any], children: dict[str, Layer], layer: Layer, reads:
     name, number = stem, 0
     while name in nodes:
         if layer.name:
-            raise ValueError(f"expected a new layer of another name, received {layer!r}: there is one")
+            error = ValueError(f"expected a new layer of another name, received {layer!r}: there is one")
+            raise about(error, layer=layer)
         number += 1
         name = f"{stem}_{number}"
     nodes[name] = Use(name, (reads,))
@@ -264,10 +278,11 @@ def _used_once(model: Layer, child: str, at: str) -> None:
     else:
         uses = sum(isinstance(node, Use) and node.child == child for node in structure.nodes.values())
     if uses > 1:
-        raise ValueError(
+        error = ValueError(
             f"cut: expected a model inside that is used once, received at={at!r}, where {child!r} runs "
             f"{uses} times: its first uses would be cut, too; jl.Tap reads the output without a cut"
         )
+        raise about(error, at=at)
 
 
 def _before_last(model: Layer) -> str:
@@ -288,7 +303,10 @@ def _before_last(model: Layer) -> str:
 
 
 def _need_after(model: Layer) -> NoReturn:
-    raise ValueError(
-        f"replace_head: expected a model whose last layer has one input and gives the only output, received "
-        f"{model!r}; say which layer to keep as the last one with after='name'"
+    raise refused(
+        ValueError,
+        "expected a model whose last layer has one input and gives the only output",
+        instead="say which layer to keep as the last one with after='name'",
+        raised_by="replace_head",
+        model=model,
     )

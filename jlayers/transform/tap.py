@@ -9,7 +9,7 @@ from typing import Any
 
 from jax.extend.core import get_opaque_trace_state
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, concerning, refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.notes import current_path, observe
 from jlayers.core.pair import Pair
@@ -50,7 +50,8 @@ def Tap(layer: LayerLike, at: str | Sequence[str]):
         raise refused(ValueError, "expected a layer with layers inside", raised_by="Tap", layer=base)
     patterns = [at] if isinstance(at, str) else list(at)
     inside = [path for path, _ in base.walk() if path]
-    wanted = dict.fromkeys(path for pattern in patterns for path in match_layers(pattern, inside))
+    with concerning(at=at):
+        wanted = dict.fromkeys(path for pattern in patterns for path in match_layers(pattern, inside))
     inner = base.wiring
 
     def wire(children: Mapping[str, Layer]) -> Pair:
@@ -83,7 +84,8 @@ def Tap(layer: LayerLike, at: str | Sequence[str]):
 
 
 def _hidden(path: str) -> ValueError:
-    return ValueError(
+    error = ValueError(
         f"Tap: expected layers whose outputs leave the layers around them, received at={path!r}, which "
         f"does not run or stands inside a loop or a Remat; tap the layer around it"
     )
+    return about(error, at=path)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jlayers.core.shapes import describe
-from jlayers.data.npy import read_npz
+from jlayers.data.numpy_files import read_npz
 from jlayers.experiments.starter.lines import Call, Commented, Source, flow, line
 from jlayers.experiments.starter.pictures import convolutions
 

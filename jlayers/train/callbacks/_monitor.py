@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from jlayers.core.errors import details_of, refused
+from jlayers.core.errors import about, refused
 from jlayers.core.spelling import nearest
 from jlayers.train.callbacks.base import Logs, Run
 
@@ -37,8 +37,7 @@ class Monitor:
                 f"{nearest(self.name, run.directions)}"
                 + (" (give fit validation data)" if self.name.startswith("val_") else "")
             )
-            details_of(error).received = {"monitor": self.name}
-            raise error
+            raise about(error, monitor=self.name)
         self.direction = run.directions[self.name] if self.mode == "auto" else self.mode
 
     def read(self, logs: Logs) -> float:

@@ -12,6 +12,7 @@ from typing import IO
 
 import numpy as np
 
+from jlayers.core.errors import about
 from jlayers.core.spelling import nearest
 from jlayers.data.reading import MAX_BYTES, open_file, read_bytes
 
@@ -77,12 +78,16 @@ def _read_member(
 
 def _read_array(file: IO[bytes], size: int, path: Path, where: str, max_bytes: int) -> np.ndarray:
     if size > max_bytes + _MAX_HEADER:
-        raise ValueError(f"{where}: {size:,} bytes; expected at most {max_bytes:,}")
+        wrong = ValueError(
+            f"{where}: expected at most {max_bytes:,} bytes, received {size:,}; pass a larger max_bytes "
+            f"if that is right"
+        )
+        raise about(wrong, max_bytes=max_bytes)
     start = io.BytesIO(file.read(min(size, _MAX_HEADER + 12)))
     shape, fortran, dtype = _header(start, where)
     if dtype.hasobject or dtype.kind not in _KINDS:
         raise ValueError(
-            f"{where}: expected numbers or text, received {dtype}; Python objects are not read, for "
+            f"{where}: expected numbers or text, received {dtype}; Python objects are not read, because "
             f"unpickling them could run code: save them with a numeric dtype"
         )
     head = start.tell()

@@ -1,4 +1,4 @@
-"""The columns of CSV files: numbers and texts, packed while they are read, each error with its place."""
+"""The cells of CSV files: numbers and texts, packed while they are read, each error with its place."""
 
 from __future__ import annotations
 
@@ -38,12 +38,14 @@ class File:
         cells = self._some(self.first)[1]
         self.names = [name.strip() for name in cells] if header else [str(i) for i in range(len(cells))]
         if twice := [name for i, name in enumerate(self.names) if name in self.names[:i]]:
-            raise ValueError(f"{self.path}: two columns are called {twice[0]!r}; rename one")
+            raise ValueError(
+                f"{self.path}: expected columns with different names, received {twice[0]!r} twice; rename one"
+            )
 
     def _some(self, found: Any) -> Any:
         if found is None:
             below = " below the header" if self.header else ""
-            raise ValueError(f"{self.path}: expected rows of numbers{below}, received none")
+            raise ValueError(f"{self.path}: expected at least one row{below}, received none")
         return found
 
     def rows(self, begin: tuple[int, int], count: int) -> Iterator[tuple[int, list[str]]]:
@@ -72,7 +74,8 @@ class File:
         for line, row in rows:
             if len(row) != len(self.names):
                 raise ValueError(
-                    f"{self.path}, line {line}: expected {len(self.names)} cells, received {len(row)}"
+                    f"{self.path}, line {line}: expected {len(self.names)} cells, as in the first line, "
+                    f"received {len(row)}; correct the line, or set the delimiter"
                 )
             if begin is not None and (not marks or count - marks[-1][0] >= _ROWS):
                 marks.append((count, begin))
@@ -210,8 +213,8 @@ class Inputs:
         for which, (own, count) in enumerate(zip(marks, rows, strict=True)):
             if not own:
                 raise ValueError(
-                    f"{self.files[which][0].path}: expected lines that end by a line feed, to be read in "
-                    f"blocks; save the file with such ends, or set in_memory to true"
+                    f"{self.files[which][0].path}: expected lines that end in a line feed, since the file is "
+                    f"read in blocks; save it with such line ends, or set in_memory to true"
                 )
             ends = [*(row for row, _ in own[1:]), count]
             pieces += [(which, begin, end - row) for (row, begin), end in zip(own, ends, strict=True)]
