@@ -379,7 +379,7 @@ loss: {sparse_categorical_crossentropy: {from_logits: true}}
         "model.Model.nodes.out.layer.Dense.units",
     )
     (unknown,) = problems(text.replace("[flat, flat2]", "[flat, flat3]"))
-    assert unknown[1] == "model.Model"
+    assert unknown[1] == "model.Model.nodes.both.inputs"
     assert "did you mean 'flat' or 'flat2'" in unknown[2]
 
 
@@ -441,7 +441,7 @@ def test_data_that_cannot_be_loaded_have_a_line(tmp_path):
     (tmp_path / "t.csv").write_text("a,y\n1,x\n")
     text = "model: {Dense: 1}\nloss: mse\ndata:\n  csv: {path: t.csv, target: y}\n"
     made = config.loads(text, base=tmp_path)
-    with pytest.raises(ConfigError, match=r"<text>:4: data\.csv: .*t\.csv, line 2, column 2 \('y'\)"):
+    with pytest.raises(ConfigError, match=r"<text>:4: data\.csv\.path: .*t\.csv, line 2, column 2 \('y'\)"):
         _ = made.data
     with pytest.raises(ConfigError, match=r"<text>:4: data\.csv"):
         _ = config.loads(text.replace("t.csv", "u.csv"), base=tmp_path).data

@@ -8,7 +8,7 @@ import pytest
 
 import jlayers as jl
 from jlayers.config import ConfigError, loads
-from jlayers.core.errors import add_name, details_of, refused
+from jlayers.core.errors import about, add_name, concerning, details_of, refused
 
 
 @jl.layer
@@ -125,3 +125,88 @@ def test_configuration_finds_the_line_of_the_argument():
         loads(text)
     (problem,) = caught.value.problems
     assert (problem.line, problem.path) == (5, ("model", "Around", "units"))
+
+
+NODES = """
+data: digits
+model:
+  Model:
+    inputs: x
+    nodes:
+      x: {input: [8, 8, 1]}
+      flat: {layer: Flatten, inputs: [x]}
+      again: {shared: flot, inputs: [flat]}
+      score: {layer: {Dense: 10}, inputs: [again]}
+    outputs: score
+loss: mse
+"""
+
+
+def problem_of(text):
+    with pytest.raises(ConfigError) as caught:
+        loads(text).check()
+    (problem,) = caught.value.problems
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        (NODES, 9, "shared='flot' is no layer: did you mean 'flat'"),
+        (NODES.replace("flot", "flat").replace("[flat]", "[y]"), 9, "node 'again' reads 'y'"),
+        (NODES.replace("inputs: x", "inputs: z"), 5, "the outputs need 'x'"),
+        (NODES.replace("outputs: score", "outputs: scores"), 11, "the outputs name 'scores'"),
+        (
+            "data:\n  csv:\n    path: nowhere.csv\n    target: y\nmodel: {Dense: 1}\nloss: mse\n",
+            3,
+            "nowhere.csv",
+        ),
+        (
+            "data: digits\nmodel:\n  Sequential: [Flatten, {Dense: 10}]\nprecision:\n  dense: bfloat16\n"
+            "  dence: float16\nloss: mse\n",
+            6,
+            "the pattern 'dence' matches no layer",
+        ),
+    ],
+)
+def test_a_line_of_the_file_is_found_by_the_argument_and_the_place_inside_it(text, line, message):
+    problem = problem_of(text)
+    assert message in problem.message
+    assert problem.line == line, problem
+
+
+def test_a_column_that_is_not_there_is_told_at_its_name(tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n1,2\n3,4\n")
+    text = f"data:\n  csv:\n    path: {tmp_path}/t.csv\n    target: yy\nmodel: {{Dense: 1}}\nloss: mse\n"
+    problem = problem_of(text)
+    assert (problem.line, "no column 'yy'" in problem.message) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("call", "place"),
+    [
+        (lambda m: jl.cut(m, "dence"), ("at",)),
+        (lambda m: jl.replace_head(m, jl.Dense(2), after="dence"), ("after",)),
+        (lambda m: jl.insert(m, jl.Dense(2), after="dence"), ("after",)),
+        (lambda m: jl.cut(jl.Residual(m), "dense"), ("model",)),
+        (lambda m: jl.Tap(m, at="dence"), ("at",)),
+        (lambda m: jl.substitute(m, {"dence": jl.Residual}), ("wraps", "dence")),
+        (lambda m: jl.with_precision(m, {"dence": "float16"}), ("precision", "dence")),
+        (lambda m: jl.Sequential(jl.Dense(1), 3), ("layers", 1)),
+        (lambda m: jl.Model(jl.Input((3,)), 3), ("outputs",)),
+    ],
+)
+def test_surgery_says_which_argument_it_refuses(call, place):
+    model = jl.Sequential(jl.Dense(3), jl.Dense(2))
+    with pytest.raises((TypeError, ValueError, KeyError)) as caught:
+        call(model)
+    assert details_of(caught.value).place == place
+
+
+def test_an_argument_handed_on_under_another_name_is_told_by_the_outer_one():
+    with pytest.raises(ValueError, match="no such layer") as caught, concerning(after=(value := object())):
+        raise about(ValueError("no such layer"), at=value)
+    assert details_of(caught.value).argument == "after"
+    with pytest.raises(ValueError, match="no such layer") as caught, concerning(after="x"):
+        raise about(ValueError("no such layer"), at="y")
+    assert details_of(caught.value).argument == "at"

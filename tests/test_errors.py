@@ -688,7 +688,7 @@ TRAINING = [
     (
         lambda: fit(np.full(8, 3), "sparse_categorical_crossentropy", units=3),
         ValueError,
-        "expected class numbers from 0 to 2, as the model has 3 outputs; received y[0]=3; number the "
+        "expected class numbers from 0 to 2, as the model has 3 outputs, received y[0]=3; number the "
         "classes from 0, or give the last layer more units",
     ),
     (

@@ -65,16 +65,19 @@ class Builder:
 
     @contextlib.contextmanager
     def located(self, path: Path, arguments: Collection[str] = ()) -> Iterator[None]:
-        """Errors of a call as `ConfigError`s at a path, or at the argument that was refused."""
+        """Errors of a call as `ConfigError`s at a path, or at the part of an argument that was refused."""
         try:
             yield
         except ConfigError:
             raise
         except (ValueError, TypeError, KeyError, ImportError, OSError) as error:
             text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-            argument, place = details_of(error).argument, details_of(error).place
-            place = (*path, *place) if argument in arguments else path
-            raise ConfigError([self.document.problem(text, place)]) from error
+            details = details_of(error)
+            if details.argument in arguments:
+                path = (*path, *details.place)
+            elif path[-1:] == (details.argument,):  # the path is that of the argument itself
+                path = (*path, *details.inside)
+            raise ConfigError([self.document.problem(text, path)]) from error
 
     @contextlib.contextmanager
     def located_layer(self, model: Layer, path: Path) -> Iterator[None]:

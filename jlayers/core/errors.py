@@ -24,6 +24,7 @@ __all__ = [
     "details_of",
     "noted",
     "refused",
+    "told_apart",
 ]
 
 Error = TypeVar("Error", bound=Exception)
@@ -114,6 +115,19 @@ def concerning(*inside: str | int, **received: Any) -> Iterator[None]:
         if not inner or next(iter(inner)) is next(iter(received.values())):  # handed on under another name
             about(error, *inside, **received)
         raise
+
+
+def told_apart(error: BaseException) -> tuple[str, str]:
+    """The text of an error, and the advice at its end as far as its record tells them apart.
+
+    >>> told_apart(refused(TypeError, "expected a text", instead="write str(x)", x=3))
+    ('expected a text, received x=3', 'write str(x)')
+    >>> told_apart(KeyError("no such name; look again"))
+    ('no such name; look again', '')
+    """
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    advice = details_of(error).instead or ""
+    return text.removesuffix(advice).rstrip(";: ") if advice else text, advice
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from jlayers.core.shapes import describe
 
 __all__ = [
     "KeepsMask",
+    "LostMaskError",
     "Masked",
     "combine",
     "expand",
@@ -138,10 +139,14 @@ def keeps_mask(apply: Any = None, *, mixes: Sequence[int] = ()) -> Any:
     return KeepsMask(apply, tuple(mixes))
 
 
-def refusal(inputs: Any, reason: str = "which it neither keeps nor uses") -> TypeError:
+class LostMaskError(TypeError):
+    """A layer refuses an input whose mask it would lose."""
+
+
+def refusal(inputs: Any, reason: str = "which it neither keeps nor uses") -> LostMaskError:
     """The error of a layer that would lose a mask."""
     return refused(
-        TypeError,
+        LostMaskError,
         f"received {describe(inputs)}, {reason}, so padding would mix with what is real; put jl.DropMask() "
         f"before it to do without the mask, pool over time before it, or, if it is a layer of yours, let its "
         f"apply name mask as a keyword or mark it with jl.keeps_mask",

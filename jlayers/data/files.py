@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import concerning, refused
 from jlayers.data.dataset import Dataset, FilePath, register
 from jlayers.data.gate import as_dtype
 from jlayers.data.idx import read_idx
@@ -56,10 +56,9 @@ def npz(
         return value if isinstance(value, list) else [value]
 
     wanted = [key for value in (x, y, x_test or [], y_test or []) for key in names(value)]
-    arrays = {
-        k: _plain(v, f"{path}, {k}")
-        for k, v in read_npz(path, list(dict.fromkeys(wanted)), max_bytes).items()
-    }
+    with concerning(path=path):
+        arrays = read_npz(path, list(dict.fromkeys(wanted)), max_bytes)
+        arrays = {key: _plain(array, f"{path}, {key}") for key, array in arrays.items()}
 
     def tree(called: str | list[str], value: str | list[str]) -> Any:
         if isinstance(called, str) != isinstance(value, str) or len(names(called)) != len(names(value)):
@@ -109,12 +108,14 @@ def npy(
             ValueError, "expected x_test and y_test together", raised_by="npy", x_test=x_test, y_test=y_test
         )
 
-    def load(path: FilePath) -> np.ndarray:
-        return _plain(read_npy(path, max_bytes), str(path))
+    def load(**named: FilePath) -> np.ndarray:
+        (path,) = named.values()
+        with concerning(**named):
+            return _plain(read_npy(path, max_bytes), str(path))
 
-    train = (load(x), load(y))
+    train = (load(x=x), load(y=y))
     if x_test is not None and y_test is not None:
-        return Dataset(Path(x).stem, train, (load(x_test), load(y_test)))
+        return Dataset(Path(x).stem, train, (load(x_test=x_test), load(y_test=y_test)))
     return Dataset(Path(x).stem, *hold_out(*train, test_fraction, seed))
 
 
@@ -151,10 +152,11 @@ def mnist(path: FilePath, max_bytes: int = MAX_BYTES) -> Dataset:
         FileNotFoundError: a file is missing.
     """
     path = Path(path)
-    if path.is_dir():
-        arrays = {name: read_idx(_find(path, file), max_bytes) for name, file in _IDX.items()}
-    else:
-        arrays = read_npz(path, list(_IDX), max_bytes)
+    with concerning(path=path):
+        if path.is_dir():
+            arrays = {name: read_idx(_find(path, file), max_bytes) for name, file in _IDX.items()}
+        else:
+            arrays = read_npz(path, list(_IDX), max_bytes)
 
     def pair(part: str) -> tuple[np.ndarray, np.ndarray]:
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jlayers.core.errors import about, refused
+from jlayers.core.errors import about, concerning, refused
 from jlayers.core.spelling import nearest
 from jlayers.data.dataset import Dataset
 from jlayers.data.digest import digest_of
@@ -156,7 +156,8 @@ def labelled(
             raised_by=name,
             test_fraction=test_fraction,
         )
-    files, y, names = by_class(directory, suffixes, class_names, follow_links, name)
+    with concerning(directory=directory):
+        files, y, names = by_class(directory, suffixes, class_names, follow_links, name)
     if label_mode == "binary" and len(names) != 2:
         raise refused(
             ValueError, f"expected 2 classes, received {len(names)}", raised_by=name, label_mode=label_mode
@@ -164,7 +165,8 @@ def labelled(
     rows = np.random.default_rng(seed).permutation(len(y))  # so that the last share is one of all classes
     train, test = hold_out(make(files).select(rows), y[rows], test_fraction, seed)
     if test_directory is not None:
-        files, y, _ = by_class(test_directory, suffixes, names, follow_links, name)
+        with concerning(test_directory=test_directory):
+            files, y, _ = by_class(test_directory, suffixes, names, follow_links, name)
         test = make(files), y
 
     def targets(pair: Any) -> Any:

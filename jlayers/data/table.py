@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import concerning, refused
 from jlayers.data.csv_columns import File, Inputs, Numbers
 from jlayers.data.dataset import Dataset, FilePath, Table, register
 from jlayers.data.gate import check_names
@@ -130,10 +130,11 @@ def csv(
 
     def chosen(file: File) -> Table:
         """The columns that are asked for."""
-        ys = [file.place(name) for name in targets]
-        xs = [file.place(name) for name in features or []] or [
-            i for i in range(len(file.names)) if i not in ys
-        ]
+        with concerning(target=target):
+            ys = [file.place(name) for name in targets]
+        with concerning(features=features):
+            xs = [file.place(name) for name in features or []]
+        xs = xs or [i for i in range(len(file.names)) if i not in ys]
         if not xs or set(xs) & set(ys):
             raise refused(
                 ValueError,
@@ -141,7 +142,8 @@ def csv(
                 raised_by="csv",
                 features=features,
             )
-        texts = {file.place(name) for name in text or []}
+        with concerning(text=text):
+            texts = {file.place(name) for name in text or []}
         if texts - set(xs):
             raise refused(ValueError, "expected text columns among those of x", raised_by="csv", text=text)
         named = [tuple(file.names[i] for i in places) for places in (xs, ys, sorted(texts))]
@@ -177,8 +179,10 @@ def csv(
         x = inputs.arrays() if in_memory else inputs.blocks(marks, np.diff(rows).tolist())
         return table, x, y if isinstance(y, Labels) else y.array()
 
-    table, x, y = load(_several("path", path))
-    held = None if test_path is None else load(_several("test_path", test_path), table)[1:]
+    with concerning(path=path):
+        table, x, y = load(_several("path", path))
+    with concerning(test_path=test_path):
+        held = None if test_path is None else load(_several("test_path", test_path), table)[1:]
     class_names = None
     if labels:
         (y, *rest), class_names = encode(y, None if held is None else held[1])

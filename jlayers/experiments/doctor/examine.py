@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jlayers.core.errors import details_of
+from jlayers.core.errors import details_of, told_apart
 from jlayers.data.batches import Batch, Batches, form_of, map_arrays
 from jlayers.experiments.doctor.activations import check_activations
 from jlayers.experiments.doctor.balance import check_balance
@@ -124,10 +124,8 @@ def examine(case: Case, more: Sequence[Finding] = ()) -> Report:
 
 def _refusal(error: Exception) -> Finding:
     """A finding for an error of the library itself, in its own words."""
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    message, _, advice = text.rpartition("; ")
-    details = details_of(error)
-    return Finding("model", "error", details.path or "", message or text, advice if message else "")
+    message, advice = told_apart(error)
+    return Finding("model", "error", details_of(error).path or "", message, advice)
 
 
 def _report(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import told_apart
 from jlayers.experiments.doctor.case import Case, Target
 from jlayers.experiments.doctor.finding import Finding
 from jlayers.experiments.doctor.probes import by_row, neighbors, plain_features
@@ -57,7 +58,7 @@ def _range(part: str, target: Target) -> list[Finding]:
         target.loss.check(target.y, target.output)
     except ValueError as error:
         values: dict[str, Any] = {"part": part, "least": target.y.min(), "most": target.y.max()}
-        text, _, advice = str(error).rpartition("; ")
+        text, advice = told_apart(error)
         classes = target.classes
         if classes is not None and target.y.dtype.kind in "iu":
             outside = (target.y < 0) | (target.y >= classes)

@@ -6,6 +6,7 @@ import dataclasses
 import pathlib
 
 from jlayers.config import ConfigError, Experiment, load
+from jlayers.core.errors import told_apart
 from jlayers.experiments.doctor.activations import check_activations
 from jlayers.experiments.doctor.case import Case, as_held
 from jlayers.experiments.doctor.examine import examine
@@ -66,8 +67,8 @@ def _case(experiment: Experiment, seconds: float) -> Case | Report:
     except ConfigError as error:
         if isinstance(error.__cause__, (OSError, ImportError, KeyError, TypeError, type(None))):
             raise
-        message, _, advice = str(error).rpartition("; ")
-        return Report([Finding("values", "error", "", message or str(error), advice)], checks=["values"])
+        message, advice = told_apart(error)
+        return Report([Finding("values", "error", "", message, advice)], checks=["values"])
     trainer = experiment.compile()
     settings = experiment.settings
     held_out = {"validation": validation, "test": test}
