@@ -315,3 +315,16 @@ def test_axes_of_length_1_in_front_go_away():
     assert params["embeddings"].shape == (4, 3)
     with pytest.raises(ValueError, match=r"gives float32\(2, 4, 3\)"):
         jl.load_weights(jl.PositionEmbedding(4), {"embeddings": np.repeat(positions, 2, 0)}, (2, 4, 3))
+
+
+@pytest.mark.parametrize(
+    "layer", [jl.Conv2D(4, 3), jl.DepthwiseConv2D(3), jl.Dense(4), jl.LSTM(4), jl.GRU(4)]
+)
+@pytest.mark.parametrize("shape", [(), (4,)])
+def test_arrays_of_too_few_axes_are_told_by_order(layer, shape):
+    names = ["weight", "bias"] if "kernel_size" in layer.spec.arguments or "Dense" in repr(layer) else []
+    names = names or ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
+    shape_of_input = (1, 8, 8, 4) if "Conv" in repr(layer) else (1, 8, 4)
+    source = {f"x.{name}": np.ones(shape, np.float32) for name in names}
+    with pytest.raises(ValueError, match=r"holds no array that fits|does not fit the model"):
+        jl.load_weights(layer, source, shape_of_input, by="order")

@@ -139,9 +139,14 @@ def _conv(arrays: Arrays, wanted: Wanted) -> Made:
         spec = wanted.get("kernel")
         if weight.ndim == 2 and spec is not None:  # a dense layer over channels
             weight = weight.reshape(*weight.shape, *(1,) * (len(spec.shape) - 2))
-        return np.transpose(weight, (*range(2, weight.ndim), 1, 0))
+        return _turned(weight)
 
     return _taken(arrays, _KERNEL, change)
+
+
+def _turned(weight: np.ndarray) -> np.ndarray:
+    """The last two axes are the first two, exchanged; what has fewer stays, to be told as it is."""
+    return weight if weight.ndim < 2 else np.transpose(weight, (*range(2, weight.ndim), 1, 0))
 
 
 def _depthwise(arrays: Arrays, wanted: Wanted) -> Made:
@@ -149,8 +154,13 @@ def _depthwise(arrays: Arrays, wanted: Wanted) -> Made:
 
     def change(weight: np.ndarray) -> np.ndarray:
         spec = wanted.get("kernel")
-        moved = np.transpose(weight, (*range(2, weight.ndim), 1, 0))
-        if spec is None or moved.shape[-2] != 1 or moved.shape[-1] != math.prod(spec.shape[-2:]):
+        moved = _turned(weight)
+        if (
+            spec is None
+            or moved.ndim < 2
+            or moved.shape[-2] != 1
+            or moved.shape[-1] != math.prod(spec.shape[-2:])
+        ):
             return moved
         return moved.reshape(*moved.shape[:-2], *spec.shape[-2:])
 
@@ -192,7 +202,7 @@ def _recurrent(order: tuple[int, ...]) -> Callable[[Arrays, Wanted], Made]:
     """Kernels of both products; `order` says which of PyTorch's gates stand where."""
 
     def gates(array: np.ndarray) -> np.ndarray:
-        parts = np.split(array, len(order)) if array.shape[0] % len(order) == 0 else [array]
+        parts = np.split(array, len(order)) if array.ndim and array.shape[0] % len(order) == 0 else [array]
         return np.concatenate([parts[i] for i in order]) if len(parts) > 1 else array
 
     def rule(arrays: Arrays, wanted: Wanted) -> Made:
