@@ -9,7 +9,7 @@ from jlayers.config.defaults import DEFAULTS
 from jlayers.config.derive import arguments_model, derived
 from jlayers.config.schema import Settings
 from jlayers.config.signatures import KINDS, arguments, documentation, names_of, registry_of
-from jlayers.config.types import adapter
+from jlayers.config.types import adapter, schema_of
 from jlayers.config.variables import VARIABLES
 from jlayers.core.registry import Registry
 
@@ -90,7 +90,7 @@ def _define(registry: Registry, definitions: dict[str, Any]) -> None:
         definitions[reference] = _linked(schema, definitions)
         forms: list[dict[str, Any]] = [{"$ref": f"#/$defs/{reference}"}]
         if known:
-            first = adapter(derived(next(iter(known.values())).hint).type).json_schema()
+            first = schema_of(derived(next(iter(known.values())).hint).type)
             forms.append({"allOf": [{"not": {"type": "object"}}, _linked(first, definitions)]})
         bare = not any(argument.required for argument in known.values())
         for spelling in registry.spellings(name):

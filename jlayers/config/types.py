@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc as abc
+import copy
 import dataclasses
 import functools
 import os
@@ -21,6 +22,7 @@ __all__ = [
     "Unknown",
     "Whole",
     "adapter",
+    "schema_of",
     "wrong",
 ]
 
@@ -61,6 +63,16 @@ def adapter(type_: Any) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(type_)
 
 
+def schema_of(type_: Any) -> dict[str, Any]:
+    """The piece of JSON Schema that says a type; each asker has its own, to add to."""
+    return copy.deepcopy(_schema_of(type_))
+
+
+@functools.cache  # a number stands in thousands of arguments
+def _schema_of(type_: Any) -> dict[str, Any]:
+    return adapter(type_).json_schema()
+
+
 class Whole(Marker):
     """Another type, with one message in place of all that pydantic says about its inside."""
 
@@ -74,7 +86,7 @@ class Whole(Marker):
             raise wrong(self.expected) from None
 
     def fragment(self) -> dict[str, Any]:
-        return adapter(self.inner).json_schema()
+        return schema_of(self.inner)
 
 
 class OneOf(Marker):
@@ -99,7 +111,7 @@ class OneOf(Marker):
         raise last or wrong(self.expected)
 
     def fragment(self) -> dict[str, Any]:
-        return {"anyOf": [adapter(m.type).json_schema() for m in self.members]}
+        return {"anyOf": [schema_of(m.type) for m in self.members]}
 
 
 _FORMS = ("expected", "several", "dict_type", "list_type", "tuple_type")

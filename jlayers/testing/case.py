@@ -62,7 +62,7 @@ class Case:
         return (False,) if self.programs[False] == self.programs[True] else (False, True)
 
     @functools.cached_property
-    def compiled(self) -> dict[bool, Callable[..., Any]]:
+    def compiled(self) -> dict[bool, Any]:
         def of(train: bool) -> Callable[..., Any]:
             def apply(params: Any, state: Any, inputs: Any, key: Any) -> Any:
                 self.traces[train] += 1
