@@ -199,6 +199,15 @@ def test_a_first_layer_that_normalizes_takes_any_scale(first):
     assert check_scale(case_of(first, jl.Dense(8), SOFTMAX, scale=1000.0)) == []
 
 
+@pytest.mark.parametrize(("offset", "is_found"), [(0.0, True), (180.0, False)])
+def test_targets_in_their_own_units_need_an_end_in_them(offset, is_found):
+    """`jlayers init` writes such a Rescaling at the end."""
+    end = jl.Rescaling(scale=1.0 if is_found else 20.0, offset=offset)
+    case = case_of(jl.Dense(8, activation="relu"), jl.Dense(1), end, loss="mse")
+    y = np.random.default_rng(1).normal(180, 20, (64, 1)).astype(np.float32)
+    assert [f.where for f in check_scale(dataclasses.replace(case, y=y))] == ["y"] * is_found
+
+
 # -------------------------------------------------------------------------------------------- cost
 
 

@@ -12,6 +12,7 @@ from jlayers.cli import main
 from jlayers.config.reader import read_text
 from jlayers.config.writer import to_yaml
 from jlayers.experiments.starter import starter
+from jlayers.experiments.starter.arrays import _is_tokens
 from jlayers.experiments.starter.lines import flow
 
 pytest.importorskip("PIL")
@@ -115,6 +116,60 @@ def sequences_npz(path):
     return path / "waves.npz"
 
 
+def sales_parquet(path):
+    """Numbers, categories, a vector, a text, dates, missing values; the target is not the last column."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+
+    draw = np.random.default_rng(0)
+    shop = draw.choice(["north", "south", "1"], 80)
+    table = pyarrow.table(
+        {
+            "price": draw.normal(20, 5, 80),
+            "shop": shop,
+            "vector": pyarrow.array(list(draw.normal(size=(80, 3))), pyarrow.list_(pyarrow.float64(), 3)),
+            "remark": [
+                f"{word} sale of day {i}" for i, word in enumerate(draw.choice(["good", "bad", "odd"], 80))
+            ],
+            "day": pyarrow.array(range(80), pyarrow.date32()),
+            "open": draw.random(80) < 0.5,
+            "gap": pyarrow.array([None, *range(79)], pyarrow.int64()),
+            "label": draw.integers(0, 3, 80),
+            "weight": draw.normal(size=80),
+        }
+    )
+    parquet.write_table(table, path / "sales.parquet", row_group_size=30)
+    return path / "sales.parquet"
+
+
+def plain_parquet(path):
+    """A folder of files that hold numbers only."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+
+    draw = np.random.default_rng(0)
+    (path / "parts").mkdir()
+    for name in ("a", "b"):
+        table = pyarrow.table(
+            {"x": draw.normal(size=40), "y2": draw.normal(size=40), "size": draw.normal(size=40)}
+        )
+        parquet.write_table(table, path / "parts" / f"{name}.parquet")
+    return path / "parts"
+
+
+def tokens_npz(path):
+    """Sentences as numbers of words, filled up with 0."""
+    draw = np.random.default_rng(0)
+    x = draw.integers(1, 200, (60, 12))
+    x[np.arange(12) >= draw.integers(4, 13, 60)[:, None]] = 0
+    np.savez(
+        path / "tokens.npz",
+        x_train=x,
+        y_train=draw.integers(0, 2, 60),
+        x_test=x[:9] * 2,
+        y_test=np.arange(9) % 2,
+    )
+    return path / "tokens.npz"
+
+
 KINDS = {
     digits_csv: ["labels: true", "units: 10, activation: softmax", "Left out: p0,", "x: Normalization"],
     digits_npz: ["Reshape: {target_shape: [8, 8, 1]}", "Rescaling: {scale: 0.0625} # pixels from 0..16"],
@@ -126,6 +181,18 @@ KINDS = {
     reviews_csv: ["activation: sigmoid", "binary_crossentropy", "class_weight: balanced", "Embedding"],
     reviews_txt: ["TextVectorization:", "output_sequence_length: 20", "units: 3"],
     sequences_npz: ["Conv1D", "- Dense: 3", "x: Normalization"],
+    sales_parquet: [
+        "shop: {StringLookup",
+        "remark: {TextVectorization",
+        "vector: Normalization",
+        "vector: {input: [3]}",
+        "Left out: day (expected numbers or texts, received date32[day])",
+        "Left out: gap (expected a value",
+        "target: label # the column to predict",
+        "features: [price, shop, vector, remark, open, weight]",
+    ],
+    plain_parquet: ["path: parts", "target: size", "x: Normalization", "metrics: [mae, R2Score]"],
+    tokens_npz: ["- Embedding: {input_dim: 399, output_dim: 32, mask_zero: true}", "units: 1", "0 fills up"],
 }
 
 
@@ -205,7 +272,7 @@ def test_target_and_task(tmp_path):
 
 
 BAD = {
-    "no.csv": (None, "no.csv: no such file or folder; expected a .csv or .npz file, or a folder"),
+    "no.csv": (None, "no.csv: no such file or folder; expected a .csv, .parquet or .npz file, or a folder"),
     "empty.csv": ("", "empty.csv: expected a table, received an empty file"),
     "one.csv": ("a\n1\n2\n", "expected two columns or more"),
     "header.csv": ("a,b\n", "header.csv: expected rows below the header, received none"),
@@ -219,7 +286,7 @@ BAD = {
     "names.csv": ("a,y\n" + "".join(f"{i % 7},n{i}\n" for i in range(20)), "name another column by --target"),
     "few.csv": ("a,b,y\n1,2,0.5\n2,5,0.7\n3,9,0.9\n", "expected at least 10 samples, received 3"),
     "nothing.csv": ("a,y\n" + "1,2\n1,3\n" * 9, "expected columns to learn from besides 'y', received none"),
-    "x.parquet": ("?", "expected a .csv or .npz file, or a folder"),
+    "x.feather": ("?", "expected a .csv, .parquet or .npz file, or a folder"),
     "x.npz": ("?", "x.npz"),
 }
 
@@ -262,7 +329,7 @@ def test_bad_folders_are_told(tmp_path):
     (folder / "3" / "0.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"0.png: expected an image"):
         starter(folder, tmp_path, "x.yaml")
-    with pytest.raises(ValueError, match=r"expected a --target with a .csv file only"):
+    with pytest.raises(ValueError, match=r"expected a --target with a .csv or .parquet file only"):
         starter(folder, tmp_path, "x.yaml", target="x")
     with pytest.raises(ValueError, match="folders are classes, received task='regression'"):
         starter(folder, tmp_path, "x.yaml", task="regression")
@@ -309,3 +376,18 @@ def test_names_of_columns_are_safe(tmp_path):
     assert list(kept.settings.preprocess) == list(loaded.settings.preprocess)
     assert set(loaded.source.train[0]) == {"a: b", "${x}", "no", "all", "ä ö"}, "a-b is the same in every row"
     assert os.fspath(path) == loaded.to_data()["data"]["csv"]["path"]
+
+
+@pytest.mark.parametrize(
+    ("x", "tokens"),
+    [
+        ([[5, 40, 30, 0], [37, 33, 0, 0]], True),
+        ([[0, 0, 5, 40], [0, 30, 33, 9]], True),
+        ([[5, 0, 40, 0], [37, 33, 30, 0]], False),  # a zero between others is a number
+        ([[5, 40, 900, 0], [7, 33, 800, 0]], False),  # columns of other sizes are columns of a table
+        ([[1, 2, 3, 0], [3, 2, 1, 0]], False),  # few numbers may be amounts
+        ([[1.0, 40.0, 0.0, 0.0]], False),
+    ],
+)
+def test_sequences_of_tokens_are_told_from_tables(x, tokens):
+    assert _is_tokens(np.array(x)) == tokens

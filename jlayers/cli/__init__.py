@@ -51,7 +51,11 @@ def main(command_line: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt as error:
             return _fail(arguments, "interrupted", 128 + getattr(error, "number", signal.SIGINT))
         except Exception as error:
-            return _fail(arguments, explained(error), 1 if arguments.begun else 2)
+            code = _fail(arguments, explained(error), 1 if arguments.begun else 2)
+            if isinstance(error, FloatingPointError) and hasattr(arguments.begun, "path"):
+                run = shlex.quote(str(arguments.begun.path))
+                console(stderr=True).print(f"look for the cause with: jlayers doctor {run}")
+            return code
 
 
 def _fail(arguments: argparse.Namespace, text: str, code: int) -> int:

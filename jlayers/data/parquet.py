@@ -18,12 +18,12 @@ from jlayers.data.folders import files_in
 from jlayers.data.gate import as_dtype, check_names, check_resolution
 from jlayers.data.split import hold_out
 
-__all__ = ["parquet"]
+__all__ = ["ParquetFiles", "parquet"]
 
 _MOST_WHOLE = 100_000  # above that, whole numbers are names
 
 
-class _Files:
+class ParquetFiles:
     """One or several Parquet files with the same columns, as row groups one after the other."""
 
     def __init__(self, path: FilePath):
@@ -187,7 +187,7 @@ def parquet(
     if labels and len(targets) != 1:
         raise refused(ValueError, "expected one target column of labels", raised_by="parquet", target=target)
     with concerning(path=path):
-        train = _Files(path)
+        train = ParquetFiles(path)
     with concerning(target=target):
         train.check(targets)
     with concerning(features=features):
@@ -202,7 +202,7 @@ def parquet(
         )
     train.check_resolution(names)
     with concerning(test_path=test_path):
-        held = None if test_path is None else _Files(test_path)
+        held = None if test_path is None else ParquetFiles(test_path)
     if held is not None:
         check_names(str(test_path), held.names, [*names, *targets])
     pairs = [(_columns(files, names), _targets(files, targets, labels)) for files in (train, held) if files]
@@ -215,7 +215,7 @@ def parquet(
     return Dataset(Path(path).stem, *parts, class_names)
 
 
-def _columns(files: _Files, names: Sequence[str]) -> Any:
+def _columns(files: ParquetFiles, names: Sequence[str]) -> Any:
     """The inputs, as arrays that are read by row groups."""
     first = dict(zip(names, files.read(0, names), strict=True))
     alone = all(array.dtype != object and array.ndim == 1 for array in first.values())
@@ -230,7 +230,7 @@ def _columns(files: _Files, names: Sequence[str]) -> Any:
     return Blocks(files.ends.tolist(), load, functools.cache(files.fingerprint)).columns()
 
 
-def _targets(files: _Files, names: Sequence[str], labels: bool) -> np.ndarray:
+def _targets(files: ParquetFiles, names: Sequence[str], labels: bool) -> np.ndarray:
     if labels and files.is_text(names[0]):
         return np.concatenate([files.read(i, names)[0] for i in range(len(files.groups))])
     arrays = [np.stack(files.read(i, names), axis=1) for i in range(len(files.groups))]

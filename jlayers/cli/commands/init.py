@@ -16,13 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="a .csv or .npz file, or a folder with a folder of pictures or .txt files for each class",
+        help="a .csv, .parquet or .npz file, or a folder with a folder of pictures or .txt files for each "
+        "class",
     )
     parser.add_argument(
         "--output", metavar="FILE.yaml", help="the file to write (default: the name of DATA, here)"
     )
     parser.add_argument(
-        "--target", metavar="COLUMN", help="the column of a .csv file that is to be predicted"
+        "--target", metavar="COLUMN", help="the column of a .csv or .parquet file that is to be predicted"
     )
     parser.add_argument(
         "--task",

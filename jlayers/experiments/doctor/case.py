@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jlayers.core.masks import values_of
@@ -20,7 +21,7 @@ from jlayers.inspect.flops import flops
 from jlayers.losses.base import Loss
 from jlayers.train.measures import seen
 from jlayers.train.objective import Supervised
-from jlayers.train.state import TrainState
+from jlayers.train.state import TrainState, inputs_of
 from jlayers.train.tasks import Review
 from jlayers.train.trainer import Trainer
 
@@ -53,12 +54,14 @@ class Target:
         loss: the record of the loss.
         y: NumPy, samples first.
         output: shape and dtype of the output, as specs.
+        place: of the output among all.
     """
 
     where: str
     loss: Loss
     y: np.ndarray
     output: Any
+    place: int = 0
 
     @property
     def classes(self) -> int | None:
@@ -246,6 +249,24 @@ class Case:
         """Facts about a batch from a trace with the model; errors of shapes arise here."""
         return self.trainer.tasks.review(self.state.params, self.state.state, self.first)
 
+    @functools.cached_property
+    def _forward(self) -> Any:
+        model = self.task.model
+
+        def forward(params: Any, state: Any, x: Any, factor: Any) -> Any:
+            def scaled(a: Any) -> Any:
+                return a * factor.astype(a.dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+            made = model.keyed(params, state, *inputs_of(jax.tree.map(scaled, x)))[0]
+            return jax.tree.leaves([values_of(output) for output in seen(made)])
+
+        return jax.jit(forward)
+
+    def outputs(self, factor: float = 1.0) -> list[np.ndarray]:
+        """The outputs of a supervised training's model for `some`, with its inputs times a factor."""
+        state = self.state
+        return jax.device_get(self._forward(state.params, state.state, self.some.x, np.float32(factor)))
+
     @property
     def task(self) -> Any:
         """The only task, or None if there are several."""
@@ -266,7 +287,9 @@ class Case:
         names, losses, _ = task.judges(outputs)
         made = zip(names, losses, task.targets(outputs, y), seen(outputs), strict=True)
         return [
-            Target("y" if name is None else f"y[{name!r}]", loss, np.asarray(target), values_of(output))
-            for name, loss, target, output in made
+            Target(
+                "y" if name is None else f"y[{name!r}]", loss, np.asarray(target), values_of(output), place
+            )
+            for place, (name, loss, target, output) in enumerate(made)
             if loss is not None and target is not None
         ]

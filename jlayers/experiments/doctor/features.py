@@ -36,7 +36,7 @@ def check_scale(case: Case) -> list[Finding]:
     """The size of what the first layers with weights are given, and of the targets of a regression."""
     if case.task is None:
         return []
-    return [*_scales(case), *(finding for target in case.targets for finding in _targets(target))]
+    return [*_scales(case), *(finding for target in case.targets for finding in _targets(case, target))]
 
 
 def _constant(case: Case, name: str, array: Any) -> list[Finding]:
@@ -172,8 +172,8 @@ def _unmoved(case: Case, paths: Iterable[str]) -> set[str]:
     return {call.path for call in calls if call.noted}
 
 
-def _targets(target: Target) -> list[Finding]:
-    """Large targets of a regression, which fresh weights reach only after many steps."""
+def _targets(case: Case, target: Target) -> list[Finding]:
+    """Targets of a regression that are far larger than what fresh weights predict."""
     y = target.y
     if target.loss.from_logits is not None or target.classes is not None or y.dtype.kind not in "fiu":
         return []
@@ -182,14 +182,18 @@ def _targets(target: Target) -> list[Finding]:
     size = float(np.sqrt(np.square(y.astype(np.float64)).mean()))
     if size <= TARGETS:
         return []
+    made = float(np.sqrt(np.square(case.outputs()[target.place].astype(np.float64)).mean()))
+    if size <= TARGETS * made:  # as behind a Rescaling to the units of the target
+        return []
     return [
         Finding(
             "scale",
             "warning",
             target.where,
-            f"the targets are about {size:.3g} in size, and fresh weights predict about 1: most of the "
-            f"training would go into getting there",
-            "train on (y - mean) / deviation, with those of the training data, and scale predictions back",
+            f"the targets are about {size:.3g} in size, and fresh weights predict about {made:.1g}: most of "
+            f"the training would go into getting there",
+            "train on (y - mean) / deviation, with those of the training data, and scale back, or "
+            "end the model in Rescaling(scale=deviation, offset=mean)",
             {"size": size, "mean": float(y.mean()), "deviation": float(y.std())},
         )
     ]

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jlayers.core.masks import values_of
+from jlayers.core.errors import details_of
 from jlayers.experiments.doctor.case import Case
 from jlayers.experiments.doctor.finding import Finding
-from jlayers.train.measures import seen
 from jlayers.train.objective import Supervised
-from jlayers.train.state import inputs_of
 
 __all__ = ["check_loss"]
 
@@ -32,7 +26,8 @@ def check_loss(case: Case) -> list[Finding]:
             look()
         except ValueError as error:
             text, _, fix = str(error).rpartition("; ")
-            return [Finding("loss", "error", "", text or str(error), fix or advice)]
+            where = details_of(error).path or ""  # a layer that ends in what the loss cannot use
+            return [Finding("loss", "error", where, text or str(error), fix or advice)]
     if not isinstance(case.task, Supervised) or not case.targets:
         return []
     return _by_value(case, case.task)
@@ -42,23 +37,10 @@ def _by_value(case: Case, task: Supervised) -> list[Finding]:
     """Outputs for samples, and for samples that are a thousand times larger: only probabilities stay "
     "below 1.
     """
-    model, state = task.model, case.state
-
-    @jax.jit
-    def forward(params: Any, state: Any, x: Any, factor: Any) -> Any:
-        scaled = jax.tree.map(
-            lambda a: a * factor.astype(a.dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, x
-        )
-        made = model.keyed(params, state, *inputs_of(scaled))[0]
-        return jax.tree.leaves([values_of(v) for v in seen(made)])
-
     names, losses, _ = task.judges(case.review.losses[""].outputs)
     if all(loss is None or loss.from_logits is None for loss in losses):
         return []
-    outputs, larger = (
-        jax.device_get(forward(state.params, state.state, case.some.x, np.float32(factor)))
-        for factor in (1, 1000)
-    )
+    outputs, larger = case.outputs(), case.outputs(1000)
     found = []
     for name, loss, output, wide in zip(names, losses, outputs, larger, strict=True):
         where = name or "output"

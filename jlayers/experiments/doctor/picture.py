@@ -39,9 +39,15 @@ def draw_rates(path: Any, curves: Mapping[str, Any]) -> bool:
     left, right = figure.subplots(1, 2)
     left.axhline(level, color=GRAY, linewidth=1.0, linestyle=":", label="knowing nothing")
     left.plot(at, shown, color=INK, linewidth=1.8, zorder=2)
-    broken = ~np.isfinite(ends)
-    left.scatter(at[~broken], shown[~broken], color=INK, s=18, zorder=3)
-    left.scatter(at[broken], shown[broken], color=INK, s=32, marker="x", zorder=3)
+    broken, above = ~np.isfinite(ends), np.isfinite(ends) & (np.array(ends) > ceiling)
+    fine = ~broken & ~above
+    for which, marker, size, label in (
+        (fine, "o", 18, None),
+        (above, "^", 40, "higher than shown"),
+        (broken, "x", 40, "NaN or infinite"),
+    ):
+        if which.any():
+            left.scatter(at[which], shown[which], color=INK, s=size, marker=marker, zorder=3, label=label)
     now = factors.index(1.0)
     left.scatter([at[now]], [shown[now]], s=110, facecolor="none", edgecolor=INK, linewidth=1.6, zorder=4,
                  label="as configured")  # fmt: skip
@@ -53,7 +59,7 @@ def draw_rates(path: Any, curves: Mapping[str, Any]) -> bool:
     left.legend(frameon=False, fontsize=9)
     colors = colormaps["viridis"](np.linspace(0.05, 0.9, len(factors)))
     for color, factor in zip(colors, factors, strict=True):
-        values = np.where(np.isfinite(losses[factor]), np.minimum(losses[factor], ceiling), np.nan)
+        values = np.where(np.isfinite(losses[factor]), losses[factor], np.nan)
         width = 2.4 if factor == 1.0 else 1.2
         right.plot(_smooth(values), color=color, linewidth=width, label=f"{float(f'{factor * unit:.1g}'):g}")
     right.set_xlabel("step")
@@ -64,7 +70,7 @@ def draw_rates(path: Any, curves: Mapping[str, Any]) -> bool:
         axes.grid(True, color="#e4e4e4", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(-0.02 * ceiling, 1.03 * ceiling)  # curves that go higher leave the picture
     figure.savefig(path)
     return True
 

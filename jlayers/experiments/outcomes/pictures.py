@@ -159,7 +159,7 @@ def _against_true(axes: Any, column: Column) -> None:
     true, made = np.array(column.points, float).reshape(-1, 2).T
     ends = [min(true.min(), made.min()), max(true.max(), made.max())]
     axes.plot(ends, ends, "--", color=INK, linewidth=0.8)
-    axes.plot(true, made, "o", color=SERIES[0], markersize=3, alpha=0.6, markeredgewidth=0)
+    axes.plot(true, made, "o", color=SERIES[0], markersize=4, alpha=0.8, markeredgewidth=0)
     r2 = "" if column.r2 is None else f"R² {column.r2:.3f}, "
     title = f"{_start(column)}{r2}RMSE {column.root_mean_squared_error:.4g}"
     plain_axes(axes, title, "true", "predicted")

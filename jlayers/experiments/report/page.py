@@ -7,6 +7,7 @@ import importlib.resources
 import math
 import os
 import pathlib
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -84,6 +85,7 @@ def page_of(run: Run, record: RunRecord) -> str:
                 element("span", record.status, class_=f"status {record.status}")),
         _when(record),
         element("p", record.reason, class_="note failed") if record.reason else None,
+        _advice(run) if record.status == "failed" else None,
         _remarks(run),
         None if pictures.drawn else element(
             "p", "There are no pictures: they need matplotlib, pip install 'jlayers[plot]'.", class_="note"),
@@ -93,10 +95,15 @@ def page_of(run: Run, record: RunRecord) -> str:
     )  # fmt: skip
 
 
+def _advice(run: Run) -> Element:
+    command = element("code", f"jlayers doctor {shlex.quote(str(run.path))}")
+    return element("p", "Look for the cause with ", command, ".", class_="dim")
+
+
 def _outcomes(run: Run, record: RunRecord) -> tuple[Outcomes | None, str]:
     """The section on the data held out; or why nothing is known of them."""
     if not (run.path / WEIGHTS).is_file():
-        return None, "Nothing is known yet: the run has saved no weights."
+        return None, f"Nothing is known{' yet' * (record.status == 'running')}: the run has saved no weights."
     try:
         if record.status == "running":
             return read_outcomes(run), "The run is still training: see here again when it has ended."
@@ -190,7 +197,7 @@ def _results(run: Run, record: RunRecord) -> Iterator[Element]:
     names = list(dict.fromkeys(n.removeprefix("test_").removeprefix("val_") for n in record.metrics))
     used = {title: start for title, start in parts.items() if any(start + n in record.metrics for n in names)}
     if not names:
-        yield element("p", "No epoch has ended yet.", class_="dim")
+        yield element("p", f"No epoch has ended{' yet' * (record.status == 'running')}.", class_="dim")
         return
     kept = ", whose weights are kept" if record.kept_epoch else ""
     yield element("p", f"Of epoch {record.kept_epoch or record.epochs}{kept}.", class_="dim")

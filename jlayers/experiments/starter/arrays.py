@@ -64,7 +64,8 @@ def look_at_arrays(path: pathlib.Path, shown: str, task: str | None) -> Source:
         )
         arguments["seed"] = Commented(0, "of that choice")
     labels = _is_class(y, task)
-    preprocess, layers = _layers(x)
+    others = arrays[arguments["x_test"].value] if "x_test" in arguments else x
+    preprocess, layers = _tokens(x, others) if _is_tokens(x) else _layers(x)
     seen = [f"Arrays: {x_name} {describe(x)} and {y_name} {describe(y)}."]
     return Source(seen, Call("npz", arguments), labels, preprocess, layers)
 
@@ -117,6 +118,45 @@ def _layers(x: np.ndarray) -> tuple[list[str], list[str]]:
         line("- Dropout: 0.2", "against learning the samples by heart"),
         "- Dense: {units: 64, activation: relu}",
     ]
+
+
+def _tokens(x: np.ndarray, others: np.ndarray) -> tuple[list[str], list[str]]:
+    """Lines for sequences of numbers of words, which are no amounts."""
+    count = int(max(x.max(), others.max())) + 1
+    embedding: dict[str, Any] = {"input_dim": count, "output_dim": 32}
+    if _padding(x).any():
+        embedding["mask_zero"] = True
+    padded = "; 0 fills up and does not count" if "mask_zero" in embedding else ""
+    return [], [
+        line(
+            f"- Embedding: {flow(embedding)}",
+            f"a vector for each number{padded}",
+        ),
+        line("- GlobalAveragePooling1D", "the mean over the sequence"),
+        line("- Dropout: 0.3", "against learning the sequences by heart"),
+    ]
+
+
+def _is_tokens(x: np.ndarray) -> bool:
+    """True if the rows are sequences of numbers of words, characters or the like.
+
+    They are whole numbers, the same ones in all columns. Zeros, if there are any, fill up one end of rows.
+    """
+    if x.ndim != 2 or x.shape[1] < 4 or x.dtype.kind not in "iu" or x.dtype == np.uint8 or x.min() < 0:
+        return False
+    padding = _padding(x)
+    if not np.array_equal(padding, x == 0) or x.max() < 10:
+        return False
+    means = [column[column > 0].mean() for column in x.T if (column > 0).any()]
+    return bool(padding.any() or len(np.unique(x)) > 30) and max(means) < 3 * min(means)
+
+
+def _padding(x: np.ndarray) -> np.ndarray:
+    """True for the zeros at the beginning of each row, or at the end of each row, wherever there are more."""
+    filled = x != 0
+    before = ~np.logical_or.accumulate(filled, axis=1)
+    after = ~np.logical_or.accumulate(filled[:, ::-1], axis=1)[:, ::-1]
+    return before if before.sum() > after.sum() else after
 
 
 def _is_image(x: np.ndarray) -> bool:

@@ -14,13 +14,14 @@ from jlayers.data import Dataset, registry
 from jlayers.data.folders import files_in, list_classes
 from jlayers.experiments.starter.arrays import look_at_arrays
 from jlayers.experiments.starter.lines import Source, flow, indented, line
+from jlayers.experiments.starter.parquets import look_at_parquet
 from jlayers.experiments.starter.pictures import look_at_pictures
 from jlayers.experiments.starter.tables import look_at_table
 from jlayers.experiments.starter.texts import look_at_texts
 
 __all__ = ["DATA", "Starter", "starter"]
 
-DATA = "a .csv or .npz file, or a folder with a folder of pictures or .txt files for each class"
+DATA = "a .csv, .parquet or .npz file, or a folder with a folder of pictures or .txt files for each class"
 STEPS = 2000  # of a training that is not stopped early
 
 Task = Literal["classification", "regression"]
@@ -49,11 +50,11 @@ def starter(
     """A configuration for data, with a comment on each line that says something new.
 
     Args:
-        data: a `.csv` or `.npz` file, or a folder with a folder of pictures or texts for each class, or with
-            such folders called `train` and `test`.
+        data: a `.csv`, `.parquet` or `.npz` file, or a folder with a folder of pictures or texts for each
+            class, or with such folders called `train` and `test`.
         folder: the folder of the file to write, which paths are relative to.
         name: of that file, for its comments.
-        target: the column to predict, in a `.csv` file; a guess if not given.
+        target: the column to predict, in a `.csv` or `.parquet` file; a guess if not given.
         task: whether the targets are classes; by their values if not given.
 
     Raises:
@@ -64,10 +65,13 @@ def starter(
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder; expected {DATA}")
     is_table = path.suffix.lower() in (".csv", ".tsv", ".txt") and path.is_file()
-    if target is not None and not is_table:
-        raise refused(ValueError, "expected a --target with a .csv file only", target=target)
+    is_parquet = path.suffix.lower() == ".parquet" or (path.is_dir() and any(path.glob("*.parquet")))
+    if target is not None and not (is_table or is_parquet):
+        raise refused(ValueError, "expected a --target with a .csv or .parquet file only", target=target)
     shown = _shown(path, folder)
-    if path.is_dir():
+    if is_parquet:
+        source = look_at_parquet(path, shown, target, task)
+    elif path.is_dir():
         if task == "regression":
             raise refused(ValueError, "expected classification, as folders are classes", task=task)
         source = _folder(path, folder)

@@ -6,6 +6,8 @@ import itertools
 import math
 import pathlib
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from jlayers.data.labels import is_missing, number
 from jlayers.data.reading import Records
 from jlayers.experiments.starter.lines import Call, Commented, Source, flow, line
 
-__all__ = ["look_at_table"]
+__all__ = ["Column", "look_at_table", "source_of"]
 
 MOST_ROWS = 100_000  # that are looked at
 MOST_KINDS = 1000  # different cells of a column that are told apart
@@ -28,8 +30,9 @@ _DELIMITERS = ",;\t|"
 class Column:
     """The kind of the cells of a column."""
 
-    def __init__(self, name: str):
-        self.name = name
+    def __init__(self, name: str, text: bool = False, width: int = 1):
+        self.name, self.text, self.width = name, text, width  # text although its cells may look like numbers
+        self.refused = ""  # why it cannot be read as an input
         self.rows = self.missing = self.numbers = self.words = 0
         self.first_missing = 0
         self.texts: list[tuple[int, str]] = []  # some that are no numbers, with their lines
@@ -61,7 +64,7 @@ class Column:
 
     @property
     def is_number(self) -> bool:
-        return self.numbers > 0.9 * self.given
+        return not self.text and self.numbers > 0.9 * self.given
 
     @property
     def blurred(self) -> bool:
@@ -74,6 +77,8 @@ class Column:
     @property
     def unusable(self) -> str:
         """Why the column says nothing that a model could use, or nothing."""
+        if self.refused:
+            return self.refused
         if not self.given:
             return "empty"
         if len(self.kinds) == 1:
@@ -100,8 +105,41 @@ def look_at_table(path: pathlib.Path, shown: str, target: str | None, task: str 
         ValueError: no table, cells that are no numbers among numbers, a target that cannot be learned.
     """
     delimiter, header, columns = _read(path)
+    more: dict[str, Commented] = {}
+    if not header:
+        more["header"] = Commented(False, "the first line is a row already")
+    if delimiter != ",":
+        more["delimiter"] = Commented(delimiter, "between the cells")
+    return source_of("csv", path, shown, columns, target, task, header, more)
+
+
+def source_of(
+    kind: str,
+    path: pathlib.Path,
+    shown: str,
+    columns: list[Column],
+    target: str | None,
+    task: str | None,
+    named_columns: bool = True,
+    more: Mapping[str, Commented] = MappingProxyType({}),
+) -> Source:
+    """Columns that were looked at as data for the task.
+
+    Args:
+        kind: the name of the dataset.
+        path: of the file.
+        shown: how the configuration names it.
+        columns: in their order.
+        target: the column to predict, or None for a guess.
+        task: "classification", "regression", or None for a guess.
+        named_columns: False if their names are their numbers.
+        more: arguments of the dataset.
+
+    Raises:
+        ValueError: cells that are no numbers among numbers, a target that cannot be learned.
+    """
     by_name = {column.name: column for column in columns}
-    named = target if target is not None else _target(list(by_name))
+    named = target if target is not None else _target([c.name for c in columns if not c.refused])
     if named not in by_name:
         raise ValueError(f"{path} has no column {named!r} for --target: {nearest(named, by_name)}")
     goal = by_name[named]
@@ -127,7 +165,7 @@ def look_at_table(path: pathlib.Path, shown: str, target: str | None, task: str 
     texts = [c.name for c in used if not c.is_number]
 
     def key(name: str) -> Any:
-        return name if header else int(name)
+        return name if named_columns else int(name)
 
     sure = target is not None or named.lower() in _TARGETS
     guess = "the column to predict" + ("" if sure else "; a guess: jlayers init --target COLUMN sets another")
@@ -139,25 +177,22 @@ def look_at_table(path: pathlib.Path, shown: str, target: str | None, task: str 
         arguments["labels"] = Commented(True, "the target is a class, not an amount")
     if left_out:
         arguments["features"] = Commented([key(c.name) for c in used], "the columns to learn from")
-    if texts:
+    if texts and kind == "csv":  # other files say it themselves
         arguments["text"] = Commented([key(name) for name in texts], "those that hold texts")
-    if not header:
-        arguments["header"] = Commented(False, "the first line is a row already")
-    if delimiter != ",":
-        arguments["delimiter"] = Commented(delimiter, "between the cells")
+    arguments |= more
     arguments["test_fraction"] = Commented(
         0.2, "held out for the final test, at random, the same in every run"
     )
     arguments["seed"] = Commented(0, "of that choice")
-    if not texts:
+    if not texts and all(column.width == 1 for column in used):
         normalized = [line("x: Normalization", "every column to mean 0 and variance 1, by the training rows")]
-        return Source(seen, Call("csv", arguments), labels, normalized, _dense())
-    alone = len(used) == 1
+        return Source(seen, Call(kind, arguments), labels, normalized, _dense())
+    alone = len(used) == 1 and kind == "csv"
     preprocess = [_prepared(column, alone) for column in used]
     layers = (
         _tokens() if alone and not used[0].is_category else [*([] if alone else _joined(used)), *_dense()]
     )
-    return Source(seen, Call("csv", arguments), labels, preprocess, layers)
+    return Source(seen, Call(kind, arguments), labels, preprocess, layers)
 
 
 def _read(path: pathlib.Path) -> tuple[str, bool, list[Column]]:
@@ -270,7 +305,7 @@ def _joined(columns: list[Column]) -> list[str]:
         while node in nodes.values() or node == "all":
             node += "_"
         nodes[column.name] = node
-    width = {column.name: 1 if column.is_number else None for column in columns}
+    width = {column.name: column.width if column.is_number else None for column in columns}
     return [
         line("- Model:", "each column is an input of its own: put them side by side"),
         f"    inputs: {flow(nodes)}",
