@@ -60,7 +60,7 @@ class Plan:
 
 
 class Measures:
-    """Accumulators of a task's loss and of metrics; pure functions over plain arrays.
+    """The accumulators of a task's loss and metrics, as pure functions over plain arrays.
 
     Args:
         metrics: by name or object; for several outputs a list with one entry per output, or a dict by name.
