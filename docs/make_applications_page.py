@@ -44,7 +44,9 @@ size, or of one text of 128 tokens; a multiply-add is two. Top-1 is the accuracy
 that Keras or the authors report for their weights. The difference is the largest one between the outputs
 here and in Keras on JAX, with the same random weights in float32 and images of 32 by 32 (InceptionV3 75,
 Xception 71), divided by the range of the output. Formats are those in which Keras wrote these weights,
-and jlayers read them without a change. An empty cell was not measured.
+and jlayers read them without a change. Where Keras lacks a network, the reference is PyTorch's library in
+brackets, on images of 67 by 83 (ViTB16 64 by 64) or two short texts, with its weights in its layouts and
+names (`pytest --full tests/test_applications_torch.py`). An empty cell was not measured.
 
 Times are milliseconds of a training step and of inference here and in Keras on JAX, both in one process and
 in turns, with a batch of 4 images of the given size on two CPU cores (`--time`).
@@ -55,12 +57,10 @@ arguments here and are not counted.
 
 """
 FEW = ("MobileNetV2", "ResNet50", "EfficientNetB0", "VGG16", "DenseNet121")  # one of each kind, for --time
-REAL = {
-    "EfficientNetLite0": ("", "`.pth`; names real photographs"),
-    "SqueezeNet": ("", "pickled dict; names real photographs"),
-    "ViTB16": ("NumPy, a small one: 1e-5", ""),
-    "MiniLM": ("NumPy, real weights: 2e-7", "Hugging Face's safetensors"),
-    "BERTBase": ("NumPy, a small one: 1e-5", ""),
+OTHER_FORMATS = {
+    "EfficientNetLite0": "`.pth`; names real photographs",
+    "SqueezeNet": "pickled dict; names real photographs",
+    "MiniLM": "Hugging Face's safetensors, real weights",
 }
 
 
@@ -84,12 +84,10 @@ def count(name: str) -> dict[str, int]:
 
 def measure(name: str) -> dict[str, Any]:
     """The difference from Keras, and the formats in which Keras's weights arrive."""
+    import applications_keras as same
     import h5py
     import keras
     from keras.src.legacy.saving import legacy_h5_format
-
-    sys.path.insert(0, str(HERE.parent / "tests"))
-    import applications_keras as same
 
     size = same.SMALL.get(name, 32)
     options = {"input_shape": (size, size, 3), "classes": 10, "classifier_activation": None}
@@ -117,6 +115,13 @@ def measure(name: str) -> dict[str, Any]:
     return {"difference": difference, "formats": formats}
 
 
+def measure_with_torch(name: str) -> dict[str, Any]:
+    """The difference from what a library of PyTorch gave."""
+    import applications_torch as theirs
+
+    return {"difference": theirs.difference(name), "reference": theirs.recorded()[name]["reference"]}
+
+
 def timed(names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """By name the times beside Keras's."""
     sys.path.insert(0, str(HERE.parent))
@@ -135,9 +140,11 @@ def page() -> str:
     rows = []
     for name in NAMES:
         facts, cost, known = published(name), counted[name], measured.get(name, {})
-        difference, formats = REAL.get(name, ("", ""))
+        difference, formats = "", OTHER_FORMATS.get(name, "")
         if "difference" in known:
-            difference = f"{known['difference']:.0e}"
+            reference = f" ({known['reference']})" if "reference" in known else ""
+            difference = f"{known['difference']:.0e}{reference}"
+        if "formats" in known:
             formats = ", ".join(f"`{kind}`" for kind in known["formats"])
         rows.append(
             [
@@ -192,8 +199,10 @@ def main() -> None:
     if given.count:
         write(COUNTED, {name: count(name) for name in NAMES})
     if given.measure is not None:
-        names = given.measure or [n for n in NAMES if hasattr(__import__("keras").applications, n)]
-        note((name, measure(name)) for name in names)
+        sys.path.insert(0, str(HERE.parent / "tests"))
+        applications = __import__("keras").applications
+        for name in given.measure or NAMES:
+            note([(name, (measure if hasattr(applications, name) else measure_with_torch)(name))])
     if given.time is not None:
         note(timed(given.time or FEW))
     PAGE.write_text(page(), encoding="utf-8")

@@ -51,3 +51,63 @@ def recorded() -> dict[str, dict[str, Any]]:
                 "reference": reference,
             }
     return found
+
+
+HUGGING_FACE = {
+    "embeddings.word_embeddings.weight": "word_embeddings/embeddings",
+    "embeddings.token_type_embeddings.weight": "token_type_embeddings/embeddings",
+    "embeddings.position_embeddings.weight": "position_embeddings/embeddings",
+    "embeddings.position_ids": None,
+    "embeddings.LayerNorm.*": "embeddings_norm/*",
+    "encoder.layer.*.attention.self.*.*": "encoder_*/attention/*/*",
+    "encoder.layer.*.attention.output.dense.*": "encoder_*/attention/attention_output/*",
+    "encoder.layer.*.attention.output.LayerNorm.*": "encoder_*/attention_norm/*",
+    "encoder.layer.*.intermediate.dense.*": "encoder_*/intermediate/*",
+    "encoder.layer.*.output.dense.*": "encoder_*/output/*",
+    "encoder.layer.*.output.LayerNorm.*": "encoder_*/output_norm/*",
+    "pooler.**": None,
+}
+
+TORCHVISION = {
+    "class_token": "class_token/token",
+    "conv_proj.*": "patch_embedding/*",
+    "encoder.pos_embedding": "position_embedding/embeddings",
+    "encoder.layers.encoder_layer_*.ln_1.*": "encoder_*/attention_norm/*",
+    "encoder.layers.encoder_layer_*.self_attention.**": "encoder_*/attention/**",
+    "encoder.layers.encoder_layer_*.ln_2.*": "encoder_*/output_norm/*",
+    "encoder.layers.encoder_layer_*.mlp.0.*": "encoder_*/intermediate/*",
+    "encoder.layers.encoder_layer_*.mlp.3.*": "encoder_*/output/*",
+    "encoder.ln.*": "norm/*",
+    "heads.head.*": "predictions/*",
+}
+
+
+def network(name: str) -> tuple[Any, list[np.ndarray], dict[str, Any]]:
+    """The application, its inputs, and how the weights get their names."""
+    import jlayers as jl
+
+    make = getattr(jl.applications, name)
+    if name in ("BERTBase", "MiniLM"):
+        rename = {k: new for k, new in HUGGING_FACE.items() if new}
+        return make(token_types=True), [TOKENS, TYPES], {"rename": rename}
+    shape = (2, 64, 64, 3) if name == "ViTB16" else IMAGES
+    model = make(input_shape=shape[1:], classes=10, classifier_activation=None)
+    by = {"rename": TORCHVISION} if name == "ViTB16" else {"by": "order"}
+    return model, [images(shape)], by
+
+
+def difference(name: str, source: Any = None) -> float:
+    """The largest difference from PyTorch's output, by the range of it; weights are drawn or from a file."""
+    import jax
+
+    import jlayers as jl
+
+    (model, inputs, by), there = network(name), recorded()[name]
+    expected = there["output"]
+    weights = source or {n: drawn(n, shape) for n, shape in there["weights"].items()}
+    params, state = jl.load_weights(model, weights, inputs, **by)
+    output = jax.jit(lambda params, state, *x: model.apply(params, state, *x)[0])(params, state, *inputs)
+    if expected.ndim == 3:  # of texts some features, and nothing for padding
+        output = output.values[..., : expected.shape[-1]] * output.mask[..., None].astype("float32")
+    assert output.shape == expected.shape
+    return float(np.abs(np.asarray(output) - expected).max() / np.ptp(expected))

@@ -206,6 +206,45 @@ def test_hashes_are_hashes(name):
         assert file.hash is None or (len(file.hash) in (32, 64) and int(file.hash, 16))
 
 
+VARIANTS = {  # arguments on which the address depends
+    "MobileNet": [{"alpha": 0.25, "input_shape": (128, 128, 3)}, {"alpha": 0.75}],
+    "MobileNetV2": [{"alpha": 1.4}, {"alpha": 0.35, "input_shape": (96, 96, 3)}],
+    "MobileNetV3Large": [{"alpha": 0.75}, {"minimalistic": True}],
+    "MobileNetV3Small": [{"alpha": 0.75}, {"minimalistic": True}],
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Keras, about the size of images
+@pytest.mark.parametrize("name", IN_KERAS)
+def test_addresses_and_hashes_are_those_that_keras_fetches(name, monkeypatch):
+    calls = [
+        {**arguments, "include_top": top}
+        for arguments in [{}, *VARIANTS.get(name, [])]
+        for top in (True, False)
+    ]
+
+    def theirs():
+        import keras
+
+        class FetchedError(Exception):
+            pass
+
+        def fetched(fname, origin, cache_subdir=None, file_hash=None, **rest):
+            raise FetchedError(origin, file_hash)
+
+        monkeypatch.setattr("keras.src.utils.file_utils.get_file", fetched)
+        found = []
+        for arguments in calls:
+            keras.backend.clear_session()
+            with pytest.raises(FetchedError) as stop:
+                getattr(keras.applications, name)(weights="imagenet", **arguments)
+            found.append(list(stop.value.args))
+        return found
+
+    files = [applications.weights_file(same.ours(name, **arguments)) for arguments in calls]
+    assert [[file.url, file.hash] for file in files] == keras_values(theirs)
+
+
 # ------------------------------------------------------------------------- images and class names
 
 
@@ -295,7 +334,7 @@ def test_costs(name, maker, request):
 
 def test_every_difference_is_small(maker):
     measured = json.loads(maker["MEASURED"].read_text())
-    assert set(measured) <= set(IN_KERAS)
+    assert set(measured) <= set(NAMES)
     assert all(known["difference"] <= 1e-4 for known in measured.values() if "difference" in known)
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from applications_keras import drawn
+from applications_torch import HUGGING_FACE
 from scipy.special import erf
 
 import jlayers as jl
@@ -193,21 +194,6 @@ def test_minilm_embeds_sentences_as_the_original(request):
     original.no_padding()
     assert [row[row > 0].tolist() for row in ids] == [original.encode(text).ids for text in texts]
 
-
-HUGGING_FACE = {
-    "embeddings.word_embeddings.weight": "word_embeddings/embeddings",
-    "embeddings.token_type_embeddings.weight": "token_type_embeddings/embeddings",
-    "embeddings.position_embeddings.weight": "position_embeddings/embeddings",
-    "embeddings.position_ids": None,
-    "embeddings.LayerNorm.*": "embeddings_norm/*",
-    "encoder.layer.*.attention.self.*.*": "encoder_*/attention/*/*",
-    "encoder.layer.*.attention.output.dense.*": "encoder_*/attention/attention_output/*",
-    "encoder.layer.*.attention.output.LayerNorm.*": "encoder_*/attention_norm/*",
-    "encoder.layer.*.intermediate.dense.*": "encoder_*/intermediate/*",
-    "encoder.layer.*.output.dense.*": "encoder_*/output/*",
-    "encoder.layer.*.output.LayerNorm.*": "encoder_*/output_norm/*",
-    "pooler.**": None,
-}
 
 # --------------------------------------------------------------------------------------- WordPiece
 

@@ -4,10 +4,8 @@
 """
 
 import applications_torch as theirs
-import jax
 import numpy as np
 import pytest
-from test_applications_real import HUGGING_FACE
 
 import jlayers as jl
 
@@ -16,51 +14,13 @@ FEW = {"EfficientNetLite0", "SqueezeNet"}  # the others with --full
 LAYERS = [name for name in RECORDED if name.startswith(("weight_norm", "spectral_norm"))]
 NETWORKS = [name for name in RECORDED if name not in LAYERS]
 
-TORCHVISION = {
-    "class_token": "class_token/token",
-    "conv_proj.*": "patch_embedding/*",
-    "encoder.pos_embedding": "position_embedding/embeddings",
-    "encoder.layers.encoder_layer_*.ln_1.*": "encoder_*/attention_norm/*",
-    "encoder.layers.encoder_layer_*.self_attention.**": "encoder_*/attention/**",
-    "encoder.layers.encoder_layer_*.ln_2.*": "encoder_*/output_norm/*",
-    "encoder.layers.encoder_layer_*.mlp.0.*": "encoder_*/intermediate/*",
-    "encoder.layers.encoder_layer_*.mlp.3.*": "encoder_*/output/*",
-    "encoder.ln.*": "norm/*",
-    "heads.head.*": "predictions/*",
-}
-
-
-def network(name):
-    """The application, its inputs, and how the weights get their names."""
-    make = getattr(jl.applications, name)
-    if name in ("BERTBase", "MiniLM"):
-        rename = {k: new for k, new in HUGGING_FACE.items() if new}
-        return make(token_types=True), [theirs.TOKENS, theirs.TYPES], {"rename": rename}
-    shape = (2, 64, 64, 3) if name == "ViTB16" else theirs.IMAGES
-    model = make(input_shape=shape[1:], classes=10, classifier_activation=None)
-    by = {"rename": TORCHVISION} if name == "ViTB16" else {"by": "order"}
-    return model, [theirs.images(shape)], by
-
-
-def difference(name):
-    """The largest difference from PyTorch's output, by the range of it."""
-    model, inputs, by = network(name)
-    expected = RECORDED[name]["output"]
-    weights = {n: theirs.drawn(n, shape) for n, shape in RECORDED[name]["weights"].items()}
-    params, state = jl.load_weights(model, weights, inputs, **by)
-    output = jax.jit(lambda params, state, *x: model.apply(params, state, *x)[0])(params, state, *inputs)
-    if expected.ndim == 3:  # of texts some features, and nothing for padding
-        output = output.values[..., : expected.shape[-1]] * output.mask[..., None].astype("float32")
-    assert output.shape == expected.shape
-    return float(np.abs(np.asarray(output) - expected).max() / np.ptp(expected))
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_numbers_are_those_of_pytorch(name, request):
     if name not in FEW and not request.config.option.full:
         pytest.skip("compared with --full")
-    assert difference(name) <= 1e-4
+    assert theirs.difference(name) <= 1e-4
 
 
 MODULES = {

@@ -129,6 +129,13 @@ def test_the_bound_is_kept(tmp_path):
     size = 50 * 4 * 4
     with pytest.raises(ValueError, match=f"at most {size - 1} bytes"):
         fitted(sequential(), cache_features=jl.FeatureCache(max_bytes=size - 1))
+    for wrong in ("1GB", 0, 1e9, True):
+        with pytest.raises(ValueError, match="expected a whole number of bytes, received max_bytes="):
+            jl.FeatureCache(max_bytes=wrong)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="expected a folder, received folder="):
+        fitted(sequential(), cache_features=tmp_path / "file")
+    (tmp_path / "file").unlink()
     cache = jl.FeatureCache(tmp_path, max_bytes=2 * size + 400)
     for shift in range(3):
         fitted(sequential(), x=X + shift, cache_features=cache)

@@ -5,6 +5,7 @@ import http.server
 import threading
 
 import jax
+import numpy as np
 import pytest
 
 import jlayers as jl
@@ -135,19 +136,30 @@ def test_a_mirror_or_a_folder(server, tmp_path, monkeypatch):
     assert fetch(address, MD5).parent.name == "folder"
 
 
-def test_imagenet_is_the_file_of_the_application(server, tmp_path, monkeypatch):
-    """The whole way on a small model that stands for an application."""
-    model = jl.Sequential(jl.Input((3,)), jl.Dense(2, name="head"))
-    params, state = model.init(jax.random.key(0), (1, 3))
-    jl.save_weights(tmp_path / "small", params, state)
+@pytest.mark.parametrize("to", ["base", "base/**", "**"])
+def test_imagenet_is_the_file_of_the_application(to, server, tmp_path, monkeypatch):
+    base = jl.applications.SqueezeNet(include_top=False, input_shape=(32, 32, 3), name="base")
+    model = jl.Sequential(base, jl.GlobalAveragePooling2D(), name="whole")
+    params, _ = jax.eval_shape(lambda key: base.init(key, (1, 32, 32, 3)), jax.random.key(0))
+    params = jax.tree.map(lambda spec: np.full(spec.shape, 3, spec.dtype), params)
+    jl.save_weights(tmp_path / "small", params)
     content = (tmp_path / "small").read_bytes()
     server.files["/small"] = content
     file = WeightsFile(f"{server.url}/small", hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(loading, "weights_file", lambda model: file)
+    monkeypatch.setattr(loading, "weights_file", lambda model: file if model.name == "base" else None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    loaded, _ = jl.load_weights(model, "imagenet")
-    assert (loaded["head"]["kernel"] == params["head"]["kernel"]).all()
+    loaded, _ = jl.load_weights(model, "imagenet", (1, 32, 32, 3), to=to)
+    assert (loaded["base"]["conv1"]["kernel"] == 3).all()
     assert (tmp_path / "cache" / "jlayers" / "weights" / "small").is_file()
-    monkeypatch.undo()
-    with pytest.raises(ValueError, match="expected an application"):
+
+
+def test_imagenet_needs_an_application():
+    model = jl.Sequential(jl.Input((3,)), jl.Dense(2, name="head"))
+    with pytest.raises(ValueError, match=r"expected an application.*pass a file of weights"):
         jl.load_weights(model, "imagenet")
+    base = jl.applications.SqueezeNet(include_top=False, input_shape=(32, 32, 3), name="base")
+    model = jl.Sequential(base, jl.GlobalAveragePooling2D(), jl.Dense(2, name="head"))
+    with pytest.raises(ValueError, match=r"at 'head', .*write jl.Weights\('imagenet', to='base'\)"):
+        jl.load_weights(model, "imagenet", (1, 32, 32, 3), to="head")
+    with pytest.raises(TypeError, match=r"jl.load_weights\(model, \[jl.Weights\(source, to=layer\)\]"):
+        jl.fit(model, np.zeros((1, 32, 32, 3)), weights={"base": (1, 2)})

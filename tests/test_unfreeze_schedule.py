@@ -140,7 +140,7 @@ unfreeze: {2: [base]}
 def test_a_configuration_holds_a_schedule():
     made = jlayers.config.loads(CONFIG).compile()
     assert [(epochs, sorted(stage.model.frozen)) for epochs, stage in made.stages] == [(0, ["base"]), (2, [])]
-    with pytest.raises(jlayers.config.ConfigError, match=r"<text>:6: unfreeze: .*did you mean 'base'"):
+    with pytest.raises(jlayers.config.ConfigError, match=r"<text>:6: unfreeze.2: .*did you mean 'base'"):
         jlayers.config.loads(CONFIG.replace("2: [base]", "2: [bas]")).compile()
     with pytest.raises(jlayers.config.ConfigError, match=r"<text>:6: unfreeze: .*numbers of epochs"):
         jlayers.config.loads(CONFIG.replace("2: [base]", "two: [base]"))

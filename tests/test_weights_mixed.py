@@ -57,8 +57,8 @@ def test_what_does_not_fit_the_part_is_listed():
     ("source", "words"),
     [
         ("package:no_such_package/file", "install it with pip"),
-        ("package:jlayers/no_file", "has no file"),
-        ("package:jlayers/../../secret", "has no file"),
+        ("package:jlayers/no_file", "there is none"),
+        ("package:jlayers/../../secret", "there is none"),
         ("package:os/x", "install it with pip"),
     ],
 )

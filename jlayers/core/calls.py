@@ -54,6 +54,8 @@ _KEYWORDS: Mapping[str, Mapping[str, str]] = {
         "key": "write seed=0: weights, order and dropout follow from it",
         "rng": "write seed=0: weights, order and dropout follow from it",
         "params": "write state=trainer.init(key, x, params=params)",
+        "weights": "write params, rest, report = jl.load_weights(model, [jl.Weights(source, to=layer)], x, "
+        "key=key) and state=trainer.init(key, x, params=params, state=rest)",
         **dict.fromkeys(("workers", "num_workers", "use_multiprocessing", "max_queue_size"), _LOADERS),
         **dict.fromkeys(("model", "optimizer", "loss", "metrics"), _COMPILED),
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import jax
@@ -213,7 +213,7 @@ def _match(model: Layer, slots: Sequence[Slot], entry: Weights) -> Matched:
     roots = match_layers(entry.to, [path for path, _ in model.walk()])
     own = [slot for slot in slots if slot.path in roots or any(path in roots for path in above(slot.path))]
     if isinstance(source, str) and source == "imagenet":
-        source = _published(dict(model.walk())[min(roots, key=len)])
+        source = _published(model, roots)
     elif isinstance(source, str) and source.startswith(PREFIX):
         source = in_package(source)
     arrays, where = _arrays(source)
@@ -244,9 +244,20 @@ def _joined(found: Sequence[Matched], slots: Sequence[Slot]) -> Matched:
     return whole
 
 
-def _published(model: Layer) -> pathlib.Path:
-    """The file of weights that was published for an application."""
-    file = weights_file(model)
+def _published(model: Layer, roots: Collection[str]) -> pathlib.Path:
+    """The file of weights that was published for the application at one of these paths."""
+    known = [path for path, layer in model.walk() if layer.spec.name.startswith("applications.")]
+    found = [path for path in known if path in roots]
+    if not found:
+        there = f"write jl.Weights('imagenet', to={known[0]!r})" if known else "pass a file of weights"
+        raise refused(
+            ValueError,
+            f"expected an application of jl.applications at {min(roots, key=len)!r}",
+            instead=there,
+            raised_by="load_weights",
+            source="imagenet",
+        )
+    file = weights_file(dict(model.walk())[min(found, key=len)])
     return fetch(file.url, file.hash)
 
 

@@ -48,12 +48,30 @@ class FeatureCache:
         folder: on a disk, for several runs; None for memory, for one run.
         max_bytes: the most that all entries take.
 
+    Raises:
+        ValueError: `max_bytes` that is no whole number above 0.
+        NotADirectoryError: `folder` is a file.
+
     >>> import jlayers as jl
     >>> cache = jl.FeatureCache("cache/features", max_bytes=2**30)
     """
 
     folder: str | os.PathLike[str] | None = None
     max_bytes: int = 4 * 2**30
+
+    def __post_init__(self) -> None:
+        if type(self.max_bytes) is not int or self.max_bytes < 1:
+            raise refused(
+                ValueError,
+                "expected a whole number of bytes",
+                instead="write 2**30 for a GiB",
+                raised_by="FeatureCache",
+                max_bytes=self.max_bytes,
+            )
+        if self.folder is not None and pathlib.Path(self.folder).is_file():
+            raise refused(
+                NotADirectoryError, "expected a folder", raised_by="FeatureCache", folder=str(self.folder)
+            )
 
 
 def as_feature_cache(value: Any) -> FeatureCache | None:
