@@ -210,3 +210,19 @@ def test_an_argument_handed_on_under_another_name_is_told_by_the_outer_one():
     with pytest.raises(ValueError, match="no such layer") as caught, concerning(after="x"):
         raise about(ValueError("no such layer"), at="y")
     assert details_of(caught.value).argument == "at"
+
+
+def test_a_loss_of_an_output_that_is_not_there_is_told_at_its_name():
+    text = (
+        "data: {parts: {data: digits, axis: 2, names: [a, b]}}\nmodel:\n  Model:\n"
+        "    inputs: {a: a, b: b}\n    nodes:\n      a: {input: [8, 4, 1]}\n      b: {input: [8, 4, 1]}\n"
+        "      u: {layer: Flatten, inputs: a}\n      v: {layer: Flatten, inputs: b}\n"
+        "    outputs: {u: u, v: v}\nloss:\n  u: mse\n  w: mse\n"
+    )
+    experiment = loads(text)
+    x, y = experiment.data.train
+    with pytest.raises(ConfigError) as caught, experiment.located_layer():
+        jl.fit(experiment.compile(), x, {"u": y, "v": y}, epochs=0)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.path) == (13, ("loss", "w"))
+    assert "loss names the output 'w', which the model does not have" in problem.message

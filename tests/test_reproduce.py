@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -264,6 +265,81 @@ def test_a_container_file_holds_the_versions_and_says_how_to_mount_the_data(fold
     with pytest.raises(FileExistsError, match="Containerfile is there already"):
         write_container("run")
     assert write_container("run", "other").is_file()
+
+
+def instructions(text):
+    """The instructions of a container file in their order; anything that this does not know is an error."""
+    joined = re.sub(r"\\\n", " ", "".join(line for line in text.splitlines(True) if not line.startswith("#")))
+    for line in filter(None, joined.splitlines()):
+        name, _, rest = line.partition(" ")
+        assert name in ("FROM", "ENV", "COPY", "RUN", "WORKDIR", "CMD"), line
+        yield name, json.loads(rest) if name == "CMD" else shlex.split(rest)
+
+
+def carried_out(text, root, context, contexts):
+    """Do in a folder what building and running a container would do in an empty system."""
+    env, where, path = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, root, root / "python"
+    for name, words in instructions(text):
+        if name == "FROM":
+            assert words == [f"python:{sys.version.split()[0]}-slim"]
+            subprocess.run([sys.executable, "-m", "venv", path], check=True)
+            env |= {"PATH": f"{path / 'bin'}:{env['PATH']}", "VIRTUAL_ENV": str(path)}
+        elif name == "ENV":
+            key, _, value = words[0].partition("=")
+            env[key] = value
+        elif name == "COPY":
+            source = contexts[words.pop(0).removeprefix("--from=")] if words[0].startswith("--") else context
+            given, to = source / words[0], root / words[1].strip("/")
+            if given.is_file():
+                shutil.copy2(given, to / given.name if words[1].endswith("/") else to)
+            else:
+                hidden = shutil.ignore_patterns(".git", "__pycache__", "tests", "benchmarks")
+                shutil.copytree(given, to, ignore=hidden, dirs_exist_ok=True)
+        elif name == "WORKDIR":
+            where = root / words[0].strip("/")
+        else:
+            words = [str(root / word[1:]) if word.startswith("/") else word for word in words]
+            done = subprocess.run(words, cwd=where, env=env, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_each_instruction_of_a_container_file_is_one(folder):
+    edit("run", "environment.json", lambda facts: facts.update(flags={"XLA_FLAGS": '--a="b c" $d'}))
+    write_container("run")
+    text = pathlib.Path("run/Containerfile").read_text()
+    found = list(instructions(text))
+    assert [name for name, _ in found] == [
+        "FROM",
+        "ENV",
+        "COPY",
+        "RUN",
+        "COPY",
+        "RUN",
+        "COPY",
+        "WORKDIR",
+        "CMD",
+    ]
+    assert found[1] == ("ENV", ['XLA_FLAGS=--a="b c" \\$d'])  # the backslash keeps Docker from a variable
+    checkout = pathlib.Path(jl.__file__).parents[1]
+    assert f" --build-context jlayers={checkout} " in text
+    assert "The one above has the same state today" in text
+    edit("run", "environment.json", lambda facts: facts.update(source="another"))
+    other = write_container("run", "other").read_text()
+    assert " --build-context jlayers=JLAYERS " in other
+    assert "Give that folder, or a checkout of the same state" in other
+
+
+def test_what_a_container_does_reproduces_the_run(folder, tmp_path, pytestconfig):
+    """Packages come from where pip has them; the base image is taken by a virtual environment."""
+    if not pytestconfig.getoption("--full"):
+        pytest.skip("installs JAX anew")
+    write_container("run")
+    text = pathlib.Path("run/Containerfile").read_text()
+    root = tmp_path / "root"
+    root.mkdir()
+    said = carried_out(text, root, folder / "run", {"jlayers": pathlib.Path(jl.__file__).parents[1]})
+    assert said.startswith("bit-identical: 2 epochs"), said
 
 
 def test_requirements_are_those_that_are_loaded():

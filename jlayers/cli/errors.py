@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import linecache
 
+from jlayers.core.errors import text_of
+
 __all__ = ["explained"]
 
 # Errors whose text was written for whoever uses jlayers; others are named with their class.
@@ -26,7 +28,7 @@ def explained(error: BaseException) -> str:
 
 def _said(error: BaseException) -> str:
     name = type(error).__name__
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    text = text_of(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         fix = _FIXES.get(error.errno or 0, "")
         return f"{error.filename}: {error.strerror}{fix}"

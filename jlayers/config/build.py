@@ -9,7 +9,7 @@ from typing import Any
 from jlayers.config.derive import Entry
 from jlayers.config.errors import ConfigError, Path, Problem
 from jlayers.config.reader import Document
-from jlayers.core.errors import details_of
+from jlayers.core.errors import details_of, text_of
 from jlayers.core.layer import Layer
 
 __all__ = ["Builder"]
@@ -71,32 +71,34 @@ class Builder:
         except ConfigError:
             raise
         except (ValueError, TypeError, KeyError, ImportError, OSError) as error:
-            text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
             details = details_of(error)
             if details.argument in arguments:
                 path = (*path, *details.place)
             elif path[-1:] == (details.argument,):  # the path is that of the argument itself
                 path = (*path, *details.inside)
-            raise ConfigError([self.document.problem(text, path)]) from error
+            raise ConfigError([self.document.problem(text_of(error), path)]) from error
 
     @contextlib.contextmanager
     def located_layer(self, model: Layer, path: Path) -> Iterator[None]:
         """Errors that a layer raised while the model ran as `ConfigError`s at the layer's place.
 
-        Others pass: of the data, of checkpoints, of a callback.
+        Those of a setting, such as the loss, stand at the setting. All others pass.
         """
         try:
             yield
         except ConfigError:
             raise
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             details = details_of(error)
-            if details.path is None:
+            if details.path is not None:
+                layer = dict(model.walk()).get(details.path)
+                if layer is not None:
+                    path = self.places.get(layer.original or layer, path)
+                elif details.path.partition("/")[0] == "augment":
+                    path = ("augment",)
+            elif details.argument in self.document.data:  # a setting that does not fit the model
+                path = details.place
+            else:
                 raise
-            layer = dict(model.walk()).get(details.path)
-            if layer is not None:
-                path = self.places.get(layer.original or layer, path)
-            elif details.path.partition("/")[0] == "augment":
-                path = ("augment",)
-            text = "\n  ".join(filter(None, [str(error), details.note]))
+            text = "\n  ".join(filter(None, [text_of(error), details.note]))
             raise ConfigError([self.document.problem(text, path)]) from error

@@ -24,6 +24,7 @@ __all__ = [
     "details_of",
     "noted",
     "refused",
+    "text_of",
     "told_apart",
 ]
 
@@ -117,6 +118,11 @@ def concerning(*inside: str | int, **received: Any) -> Iterator[None]:
         raise
 
 
+def text_of(error: BaseException) -> str:
+    """The text of an error; a `KeyError` would put it into quotes."""
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
 def told_apart(error: BaseException) -> tuple[str, str]:
     """The text of an error, and the advice at its end as far as its record tells them apart.
 
@@ -125,8 +131,7 @@ def told_apart(error: BaseException) -> tuple[str, str]:
     >>> told_apart(KeyError("no such name; look again"))
     ('no such name; look again', '')
     """
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    advice = details_of(error).instead or ""
+    text, advice = text_of(error), details_of(error).instead or ""
     return text.removesuffix(advice).rstrip(";: ") if advice else text, advice
 
 

@@ -41,7 +41,7 @@ _first: weakref.WeakKeyDictionary[Layer, str] = weakref.WeakKeyDictionary()
 
 
 def check_name(where: str, name: Any) -> None:
-    """An error if a layer may not bear this name."""
+    """Raise an error if a layer may not have this name."""
     if not (isinstance(name, str) and _NAME.fullmatch(name)):
         raise refused(
             ValueError,

@@ -29,8 +29,8 @@ def concatenate(datasets: list[DatasetLike], test: list[DatasetLike] | None = No
         test: datasets that are held out as a whole, in place of what those to train on hold out.
 
     Raises:
-        ValueError: no datasets, inputs or targets of other names, shapes or dtypes, or a class held out that
-            is not among those to train on.
+        ValueError: an empty list; inputs or targets whose names, shapes or dtypes differ; or a held-out class
+            that no dataset to train on has.
 
     >>> from jlayers.data import concatenate
     >>> print(concatenate(["digits", {"digits": {"test_fraction": 0.2, "seed": 1}}]))

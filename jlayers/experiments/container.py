@@ -9,6 +9,7 @@ import shlex
 
 from jlayers.experiments.record import read_run
 from jlayers.runs import Run
+from jlayers.runs.environment import source_hash
 from jlayers.runs.files import ENVIRONMENT, REQUIREMENTS
 from jlayers.saving.files import read_json, write_atomically
 
@@ -30,9 +31,10 @@ CMD ["jlayers", "reproduce", {arguments}]
 """
 
 _FROM_FOLDER = """
-# jlayers {version} was installed from a folder: give that folder, or a checkout of the same state,
-# in place of JLAYERS.
+# jlayers {version} was installed from a folder. {which}
 """
+_SAME = "The one above has the same state today; elsewhere, give a checkout of it."
+_OTHER = "Give that folder, or a checkout of the same state,\n# in place of JLAYERS."
 
 
 def write_container(run: str | os.PathLike[str], to: str | os.PathLike[str] | None = None) -> pathlib.Path:
@@ -65,19 +67,30 @@ def write_container(run: str | os.PathLike[str], to: str | os.PathLike[str] | No
     install = f"{flags}COPY {REQUIREMENTS} /\nRUN pip install --no-cache-dir -r /{REQUIREMENTS}\n"
     if of_folder:
         install += "COPY --from=jlayers . /jlayers\nRUN pip install --no-cache-dir --no-deps /jlayers\n"
+    checkout = _checkout(environment.get("source"))
+    note = _FROM_FOLDER.format(
+        version=environment["versions"]["jlayers"], which=_OTHER if checkout is None else _SAME
+    )
+    context = f"jlayers={checkout or 'JLAYERS'}"
     text = _TEXT.format(
         name=record.name,
         file=shlex.quote(CONTAINERFILE if to is None else str(path.resolve())),
-        context=" --build-context jlayers=JLAYERS" * of_folder,
+        context=f" --build-context {shlex.quote(context)}" * of_folder,
         tag=re.sub(r"[^a-z0-9._-]+", "-", record.name.lower()).strip("-._") or "run",
         data="".join(f" -v {shlex.quote(f'{file}:{file}:ro')}" for file in files),
-        note=_FROM_FOLDER.format(version=environment["versions"]["jlayers"]).rstrip() * of_folder,
+        note=note.rstrip() * of_folder,
         python=environment["python"],
         install=install,
         arguments=", ".join(_quoted(part) for part in (record.name, *use)),
     )
     write_atomically(path, text.encode())
     return path
+
+
+def _checkout(source: str | None) -> pathlib.Path | None:
+    """The folder that jlayers is loaded from, if it can be installed and is what the run was trained with."""
+    folder = pathlib.Path(__file__).resolve().parents[2]
+    return folder if (folder / "pyproject.toml").is_file() and source_hash() == source else None
 
 
 def _is_there(value: str) -> bool:

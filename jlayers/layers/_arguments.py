@@ -121,7 +121,7 @@ def need_rank(x: Any, rank: int, shape: str) -> None:
 
 
 def need_features(x: Any, axis: int, size: int, what: str) -> None:
-    """The parameters were made for `size` of them; the data must have as many."""
+    """Refuse data with another number of features than `size`, for which the parameters were made."""
     if x.shape[axis] != size:
         raise refused(
             ValueError, f"expected {size} {what} (axis {axis}), for which the parameters were made", x

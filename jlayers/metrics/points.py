@@ -90,7 +90,7 @@ def SpecificityAtSensitivity(
     name: str | None = None,
     from_logits: bool = False,
 ) -> Metric:
-    """The best share of negatives recognized at thresholds with at least that recall; as in Keras.
+    """The best specificity among the thresholds with at least the given sensitivity; as in Keras.
 
     Args:
         sensitivity: TP / (TP + FN), between 0 and 1.
@@ -123,7 +123,7 @@ def PrecisionAtRecall(
     name: str | None = None,
     from_logits: bool = False,
 ) -> Metric:
-    """The best precision at thresholds with at least that recall; as in Keras.
+    """The best precision among the thresholds with at least the given recall; as in Keras.
 
     Args:
         recall: TP / (TP + FN), between 0 and 1.
@@ -156,7 +156,7 @@ def RecallAtPrecision(
     name: str | None = None,
     from_logits: bool = False,
 ) -> Metric:
-    """The best recall at thresholds with at least that precision; as in Keras.
+    """The best recall among the thresholds with at least the given precision; as in Keras.
 
     Args:
         precision: TP / (TP + FP), between 0 and 1.

@@ -221,7 +221,7 @@ def kernel_gradient(
     dy: jax.Array,
     groups: int = 1,
 ) -> jax.Array:
-    """The gradient for a kernel of that shape: `dy` times the patches, summed over parts of the batch."""
+    """The gradient of a kernel of the given shape: `dy` times the patches, summed over parts of the batch."""
     *window, inputs, filters = shape
     seen = math.prod(window)
     wide = wide_dtype(x.dtype)

@@ -197,7 +197,7 @@ def _weights(lookup: Lookup, given: int, special: bool) -> np.ndarray | None:
 
 
 def learned(lookup: Lookup, documents: Iterable[Iterable[Any]]) -> dict[str, Any]:
-    """The vocabulary, and with "tf_idf" its weights, of documents of tokens."""
+    """The vocabulary of documents that are split into tokens; with "tf_idf" its weights, too."""
     counts: collections.Counter[Any] = collections.Counter()
     found: collections.Counter[Any] = collections.Counter()
     total = 0

@@ -130,7 +130,7 @@ class Contents(Files):
 
 
 def preprocess_to_data(preprocess: Mapping[str, Any]) -> dict[str, Any]:
-    """Preprocessors as plain data, with what they learned."""
+    """Preprocessors and what they have learned, as plain data."""
     return {name: {"kind": p.spec.kind, "made": to_data(p, name)} for name, p in preprocess.items()}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-__all__ = ["environment", "first_device", "installed", "processor_features", "versions"]
+__all__ = ["environment", "first_device", "installed", "processor_features", "source_hash", "versions"]
 
 _PACKAGES = ("jlayers", "jax", "jaxlib", "numpy", "optax")
 _SETTINGS = (
@@ -42,7 +42,7 @@ def environment() -> dict[str, Any]:
     device = first_device()
     return {
         "versions": versions(),
-        "source": _source(),
+        "source": source_hash(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
@@ -103,7 +103,7 @@ def _is_flag(name: str) -> bool:
 
 
 @functools.cache
-def _source() -> str:
+def source_hash() -> str:
     """A SHA-256 over the Python files of jlayers, in the order of their paths."""
     folder, digest = pathlib.Path(__file__).parents[1], hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):

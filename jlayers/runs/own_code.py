@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 
+from jlayers.core.errors import text_of
 from jlayers.saving.files import sha256
 
 __all__ = [
@@ -172,7 +173,7 @@ def _compiled(code: OwnCode) -> CodeType:
 def _said(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return "the file ended the program"
-    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return text_of(error)
 
 
 def _is_taken(stem: str) -> bool:

@@ -36,7 +36,7 @@ __all__ = [
 
 
 class RunWarning(UserWarning):
-    """A run is used in another way than it was trained, or did not end well; the results say so."""
+    """A run is used in another way than it was trained, or its training did not end well."""
 
 
 def evaluate_run(run: Run, seed: int | None = None) -> tuple[dict[str, float], Dataset]:

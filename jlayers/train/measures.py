@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers import metrics
+from jlayers.core.errors import about
 from jlayers.core.masks import mask_of, values_of
 from jlayers.core.precision import widen
 from jlayers.core.registry import Registry
@@ -59,7 +60,7 @@ class Plan:
 
 
 class Measures:
-    """Accumulators of a task's loss and of metrics; pure functions over plain arrays.
+    """The accumulators of a task's loss and metrics, as pure functions over plain arrays.
 
     Args:
         metrics: by name or object; for several outputs a list with one entry per output, or a dict by name.
@@ -78,10 +79,11 @@ class Measures:
         means = {name: part.factor if isinstance(part, Part) else 0.0 for name, part in parts}
         names = [] if loss.outputs is None else output_names(loss.outputs, self.task.output_names)
         if names == [] and (self.metrics or self.weighted_metrics):
-            raise ValueError(
+            error = ValueError(
                 "expected a task whose Loss has outputs for these metrics, received none; return "
                 "jl.Loss(total, outputs=...)"
             )
+            raise about(error, metrics=self.metrics)
         entries: dict[str, tuple[Any, int, bool]] = {}
         for entry, weighted in ((self.metrics, False), (self.weighted_metrics, True)):
             for i, members in enumerate(_metrics_by_output(names, entry)):
@@ -183,18 +185,20 @@ def by_output(names: Sequence[str | None], value: Any, what: str) -> list[Any]:
             return list(value.values())
         for name in value:
             if name not in names:
-                raise KeyError(
+                error = KeyError(
                     f"{what} names the output {name!r}, which the model does not have: "
                     f"{nearest(name, [n for n in names if n])}"
                 )
+                raise about(error, name, **{what: value})
         return [value.get(name) for name in names]
     each = values(value)
     if len(each) != len(names):
-        raise ValueError(
+        error = ValueError(
             f"expected {what} for {len(names)} outputs"
             + (f" {list(names)}" if names and names[0] else "")
             + f", received {len(each)}"
         )
+        raise about(error, **{what: value})
     return each
 
 
@@ -229,10 +233,11 @@ def _metrics_by_output(names: Sequence[str | None], value: Any) -> list[list[tup
     if len(names) == 1:
         return [_flat(value)]
     if isinstance(value, list) and len(value) != len(names):
-        raise ValueError(
+        error = ValueError(
             f"expected metrics for each of the outputs {list(names)}, as a list of {len(names)} entries or a "
             f"dict by output name, received {len(value)} metrics"
         )
+        raise about(error, metrics=value)
     return [_flat(member) for member in by_output(names, value, "metrics")]
 
 
@@ -255,8 +260,9 @@ def _unused(key: str, taken: Mapping[str, Any], weighted: bool) -> str:
 
 def _scalar(name: str, value: Any) -> jax.Array:
     if value.size != 1:
-        raise ValueError(
+        error = ValueError(
             f"expected one number from each metric in training, received {describe(value)} from {name!r}; "
             f"give it one threshold or an average, such as F1Score(average='macro'), or call it by itself"
         )
+        raise about(error, metrics=name)
     return value.reshape(())

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers import losses
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.core.layer import Layer
 from jlayers.core.masks import Masked, mask_of, values_of
 from jlayers.core.shapes import as_spec, describe
@@ -89,16 +89,17 @@ class Supervised(Task):
     def _with_inner(self, y_pred: Any, calls: Sequence[TracedCall]) -> dict[str, Any]:
         """The outputs by name, those of the inner layers among them."""
         names = output_names(y_pred, self.output_names)
-        made = {name or "output": value for name, value in zip(names, values(y_pred), strict=True)}
+        by_name = {name or "output": value for name, value in zip(names, values(y_pred), strict=True)}
         for inner in self.inner:
-            found = [output for path, _, _, output in calls if path == inner]
-            if inner not in made and len(found) != 1:
-                raise ValueError(
+            outputs = [output for path, _, _, output in calls if path == inner]
+            if inner not in by_name and len(outputs) != 1:
+                error = ValueError(
                     f"expected a layer that runs once for the loss or metric of {inner!r}, received one that "
-                    f"runs {len(found)} times"
+                    f"runs {len(outputs)} times"
                 )
-            made.setdefault(inner, *found[:1])
-        return made
+                raise about(error, inner, loss=self.losses)
+            by_name.setdefault(inner, *outputs[:1])
+        return by_name
 
     def judge(self, y_pred: Any, batch: Batch) -> Loss:
         """The losses of predictions, without what layers add."""
@@ -127,10 +128,10 @@ class Supervised(Task):
     def targets(self, y_pred: Any, y: Any) -> list[Any]:
         """The targets as a list over the outputs; those without a loss may be left out."""
         names, judges, _ = self.judges(y_pred)
-        given = None if isinstance(y, Mapping) else values(y)
+        arrays = None if isinstance(y, Mapping) else values(y)
         judged = [i for i, loss in enumerate(judges) if loss is not None]
-        if given is not None and len(given) != len(names) and len(given) == len(judged):
-            y = dict(zip([names[i] for i in judged], given, strict=True))
+        if arrays is not None and len(arrays) != len(names) and len(arrays) == len(judged):
+            y = dict(zip([names[i] for i in judged], arrays, strict=True))
             targets = [y.get(name) for name in names]
         else:
             targets = by_output(names, y, "y")
@@ -160,12 +161,12 @@ class Supervised(Task):
         if self._looked or self.inner or None not in endings:
             return
         _, judges, _ = self.judges(jax.eval_shape(self._predicted, params, state, batch.x))
-        told = [ending is not None or judge is None or judge.from_logits is not False
+        has_ending = [ending is not None or judge is None or judge.from_logits is not False
                 for judge, ending in zip(judges, endings, strict=True)]  # fmt: skip
-        if not all(told):
+        if not all(has_ending):
             outputs = values(self._predicted(params, state, batch.x))
-            for judge, output, known in zip(judges, outputs, told, strict=True):
-                if judge is not None and not known:
+            for judge, output, settled in zip(judges, outputs, has_ending, strict=True):
+                if judge is not None and not settled:
                     check_shares(judge, output)
         self._looked = True
 
@@ -205,29 +206,31 @@ def mean_of(
     Sample weights are not in the denominator. Of a `Masked` prediction only the real positions count.
     """
     y_pred, real = values_of(y_pred), mask_of(y_pred)
-    given = loss(y_true, y_pred, mask)
-    if given.ndim == 0 and (weight is not None or mask is not None or real is not None):
-        raise ValueError(
+    losses = loss(y_true, y_pred, mask)
+    if losses.ndim == 0 and (weight is not None or mask is not None or real is not None):
+        error = ValueError(
             f"expected a loss with a value per sample, for weights and masks, received a scalar from "
             f"{loss.name}"
         )
-    if real is not None and (loss.across_rows or real.ndim > given.ndim):
-        raise ValueError(
+        raise about(error, loss=loss)
+    if real is not None and (loss.across_rows or real.ndim > losses.ndim):
+        error = ValueError(
             f"expected a loss with a value per position of the masked predictions "
-            f"{describe(Masked(y_pred, real))}, received {describe(given)} from {loss.name}; put "
+            f"{describe(Masked(y_pred, real))}, received {describe(losses)} from {loss.name}; put "
             f"jl.DropMask() at the model's end to do without the mask"
         )
-    given = given.astype(wide(given.dtype))
+        raise about(error, loss=loss)
+    losses = losses.astype(wide(losses.dtype))
     counts = loss.counted(y_true, y_pred, mask)
     counted = product(mask, real)
-    counted = None if counted is None else spread(counted, given)
+    counted = None if counted is None else spread(counted, losses)
     if counts is not None:
         counted = product(counted, counts.astype(jnp.float32))
     if weight is not None:
-        given = given * spread(weight, given).astype(given.dtype)
+        losses = losses * spread(weight, losses).astype(losses.dtype)
     if counted is None:
-        return given.mean(), jnp.float32(given.size) if given.ndim else rows
-    counted = counted.astype(given.dtype)
-    if real is not None:  # what stands in padding may be anything
-        given = jnp.where(counted != 0, given, 0)
-    return ratio((given * counted).sum(), counted.sum()), counted.sum()
+        return losses.mean(), jnp.float32(losses.size) if losses.ndim else rows
+    counted = counted.astype(losses.dtype)
+    if real is not None:  # padding may hold anything
+        losses = jnp.where(counted != 0, losses, 0)
+    return ratio((losses * counted).sum(), counted.sum()), counted.sum()

@@ -13,7 +13,7 @@ __all__ = ["models_by_epoch"]
 
 
 def models_by_epoch(model: Any, schedule: Mapping[int, Any] | None) -> list[tuple[int, Any]]:
-    """The model, and what it becomes, each with the number of epochs after which it is trained.
+    """The model and its versions with fewer frozen layers, each with the number of epochs before it.
 
     Args:
         model: with the layers frozen that are not trained at first.

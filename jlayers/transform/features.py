@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jlayers.core.base import Layer
-from jlayers.core.errors import about, refused
+from jlayers.core.errors import refused
 from jlayers.core.lifting import MissingKeyError
 from jlayers.core.masks import is_masked
 from jlayers.core.node_table import by_name, find, in_order, parse, read
@@ -69,7 +69,7 @@ def split_features(model: Layer, *inputs: Any) -> FeatureSplit:
     params, state = jax.eval_shape(lambda key: model.init(key, *specs), jax.random.key(0))
     cut = _cut(model, len(specs), params, state)
     if cut is None:
-        raise about(ValueError(_nothing_fixed(model, len(specs), params, state)), model=model)
+        raise ValueError(_nothing_fixed(model, len(specs), params, state))
     return FeatureSplit(cut.base, cut.head, _forms(cut.base, params, state, specs))
 
 

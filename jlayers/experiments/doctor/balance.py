@@ -13,7 +13,7 @@ MOST_RATIO = 50  # of the most frequent class to the rarest
 
 
 def check_balance(case: Case) -> list[Finding]:
-    """The classes in each part of the data."""
+    """Findings about the sizes of the classes in each part of the data."""
     found = []
     for place, target in enumerate(case.targets):
         found += _constant(target)

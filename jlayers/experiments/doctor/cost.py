@@ -86,7 +86,7 @@ def _bytes(count: int) -> str:
 
 
 def time_of(seconds: float) -> str:
-    """A time for people."""
+    """A duration as a text for people."""
     if seconds < 0.1:
         return f"{1000 * seconds:.2g} ms"
     if seconds < 120:
