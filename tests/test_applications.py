@@ -189,7 +189,7 @@ def test_official_weights_follow_from_the_call():
         applications.weights_file(small.replace(alpha=0.4))
     with pytest.raises(ValueError, match=r"classes=10.*include_top=False"):
         applications.weights_file(jl.applications.VGG16(classes=10))
-    with pytest.raises(ValueError, match="no address"):
+    with pytest.raises(ValueError, match="no official weights are known"):
         applications.weights_file(jl.applications.EfficientNetLite0())
     with pytest.raises(ValueError, match="an application"):
         applications.weights_file(jl.Dense(3))

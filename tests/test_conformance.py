@@ -357,7 +357,7 @@ BROKEN = [
     ("gradient", no_params, lambda params, x: wrong_gradient(x), "by finite differences, received"),
     ("dtype", no_params, float32_always, r"expected bfloat16\(2, 4\), received float32\(2, 4\)"),
     ("keys", no_params, draws_from_nowhere, "expected a MissingKeyError"),
-    ("keys", no_params, ignores_its_key, "expected other outputs for other keys"),
+    ("keys", no_params, ignores_its_key, "expected different outputs for different keys"),
     ("inference", counter_init, counts_in_inference, "state after inference"),
     ("inference", no_params, draws_in_inference, "in inference with a key"),
 ]

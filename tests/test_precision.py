@@ -416,7 +416,10 @@ def test_an_experiment_sets_its_precision():
     [
         ("mixed_bfloat61", "precision: unknown policy 'mixed_bfloat61': did you mean 'mixed_bfloat16'"),
         ("{head: flot32}", "precision.head: unknown policy 'flot32': did you mean 'float32'"),
-        ("{hed: float32}", "precision: the pattern 'hed' matches no layer of the model: did you mean 'head'"),
+        (
+            "{hed: float32}",
+            "precision.hed: the pattern 'hed' matches no layer of the model: did you mean 'head'",
+        ),
         ("{Policy: {compute: half}}", "precision.Policy.compute: expected one of 'float16', 'bfloat16'"),
         ("{Policy: {computes: float16}}", "Policy takes no 'computes' .* did you mean 'compute'"),
         ("16", "precision: expected a mapping of names to policies"),

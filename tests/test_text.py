@@ -442,7 +442,7 @@ def test_held_out_and_validation_texts_are_not_learned_from(tmp_path):
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ({"PREPROCESS": "{}"}, r"preprocess: .*the input 'review' is text"),
+        ({"PREPROCESS": "{}"}, r"preprocess: expected numbers in the input 'review', received text"),
         ({"PREPROCESS": "{revue: {TextVectorization: {}}}"}, r"no input 'revue': did you mean 'review'"),
         (
             {"PREPROCESS": "{review: {TextVectorization: {}}}"},

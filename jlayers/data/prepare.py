@@ -33,12 +33,12 @@ def learn(preprocess: Mapping[str, Any], x: Any) -> dict[str, Any]:
     inputs = _named(x)
     for name, thing in preprocess.items():
         if name not in inputs:
-            error = ValueError(f"preprocess: the data have no input {name!r}: {nearest(name, inputs)}")
+            error = ValueError(f"the data have no input {name!r}: {nearest(name, inputs)}")
             raise about(error, name, preprocess=preprocess)
         options = thing.spec.arguments
         if options.get("output_mode") == "int" and options.get("output_sequence_length", 1) is None:
             error = ValueError(
-                f"preprocess: expected an output_sequence_length for {name!r}, which gives all texts one "
+                f"expected an output_sequence_length for {name!r}, which gives all texts one "
                 f"length, received output_sequence_length=None"
             )
             raise about(error, name, preprocess=preprocess)
@@ -71,7 +71,7 @@ def _apply(thing: Any, x: Any, name: str) -> Any:
     if thing is None:
         if x.dtype == object:
             raise ValueError(
-                f"preprocess: expected numbers in the input {name!r}, received text, {describe(x)}; name a "
+                f"expected numbers in the input {name!r}, received text, {describe(x)}; name a "
                 f"preprocessor for it, such as TextVectorization"
             )
         return x
@@ -82,5 +82,5 @@ def _apply(thing: Any, x: Any, name: str) -> Any:
     spec = jax.ShapeDtypeStruct(x.shape, x.dtype)
     params, state = jax.eval_shape(lambda: thing.init(jax.random.key(0), spec))
     if jax.tree.leaves((params, state)):
-        raise TypeError(f"preprocess: expected a layer without weights for {name!r}, received {thing!r}")
+        raise TypeError(f"expected a layer without weights for {name!r}, received {thing!r}")
     return np.asarray(thing.apply(params, state, x)[0])
