@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers import activations
-from jlayers.core.errors import at_layer
+from jlayers.core.errors import at_layer, refused
 from jlayers.core.layer import Layer
 from jlayers.core.masks import values_of
 from jlayers.core.notes import observe
@@ -110,27 +110,31 @@ def check_ending(loss: Loss, ending: Ending | None, y_pred: Any) -> None:
     """
     if ending is None:
         return
-    if (wrong := _unusable(loss, ending, y_pred)) is not None:
-        raise at_layer(ValueError(wrong), ending.layer)
+    if (error := _unusable(loss, ending, y_pred)) is not None:
+        raise at_layer(error, ending.layer)
 
 
-def _unusable(loss: Loss, ending: Ending, y_pred: Any) -> str | None:
-    """Why the loss cannot use an output that ends in this way, if so."""
+def _unusable(loss: Loss, ending: Ending, y_pred: Any) -> ValueError | None:
+    """An error that says why the loss cannot use an output that ends in this way, if so."""
     layer, activation = f"layer {ending.layer!r}", ending.activation
     if activation == "softmax" and y_pred.shape[-1] == 1:
-        return (
-            f"{layer} ends in a softmax over one unit, which is always 1: received {describe(y_pred)}; use "
-            f"activation='sigmoid', or a unit for each class"
+        return refused(
+            ValueError,
+            f"{layer} ends in a softmax over one unit, which is always 1: received {describe(y_pred)}",
+            instead="use activation='sigmoid', or a unit for each class",
         )
     if loss.from_logits and activation in _PROBABILITIES:
-        return (
-            f"expected logits for {loss.name}, but {layer} ends in activation={activation!r}; leave the "
-            f"activation out, or leave from_logits=True out"
+        return refused(
+            ValueError,
+            f"expected logits for {loss.name}, but {layer} ends in activation={activation!r}",
+            instead="leave the activation out, or leave from_logits=True out",
         )
     if loss.from_logits is False and activation in _RAW:
-        return (
-            f"expected probabilities for {loss.name}, but {layer} ends in activation={activation!r}; "
-            f"write activation='softmax', 'sigmoid' for yes-or-no targets, or from_logits=True in the loss"
+        return refused(
+            ValueError,
+            f"expected probabilities for {loss.name}, but {layer} ends in activation={activation!r}",
+            instead="write activation='softmax', 'sigmoid' for yes-or-no targets, or from_logits=True in the "
+            "loss",
         )
     return None
 
@@ -139,8 +143,10 @@ def check_shares(loss: Loss, y_pred: Any) -> None:
     """Refuse predictions that cannot be probabilities, by their values."""
     least = float(jnp.min(values_of(y_pred), initial=0.0))
     if least < -_ROUNDING:
-        error = ValueError(
-            f"expected probabilities for {loss.name}, received predictions as low as {least:.3g}; end "
-            f"the model in activation='softmax', 'sigmoid' for yes-or-no targets, or use from_logits=True"
+        error = refused(
+            ValueError,
+            f"expected probabilities for {loss.name}, received predictions as low as {least:.3g}",
+            instead="end the model in activation='softmax', 'sigmoid' for yes-or-no targets, or use "
+            "from_logits=True",
         )
         raise at_layer(error, "")

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jlayers.core.errors import noted
+from jlayers.core.errors import about, noted
 from jlayers.core.lifting import MissingKeyError
 from jlayers.data.batches import Batches
 from jlayers.train.callbacks import Callback
@@ -287,7 +287,8 @@ class Loop(Fitting):
         for prefix, one in weights.items():
             values |= {f"{prefix}{key}": value for key, value in self._evaluated(one).items()}
         if not math.isfinite(values["val_loss"]):
-            raise watch.failed(f"the validation loss became {values['val_loss']}", watch.last, LARGE)
+            error = watch.failed(f"the validation loss became {values['val_loss']}", watch.last, LARGE)
+            raise about(error, val_loss=values["val_loss"])
         return values
 
     def _evaluated(self, weights: Any) -> dict[str, float]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from jlayers import train
 from jlayers.config import Experiment
+from jlayers.core.errors import details_of
 from jlayers.data.batches import ArrayBatches, Batch
 from jlayers.experiments.doctor.case import Case
 from jlayers.experiments.doctor.finding import Finding
@@ -100,7 +101,7 @@ def failed_step(experiment: Experiment, run: Run, case: Case, seconds: float = S
             "" if settings.checkpoint is not None else "; with a section training.checkpoint it starts later"
         )
         return [Finding("nan", "note", str(run.path), f"the failure was not reached {why}{more}")]
-    if error is not None and "validation" in str(error):
+    if error is not None and details_of(error).argument == "val_loss":
         text = f"the failure came back, in the validation data: {error}"
         advice = "look in the validation data for extreme values, and lower the learning rate"
         return [Finding("nan", "error", "validation", text, advice)]

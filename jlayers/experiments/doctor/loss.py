@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jlayers.core.errors import details_of
+from jlayers.core.errors import details_of, told_apart
 from jlayers.experiments.doctor.case import Case
 from jlayers.experiments.doctor.finding import Finding
 from jlayers.train.objective import Supervised
@@ -25,9 +25,9 @@ def check_loss(case: Case) -> list[Finding]:
         try:
             look()
         except ValueError as error:
-            text, _, fix = str(error).rpartition("; ")
+            text, fix = told_apart(error)
             where = details_of(error).path or ""  # a layer that ends in what the loss cannot use
-            return [Finding("loss", "error", where, text or str(error), fix or advice)]
+            return [Finding("loss", "error", where, text, fix or advice)]
     if not isinstance(case.task, Supervised) or not case.targets:
         return []
     return _by_value(case, case.task)
