@@ -219,6 +219,8 @@ print(json.dumps([sorted(before), sorted(set(sys.modules) - before)]))
     assert foreign <= {"jax", "jaxlib", "numpy", "optax"}, (
         "import what is heavy in the functions that need it"
     )
+    seldom = {"jax.extend", "jlayers.applications", "jlayers.experiments", "pickletools", "urllib.request"}
+    assert not seldom & set(added), "these take milliseconds each, and few programs need them"
 
 
 DESIGN = ROOT.parent / "docs" / "design.md"

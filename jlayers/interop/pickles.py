@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import pickletools
 from collections.abc import Callable, Mapping
 from typing import IO, Any, NamedTuple
 
@@ -227,6 +226,8 @@ class _Machine:
 
     def run(self, file: Any) -> Any:
         """What the program leaves behind."""
+        import pickletools
+
         for opcode, argument, _ in pickletools.genops(file):
             self.count(1)
             if opcode.name == "STOP":

@@ -11,13 +11,11 @@ from typing import Any, Literal, overload
 import jax
 import jax.numpy as jnp
 
-from jlayers.applications.published import weights_file
 from jlayers.core.errors import refused
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import is_shape
 from jlayers.core.tree import above, flatten, map_with_path, match_layers
 from jlayers.inspect.observed import given_inputs
-from jlayers.interop.fetch import fetch
 from jlayers.interop.keras_file import by_class
 from jlayers.interop.matching import Matched, by_names, by_order
 from jlayers.interop.names import Rename, groups_of, renamed
@@ -246,6 +244,9 @@ def _joined(found: Sequence[Matched], slots: Sequence[Slot]) -> Matched:
 
 def _published(model: Layer, roots: Collection[str]) -> pathlib.Path:
     """The file of weights that was published for the application at one of these paths."""
+    from jlayers.applications.published import weights_file
+    from jlayers.interop.fetch import fetch
+
     known = [path for path, layer in model.walk() if layer.spec.name.startswith("applications.")]
     found = [path for path in known if path in roots]
     if not found:

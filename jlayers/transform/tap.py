@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax.extend.core import get_opaque_trace_state
-
 from jlayers.core.errors import about, concerning, refused
 from jlayers.core.layer import Layer, LayerLike, Wiring, layer
 from jlayers.core.notes import current_path, observe
@@ -45,6 +43,8 @@ def Tap(layer: LayerLike, at: str | Sequence[str]):
     >>> output.shape, inner["features"].shape
     ((1, 2), (1, 8))
     """
+    from jax.extend.core import get_opaque_trace_state  # which loads Pallas
+
     base = as_layer(layer, "Tap")
     if base.wiring is None:
         raise refused(ValueError, "expected a layer with layers inside", raised_by="Tap", layer=base)
