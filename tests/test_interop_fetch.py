@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import jlayers as jl
+from jlayers.applications import published
 from jlayers.applications.published import WeightsFile
 from jlayers.interop.fetch import fetch
-from jlayers.saving import loading
 
 CONTENT = bytes(range(256)) * 400
 MD5, SHA = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
@@ -146,7 +146,7 @@ def test_imagenet_is_the_file_of_the_application(to, server, tmp_path, monkeypat
     content = (tmp_path / "small").read_bytes()
     server.files["/small"] = content
     file = WeightsFile(f"{server.url}/small", hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(loading, "weights_file", lambda model: file if model.name == "base" else None)
+    monkeypatch.setattr(published, "weights_file", lambda model: file if model.name == "base" else None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     loaded, _ = jl.load_weights(model, "imagenet", (1, 32, 32, 3), to=to)
     assert (loaded["base"]["conv1"]["kernel"] == 3).all()
