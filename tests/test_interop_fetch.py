@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import sys
 import threading
 
 import jax
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 
 import jlayers as jl
-from jlayers.applications import published
 from jlayers.applications.published import WeightsFile
 from jlayers.interop.fetch import fetch
 
@@ -146,7 +146,8 @@ def test_imagenet_is_the_file_of_the_application(to, server, tmp_path, monkeypat
     content = (tmp_path / "small").read_bytes()
     server.files["/small"] = content
     file = WeightsFile(f"{server.url}/small", hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(published, "weights_file", lambda model: file if model.name == "base" else None)
+    module = sys.modules[WeightsFile.__module__]
+    monkeypatch.setattr(module, "weights_file", lambda model: file if model.name == "base" else None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     loaded, _ = jl.load_weights(model, "imagenet", (1, 32, 32, 3), to=to)
     assert (loaded["base"]["conv1"]["kernel"] == 3).all()
