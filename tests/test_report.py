@@ -187,7 +187,7 @@ def test_a_run_that_has_not_ended_well(run, tmp_path, monkeypatch):
     assert "epoch" in found.text
     assert not [tag for tag, _ in found.tags if tag == "svg"]
     (copy / "metrics.jsonl").unlink()
-    assert "No epoch has ended yet" in report(copy).read_text()
+    assert "No epoch has ended." in report(copy).read_text()
 
 
 @pytest.mark.slow

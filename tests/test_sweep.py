@@ -469,7 +469,7 @@ def test_a_failure_that_later_trials_know_stays(seeds, monkeypatch):
 @pytest.mark.slow
 def test_a_sweep_of_many_seeds_is_pruned_by_their_mean(seeds):
     pytest.importorskip("optuna")
-    seeds.write_text(OPTUNAS.replace("sweep:", "seeds: 2\nsweep:").replace("trials: 5", "trials: 4"))
+    seeds.write_text(OPTUNAS.replace("sweep:", "seeds: 2\nsweep:"))
     whole = jl.experiments.sweep(seeds, "whole")
     assert {trial.status for trial in whole.trials} == {"completed", "pruned"}
     for trial in whole.trials:
