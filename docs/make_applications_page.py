@@ -50,7 +50,7 @@ names (`pytest --full tests/test_applications_torch.py`). An empty cell was not 
 
 Times are milliseconds of a training step and of inference here and in Keras on JAX, both in one process and
 in turns, with a batch of 4 images of the given size on two CPU cores (`--time`). Those of the largest
-networks were not taken.
+networks were not taken, and only those of VGG16 and VGG19 since large convolutions are left to XLA.
 
 Where Keras has the network, a test compares the name and shape of every weight with Keras's (`pytest
 --full tests/test_applications.py`). The 7 statistics of colors that Keras counts in an EfficientNet are
