@@ -1,4 +1,4 @@
-"""Evaluate a run's weights on the data held out."""
+"""Evaluate a run's weights on the held-out data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train a file's experiment with other values, by its section sweep; each trial is a run."""
+"""Train a file's experiment with the values of its section sweep; each trial is a run."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         metavar="DIR",
-        help="instead of FILE: go on with a sweep that was interrupted or killed",
+        help="instead of FILE: continue a sweep that was interrupted or killed",
     )
     parser.add_argument(
         "--retry-failed",
         action="store_true",
-        help="with --resume: train trials that failed again, such as for want of memory",
+        help="with --resume: train failed trials again, such as those that ran out of memory",
     )
     parser.add_argument(
         "--jobs",
         type=int,
         default=1,
         metavar="N",
-        help="how many trials train at a time, each in a process of its own, and on a device of its own "
-        "where there are several; 0 trains them in this process, one after the other (default: 1)",
+        help="how many trials train at the same time, each in its own process, and on its own device if "
+        "there are several; 0 trains them in this process, one after the other (default: 1)",
     )
     parser.add_argument(
         "--accept-changed-code",
         action="store_true",
-        help="with --resume: accept files for --use that differ from those that the sweep began with",
+        help="with --resume: accept --use files that differ from those that the sweep started with",
     )
     add_compile_cache(parser)
 
@@ -69,7 +69,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _leave_the_devices_to_the_trials() -> None:
-    """This process only looks models over, which a CPU does."""
+    """Use the CPU in this process, which only checks models."""
     import jax
 
     jax.config.update("jax_platforms", "cpu")
