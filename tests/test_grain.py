@@ -1,4 +1,4 @@
-"""Grain pipelines: orders by seed and epoch, any place found again, and runs that go on bit for bit."""
+"""Grain pipelines: orders by seed and epoch, any place found again, and runs that are resumed bit for bit."""
 
 import functools
 import gc

@@ -81,7 +81,7 @@ def _tell_what_is_kept(run: Run | bool) -> None:
     with contextlib.suppress(Exception):
         there = (run.path / WEIGHTS).is_file()
         kept = f"it keeps the weights of epoch {run.kept_epoch()}" if there else "it holds no weights yet"
-        resume = f"; go on with: jlayers train --resume {shlex.quote(str(run.path))}"
+        resume = f"; continue with: jlayers train --resume {shlex.quote(str(run.path))}"
         out = console(stderr=True)
         out.print(f"run {run.path}: {kept}{resume if run.checkpoints.is_dir() else ''}")
 

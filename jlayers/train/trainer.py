@@ -176,7 +176,7 @@ class Trainer(Options):
 
         Args:
             state: of the other trainer.
-            keep_optimizer: what the optimizer and the loss scale know goes on, too, where it has the same
+            keep_optimizer: also keep what the optimizer and the loss scale know, where it has the same
                 place and shape in both: after unfreezing, for all that was trained before.
 
         >>> import jlayers as jl, jax
@@ -205,8 +205,8 @@ class Trainer(Options):
         if not self.takes(state) or (self.ema is None) != (state.average is None):
             raise ValueError(
                 "expected a state of this trainer, received one whose optimizer state was made by another "
-                "optimizer or with other layers frozen; write state=trainer.adopt(state) to go on with its "
-                "weights and a fresh optimizer state"
+                "optimizer or with other layers frozen; write state=trainer.adopt(state) to keep its "
+                "weights with a fresh optimizer state"
             )
 
     def takes(self, state: TrainState) -> bool:
@@ -343,7 +343,7 @@ def make_train_step(
         metrics since the state's accumulators were last reset (`state.replace(metrics={})`). The loss of a
         model that computes in float64 is float64. A dynamic `loss_scale` is among the logs.
 
-    Example: a loop of one's own.
+    Example: your own loop.
 
     >>> import jax, jax.numpy as jnp, jlayers as jl
     >>> model = jl.Dense(1)

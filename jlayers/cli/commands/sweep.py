@@ -63,7 +63,7 @@ def main(arguments: argparse.Namespace) -> int:
             _run(search, arguments)
         except BaseException:
             again = f"jlayers sweep --resume {shlex.quote(str(search.folder.path))}{_use(arguments)}"
-            remark(f"{len(search.trials)} of {search.plan.total} trials have ended; go on with: {again}")
+            remark(f"{len(search.trials)} of {search.plan.total} trials have ended; continue with: {again}")
             raise
     return 0 if search.best else 1
 
@@ -79,9 +79,9 @@ def _begun(arguments: argparse.Namespace) -> Search:
     from jlayers.experiments.sweep.search import Search
 
     if arguments.file is None:
-        raise ValueError("expected a FILE with a section sweep, or --resume DIR to go on with a sweep")
+        raise ValueError("expected a FILE with a section sweep, or --resume DIR to continue a sweep")
     if arguments.retry_failed:
-        raise ValueError("expected --resume DIR with --retry-failed: it goes on with a sweep that has begun")
+        raise ValueError("expected --resume DIR with --retry-failed: it continues a sweep that was started")
     code = use_code(arguments)
     return Search.begin(arguments.file, arguments.folder, arguments.set, code)
 
@@ -94,7 +94,7 @@ def _resumed(arguments: argparse.Namespace) -> Search:
     for name in ("file", "folder", "set"):
         if getattr(arguments, name):
             what = "FILE" if name == "file" else f"--{name}"
-            raise ValueError(f"expected no {what} with --resume: a sweep goes on with its own configuration")
+            raise ValueError(f"expected no {what} with --resume: a sweep continues with its own settings")
     files = read_own_code(arguments.use)
     folder = SweepFolder(arguments.resume)
     needed = folder.facts().get("code", {}) if folder.exists() else {}

@@ -74,7 +74,7 @@ def _train(arguments: argparse.Namespace) -> bool:
         run.begin_again()
     else:
         if arguments.file is None:
-            raise ValueError("expected a FILE to train, or --resume RUN to go on with a run")
+            raise ValueError("expected a FILE to train, or --resume RUN to continue a run")
         code = use_code(arguments)
         first_device()
         epochs = [] if arguments.epochs is None else [f"training.epochs={arguments.epochs}"]
@@ -112,7 +112,7 @@ def _to_resume(arguments: argparse.Namespace) -> tuple[Any, Run] | None:
     for name in ("file", "run", "epochs", "set"):
         if getattr(arguments, name):
             what = "FILE" if name == "file" else f"--{name}"
-            raise ValueError(f"expected no {what} with --resume: a run goes on with its own configuration")
+            raise ValueError(f"expected no {what} with --resume: a run continues with its own settings")
     run = Run.reopen(arguments.resume)
     if run.status == "completed":
         console().print(f"{run.path} is completed: nothing is left to do")

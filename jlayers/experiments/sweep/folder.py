@@ -84,11 +84,11 @@ class SweepFolder:
 
     @classmethod
     def reopen(cls, path: str | os.PathLike[str]) -> SweepFolder:
-        """The folder of a sweep that goes on, locked by this process.
+        """The folder of a resumed sweep, locked by this process.
 
         Raises:
             FileNotFoundError: there is no sweep.
-            BlockingIOError: another process goes on with it.
+            BlockingIOError: another process runs it.
             ValueError: its configuration has changed, or a file is damaged.
         """
         found = cls(path)
@@ -115,7 +115,7 @@ class SweepFolder:
             self._lock = None if handle is None else weakref.finalize(self, os.close, handle)
 
     def unlock(self) -> None:
-        """Let another process go on with the sweep."""
+        """Let another process continue the sweep."""
         lock, self._lock = self._lock, None
         if lock is not None:
             lock()
