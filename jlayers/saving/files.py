@@ -12,10 +12,12 @@ import shutil
 import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from typing import IO, Any
 
 __all__ = [
+    "Lock",
     "damaged",
     "is_locked",
     "locked",
@@ -131,6 +133,33 @@ def is_locked(path: pathlib.Path) -> bool | None:
         return None
     os.close(handle)
     return False
+
+
+class Lock:
+    """A lock that an object may hold until it lets it go, is no longer there, or its process ends."""
+
+    def __init__(self) -> None:
+        self._let_go: weakref.finalize[..., Any] | None = None
+
+    @property
+    def held(self) -> bool:
+        """True if this object holds it; never true where there are no such locks."""
+        return self._let_go is not None
+
+    def take(self, path: pathlib.Path, refusal: str) -> None:
+        """Lock a file, if nothing is held yet; see `locked`.
+
+        Raises:
+            BlockingIOError: another process holds it; `refusal` says so.
+        """
+        if self._let_go is None and (handle := locked(path, refusal)) is not None:
+            self._let_go = weakref.finalize(self, os.close, handle)
+
+    def release(self) -> None:
+        """Let others have it."""
+        let_go, self._let_go = self._let_go, None
+        if let_go is not None:
+            let_go()
 
 
 @contextlib.contextmanager
