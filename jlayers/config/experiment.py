@@ -19,6 +19,7 @@ from jlayers.config.reader import Document, read_file, read_text
 from jlayers.config.schema import Settings, Training
 from jlayers.config.validate import validate
 from jlayers.config.variables import put_in_variables
+from jlayers.core.errors import concerning
 from jlayers.core.layer import Layer
 from jlayers.core.precision import with_precision
 from jlayers.data import Dataset, hold_out, learn, transform
@@ -262,9 +263,10 @@ class Experiment:
         (x, _), _ = self.parts
         first = jax.tree.map(lambda array: array[: self.settings.training.batch_size], x)
         key = jax.random.key(self.settings.seed if seed is None else seed)
-        with self.builder.located(("weights",)):
+        weights = self.settings.weights
+        with self.builder.located(("weights",)), concerning(weights=weights):
             params, state, report = load_weights(
-                self.model, self.settings.weights, list(inputs_of(first)), key=jax.random.split(key)[0]
+                self.model, weights, list(inputs_of(first)), key=jax.random.split(key)[0]
             )
         return trainer.init(key, first, params=params, state=state), str(report)
 

@@ -9,7 +9,7 @@ from jlayers.config.derive import section_of
 from jlayers.config.errors import ConfigError, Path, Problem, dotted
 from jlayers.config.reader import Document, Place, find, read_value
 from jlayers.config.signatures import KINDS, arguments, registry_of
-from jlayers.core.spelling import nearest, snake_case
+from jlayers.core.spelling import close_names, nearest, snake_case
 
 __all__ = ["override"]
 
@@ -83,8 +83,8 @@ class _Override:
             return node
         first = _first_argument(str(path[-1]), part) if path else None
         if first is None:
-            if isinstance(node, str) and (near := nearest(part, [node])).startswith("did"):
-                self._fail(f"there is no {part!r} here: {near}", path)
+            if isinstance(node, str) and close_names(part, [node]):
+                self._fail(f"there is no {part!r} here: {nearest(part, [node])}", path)
             self._fail(f"there is nothing below {node!r} that could be set", path)
         parent[key] = {first: node}
         self._move_places(path, first)

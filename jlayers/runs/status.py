@@ -88,12 +88,18 @@ class Status(Files):
         not be written. The run's status is then `killed`, since its process has ended.
         """
         interrupted = isinstance(error, KeyboardInterrupt)
-        reason = str(error) if interrupted and str(error) else f"{type(error).__name__}: {error}".rstrip(": ")
-        status = {"status": "interrupted" if interrupted else "failed", "ended": _now(), "reason": reason}
+        kind = type(error).__name__
+        reason = str(error) if interrupted and str(error) else f"{kind}: {error}".rstrip(": ")
+        status = {
+            "status": "interrupted" if interrupted else "failed",
+            "ended": _now(),
+            "reason": reason,
+            "error": kind,
+        }
         try:
             self.note(**status)
         except Exception as second:
-            status["reason"] = type(error).__name__
+            status["reason"] = kind
             for content in ({**self._known(), **status}, status):
                 with contextlib.suppress(OSError):
                     overwrite(self.path / RESULTS, json_content(content))

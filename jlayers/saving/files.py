@@ -16,6 +16,8 @@ import weakref
 from collections.abc import Iterator
 from typing import IO, Any
 
+from jlayers.core.errors import of_file
+
 __all__ = [
     "Lock",
     "damaged",
@@ -227,4 +229,5 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def damaged(path: pathlib.Path, reason: object) -> ValueError:
     """The error of a file that cannot be read."""
-    return ValueError(f"{path} is damaged ({reason}): restore it from a copy, or train again")
+    error = ValueError(f"{path} is damaged ({reason}): restore it from a copy, or train again")
+    return of_file(error, path)

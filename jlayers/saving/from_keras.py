@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import about
 from jlayers.core.layer import Layer
 from jlayers.core.tree import join
 from jlayers.interop.keras_config import UnsupportedError, layer_of
@@ -45,18 +46,20 @@ def from_keras(model: Any) -> tuple[Layer, dict[str, Any], dict[str, Any]]:
     except ImportError:
         raise ImportError("a Keras model is described by Keras: pip install 'jlayers[keras]'") from None
     if not isinstance(model, keras.Model):
-        raise TypeError(f"from_keras: expected a Keras model, received {model!r}")
+        raise about(TypeError(f"from_keras: expected a Keras model, received {model!r}"), model=model)
     if not model.built:
-        raise ValueError(
+        error = ValueError(
             f"from_keras: expected a built model, received {model.name!r}: call it on data, or give it "
             f"an Input"
         )
+        raise about(error, model=model)
     data: Any = keras.saving.serialize_keras_object(model)
     if "layers" not in data["config"]:
-        raise UnsupportedError(
+        error = UnsupportedError(
             f"from_keras: expected a functional or a sequential model, received {type(model).__name__}, "
             f"which is a class of its own; write its call as a graph of layers"
         )
+        raise about(error, model=model)
     arrays = _arrays_of(model)
     made = layer_of(data, arrays)
     fixed = _learned(model, keras.layers.Normalization)

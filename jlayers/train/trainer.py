@@ -11,7 +11,7 @@ import jax
 
 from jlayers import losses, optimizers
 from jlayers.core.calls import taught
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, concerning, refused
 from jlayers.core.habits import missing_in
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec
@@ -109,10 +109,11 @@ class Trainer(Options):
     def predict_step(self) -> PredictStep:
         """The compiled forward pass; see `jl.make_predict_step`."""
         if not isinstance(self.model, Layer):
-            raise TypeError(
+            error = TypeError(
                 "expected a trainer of one model to predict with, received one of tasks; pass one of their "
                 "models and its part of the state: jl.predict(decoder, state.part('decoder'), x)"
             )
+            raise about(error, trainer=self)
         return PredictStep(self.model)
 
     @functools.cached_property
@@ -203,11 +204,12 @@ class Trainer(Options):
         if loss_scaling(self.tasks.models, self.loss_scale) == "dynamic":
             scale_of(state.loss_scale)
         if not self.takes(state) or (self.ema is None) != (state.average is None):
-            raise ValueError(
+            error = ValueError(
                 "expected a state of this trainer, received one whose optimizer state was made by another "
                 "optimizer or with other layers frozen; write state=trainer.adopt(state) to go on with its "
                 "weights and a fresh optimizer state"
             )
+            raise about(error, state=state)
 
     def takes(self, state: TrainState) -> bool:
         """True if the optimizer's state in it fits this trainer."""
@@ -286,9 +288,11 @@ def compile(
     chains: Any = optimizer
     if isinstance(model, Layer):
         if loss is None:
-            raise ValueError("compile: expected a loss, received loss=None; for example loss='mse'")
+            error = ValueError("compile: expected a loss, received loss=None; for example loss='mse'")
+            raise about(error, loss=None)
     elif not tasks or not all(isinstance(task, Task) for task in tasks):
-        raise TypeError(f"compile: expected a layer as the model, or tasks, received {model!r}")
+        error = TypeError(f"compile: expected a layer as the model, or tasks, received {model!r}")
+        raise about(error, model=model)
     elif loss is not None or loss_weights is not None:
         raise refused(ValueError, "a task says itself what its loss is", raised_by="compile", loss=loss)
     if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
@@ -301,8 +305,10 @@ def compile(
     names: Any = model if isinstance(model, Mapping) else ()
     by_name = bool(names) and isinstance(chains, Mapping) and set(chains) <= set(names)
     if by_name and (missing := [name for name in names if name not in chains]):
-        raise ValueError(f"compile: expected an optimizer for each task, received none for {missing[0]!r}")
-    chain = {n: optimizers.get(o) for n, o in chains.items()} if by_name else optimizers.get(chains)
+        error = ValueError(f"compile: expected an optimizer for each task, received none for {missing[0]!r}")
+        raise about(error, optimizer=chains)
+    with concerning(optimizer=chains):
+        chain = {n: optimizers.get(o) for n, o in chains.items()} if by_name else optimizers.get(chains)
     trainer = Trainer(
         model,
         optimizer=chain,
