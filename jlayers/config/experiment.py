@@ -134,11 +134,11 @@ class Experiment:
 
     def adapted(self) -> Mapping[str, Any]:
         """The preprocessors of the settings, adapted to the data as they are now."""
-        (x, _), _ = self._parted(self.source.train)
+        (x, _), _ = self._training_and_validation(self.source.train)
         with self.builder.located(("preprocess",)):
             return learn(self.settings.preprocess, x)
 
-    def _parted(self, pair: tuple[Any, Any]) -> Any:
+    def _training_and_validation(self, pair: tuple[Any, Any]) -> Any:
         """The samples to train on, and those kept back for validation, or None."""
         training = self.settings.training
         with self.builder.located(("training", "validation")):
@@ -147,12 +147,12 @@ class Experiment:
     @functools.cached_property
     def parts(self) -> tuple[Any, Any]:
         """`(x, y)` to train on and `(x, y)` to validate on, or None in its place."""
-        return self._parted(self.data.train)
+        return self._training_and_validation(self.data.train)
 
     @property
     def source_parts(self) -> tuple[Any, Any]:
         """The same parts as they are before preprocessing, for people to look at."""
-        return self._parted(self.source.train)
+        return self._training_and_validation(self.source.train)
 
     @functools.cached_property
     def class_weight(self) -> Any:

@@ -51,7 +51,7 @@ class _Override:
         place: tuple[Any, Any] = (holder, 0)  # where the node hangs
         path: Path = ()
         for i, part in enumerate(self.parts):
-            node = self._opened(place, path, part)
+            node = self._node_to_hold(place, path, part)
             last = i == len(self.parts) - 1
             key: Any = find(node, part)
             if key is None and (first := self._left_out(node, path, part)) is not None:
@@ -71,7 +71,7 @@ class _Override:
             del places[old]
         places[path] = Place(0, 0, self.source, self.document.base)
 
-    def _opened(self, place: tuple[Any, Any], path: Path, part: str) -> Any:
+    def _node_to_hold(self, place: tuple[Any, Any], path: Path, part: str) -> Any:
         """The node as a dict or list that can hold `part`: short forms are written out."""
         parent, key = place
         node = parent[key]

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jlayers.core.errors import about, refused
-from jlayers.data.lazy import picked
+from jlayers.data.lazy import take_rows
 
 __all__ = ["hold_out", "last_share"]
 
@@ -96,4 +96,4 @@ def _rows(tree: Any) -> int:
 
 def _take(tree: Any, rows: Any) -> Any:
     """The given rows of every array of a tree."""
-    return jax.tree.map(lambda leaf: picked(leaf, rows), tree)
+    return jax.tree.map(lambda leaf: take_rows(leaf, rows), tree)

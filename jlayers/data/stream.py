@@ -13,7 +13,7 @@ from jlayers.core.errors import about, noted
 from jlayers.data.batches import Batch, Batches, as_data, form_of, map_arrays, rows_of
 from jlayers.data.dataset import fingerprint
 from jlayers.data.gate import check_width, convert
-from jlayers.data.positions import continued, position
+from jlayers.data.positions import iterator_from, position
 
 __all__ = ["Iteration", "StreamBatches"]
 
@@ -107,7 +107,7 @@ class StreamBatches(Batches):
         known = resumed and resumed["epoch"] == self._epoch_of(number) and resumed["batches"] <= place
         if resumed and known:
             self._end()
-            run = Iteration(continued(self.source, resumed["position"]), resumed["batches"])
+            run = Iteration(iterator_from(self.source, resumed["position"]), resumed["batches"])
         elif run is None or others or (run.count > place and not self.once):
             self._end()
             run = self._begin(place, self._epoch_of(number))

@@ -176,13 +176,13 @@ def CategoricalCrossentropy(from_logits: bool = False, label_smoothing: float = 
     _check_smoothing("CategoricalCrossentropy", label_smoothing)
 
     def values(t: Any, p: Any) -> Any:
-        t = _shared(t, label_smoothing, axis)
+        t = _smoothed_shares(t, label_smoothing, axis)
         return -_weighed(t, _log_probabilities(p, from_logits, axis)).sum(axis)
 
     return along_last(values, check=_check_shares, **_softmax_link(from_logits, axis))
 
 
-def _shared(t: Any, label_smoothing: float, axis: int) -> Any:
+def _smoothed_shares(t: Any, label_smoothing: float, axis: int) -> Any:
     return t * (1.0 - label_smoothing) + label_smoothing / t.shape[axis] if label_smoothing else t
 
 
@@ -211,7 +211,7 @@ def CategoricalFocalCrossentropy(
     _check_smoothing("CategoricalFocalCrossentropy", label_smoothing)
 
     def values(t: Any, p: Any) -> Any:
-        t = _shared(t, label_smoothing, axis)
+        t = _smoothed_shares(t, label_smoothing, axis)
         log_p = _log_probabilities(p, from_logits, axis)
         focus = _focus(-jnp.expm1(log_p), gamma)
         return -(alpha * focus * _weighed(t, log_p)).sum(axis)

@@ -62,19 +62,19 @@ def from_keras(model: Any) -> tuple[Layer, dict[str, Any], dict[str, Any]]:
         raise about(error, model=model)
     arrays = _arrays_of(model)
     made = layer_of(data, arrays)
-    fixed = _learned(model, keras.layers.Normalization)
+    fixed = _paths_of_class(model, keras.layers.Normalization)
     learned = {n for n in arrays if n.rpartition("/")[0] in fixed}
     weights = {name: array for name, array in arrays.items() if name not in learned}
     params, state = load_weights(made, weights)
     return made, params, state
 
 
-def _learned(model: Any, normalization: Any, path: str = "") -> set[str]:
+def _paths_of_class(model: Any, normalization: Any, path: str = "") -> set[str]:
     """The paths of layers of a class whose weights are arguments here."""
     found = set()
     for layer in getattr(model, "layers", []):
         inner = join(path, layer.name)
-        found |= {inner} if isinstance(layer, normalization) else _learned(layer, normalization, inner)
+        found |= {inner} if isinstance(layer, normalization) else _paths_of_class(layer, normalization, inner)
     return found
 
 

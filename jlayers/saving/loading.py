@@ -185,8 +185,8 @@ def _load_into(
     for number, entry in enumerate(entries):
         with part_of(number, source=source) if several else contextlib.nullcontext():
             found.append(_match(model, slots, entry))
-    whole = _joined(found, slots)
-    loaded = _filled(model, specs, tree, whole, key)
+    whole = _in_one(found, slots)
+    loaded = _with_drawn(model, specs, tree, whole, key)
     if not several and entries[0].strict:
         return loaded["params"], loaded["state"]
     report = WeightsReport(
@@ -220,7 +220,7 @@ def _match(model: Layer, slots: Sequence[Slot], entry: Weights) -> Matched:
     own = [slot for slot in slots if slot.path in roots or any(path in roots for path in above(slot.path))]
     with concerning(source=source):
         if isinstance(source, str) and source == "imagenet":
-            source = _published(model, roots)
+            source = _published_file(model, roots)
         elif isinstance(source, str) and source.startswith(PREFIX):
             source = in_package(source)
         arrays, where = _arrays(source)
@@ -238,7 +238,7 @@ def _match(model: Layer, slots: Sequence[Slot], entry: Weights) -> Matched:
     return matched
 
 
-def _joined(found: Sequence[Matched], slots: Sequence[Slot]) -> Matched:
+def _in_one(found: Sequence[Matched], slots: Sequence[Slot]) -> Matched:
     """The arrays of several sources in one; where two have an array, the later one counts."""
     whole = Matched()
     for matched in found:
@@ -252,7 +252,7 @@ def _joined(found: Sequence[Matched], slots: Sequence[Slot]) -> Matched:
     return whole
 
 
-def _published(model: Layer, roots: Collection[str]) -> pathlib.Path:
+def _published_file(model: Layer, roots: Collection[str]) -> pathlib.Path:
     """The file of weights that was published for the application at one of these paths."""
     from jlayers.applications.published import weights_file
     from jlayers.interop.fetch import fetch
@@ -289,7 +289,7 @@ def _arrays(source: Source) -> tuple[Mapping[str, Any], str]:
     return arrays, where
 
 
-def _filled(model: Layer, specs: Any, tree: Any, matched: Matched, key: Any) -> dict[str, Any]:
+def _with_drawn(model: Layer, specs: Any, tree: Any, matched: Matched, key: Any) -> dict[str, Any]:
     """The arrays that were found, and for the others what `init` makes."""
     lacking = [path for path in flatten(tree) if path not in matched.arrays]
     weights = [path for path in lacking if path in {*matched.missing, *matched.misshapen}]

@@ -90,7 +90,7 @@ class Plan:
         known = trials[: self.known(number)]
         return pruners.Place(number, known, self.settings.parallel, epochs, self.direction)
 
-    def pruned(
+    def was_pruned(
         self, number: int, trials: Sequence[Trial], epochs: int, curve: Sequence[float | None]
     ) -> bool:
         """True if it was the pruner that ended a trial with these values.
