@@ -198,7 +198,6 @@ def test_targets_of_a_regression():
     assert jl.doctor(trainer(model, loss="mse"), x, y).of("scale")[0].where == "y"
 
 
-@pytest.mark.slow
 def test_nothing_in_a_regression_with_a_schedule_and_penalties():
     x, _ = blobs()
     y = (x @ np.linspace(-1, 1, 6, dtype=np.float32))[:, None]
@@ -210,7 +209,6 @@ def test_nothing_in_a_regression_with_a_schedule_and_penalties():
     assert report.healthy, str(report)
 
 
-@pytest.mark.slow
 def test_several_inputs_tokens_and_a_frozen_base():
     draw = np.random.default_rng(0)
     words, size = draw.integers(0, 50, (200, 8)), draw.normal(size=(200, 3)).astype(np.float32)

@@ -260,8 +260,9 @@ print(json.dumps([sorted(before), sorted(set(sys.modules) - before)]))
     assert foreign <= {"jax", "jaxlib", "numpy", "optax"}, (
         "import what is heavy in the functions that need it"
     )
-    seldom = {"jax.extend", "jlayers.applications", "jlayers.experiments", "pickletools", "urllib.request"}
-    assert not seldom & set(added), "these take milliseconds each, and few programs need them"
+    seldom = {"jax.extend", "pickletools", "urllib.request", *(f"jlayers.{name}" for name in jl._PACKAGES)}
+    assert not seldom & set(added), "these are loaded at their first use"
+    assert all(hasattr(jl, name) for name in jl.__all__)
 
 
 DESIGN = ROOT.parent / "docs" / "design.md"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable
 
 __all__ = ["UNQUOTED", "UnknownNameError", "close_names", "is_number", "nearest", "snake_case"]
 
 
+@functools.cache
 def snake_case(name: str) -> str:
     """Keras's snake case: the form in which names are looked up and layers are numbered.
 
