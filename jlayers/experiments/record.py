@@ -129,7 +129,7 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     history = run.history()  # after the weights: a resumed run logs an epoch before it saves them
     epochs = max((len(values) for values in history.values()), default=0)
     settings = flattened(read_file(run.config).data)
-    began = _time(results.get("began")) or _changed(run.path / ENVIRONMENT)
+    began = _time(results.get("began")) or _time_of_change(run.path / ENVIRONMENT)
     ended = _time(results.get("ended"))
     model = run.model()
     return RunRecord(
@@ -217,7 +217,7 @@ def _seconds(path: pathlib.Path, status: str, began: Time | None, ended: Time | 
     """From the beginning to the end; to now for a run that runs, to its last sign for one that was killed."""
     if status == "running":
         ended = Time.now(datetime.UTC)
-    ended = ended or _changed(path / METRICS)
+    ended = ended or _time_of_change(path / METRICS)
     return None if began is None or ended is None else max(0.0, round((ended - began).total_seconds(), 3))
 
 
@@ -230,7 +230,7 @@ def _size(folder: pathlib.Path) -> int:
     return total
 
 
-def _changed(path: pathlib.Path) -> Time | None:
+def _time_of_change(path: pathlib.Path) -> Time | None:
     return Time.fromtimestamp(path.stat().st_mtime, datetime.UTC) if path.is_file() else None
 
 

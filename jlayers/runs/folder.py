@@ -161,7 +161,7 @@ class Run(Status, Epochs, Contents):
         """
         self.lock()
         sweep(self.path)
-        gone = ("reason", "ended", "files")
+        gone = ("reason", "error", "ended", "files")
         known = {name: value for name, value in self.results().items() if name not in gone}
         self.write_json(RESULTS, known)
         self._begin()

@@ -27,9 +27,9 @@ __all__ = [
     "RunWarning",
     "evaluate_run",
     "evaluate_seeds_run",
-    "opened",
+    "experiment_of_run",
+    "experiment_to_resume",
     "predict_run",
-    "resumed",
     "weights_of",
     "with_fresh_carries",
 ]
@@ -85,7 +85,7 @@ def evaluate_seeds_run(run: Run) -> tuple[dict[str, float], dict[str, Estimate]]
 
 def _to_evaluate(run: Run, seed: int | None) -> tuple[Experiment, Any]:
     """The experiment of a run, whose data have something held out, and the weights for it."""
-    experiment = opened(run)
+    experiment = experiment_of_run(run)
     data = experiment.data
     if data.test is None:
         raise ValueError(
@@ -131,8 +131,8 @@ def predict_run(
     Raises:
         ValueError: x has other names or shapes than the training data, or the run has no such seed.
     """
-    experiment = opened(run)
-    x = transform(experiment.preprocess, _fitting(x, run.inputs(), run))
+    experiment = experiment_of_run(run)
+    x = transform(experiment.preprocess, _in_form_of(x, run.inputs(), run))
     batch_size = batch_size or experiment.settings.training.batch_size
     weights = weights_of(run, experiment, x, seed, batch_size)
     with experiment.located_layer():
@@ -151,7 +151,7 @@ def predict_run(
         }
 
 
-def resumed(run: Run) -> Experiment:
+def experiment_to_resume(run: Run) -> Experiment:
     """The experiment of a run that is to continue, as its folder holds it.
 
     Other versions are told by a `RunWarning`.
@@ -193,7 +193,7 @@ def _specs(model: Layer, x: Any, batch_size: int) -> tuple[Any, Any]:
     return jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
 
 
-def opened(run: Run) -> Experiment:
+def experiment_of_run(run: Run) -> Experiment:
     """The run's configuration, with preprocessors as they were adapted then."""
     _tell(run)
     try:
@@ -245,7 +245,7 @@ def _warn(text: str) -> None:
     warnings.warn(text, RunWarning, stacklevel=4)
 
 
-def _fitting(x: Any, features: Any, run: Run) -> Any:
+def _in_form_of(x: Any, features: Any, run: Run) -> Any:
     if isinstance(features, dict) and len(features) == 1 and not isinstance(x, dict):
         x = {next(iter(features)): x}
     if isinstance(features, dict):

@@ -29,8 +29,8 @@ __all__ = [
     "ending_noted",
     "look_at",
     "require_finite",
-    "restoring",
     "save",
+    "stopping_that_restores",
     "train_run",
 ]
 
@@ -46,7 +46,7 @@ class Recorder(Callback):
 
     def __init__(self, run: Run, callbacks: Sequence[Callback], interruptions: Interruptions, samples: int):
         self.run, self.callbacks, self.samples = run, callbacks, samples
-        self.stopping = restoring(callbacks)
+        self.stopping = stopping_that_restores(callbacks)
         self.interruptions = interruptions
 
     def on_fit_begin(self, run: train.Run) -> None:
@@ -80,7 +80,7 @@ class Recorder(Callback):
         return {**{name: round(value, 6) for name, value in times.items()}, **seen}
 
 
-def restoring(callbacks: Sequence[Callback]) -> EarlyStopping | None:
+def stopping_that_restores(callbacks: Sequence[Callback]) -> EarlyStopping | None:
     """The early stopping that gives back the best weights, if there is one."""
     stopping = (c for c in callbacks if isinstance(c, EarlyStopping) and c.restore_best_weights)
     return next(stopping, None)
@@ -179,7 +179,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
     own = list(experiment.listeners.values())
     for callback in own:
         callback.place(run.path / LOGS)
-    stopping = restoring(own)
+    stopping = stopping_that_restores(own)
     # The recorder comes last: early stopping has judged an epoch when the recorder asks which one is best.
     recorder = Recorder(run, own, interrupts, len(jax.tree.leaves(x)[0]))
     listeners = [*callbacks, *own, recorder]

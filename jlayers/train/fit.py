@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jlayers.core.calls import taught
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, concerning, refused
 from jlayers.core.layer import Layer
 from jlayers.data.batches import Batches
 from jlayers.train.callbacks import Callback, as_callback
@@ -122,10 +122,11 @@ def fit(
     True
     """
     if not isinstance(trainer, Trainer):
-        raise TypeError(
+        error = TypeError(
             f"fit: expected what jl.compile(model, optimizer, loss) returns, received a "
             f"{type(trainer).__name__}; write jl.fit(trainer, x, y)"
         )
+        raise about(error, trainer=trainer)
     check_process()
     epochs = whole_number("epochs", epochs, 0)
     seed = seed_number(seed)
@@ -137,24 +138,29 @@ def fit(
     if not isinstance(shuffle, bool):
         raise refused(ValueError, "expected shuffle to be True or False", raised_by="fit", shuffle=shuffle)
     if state is not None and not isinstance(state, TrainState):
-        raise TypeError(
+        error = TypeError(
             f"fit: expected the state that jl.fit returns, received state as a {type(state).__name__}; to "
             f"begin with given weights, write state=trainer.init(key, x, params=params, state=model_state)"
         )
+        raise about(error, state=state)
     one = callable(callbacks) or isinstance(callbacks, (Callback, Checkpoint))
     several = [callbacks] if one else callbacks or ()
     places = [value for value in several if isinstance(value, Checkpoint)]
-    listeners = [as_callback(value) for value in several if value not in places]
+    with concerning(callbacks=callbacks):
+        listeners = [as_callback(value) for value in several if value not in places]
     places += [] if checkpoints is None else [as_checkpoint(checkpoints)]
     if len(places) > 1:
-        raise ValueError("expected one place for checkpoints, received two: in callbacks and checkpoints")
+        error = ValueError("expected one place for checkpoints, received two: in callbacks and checkpoints")
+        raise about(error, checkpoints=checkpoints)
     parts, validation_data = split_validation(arrays(x, y, sample_weight), validation_data, validation_split)
     if (cache := as_feature_cache(cache_features)) is not None:
-        trainer, state, parts, validation_data = on_features(
-            cache, trainer, state, parts, validation_data, batch_size or BATCH_SIZE, seed
-        )
+        with concerning(cache_features=cache_features):
+            trainer, state, parts, validation_data = on_features(
+                cache, trainer, state, parts, validation_data, batch_size or BATCH_SIZE, seed
+            )
     parts = weighed(parts, class_weight)  # not before: no factor enters the validation loss
-    data = source("x", x, parts, batch_size, steps_per_epoch, epochs, shuffle=shuffle, seed=seed)
+    with concerning(steps_per_epoch=steps_per_epoch):
+        data = source("x", x, parts, batch_size, steps_per_epoch, epochs, shuffle=shuffle, seed=seed)
     if class_weight is not None and parts is None:
         data = WeighedBatches(data, class_weight)
     if isinstance(trainer.model, Layer):
@@ -167,7 +173,8 @@ def fit(
     if state is None:
         first = lambda: trainer.init(jax.random.key(seed), data.first())  # noqa: E731
     else:
-        stage = _stage_of(trainer, state)
+        with concerning(state=state):
+            stage = _stage_of(trainer, state)
         first = state.copy
     fresh = lambda: with_rate_factor(first(), listeners)  # noqa: E731
     live = fresh()

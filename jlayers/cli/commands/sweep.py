@@ -58,7 +58,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.jobs:
         _leave_the_devices_to_the_trials()
     with Interruptions(at_once=True), kept_programs(arguments.compile_cache):
-        search = _resumed(arguments) if arguments.resume is not None else _begun(arguments)
+        search = _resumed_search(arguments) if arguments.resume is not None else _new_search(arguments)
         try:
             _run(search, arguments)
         except BaseException:
@@ -75,7 +75,7 @@ def _leave_the_devices_to_the_trials() -> None:
     jax.config.update("jax_platforms", "cpu")
 
 
-def _begun(arguments: argparse.Namespace) -> Search:
+def _new_search(arguments: argparse.Namespace) -> Search:
     from jlayers.experiments.sweep.search import Search
 
     if arguments.file is None:
@@ -86,7 +86,7 @@ def _begun(arguments: argparse.Namespace) -> Search:
     return Search.begin(arguments.file, arguments.folder, arguments.set, code)
 
 
-def _resumed(arguments: argparse.Namespace) -> Search:
+def _resumed_search(arguments: argparse.Namespace) -> Search:
     from jlayers.experiments.sweep.folder import SweepFolder
     from jlayers.experiments.sweep.search import Search
     from jlayers.runs.own_code import check_own_code, execute, read_own_code
@@ -147,11 +147,11 @@ def _print_header(out: Any, search: Search) -> None:
 
     settings, folder = search.plan.settings, search.folder
     kept = f", {len(search.trials)} of them have ended" if search.trials else ""
-    prune = "" if settings.prune is None else f", {_called(settings.prune)} ends poor ones"
+    prune = "" if settings.prune is None else f", {_method_name(settings.prune)} ends poor ones"
     facts = {
         "sweep": str(folder.path),
         "data": str(search.plan.experiment.data),
-        "trials": f"{search.plan.total}{kept}, {_called(settings.method)}, seed {settings.seed}{prune}",
+        "trials": f"{search.plan.total}{kept}, {_method_name(settings.method)}, seed {settings.seed}{prune}",
         "metric": f"{settings.metric} ({search.plan.direction})",
     }
     for name, text in facts.items():
@@ -159,7 +159,7 @@ def _print_header(out: Any, search: Search) -> None:
     out.print()
 
 
-def _called(method: Any) -> str:
+def _method_name(method: Any) -> str:
     return str(method).removesuffix("()")
 
 

@@ -105,8 +105,8 @@ def _train(arguments: argparse.Namespace) -> bool:
 
 
 def _to_resume(arguments: argparse.Namespace) -> tuple[Any, Run] | None:
-    """The experiment and the folder of a run to continue; None if it is completed."""
-    from jlayers.runs import Run, resumed
+    """The experiment and the folder of a run to continue with; None if it is completed."""
+    from jlayers.runs import Run, experiment_to_resume
     from jlayers.runs.environment import first_device
 
     for name in ("file", "run", "epochs", "set"):
@@ -121,7 +121,7 @@ def _to_resume(arguments: argparse.Namespace) -> tuple[Any, Run] | None:
     first_device()
     arguments.file = str(run.config)
     with remarks():
-        return resumed(run), run
+        return experiment_to_resume(run), run
 
 
 def _draw(experiment: Any, run: Run) -> None:

@@ -120,10 +120,10 @@ def _percentile(best: float, after: int, trials: int) -> Any:
         raise refused(ValueError, "expected 1 trial or more", trials=trials)
 
     def bounds(place: Place) -> Bounds:
-        curves = [_lasting(trial, place) for trial in place.known]
+        curves = [_best_to_the_end(trial, place) for trial in place.known]
         found: Bounds = [None] * place.epochs
         for epoch in range(after - 1, place.epochs):
-            values = _at(curves, epoch)
+            values = _values_at(curves, epoch)
             if len(values) >= trials:
                 found[epoch] = float(np.percentile(values, best if place.direction == "min" else 100 - best))
         return found
@@ -178,11 +178,11 @@ def _check_halving(first: int, factor: int) -> None:
 
 
 def _rungs(place: Place, first: int, factor: int) -> Bounds:
-    curves = [_lasting(trial, place) for trial in place.known]
+    curves = [_best_to_the_end(trial, place) for trial in place.known]
     found: Bounds = [None] * place.epochs
     rung = first
     while rung < place.epochs:  # after the last epoch there is nothing to spare
-        values = sorted(_at(curves, rung - 1), reverse=place.direction == "max")
+        values = sorted(_values_at(curves, rung - 1), reverse=place.direction == "max")
         keep = (len(values) + 1) // factor
         if keep:
             found[rung - 1] = values[keep - 1]
@@ -190,7 +190,7 @@ def _rungs(place: Place, first: int, factor: int) -> Bounds:
     return found
 
 
-def _lasting(trial: Trial, place: Place) -> Bounds:
+def _best_to_the_end(trial: Trial, place: Place) -> Bounds:
     """The best value up to each epoch; a trial that was not ended by a pruner keeps its last to the end."""
     best = running_best(trial.curve, place.direction)
     if trial.status == "completed" and best:
@@ -198,7 +198,7 @@ def _lasting(trial: Trial, place: Place) -> Bounds:
     return best
 
 
-def _at(curves: Sequence[Bounds], epoch: int) -> list[float]:
+def _values_at(curves: Sequence[Bounds], epoch: int) -> list[float]:
     return [
         v for curve in curves if epoch < len(curve) and (v := curve[epoch]) is not None and math.isfinite(v)
     ]

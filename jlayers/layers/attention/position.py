@@ -140,7 +140,7 @@ def SinusoidalPositionEmbedding(max_wavelength: float = 10000.0, cached: bool = 
         waves = waves.reshape(*angles.shape[:2], -1)[..., :size]
         return jnp.broadcast_to(waves.astype(x.dtype), x.shape)
 
-    return _counted(init, apply) if cached else (init, apply)
+    return _continuing_positions(init, apply) if cached else (init, apply)
 
 
 @layer
@@ -198,10 +198,10 @@ def PositionEmbedding(
             vectors = table.at[at].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
         return jnp.broadcast_to(vectors, x.shape)
 
-    return _counted(init, apply) if cached else (init, apply)
+    return _continuing_positions(init, apply) if cached else (init, apply)
 
 
-def _counted(init: Any, apply: Any) -> tuple[Any, Any]:
+def _continuing_positions(init: Any, apply: Any) -> tuple[Any, Any]:
     """The pair with positions that continue from call to call in inference, where none are given."""
 
     def counted_init(key: Any, x: Any, positions: Any = None) -> Any:
