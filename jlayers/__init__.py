@@ -6,18 +6,13 @@ from typing import TYPE_CHECKING
 from jlayers import (
     activations,
     constraints,
-    data,
     initializers,
-    interop,
     layers,
     losses,
     metrics,
     optimizers,
     preprocessing,
     regularizers,
-    saving,
-    testing,
-    train,
 )
 from jlayers.core.adapt import adapt
 from jlayers.core.compose import Inference, Pipeline, Remat, Repeat, Residual, Sequential
@@ -46,8 +41,6 @@ from jlayers.preprocessing import (
     WordPiece,
 )
 from jlayers.regularizers import l1, l1_l2, l2
-from jlayers.saving import *
-from jlayers.train import *
 from jlayers.transform.freeze import freeze, trainable_mask, trained_params, unfreeze
 from jlayers.transform.lora import LoRA, merge_lora
 from jlayers.transform.substitute import substitute
@@ -57,7 +50,13 @@ from jlayers.transform.tap import Tap
 __version__ = "0.1.0"
 
 __all__ = [
+    "Batch",
+    "Callback",
+    "Checkpoint",
     "Diff",
+    "EarlyStopping",
+    "Estimate",
+    "FeatureCache",
     "Graph",
     "HashedCrossing",
     "Hashing",
@@ -67,6 +66,8 @@ __all__ = [
     "IntegerLookup",
     "Layer",
     "LoRA",
+    "Loss",
+    "LossValue",
     "Masked",
     "MissingKeyError",
     "Model",
@@ -74,28 +75,44 @@ __all__ = [
     "Pair",
     "Pipeline",
     "Policy",
+    "ProgressBar",
     "Remat",
     "Repeat",
     "Residual",
+    "Run",
+    "SeedStates",
     "Sequential",
     "StringLookup",
     "Summary",
     "Tap",
+    "Task",
     "TextVectorization",
+    "TrainState",
+    "Trainer",
+    "Weights",
+    "WeightsReport",
     "Wiring",
     "WordPiece",
     "activations",
     "adapt",
     "applications",
+    "callbacks",
+    "compile",
     "constraints",
     "cut",
     "data",
     "diff",
     "doctor",
     "draw",
+    "estimate",
+    "evaluate",
+    "evaluate_seeds",
     "experiments",
+    "fit",
+    "fit_seeds",
     "flops",
     "freeze",
+    "from_keras",
     "graph",
     "initializers",
     "insert",
@@ -106,17 +123,26 @@ __all__ = [
     "l2",
     "layer",
     "layers",
+    "load",
+    "load_weights",
     "losses",
+    "make_eval_step",
+    "make_predict_step",
+    "make_train_step",
     "merge_lora",
     "metrics",
     "need_key",
     "no_params",
     "optimizers",
+    "predict",
+    "predict_seeds",
     "preprocessing",
     "regularizers",
     "replace_head",
     "reset_state",
     "routed",
+    "save",
+    "save_weights",
     "saving",
     "substitute",
     "summary",
@@ -128,20 +154,31 @@ __all__ = [
     "with_precision",
 ]
 __all__ += layers.__all__
-__all__ += saving.__all__
-__all__ += train.__all__
 
 
 _layers.add_group("applications", lambda: importlib.import_module("jlayers.applications"))
 
+# Loaded at their first use, which keeps `import jlayers` quick.
+_PACKAGES = ("applications", "data", "experiments", "interop", "saving", "testing", "train")
+_EXPORTING = ("train", "saving")  # those with names that stand here, too: `jl.fit`
+
 if TYPE_CHECKING:
-    from jlayers import applications, experiments
+    from jlayers import applications, data, experiments, interop, saving, testing, train
     from jlayers.experiments.doctor import doctor
+    from jlayers.saving import *
+    from jlayers.train import *
 else:  # type checkers would take any name to exist
 
     def __getattr__(name):
-        if name in ("applications", "experiments"):  # loaded when used
+        if name in _PACKAGES:
             return importlib.import_module(f"jlayers.{name}")
         if name == "doctor":
             return importlib.import_module("jlayers.experiments.doctor").doctor
+        for package in _EXPORTING if name in __all__ else ():
+            module = importlib.import_module(f"jlayers.{package}")
+            if name in module.__all__:
+                return globals().setdefault(name, getattr(module, name))
         raise missing_name("jlayers", name, __all__)
+
+    def __dir__():
+        return sorted({*globals(), *__all__, *_PACKAGES})

@@ -32,6 +32,17 @@ def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return (scale * rng.standard_normal(shape)).astype(np.float32)
 
 
+def weights_of(name: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Drawn weights of a network or a layer; of a converged `spectral_norm` with its singular vectors."""
+    weights = {n: drawn(n, shape) for n, shape in shapes.items()}
+    if "converged" in name:
+        find = {role: next(n for n in shapes if n.endswith(role)) for role in ("_u", "_v")}
+        kernel = next(array for n, array in weights.items() if n.endswith(("weight_orig", "weight.original")))
+        u, _, v = np.linalg.svd(kernel.reshape(len(kernel), -1), full_matrices=False)
+        weights |= {find["_u"]: u[:, 0], find["_v"]: v[0]}
+    return weights
+
+
 def images(shape: tuple[int, ...] = IMAGES) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
@@ -104,7 +115,7 @@ def difference(name: str, source: Any = None) -> float:
 
     (model, inputs, by), there = network(name), recorded()[name]
     expected = there["output"]
-    weights = source or {n: drawn(n, shape) for n, shape in there["weights"].items()}
+    weights = source or weights_of(name, there["weights"])
     params, state = jl.load_weights(model, weights, inputs, **by)
     output = jax.jit(lambda params, state, *x: model.apply(params, state, *x)[0])(params, state, *inputs)
     if expected.ndim == 3:  # of texts some features, and nothing for padding

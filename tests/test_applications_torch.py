@@ -23,23 +23,29 @@ def test_numbers_are_those_of_pytorch(name, request):
     assert theirs.difference(name) <= 1e-4
 
 
+IMAGE, SEQUENCE = [(2, 7, 6, 4)], [(2, 5, 3)]
 MODULES = {
-    "weight_norm": (jl.Conv2D(3, 3), (2, 7, 6, 4)),
-    "spectral_norm": (jl.Conv2D(3, (3, 2)), (2, 7, 6, 4)),
-    "spectral_norm_transposed": (jl.Conv2DTranspose(4, 3, strides=2), (2, 7, 6, 4)),
-    "spectral_norm_recurrent": (jl.LSTM(4, return_sequences=True), (2, 5, 3)),
+    "weight_norm": (jl.Conv2D(3, 3), IMAGE),
+    "spectral_norm": (jl.Conv2D(3, (3, 2)), IMAGE),
+    "spectral_norm_transposed": (jl.Conv2DTranspose(4, 3, strides=2), IMAGE),
+    "spectral_norm_recurrent": (jl.LSTM(4, return_sequences=True), SEQUENCE),
+    "spectral_norm_converged": (jl.SpectralNormalization(jl.Conv2D(3, (3, 2))), IMAGE),
+    "weight_norm_both_ways": (jl.Bidirectional(jl.LSTM(4, return_sequences=True)), SEQUENCE),
+    "spectral_norm_both_ways": (jl.Bidirectional(jl.LSTM(4, return_sequences=True)), SEQUENCE),
+    "weight_norm_attention": (jl.MultiHeadAttention(2, 2), [(2, 5, 4), (2, 5, 4)]),
+    "spectral_norm_attention": (jl.MultiHeadAttention(2, 2), [(2, 5, 4), (2, 5, 4)]),
 }
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_weights_in_parts(name):
-    layer, shape = MODULES[name.removesuffix("_older")]
-    x, expected = theirs.images(shape), RECORDED[name]["output"]
-    weights = {n: theirs.drawn(n, size) for n, size in RECORDED[name]["weights"].items()}
-    params, state, report = jl.load_weights(layer, weights, x, strict=False)
+    layer, shapes = MODULES[name.removesuffix("_older")]
+    inputs, expected = [theirs.images(shape) for shape in shapes], RECORDED[name]["output"]
+    weights = theirs.weights_of(name, RECORDED[name]["weights"])
+    params, state, report = jl.load_weights(layer, weights, inputs, strict=False)
     assert not report.extra
-    assert sorted(source for sources in report.sources.values() for source in sources) == sorted(weights)
-    output = np.asarray(layer.apply(params, state, x)[0])
+    assert {source for sources in report.sources.values() for source in sources} == set(weights)
+    output = np.asarray(layer.apply(params, state, *inputs)[0])
     output = np.moveaxis(output, -1, 1) if output.ndim == 4 else output
     assert np.abs(output - expected).max() <= 1e-5 * np.ptp(expected)
 
@@ -51,3 +57,13 @@ def test_weights_in_parts_that_do_not_fit():
     nothing = {n: np.zeros_like(w) for n, w in weights.items()} | {"weight_u": np.zeros(3, "f")}
     params, _ = jl.load_weights(jl.Dense(3, use_bias=False), nothing, (1, 4))
     assert not np.asarray(params["kernel"]).any()
+
+
+@pytest.mark.parametrize("layer", [jl.Conv2DTranspose(3, 2), jl.DepthwiseConv2D(2)])
+def test_a_norm_of_another_matrix_is_refused(layer):
+    weights = {"up.weight_orig": np.ones((3, 3, 2, 2)), "up.weight_u": np.ones(3), "up.weight_v": np.ones(12)}
+    model = jl.Sequential(jl.Input((4, 4, 3)), jl.SpectralNormalization(layer, name="up"))
+    with pytest.raises(
+        ValueError, match="expected PyTorch's spectral_norm of a Linear or a Conv for 'up', rece"
+    ):
+        jl.load_weights(model, weights)

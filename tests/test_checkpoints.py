@@ -348,9 +348,9 @@ def test_a_full_disk_ends_no_training_and_loses_no_checkpoint(tmp_path):
     assert "_SignalingThread" not in done.stderr  # of Orbax, with pages of tracebacks
     first, second, third = done.stdout.splitlines()
     assert first == "0 [] [2, 3, 4]"
-    # The write of step 6 goes on while the disk fills up.
+    # The write of step 6 continues while the disk fills up.
     assert re.match(r"[23] \['the checkpoint of step [67] was not written into ", second)
-    assert "File too large. The training goes on" in second
+    assert "File too large. The training continues" in second
     assert second.endswith("[10, 11, 12]")
     assert third == "[12, 13, 14]"
 

@@ -23,10 +23,11 @@ from jlayers import config
 from jlayers.cli import _parser, main
 from jlayers.cli.arguments import spread
 from jlayers.cli.commands.predict import _print_outputs
-from jlayers.cli.terminal import lasting_streams, no_lost_loops
+from jlayers.cli.terminal import console, lasting_streams, no_lost_loops
 from jlayers.runs import Run, RunWarning, evaluate_run, load_weights, save_weights, train_run
 from jlayers.runs.curves import curves_figure, draw_curves
 from jlayers.runs.outputs import named_outputs, write_outputs
+from jlayers.runs.restored import weights_of
 
 TINY = """\
 data: {npz: {path: data.npz, test_fraction: 0.25}}
@@ -393,10 +394,26 @@ def test_predict_reads_csv_as_the_run_did(folder, capsys):
 
 STATEFUL = """\
 data: {npz: {path: seq.npz, test_fraction: 0.25}}
-model: {Sequential: [{SimpleRNN: {units: 2, stateful: true}}, {Dense: 1}]}
+model:
+  Sequential: [{SimpleRNN: {units: 2, stateful: true, recurrent_initializer: glorot_uniform}}, {Dense: 1}]
 loss: mse
 training: {epochs: 1, batch_size: 4, shuffle: false}
 """
+
+
+def test_the_carry_of_a_stateful_model_is_not_saved_and_begins_anew_for_any_number_of_rows(folder):
+    x = np.random.default_rng(0).normal(size=(16, 3, 2)).astype(np.float32)
+    np.savez("seq.npz", x=x, y=x[:, 0, :1])
+    made = config.loads(STATEFUL)
+    run = Run.create("r", made.to_data())
+    params, state = made.model.init(jax.random.key(0), x[:4])
+    _, state = made.model.apply(params, state, x[:4])
+    run.save(params, state, epoch=1)
+    with safe_open("r/weights.safetensors", framework="numpy") as file:
+        assert not [name for name in file.keys() if "carry" in name]  # noqa: SIM118
+    for rows in (1, 6):
+        _, state = weights_of(run, made, x[:rows], batch_size=8)
+        np.testing.assert_array_equal(state["simple_rnn"]["carry"]["h"], np.zeros((rows, 2)))
 
 
 @pytest.mark.slow
@@ -420,8 +437,7 @@ def test_a_stateful_run_is_evaluated_and_applied_to_any_number_of_rows(folder, c
 # ----------------------------------------------------------------------------------------- terminals
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+@pytest.mark.parametrize("encoding", ["cp1252", pytest.param("ascii", marks=pytest.mark.slow), "utf-8"])
 def test_every_command_writes_what_the_terminal_can_show(trained, tmp_path, monkeypatch, encoding):
     """As in a terminal of that encoding: bytes that it can decode, tables that stay tables."""
     monkeypatch.chdir(trained)
@@ -541,6 +557,13 @@ def test_errors_of_any_kind_are_told_in_a_line(folder, capsys, monkeypatch, erro
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_brackets_in_an_error_and_a_table_are_no_markup(folder, capsys):
+    assert main(["evaluate", "runs/a[/]b"]) == 2
+    assert "runs/a[/]b is no run" in capsys.readouterr().err
+    console().print("[b]d, [/] and [red]")
+    assert capsys.readouterr().out == "[b]d, [/] and [red]\n"
+
+
 @pytest.mark.slow
 def test_brackets_in_names_are_no_markup(folder, capsys):
     shutil.copy("data.npz", "[b]d.npz")
@@ -548,6 +571,20 @@ def test_brackets_in_names_are_no_markup(folder, capsys):
     out = capsys.readouterr().out
     assert "runs/a[/]b" in out
     assert "[b]d, " in out
+
+
+def test_a_platform_that_jax_refuses_is_told_in_a_line(folder, capsys, monkeypatch):
+    def refuse():
+        raise RuntimeError("no device of this kind\nmore")
+
+    monkeypatch.setattr(jax, "devices", refuse)
+    for command in ("summary", "train"):
+        assert main([command, "tiny.yaml"]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(
+            "JAX cannot start on the platform 'cpu' (no device of this kind): unset JAX_PLA"
+        )
+        assert len(err.splitlines()) == 1
 
 
 @pytest.mark.slow
@@ -612,7 +649,6 @@ def test_list_names_every_kind(capsys):
     assert "Dense" not in out
 
 
-@pytest.mark.slow
 def test_schema_is_printed_as_json(capsys):
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "jlayers experiment"

@@ -13,7 +13,7 @@ import pytest
 import jlayers as jl
 from jlayers.cli import main
 from jlayers.experiments.doctor import Finding, Report
-from jlayers.experiments.doctor.probes import association, linear, voted
+from jlayers.experiments.doctor.probes import association, linear, neighbors_mean
 from jlayers.experiments.doctor.rate import Range, check_rate
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -198,7 +198,6 @@ def test_targets_of_a_regression():
     assert jl.doctor(trainer(model, loss="mse"), x, y).of("scale")[0].where == "y"
 
 
-@pytest.mark.slow
 def test_nothing_in_a_regression_with_a_schedule_and_penalties():
     x, _ = blobs()
     y = (x @ np.linspace(-1, 1, 6, dtype=np.float32))[:, None]
@@ -210,7 +209,6 @@ def test_nothing_in_a_regression_with_a_schedule_and_penalties():
     assert report.healthy, str(report)
 
 
-@pytest.mark.slow
 def test_several_inputs_tokens_and_a_frozen_base():
     draw = np.random.default_rng(0)
     words, size = draw.integers(0, 50, (200, 8)), draw.normal(size=(200, 3)).astype(np.float32)
@@ -280,7 +278,7 @@ def test_the_deviation_of_chance_is_that_of_chance():
 def test_probes_find_what_is_there():
     x, y = blobs()
     targets = np.eye(3, dtype=np.float32)[y]
-    for probe in (voted, linear):
+    for probe in (neighbors_mean, linear):
         correlation, deviation = association(probe(x, targets), targets)
         assert correlation > 10 * deviation
 

@@ -12,11 +12,20 @@ from jlayers.experiments.doctor import Case, examine, trial
 from jlayers.experiments.doctor import behind as behind_module
 from jlayers.experiments.doctor import case as case_module
 from jlayers.experiments.doctor import cost as cost_module
+from jlayers.experiments.doctor import information as information_module
 from jlayers.experiments.doctor.activations import MANY, check_activations
+from jlayers.experiments.doctor.balance import check_balance
 from jlayers.experiments.doctor.behind import behind_frozen
 from jlayers.experiments.doctor.cost import check_cost
-from jlayers.experiments.doctor.features import check_scale
+from jlayers.experiments.doctor.duplicates import check_duplicates
+from jlayers.experiments.doctor.features import check_features, check_scale
+from jlayers.experiments.doctor.frozen import check_frozen
 from jlayers.experiments.doctor.gradients import EXPLODES, VANISHES, check_gradients, judge_sizes
+from jlayers.experiments.doctor.information import check_information
+from jlayers.experiments.doctor.labels import check_labels
+from jlayers.experiments.doctor.loss import check_loss
+from jlayers.experiments.doctor.overfit import check_overfit
+from jlayers.experiments.doctor.rate import Range
 
 SOFTMAX = jl.Dense(3, activation="softmax", name="classes")
 
@@ -78,8 +87,12 @@ HEALTHY = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", HEALTHY)
+QUICK = ("six sigmoids",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in HEALTHY]
+)
 def test_nothing_is_found_in_a_healthy_net(name):
     assert found(HEALTHY[name]()) == []
 
@@ -208,6 +221,109 @@ def test_targets_in_their_own_units_need_an_end_in_them(offset, is_found):
     assert [f.where for f in check_scale(dataclasses.replace(case, y=y))] == ["y"] * is_found
 
 
+# --------------------------------------------------------------------- data, loss and frozen layers
+
+
+def clouds(rows=240, scale=4.0):
+    """Three clouds that do not overlap."""
+    draw = np.random.default_rng(0)
+    y = draw.integers(0, 3, rows).astype(np.int32)
+    return (scale * np.eye(3, 6)[y] + draw.normal(size=(rows, 6))).astype(np.float32), y
+
+
+def cloud_case(*layers, x=None, y=None, **options):
+    data = clouds()
+    case = case_of(*(layers or (jl.Dense(8, activation="relu"), SOFTMAX)), **options)
+    return dataclasses.replace(case, x=data[0] if x is None else x, y=data[1] if y is None else y)
+
+
+@pytest.mark.parametrize(("copies", "severity"), [(0, None), (8, "warning"), (30, "error")])
+def test_held_out_samples_that_were_trained_on(copies, severity):
+    x, y = clouds()
+    other, labels = 1 + x[:40], y[:40]
+    held_out = {"test": (np.concatenate([x[:copies], other[copies:]]), labels)}
+    made = check_duplicates(cloud_case(held_out=held_out))
+    assert [(f.severity, f.where, f.values["count"]) for f in made] == [(severity, "test", copies)] * (
+        copies > 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("end", "from_logits", "is_found"),
+    [("softmax", True, True), ("softmax", False, False), (None, True, False), (None, False, True)],
+)
+def test_a_loss_for_logits_and_one_for_probabilities(end, from_logits, is_found):
+    loss = jl.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+    case = cloud_case(jl.Dense(3, activation=end, name="end"), loss=loss)
+    assert [(f.check, f.where) for f in check_loss(case)] == [("loss", "end")] * is_found
+
+
+def test_a_softmax_of_ones_own_under_a_loss_for_logits():
+    loss = jl.losses.SparseCategoricalCrossentropy(from_logits=True)
+    (found,) = check_loss(cloud_case(jl.Dense(3), jl.Lambda(lambda x: jax.nn.softmax(x)), loss=loss))
+    assert "expects logits, and the model gives probabilities" in found.message
+
+
+@pytest.mark.parametrize(("wrong", "is_found"), [(24, True), (4, False)])
+def test_labels_that_their_neighbors_contradict(wrong, is_found):
+    _, y = clouds()
+    y[:wrong] = (y[:wrong] + 1) % 3
+    made = check_labels(cloud_case(y=y))
+    assert ["labels look wrong" in f.message for f in made] == [True] * is_found
+
+
+@pytest.mark.parametrize(("rarest", "is_found"), [(2, True), (20, False)])
+def test_a_class_that_is_rare(rarest, is_found):
+    y = np.repeat(np.arange(3, dtype=np.int32), [110, 110, rarest])
+    np.random.default_rng(0).shuffle(y)
+    made = check_balance(cloud_case(x=clouds(len(y))[0], y=y))
+    assert [f.severity for f in made] == ["warning" if is_found else "note"]
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+def test_a_column_that_never_varies(is_found):
+    x, _ = clouds()
+    x[:, 4] = 1.5 if is_found else x[:, 4]
+    assert [f.where for f in check_features(cloud_case(x=x))] == ["x[..., 4]"] * is_found
+
+
+@pytest.mark.parametrize(("name", "is_found"), [("classes", True), ("base", False)])
+def test_a_frozen_head_is_found_and_a_frozen_base_is_not(name, is_found):
+    case = cloud_case(jl.Dense(8, activation="relu", name="base"), SOFTMAX)
+    frozen = jl.compile(jl.freeze(case.trainer.model, name), "adam", "sparse_categorical_crossentropy")
+    case = dataclasses.replace(case, trainer=frozen)
+    assert [f.where for f in check_frozen(case)] == ["classes"] * is_found
+
+
+# ------------------------------------------------------------------------------- checks that train
+
+LEARNS = Range({1.0: np.linspace(1.1, 0.5, 50)}, 1.1, 0.01)
+
+
+def test_targets_in_another_order_than_their_inputs(monkeypatch):
+    """Neighbors and a linear model look; what the model says after a short training stands in here."""
+    x, y = clouds(300)
+    monkeypatch.setattr(information_module, "_by_model", lambda *_: (0.0, 0.02))
+    assert check_information(cloud_case(x=x, y=y), LEARNS) == []
+    shuffled = np.random.default_rng(1).permutation(y)
+    (found,) = check_information(cloud_case(x=x, y=shuffled), LEARNS)
+    assert set(found.values) == {"nearest neighbors", "a linear model", "the model"}
+    monkeypatch.setattr(information_module, "_by_model", lambda *_: (0.5, 0.02))
+    assert check_information(cloud_case(x=x, y=shuffled), LEARNS) == []
+
+
+@pytest.mark.parametrize(
+    ("units", "cut", "severity"), [(64, False, "note"), (64, True, "warning"), (1, True, "note")]
+)
+def test_one_batch_learned_by_heart(units, cut, severity):
+    """A model that learns, one whose gradient is cut off, and one that is too small to learn so much."""
+    last = [jl.Lambda(jax.lax.stop_gradient)] if cut else []
+    case = cloud_case(jl.Dense(units, activation="relu"), *last, SOFTMAX)
+    blind = dataclasses.replace(case, x=np.zeros_like(case.x)) if cut else case
+    (found,) = check_overfit(blind, LEARNS)
+    assert found.severity == severity
+
+
 # -------------------------------------------------------------------------------------------- cost
 
 
@@ -229,7 +345,6 @@ def test_memory_and_time_of_a_step_are_those_of_its_arrays(monkeypatch):
         assert finding.severity == severity
 
 
-@pytest.mark.slow
 def test_a_step_that_is_too_slow_is_told(monkeypatch):
     """A time is predicted, and no short trainings are begun that would take it."""
     monkeypatch.setattr(trial.Trials, "_timed", lambda self: 0.5)
@@ -270,13 +385,18 @@ def frozen_case(rows=200, head="softmax", rate=0.05, **options):
     return Case(trainer, x, y, batch_size=20, epochs=20, **options)
 
 
-@pytest.mark.slow
-def test_checks_that_train_see_features_where_the_training_does():
+def test_the_case_behind_frozen_layers_has_features_for_samples():
     whole, case = frozen_case(), frozen_case(cache_features=True)
     behind = behind_frozen(case)
     assert behind_frozen(whole) is whole
     assert {name: array.shape for name, array in behind.x.items()} == {"base": (200, 16)}
     assert behind.steps == whole.steps == 20 * 10
+
+
+@pytest.mark.slow
+def test_checks_that_train_see_features_where_the_training_does():
+    whole, case = frozen_case(), frozen_case(cache_features=True)
+    behind = behind_frozen(case)
     curves = []
     for one in (behind, whole):
         trials = trial.trials_of(one)

@@ -1,5 +1,8 @@
 """Freezing as a static fact; that training respects it is proven in test_freeze_training.py."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,3 +107,49 @@ def test_what_a_constructor_returns_frozen_can_be_unfrozen(key):
     params, state = thawed.init(key, (3, 2))
     gradients = jax.grad(lambda p: jnp.sum(thawed.apply(p, state, jnp.ones((3, 2)))[0]))(params)
     assert np.all(gradients["bias"] == 3)
+
+
+REMADE = {
+    "freeze": lambda model, head: jl.freeze(model, "base"),
+    "unfreeze": lambda model, head: jl.unfreeze(jl.freeze(model), "head"),
+    "with_precision": lambda model, head: jl.with_precision(model, "mixed_bfloat16"),
+    "cut": lambda model, head: jl.cut(jl.freeze(model, "base"), "base/dense"),
+    "replace_head": lambda model, head: jl.replace_head(jl.freeze(model), head),
+    "insert": lambda model, head: jl.insert(model, head, after="base"),
+}
+
+
+@pytest.mark.parametrize("make", REMADE.values(), ids=REMADE)
+def test_the_same_change_of_a_model_is_traced_once(make, key):
+    traces = []
+
+    @jl.layer
+    def Noted():
+        def apply(params, x):
+            traces.append(x.shape)
+            return x * 2
+
+        return jl.no_params, apply
+
+    base = jl.Sequential(Noted(), jl.Dense(4), name="base")
+    model, head, x = jl.Sequential(base, jl.Dense(2, name="head")), jl.Dense(3, name="new"), np.ones((2, 5))
+    x = x.astype(np.float32)
+    params, state = make(model, head).init(key, x)
+    del traces[:]
+    for _ in range(3):
+        once = jl.predict(make(model, head), (params, state), x)
+    jitted = [jax.jit(make(model, head).apply)(params, state, x)[0] for _ in range(3)]
+    np.testing.assert_allclose(jitted[2], once, rtol=1e-5)
+    assert len(traces) == 3  # to look for tables, to predict, and by jax.jit
+
+
+def test_a_changed_model_goes_with_the_model():
+    model = jl.Sequential(jl.Dense(2, name="base"), jl.Dense(2))
+    there = [weakref.ref(made) for made in (model, jl.freeze(model, "base"), jl.cut(model, "base"))]
+    del model
+    gc.collect()
+    assert [made() for made in there] == [None] * 3
+    model = jl.Sequential([jl.Dense(2) for _ in range(40)], name="deep")
+    for name in model.children:
+        jl.freeze(model, name)
+    assert len(model._kept) <= 16

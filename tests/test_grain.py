@@ -1,4 +1,4 @@
-"""Grain pipelines: orders by seed and epoch, any place found again, and runs that go on bit for bit."""
+"""Grain pipelines: orders by seed and epoch, any place found again, and runs that are resumed bit for bit."""
 
 import functools
 import gc
@@ -17,7 +17,7 @@ import pytest
 
 import jlayers as jl
 from jlayers.data.grains import GrainBatches
-from jlayers.data.positions import continued, position
+from jlayers.data.positions import iterator_from, position
 from jlayers.data.stream import StreamBatches
 
 X = np.random.default_rng(0).normal(size=(26, 3)).astype(np.float32)
@@ -174,7 +174,7 @@ def test_positions_are_plain_data():
     assert [next(source), next(source)] == [1, 2]
     where = position(source)
     assert where == {"raw": {"$bytes": "Ag=="}, "rng": 7, "nested": [[1, None]]}
-    assert next(continued(Bytes(), where)) == 3
+    assert next(iterator_from(Bytes(), where)) == 3
 
     class Objects(Bytes):
         def get_state(self):

@@ -209,6 +209,33 @@ def test_files_that_do_not_name_layers(name, tmp_path):
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), loaded, (params, state)))
 
 
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
+def test_spectral_normalization_there_and_back(suffix, tmp_path):
+    """Of a kernel whose singular value is 1, Keras's inference and ours give the same."""
+    rng = np.random.default_rng(0)
+    with contextlib.ExitStack() as stack:
+        for option in relaxed():
+            stack.enter_context(option)
+        members = [keras.Input((5,)), L.SpectralNormalization(L.Dense(3, name="inner"), name="norm")]
+        theirs = keras.Sequential(members, name="net")
+    kernel, x = rng.normal(size=(5, 3)), rng.normal(size=(2, 5)).astype("float32")
+    _, sigma, v = np.linalg.svd(kernel)
+    theirs.set_weights([kernel / sigma[0], v[:1], rng.normal(size=3)])
+    path = tmp_path / f"model{suffix}"
+    (theirs.save_weights if suffix == ".weights.h5" else theirs.save)(path)
+    model = jl.Sequential(jl.Input((5,)), jl.SpectralNormalization(jl.Dense(3, name="inner"), name="norm"))
+    params, state = jl.load_weights(model, path)
+    np.testing.assert_allclose(state["norm"]["vector_u"], v[:1], rtol=1e-6)
+    want = keras_values.keras_values(lambda: theirs(x, training=False))
+    compare(np.asarray(model.apply(params, state, x)[0]), np.asarray(want))
+    values = theirs.get_weights()
+    jl.save_weights(tmp_path / "ours.weights.h5", params, state, model=model)
+    theirs.set_weights([np.zeros_like(value) for value in values])
+    theirs.load_weights(tmp_path / "ours.weights.h5")
+    for variable, value in zip(theirs.get_weights(), values, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
 def test_a_normalization_that_has_learned_something_else(tmp_path):
     model = jl.Sequential(jl.Input((2,)), jl.Normalization(mean=[1.0, 2.0], variance=[1.0, 4.0], name="n"))
     model = jl.Sequential(*model.children.values(), jl.Dense(1, name="d"))

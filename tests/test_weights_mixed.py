@@ -77,14 +77,27 @@ training: {epochs: 1}
 """
 
 
+def given_base(tmp_path):
+    """Weights for the layer `base` of the configuration, in a file."""
+    kernel = RNG.normal(size=(64, 8)).astype(np.float32)
+    base = {"base": {"kernel": kernel, "bias": np.ones(8, np.float32)}}
+    jl.save_weights(tmp_path / "base.safetensors", base)
+    return kernel, CONFIG.replace("SOURCE", "base.safetensors")
+
+
+def test_an_experiment_starts_from_given_weights(tmp_path):
+    kernel, text = given_base(tmp_path)
+    made = config.loads(text, base=tmp_path)
+    state, report = made.start(made.compile())
+    np.testing.assert_array_equal(state.params["base"]["kernel"], kernel)
+    assert "2 of 4 arrays loaded" in report
+
+
 @pytest.mark.slow
 def test_a_configuration_starts_from_given_weights(tmp_path, capsys):
-    kernel = RNG.normal(size=(64, 8)).astype(np.float32)
-    jl.save_weights(
-        tmp_path / "base.safetensors", {"base": {"kernel": kernel, "bias": np.ones(8, np.float32)}}
-    )
+    kernel, text = given_base(tmp_path)
     file = tmp_path / "experiment.yaml"
-    file.write_text(CONFIG.replace("SOURCE", "base.safetensors"))
+    file.write_text(text)
     assert main(["train", str(file), "--run", str(tmp_path / "run")]) == 0
     saved = jl.interop.read_safetensors(tmp_path / "run" / "weights.safetensors")
     np.testing.assert_array_equal(saved["params/base/kernel"], kernel)

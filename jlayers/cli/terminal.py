@@ -28,7 +28,7 @@ _PLAIN = {
 }
 
 
-def _closest(error: UnicodeError) -> tuple[str | bytes, int]:
+def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
     r"""For characters that a terminal's encoding lacks: our own in ASCII, others as `\u1234`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
@@ -55,9 +55,9 @@ class _Lasting(io.FileIO):
 @contextlib.contextmanager
 def lasting_streams() -> Iterator[None]:
     """Within the block no character and no lost reader makes `sys.stdout` or `sys.stderr` fail."""
-    codecs.register_error(_FALLBACK, _closest)
+    codecs.register_error(_FALLBACK, _in_ascii)
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(_lasting, before)
+    sys.stdout, sys.stderr = map(_as_lasting_stream, before)
     try:
         yield
     finally:
@@ -70,7 +70,7 @@ def lasting_streams() -> Iterator[None]:
                 stream.flush()
 
 
-def _lasting(stream: Any) -> Any:
+def _as_lasting_stream(stream: Any) -> Any:
     try:
         number = stream.fileno()
         stream.flush()

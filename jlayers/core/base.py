@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -34,6 +34,8 @@ from jlayers.core.written import precision_of, text_of, to_data
 __all__ = ["Layer", "LayerLike", "layers", "with_options"]
 
 layers = Registry("layer")
+
+_MOST_KEPT = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -143,6 +145,21 @@ class Layer:
         """
         layer = weakref.proxy(self)
         return jax.jit(lambda *values: layer.keyed(*values))
+
+    @functools.cached_property
+    def _kept(self) -> dict[Hashable, Layer]:
+        return {}
+
+    def kept(self, site: Hashable, make: Callable[[], Layer]) -> Layer:
+        """What `make` gives for this site: the same layer each time, so that JAX compiles it only once.
+
+        The layer itself remembers the last few, so they are gone when it is.
+        """
+        made = self._kept.pop(site, None) or make()
+        self._kept[site] = made
+        if len(self._kept) > _MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return made
 
     @property
     def structure(self) -> Any:

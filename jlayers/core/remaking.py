@@ -44,10 +44,20 @@ def remake(
     precision: Mapping[str, Policy],
     freeze: Callable[[Pair], Pair] = freeze_pair,
 ) -> Layer:
-    """The layer as its constructor made it, with these paths frozen and under these policies."""
+    """The layer as its constructor made it, with these paths frozen and under these policies.
+
+    The same call gives the same layer, so that a model which is frozen again and again is compiled only once.
+    """
     original = layer.original or layer
     if frozen == original.frozen and precision == original.precision and freeze is freeze_pair:
         return original
+    site = frozen, frozenset(precision.items()), freeze
+    return original.kept(site, lambda: _remade(original, frozen, precision, freeze))
+
+
+def _remade(
+    original: Layer, frozen: frozenset[str], precision: Mapping[str, Policy], freeze: Callable[[Pair], Pair]
+) -> Layer:
     pair, children = original.pair, original.children
     if original.wiring:
         inside = by_child(frozen, precision)

@@ -68,8 +68,12 @@ def keras_content(model: Layer, params: Mapping[str, Any], state: Mapping[str, A
                 )
             inner = "cell/vars" if kind in _WITH_A_CELL else "vars"
             group = file.require_group(join(places[slot.path], inner))
-            for number, name in enumerate(_in_order(slot.wanted)):
-                _write(group, str(number), np.asarray(arrays[slot.paths[name]]))
+            own = [slot.paths[name] for name in _in_order(slot.wanted)]
+            if kind == "SpectralNormalization":  # to Keras the kernel inside is a variable of both
+                inside = [f"params/{join(slot.path, 'layer')}/{name}" for name in ("kernel", "embeddings")]
+                own = [path for path in inside if path in arrays] + own
+            for number, path in enumerate(own):
+                _write(group, str(number), np.asarray(arrays[path]))
     return content.getvalue()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+from jlayers.interop.parts import whole
 
 __all__ = ["Made", "from_cudnn", "from_torch", "is_torch"]
 
@@ -40,7 +41,8 @@ def from_torch(kinds: tuple[str, ...], arrays: Arrays, wanted: Wanted) -> Made:
         arrays: PyTorch's, by name.
         wanted: what the layer has, by name.
     """
-    arrays, parts = _whole(kinds, arrays)
+    arrays, parts = whole(arrays, int(any("Transpose" in kind for kind in kinds)))
+    parts = {name.removesuffix("_l0"): names for name, names in parts.items()}
     plain = {name.removesuffix("_l0"): array for name, array in arrays.items()}
     made = next((rule for kind in kinds if (rule := _RULES.get(kind))), _affine)(plain, wanted)
     return {
@@ -48,55 +50,6 @@ def from_torch(kinds: tuple[str, ...], arrays: Arrays, wanted: Wanted) -> Made:
         for name, (array, sources) in made.items()
         if name in wanted
     }
-
-
-def _whole(kinds: tuple[str, ...], arrays: Arrays) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """Weights that PyTorch keeps in parts, as it computes them in evaluation; and the names of their parts.
-
-    `weight_norm` keeps a length `g` and a direction `v`. `spectral_norm` keeps the weight as it was, and the
-    vectors `u` and `v` for its largest singular value, by which it is divided.
-
-    Source: `torch.nn.utils.weight_norm`, `torch.nn.utils.spectral_norm`.
-    """
-    whole, parts = dict(arrays), dict[str, list[str]]()
-
-    def join(name: str, roles: tuple[str, ...], rule: Callable[..., np.ndarray | None]) -> None:
-        names = [f"{name}_{role}" for role in roles]
-        if not set(names) <= set(whole):
-            return
-        made = rule(*(whole[part].astype(np.float64) for part in names))
-        if made is None:
-            return
-        whole[name] = made.astype(whole[names[0]].dtype)
-        parts[name.removesuffix("_l0")] = names
-        for part in names:
-            del whole[part]
-
-    first = int(any("Transpose" in kind for kind in kinds))  # the axis of the outputs
-    for name in arrays:
-        join(name.removesuffix("_g"), ("g", "v"), _of_length)
-        join(name.removesuffix("_orig"), ("orig", "u", "v"), functools.partial(_of_largest_one, first))
-    return whole, parts
-
-
-def _of_length(g: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The direction `v`, of the length `g` along each axis that `g` has."""
-    axes = tuple(axis for axis in range(v.ndim) if g.ndim != v.ndim or g.shape[axis] == 1)
-    norm = np.sqrt(np.square(v).sum(axes, keepdims=True))
-    return g * v / np.where(norm == 0, 1, norm)
-
-
-def _of_largest_one(first: int, weight: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray | None:
-    """The weight as a matrix `(outputs, others)` divided by `u @ matrix @ v`; None if they do not fit.
-
-    The length of `u` tells the axis of the outputs, `first` if several are as long.
-    """
-    fits = [axis for axis, n in enumerate(weight.shape) if n == u.size and weight.size == u.size * v.size]
-    if not fits or not u.size:
-        return None
-    axis = first if first in fits else fits[0]
-    value = u.ravel() @ np.moveaxis(weight, axis, 0).reshape(u.size, -1) @ v.ravel()
-    return weight / (value if value else 1)
 
 
 def _taken(arrays: Arrays, names: Mapping[str, str], change: Callable[[np.ndarray], np.ndarray]) -> Made:

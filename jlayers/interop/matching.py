@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
 from jlayers.interop.layouts import Made, from_cudnn, from_torch, is_torch
 from jlayers.interop.names import Entry, Group
+from jlayers.interop.parts import SPECTRAL
 from jlayers.interop.slots import Slot
 
 __all__ = ["Matched", "by_names", "by_order"]
@@ -111,18 +114,23 @@ def _for(slot: Slot, entries: Mapping[str, Entry]) -> Made:
     """The arrays of a group under the names of a layer, each with its names in the source."""
     entries = {name: entry for name, entry in entries.items() if name not in _IGNORED}
     wanted = slot.wanted
+    if set(wanted) == {"vector_u"} and set(entries) == {"0", "1"}:  # to Keras the kernel inside is here, too
+        return {"vector_u": (entries["1"].array, [*entries["0"].sources, *entries["1"].sources])}
     if entries and is_torch(entries) and not set(wanted) <= set(entries):
         made = from_torch(slot.kinds, {name: e.array for name, e in entries.items()}, wanted)
-        sources = {name.removesuffix("_l0"): entry.source for name, entry in entries.items()}
-        return {name: (array, [sources[n] for n in names]) for name, (array, names) in made.items()}
+        sources = {name.removesuffix("_l0"): entry.sources for name, entry in entries.items()}
+        return {
+            name: (array, [s for part in parts for s in sources[part]])
+            for name, (array, parts) in made.items()
+        }
     if other := from_cudnn(slot.kinds, {name: entry.array for name, entry in entries.items()}):
-        return {name: (other[name], [entries[name].source]) for name in wanted if name in other}
+        return {name: (other[name], [*entries[name].sources]) for name in wanted if name in other}
     numbered = len(entries) == len(wanted) and not set(entries) & set(wanted)
     if numbered and (all(name.isdigit() for name in entries) or _fit_in_order(entries, wanted)):
         if all(name.isdigit() for name in entries):
             entries = dict(sorted(entries.items(), key=lambda item: int(item[0])))
         entries = dict(zip(wanted, entries.values(), strict=True))
-    return {name: (entries[name].array, [entries[name].source]) for name in wanted if name in entries}
+    return {name: (entries[name].array, [*entries[name].sources]) for name in wanted if name in entries}
 
 
 def _fit_in_order(entries: Mapping[str, Entry], wanted: Mapping[str, Any]) -> bool:
@@ -141,9 +149,11 @@ def by_names(slots: Sequence[Slot], root: Group, fixed: Mapping[str, Any] = Mapp
     """
     matched, used = Matched(), set[str]()
     taken: set[int] = set()
+    _split_spectral(slots, root)
     index = _index(root)
     for slot in slots:
         found = _runs(slot, root, index) or [_found(slot, slot.path, root, index)]
+        found = [_inner(group) if group and id(group) in taken else group for group in found]
         groups = [group for group in found if group is not None and id(group) not in taken]
         taken |= set(map(id, groups))
         if len(groups) < len(found):
@@ -154,11 +164,9 @@ def by_names(slots: Sequence[Slot], root: Group, fixed: Mapping[str, Any] = Mapp
             used |= matched.take(slot, groups[0].arrays)
     for path, arrays in fixed.items():
         if group := _named(path, root, index):
-            used |= {entry.source for entry in group.arrays.values()}
+            used |= {source for entry in group.arrays.values() for source in entry.sources}
             matched.misshapen.update(_differing(path, arrays, group))
-    matched.extra = [
-        entry.source for name, entry in _entries(root) if entry.source not in used and name not in _IGNORED
-    ]
+    matched.extra = _unused(root, used)
     return matched
 
 
@@ -200,6 +208,34 @@ def _found(slot: Slot, path: str, root: Group, index: Index) -> Group | None:
         return group
     pair = _named(path, root, index, bare=True)
     return None if pair is None else _joined(list(pair.groups.values()))
+
+
+def _inner(group: Group) -> Group:
+    """What a wrapper with arrays of its own wraps; in Keras's older files it has any name."""
+    return (_descend(next(iter(group.groups.values())), ()) or group) if len(group.groups) == 1 else group
+
+
+def _split_spectral(slots: Sequence[Slot], root: Group) -> None:
+    """For a `SpectralNormalization` the vector and the weight of PyTorch's `spectral_norm` as two groups."""
+    ours = [slot for slot in slots if "SpectralNormalization" in slot.kinds and slot.repeat is None]
+    index = _index(root) if ours else {}
+    for slot in ours:
+        group = _named(slot.path, root, index)
+        parts = [f"weight_{role}" for role in SPECTRAL]
+        if group is None or not set(parts) <= set(group.arrays):
+            continue
+        inner = slot.layer.children["layer"]
+        if not any(re.fullmatch(r"Dense|Conv\dD", spec.name) for spec in inner.specs):
+            raise refused(
+                ValueError,
+                f"expected PyTorch's spectral_norm of a Linear or a Conv for {slot.path!r}, received that of "
+                f"a layer for {inner.spec.name}, where it is the norm of another matrix",
+                instead=f"load it into {inner.spec.name} itself, whose kernel is then divided already",
+                raised_by="load_weights",
+            )
+        weight, u, v = (group.arrays.pop(part) for part in parts)
+        group.groups["layer"] = Group({"weight": weight, **group.arrays})
+        group.arrays = {"vector_u": Entry((*u.sources, *v.sources), u.array.reshape(1, -1))}
 
 
 def _joined(groups: Sequence[Group]) -> Group | None:
@@ -251,9 +287,11 @@ def _descend(group: Group, names: Sequence[str], bare: bool = False) -> Group | 
     return group if group.arrays or bare else None
 
 
-def _entries(root: Group) -> Iterator[tuple[str, Entry]]:
-    for _, group in root.walk():
-        yield from group.arrays.items()
+def _unused(root: Group, used: set[str]) -> list[str]:
+    """The names in the source of the arrays that no layer took."""
+    entries = [item for _, group in root.walk() for item in group.arrays.items()]
+    names = [source for name, entry in entries if name not in _IGNORED for source in entry.sources]
+    return [name for name in dict.fromkeys(names) if name not in used]
 
 
 class _Queue:
@@ -309,5 +347,5 @@ def by_order(slots: Sequence[Slot], entries: Mapping[str, Entry], root: Group) -
                 used |= matched.take(slot, portions[0])
             else:
                 used |= matched.take_runs(slot, portions)
-    matched.extra = [e.source for n, e in _entries(root) if e.source not in used and n not in _IGNORED]
+    matched.extra = _unused(root, used)
     return matched

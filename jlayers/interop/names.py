@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.core.spelling import nearest
+from jlayers.interop.parts import roles_of, whole
 
 __all__ = ["Entry", "Group", "Rename", "groups_of", "renamed"]
 
@@ -19,9 +20,9 @@ Rename = Mapping[str, str | None]
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One array of a file, under the name that it has there."""
+    """An array, and the names of those in the file that it was made of: mostly one, its own."""
 
-    source: str
+    sources: tuple[str, ...]
     array: np.ndarray
 
 
@@ -64,22 +65,24 @@ def renamed(arrays: Mapping[str, Any], rename: Rename | None) -> dict[str, Entry
         if target is None:
             continue
         if target in found:
-            raise refused(
+            error = refused(
                 ValueError,
-                f"expected one array for each name, received {found[target].source!r} and {name!r} as "
+                f"expected one array for each name, received {found[target].sources[0]!r} and {name!r} as "
                 f"{target!r}",
                 raised_by="load_weights",
             )
-        found[target] = Entry(name, np.asarray(array))
+            raise about(error, rename=rename)
+        found[target] = Entry((name,), np.asarray(array))
     if unused:
         first = next(pattern for pattern, _, _ in patterns if pattern in unused)
-        raise refused(
+        error = refused(
             ValueError,
             "expected a pattern that matches an array of the source",
             instead=nearest(first, list(arrays)[:2000]),
             raised_by="load_weights",
             rename=first,
         )
+        raise about(error, first, rename=rename)
     return found
 
 
@@ -98,12 +101,13 @@ def _filled(pattern: str, new: str, found: tuple[str, ...]) -> str:
 
     def take(hit: re.Match[str]) -> str:
         if not values[hit[0]]:
-            raise refused(
+            error = refused(
                 ValueError,
                 f"expected a new name with the same {hit[0]!r} as its pattern {pattern!r}",
                 raised_by="load_weights",
                 rename=new,
             )
+            raise about(error, pattern, rename=new)
         return values[hit[0]].pop(0)
 
     return _WILD.sub(take, new)
@@ -128,19 +132,13 @@ def groups_of(entries: Mapping[str, Entry]) -> Group:
             group = group.groups.setdefault(parent, Group())
         group.arrays[last] = entry
     for _, group in root.walk():
+        _name_parts(group)
         _split_directions(group)
         _split_attention(group)
-        _join_parametrizations(group)
     return root
 
 
-_PARTS = (
-    (("original0", "original1"), ("g", "v")),  # of weight_norm
-    (("original", "0._u", "0._v"), ("orig", "u", "v")),  # of spectral_norm
-)
-
-
-def _join_parametrizations(group: Group) -> None:
+def _name_parts(group: Group) -> None:
     """The parts of a weight that PyTorch parametrizes, under the names that its older functions give them."""
     around = group.groups.get("parametrizations", Group())
     for name, parts in list(around.groups.items()):
@@ -149,41 +147,53 @@ def _join_parametrizations(group: Group) -> None:
             for path, inner in parts.walk()
             for last, entry in inner.arrays.items()
         }
-        for theirs, roles in _PARTS:
-            if set(found) == set(theirs):
-                group.arrays |= {f"{name}_{r}": found[n] for n, r in zip(theirs, roles, strict=True)}
-                del around.groups[name]
+        if roles := roles_of(set(found)):
+            group.arrays |= {f"{name}_{role}": found[part] for part, role in roles.items()}
+            del around.groups[name]
     if not around.groups:
         group.groups.pop("parametrizations", None)
 
 
+_RECURRENT = re.compile(r"(weight|bias)_(ih|hh)(_l0)?(?P<reverse>_reverse)?(_(g|v|u|orig))?")
 _PROJECTIONS = ("query", "key", "value")
 
 
 def _split_attention(group: Group) -> None:
     """PyTorch's projections of queries, keys and values, in one matrix or in three, as groups."""
+    _join_projections(group)
     for part in _PROJECTIONS:
         if entry := group.arrays.pop(f"{part[0]}_proj_weight", None):
             group.groups.setdefault(part, Group()).arrays["weight"] = entry
     for name in ("weight", "bias"):
         if entry := group.arrays.pop(f"in_proj_{name}", None):
             if entry.array.ndim == 0 or entry.array.shape[0] % 3:
-                raise ValueError(f"{entry.source}: expected 3 parts one below the other, {entry.array.shape}")
+                raise ValueError(
+                    f"{entry.sources[0]}: expected 3 parts one below the other, received {entry.array.shape}"
+                )
             for part, array in zip(_PROJECTIONS, np.split(entry.array, 3), strict=True):
                 inner = group.groups.setdefault(part, Group())
-                inner.arrays[name] = Entry(entry.source, array)
+                inner.arrays[name] = Entry(entry.sources, array)
     if "out_proj" in group.groups and "query" in group.groups:
         group.groups["attention_output"] = group.groups.pop("out_proj")
 
 
+def _join_projections(group: Group) -> None:
+    """Projections in parts as one matrix, before it is cut: the norm is that of the whole."""
+    found = {n: e for n, e in group.arrays.items() if re.fullmatch(r"(in|q|k|v)_proj_weight_(g|v|u|orig)", n)}
+    made, parts = whole({name: entry.array for name, entry in found.items()})
+    for name, names in parts.items():
+        sources = [source for part in names for source in group.arrays.pop(part).sources]
+        group.arrays[name] = Entry(tuple(sources), made[name])
+
+
 def _split_directions(group: Group) -> None:
-    """Both directions of a recurrent layer as groups that bear the names of `Bidirectional`'s children."""
+    """Both directions of a recurrent layer as groups that have the names of `Bidirectional`'s children."""
     for name in list(group.groups):
         direction = name.partition("_")[0]
         if direction in ("forward", "backward"):
             group.groups.setdefault(f"{direction}_layer", group.groups.pop(name))
-    if any(name.endswith("_reverse") for name in group.arrays):
-        for name in [n for n in group.arrays if re.fullmatch(r"(weight|bias)_(ih|hh)(_l0)?(_reverse)?", n)]:
-            side = "backward_layer" if name.endswith("_reverse") else "forward_layer"
-            inner = group.groups.setdefault(side, Group())
-            inner.arrays[name.removesuffix("_reverse")] = group.arrays.pop(name)
+    both = [(name, hit["reverse"]) for name in group.arrays if (hit := _RECURRENT.fullmatch(name))]
+    if any(reverse for _, reverse in both):
+        for name, reverse in both:
+            inner = group.groups.setdefault("backward_layer" if reverse else "forward_layer", Group())
+            inner.arrays[name.replace("_reverse", "")] = group.arrays.pop(name)

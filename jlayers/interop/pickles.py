@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.errors import details_of
 from jlayers.interop.limits import Budget, refused_file
 
 __all__ = ["Storage", "flat_arrays", "read_pickle"]
@@ -407,12 +408,11 @@ def read_pickle(
     file.seek(start)
     try:
         return _Machine(path, size - start, storages).run(_Bounded(file, size))
-    except ValueError as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise refused_file(path, f"a damaged pickle ({error})") from None
     except Exception as error:  # of many kinds, by what is damaged
-        raise refused_file(path, f"a damaged pickle ({type(error).__name__}: {error})") from None
+        if details_of(error).file is not None:  # told already
+            raise
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise refused_file(path, f"a damaged pickle ({kind}{error})") from None
 
 
 def flat_arrays(path: Any, tree: Any, budget: Budget, separator: str = ".") -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.losses.base import (
     EPSILON,
     Loss,
@@ -176,13 +176,13 @@ def CategoricalCrossentropy(from_logits: bool = False, label_smoothing: float = 
     _check_smoothing("CategoricalCrossentropy", label_smoothing)
 
     def values(t: Any, p: Any) -> Any:
-        t = _shared(t, label_smoothing, axis)
+        t = _smoothed_shares(t, label_smoothing, axis)
         return -_weighed(t, _log_probabilities(p, from_logits, axis)).sum(axis)
 
     return along_last(values, check=_check_shares, **_softmax_link(from_logits, axis))
 
 
-def _shared(t: Any, label_smoothing: float, axis: int) -> Any:
+def _smoothed_shares(t: Any, label_smoothing: float, axis: int) -> Any:
     return t * (1.0 - label_smoothing) + label_smoothing / t.shape[axis] if label_smoothing else t
 
 
@@ -211,7 +211,7 @@ def CategoricalFocalCrossentropy(
     _check_smoothing("CategoricalFocalCrossentropy", label_smoothing)
 
     def values(t: Any, p: Any) -> Any:
-        t = _shared(t, label_smoothing, axis)
+        t = _smoothed_shares(t, label_smoothing, axis)
         log_p = _log_probabilities(p, from_logits, axis)
         focus = _focus(-jnp.expm1(log_p), gamma)
         return -(alpha * focus * _weighed(t, log_p)).sum(axis)
@@ -362,21 +362,23 @@ def _check_labels(y_true: np.ndarray, classes: int, ignore_class: int | None) ->
         bad &= y_true != ignore_class
     if bad.any():
         where = np.argwhere(bad)[0].tolist()
-        raise refused(
+        error = refused(
             ValueError,
             f"expected class numbers from 0 to {classes - 1}, as the model has {classes} outputs",
             instead="number the classes from 0, or give the last layer more units",
             **{f"y{where}": int(y_true[tuple(where)])},
         )
+        raise about(error, *where, y=y_true)
 
 
 def _check_shares(y_true: np.ndarray, y_pred: Any) -> None:
     bad = (y_true < 0) | (y_true > 1)
     if bad.any():
         where = np.argwhere(bad)[0].tolist()
-        raise refused(
+        error = refused(
             ValueError,
             "expected targets between 0 and 1 for a cross-entropy of shares",
             instead="for class numbers use 'sparse_categorical_crossentropy'",
             **{f"y{where}": y_true[tuple(where)].item()},
         )
+        raise about(error, *where, y=y_true)

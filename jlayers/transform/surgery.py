@@ -42,6 +42,10 @@ def cut(model: Layer, at: Any) -> Layer:
     >>> jl.cut(model, "features")
     Sequential([Dense(8, name='features')])
     """
+    return model.kept(("cut", _site(at)), lambda: _cut(model, at))
+
+
+def _cut(model: Layer, at: Any) -> Layer:
     if isinstance(at, str) and "/" in at:
         outer, _, inner = at.partition("/")
         shorter = cut(model, outer)
@@ -87,11 +91,16 @@ def replace_head(model: Layer, head: Layer | Sequence[Layer], after: str | None 
     >>> jl.replace_head(jl.freeze(model), jl.Dense(5, name="head"))
     Sequential([Dense(8, trainable=False), Dense(5, name='head')])
     """
+    head = (head,) if isinstance(head, Layer) else tuple(head)
+    return model.kept(("replace_head", head, after), lambda: _with_head(model, head, after))
+
+
+def _with_head(model: Layer, head: Sequence[Layer], after: str | None) -> Layer:
     if after is None:
         after = _before_last(model)
     with concerning(after=after):
         part = cut(model, after)
-    new = [_under(model.precision.get(""), layer) for layer in ([head] if isinstance(head, Layer) else head)]
+    new = [_under(model.precision.get(""), layer) for layer in head]
     if isinstance(part.structure, Chain):
         return _chain(model, [*(part.children[name] for name in part.structure.order), *new], whole=False)
     table, children = _table(part, "replace_head"), dict(part.children)
@@ -118,6 +127,10 @@ def insert(model: Layer, layer: Layer, after: str) -> Layer:
     >>> jl.insert(model, jl.Dropout(0.5), after="dense")
     Sequential([Dense(8, name='dense'), Dropout(0.5), Dense(2, name='dense_1')])
     """
+    return model.kept(("insert", layer, after), lambda: _inserted(model, layer, after))
+
+
+def _inserted(model: Layer, layer: Layer, after: str) -> Layer:
     if "/" in after:
         outer, _, inner = after.partition("/")
         return replace_layers(model, {outer: lambda part: insert(part, layer, inner)})
@@ -144,6 +157,12 @@ def insert(model: Layer, layer: Layer, after: str) -> Layer:
     return _model(
         model, Table(table.inputs, nodes, jax.tree.map(moved, table.outputs)), children, whole=False
     )
+
+
+def _site(at: Any) -> Any:
+    """What names outputs, as a key of a dict."""
+    leaves, form = jax.tree.flatten(at)
+    return tuple(leaves), form
 
 
 # ------------------------------------------------------------------------------------------- chains
@@ -188,7 +207,7 @@ def _known(nodes: Mapping[str, Any], ref: Any) -> None:
 
 
 def _model(model: Layer, table: Table, children: Mapping[str, Layer], whole: bool = True) -> Layer:
-    """A `Model` of what the outputs need. The first use of each layer that is left bears the layer's name."""
+    """A `Model` of what the outputs need. The first use of each layer that is left has the layer's name."""
     order = list(in_order(table))
     names: dict[str, str] = {}
     uses: dict[str, int] = {}

@@ -4,7 +4,9 @@ Weights are drawn by their names, so only names, shapes and outputs are recorded
 layers with weights that PyTorch keeps in parts. Needs `torch==2.13.0`, `torchvision==0.28.0`, `timm==1.0.31`,
 `transformers==5.24.0`, `numpy` and `safetensors`:
 
-    python tests/recorded/make_torch_applications.py
+    python tests/recorded/make_torch_applications.py [NAME ...]
+
+With names only these are made anew.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from applications_torch import FILE, TOKENS, TYPES, drawn, images
+from applications_torch import FILE, TOKENS, TYPES, images, weights_of
 
 # The package of torchvision is one for CUDA; without CUDA these operators, which nobody calls, are missing.
 operators = torch.library.Library("torchvision", "DEF")
@@ -81,6 +83,20 @@ def on_sequence(module: torch.nn.Module) -> torch.Tensor:
     return module(torch.from_numpy(images((2, 5, 3))))[0]
 
 
+def on_itself(module: torch.nn.Module) -> torch.Tensor:
+    x = torch.from_numpy(images((2, 5, 4)))
+    return module(x, x, x)[0]
+
+
+def both_ways(f: Callable[..., torch.nn.Module]) -> torch.nn.Module:
+    lstm = torch.nn.LSTM(3, 4, batch_first=True, bidirectional=True)
+    return f(f(lstm, "weight_hh_l0"), "weight_ih_l0_reverse")
+
+
+def attention(f: Callable[..., torch.nn.Module]) -> torch.nn.Module:
+    return f(torch.nn.MultiheadAttention(4, 2, batch_first=True), "in_proj_weight")
+
+
 # The same by PyTorch's older and newer functions; each keeps the weight in parts.
 LAYERS: dict[str, tuple[str, Callable[[], torch.nn.Module], Callable[[Any], torch.Tensor]]] = {
     f"{kind}{age}": ("torch", make, run)
@@ -101,6 +117,11 @@ LAYERS: dict[str, tuple[str, Callable[[], torch.nn.Module], Callable[[Any], torc
             lambda f=spectral: f(torch.nn.LSTM(3, 4, batch_first=True), "weight_hh_l0"),
             on_sequence,
         ),
+        ("spectral_norm_converged", lambda f=spectral: f(torch.nn.Conv2d(4, 3, (3, 2))), on_small_image),
+        ("weight_norm_both_ways", lambda f=weight: both_ways(f), on_sequence),
+        ("spectral_norm_both_ways", lambda f=spectral: both_ways(f), on_sequence),
+        ("weight_norm_attention", lambda f=weight: attention(f), on_itself),
+        ("spectral_norm_attention", lambda f=spectral: attention(f), on_itself),
     )
 }
 
@@ -109,11 +130,15 @@ def main() -> None:
     torch.set_num_threads(1)
     values: dict[str, np.ndarray] = {}
     cases = NETWORKS | LAYERS
-    for name, (_, make, run) in cases.items():
+    asked = sys.argv[1:] or list(cases)
+    if sys.argv[1:]:
+        values |= load_file(FILE)
+    for name in asked:
+        _, make, run = cases[name]
         module = make()
         shapes = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
-        weights = {key: torch.from_numpy(drawn(key, shape)) for key, shape in shapes.items()}
-        module.load_state_dict(weights)
+        weights = weights_of(name, shapes)
+        module.load_state_dict({key: torch.from_numpy(array) for key, array in weights.items()})
         with torch.no_grad():
             values[f"{name}/output"] = run(module.eval()).contiguous().numpy()
         text = json.dumps([[key, list(shape)] for key, shape in shapes.items()]).encode()

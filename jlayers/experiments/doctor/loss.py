@@ -34,9 +34,7 @@ def check_loss(case: Case) -> list[Finding]:
 
 
 def _by_value(case: Case, task: Supervised) -> list[Finding]:
-    """Outputs for samples, and for samples that are a thousand times larger: only probabilities stay "
-    "below 1.
-    """
+    """Outputs for samples, and for the same samples times a thousand: only probabilities stay below 1."""
     names, losses, _ = task.judges(case.review.losses[""].outputs)
     if all(loss is None or loss.from_logits is None for loss in losses):
         return []

@@ -34,9 +34,9 @@ def report(run: str | os.PathLike[str], output: str | os.PathLike[str] | None = 
     """Write a report of a run, be it running, completed, failed, interrupted or killed: one HTML page.
 
     The page is complete in itself: it loads nothing and runs nothing, so it can be sent to someone. It shows
-    what was run, the results, curves, which samples of the data held out are predicted wrongly, time, the
+    what was run, the results, curves, which samples of the held-out data are predicted wrongly, time, the
     model and the whole configuration. Pictures need matplotlib, of the extra `plot`. What the weights make of
-    the data held out is computed by one pass, unless `jlayers train` has left it in the run's folder.
+    the held-out data is computed by one pass, unless `jlayers train` has left it in the run's folder.
 
     Args:
         run: the run's folder.
@@ -67,7 +67,7 @@ def page_of(run: Run, record: RunRecord) -> str:
         "Overview": _overview(run, record),
         "Results": _results(run, record),
         "Curves": _curves(run, record, pictures),
-        "Data held out": held_out(found, pictures) if found else [element("p", why, class_="note")],
+        "Held-out data": held_out(found, pictures) if found else [element("p", why, class_="note")],
         "Time and speed": speed(run, record),
         "Profile": profiles(run),
         "Model": _model(run),
@@ -102,7 +102,7 @@ def _advice(run: Run) -> Element:
 
 
 def _outcomes(run: Run, record: RunRecord) -> tuple[Outcomes | None, str]:
-    """The section on the data held out; or why nothing is known of them."""
+    """The section on the held-out data; or why nothing is known of them."""
     if not (run.path / WEIGHTS).is_file():
         return None, f"Nothing is known{' yet' * (record.status == 'running')}: the run has saved no weights."
     try:
