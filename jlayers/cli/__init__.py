@@ -16,10 +16,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jlayers.cli.arguments import add_use
+from jlayers.cli.arguments import add_use, spread
 from jlayers.cli.commands import commands
 from jlayers.cli.errors import explained
-from jlayers.cli.terminal import console, lasting_streams
+from jlayers.cli.terminal import console, lasting_streams, no_lost_loops
 
 if TYPE_CHECKING:
     from jlayers.runs import Run
@@ -44,8 +44,9 @@ from there. A second signal ends the process at once.
 
 def main(command_line: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; `jlayers --help` lists them."""
-    with lasting_streams():
-        arguments = _parser().parse_args(command_line)
+    with lasting_streams(), no_lost_loops():
+        words = sys.argv[1:] if command_line is None else command_line
+        arguments = _parser().parse_args(spread(words))
         try:
             code = arguments.command(arguments)
             if sys.stdout is not None:

@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["add_compile_cache", "add_file", "add_run", "add_use"]
+__all__ = ["add_compile_cache", "add_file", "add_run", "add_set", "add_use", "spread"]
 
 
 def add_file(parser: argparse.ArgumentParser, text: str = "the YAML file", **options: Any) -> None:
     """FILE and `--set`."""
     parser.add_argument("file", metavar="FILE", help=text, **options)
+    add_set(parser, "replace values, such as optimizer.adam.learning_rate=0.01")
+
+
+def add_set(parser: argparse.ArgumentParser, help: str) -> None:
+    """`--set`; see `spread`."""
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="PATH=VALUE",
-        help="replace one value, such as optimizer.adam.learning_rate=0.01 (may be repeated)",
+        help=f"{help} (several may follow; may be repeated)",
     )
+
+
+def spread(command_line: Sequence[str]) -> list[str]:
+    """The command line with a `--set` before each value, so that one `--set` takes several.
+
+    argparse's own way (`nargs="+"`) would also take the FILE that follows.
+
+    >>> spread(["train", "--set", "seed=1", "training.epochs=2", "a.yaml"])
+    ['train', '--set', 'seed=1', '--set', 'training.epochs=2', 'a.yaml']
+    """
+    made: list[str] = []
+    among = False  # right after a value of --set
+    for place, word in enumerate(command_line):
+        if word == "--":
+            return [*made, *command_line[place:]]
+        value = bool(made) and made[-1] == "--set"
+        if among and not value and "=" in word and not word.startswith("-") and not os.path.exists(word):
+            made.append("--set")
+            value = True
+        made.append(word)
+        among = value or word.startswith("--set=")
+    return made
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

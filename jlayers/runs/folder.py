@@ -182,7 +182,8 @@ class Run(Status, Epochs, Contents):
 
     def draw(self) -> bool:
         """Draw the learning curves; False without matplotlib."""
-        return draw_curves(self.path / CURVES, self.history(), self.path.name)
+        better = self.results().get("better", {})
+        return draw_curves(self.path / CURVES, self.history(), self.path.name, better, self.seeds_history())
 
 
 def _make_folder(path: pathlib.Path) -> None:

@@ -139,7 +139,7 @@ def _unequal(title: str, values: list[Any], text: Callable[[Any], str]) -> Colum
 
 
 def _value(value: Any) -> str:
-    text = "" if value in (None, []) else f"{value:g}" if isinstance(value, float) else str(value)
+    text = "" if value in (None, [], {}) else f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 

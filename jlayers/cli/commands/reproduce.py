@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jlayers.cli.arguments import add_compile_cache, add_run
+from jlayers.cli.arguments import add_compile_cache, add_run, add_set
 from jlayers.cli.compiled import kept_programs
 from jlayers.cli.own_code import use_code_of_run
 from jlayers.cli.terminal import console, remarks
@@ -26,14 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--into", metavar="DIR", help="the new run's folder (default: RUN-reproduced-<number>, next to RUN)"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        help="train with another value, such as seed=1, or data.csv.path=... if the data have moved "
-        "(may be repeated)",
-    )
+    add_set(parser, "train with other values, such as seed=1, or data.csv.path=... if the data have moved")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     parser.add_argument(
         "--container",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.resources
 import math
 import os
@@ -65,7 +66,7 @@ def page_of(run: Run, record: RunRecord) -> str:
     sections: dict[str, Iterable[Any]] = {
         "Overview": _overview(run, record),
         "Results": _results(run, record),
-        "Curves": _curves(record, pictures),
+        "Curves": _curves(run, record, pictures),
         "Held-out data": held_out(found, pictures) if found else [element("p", why, class_="note")],
         "Time and speed": speed(run, record),
         "Profile": profiles(run),
@@ -222,13 +223,14 @@ def _seeds(run: Run) -> Iterator[Element]:
     yield table(["", "mean", "standard deviation", "95 % interval of the mean"], rows)
 
 
-def _curves(record: RunRecord, pictures: Pictures) -> Iterator[Element]:
+def _curves(run: Run, record: RunRecord, pictures: Pictures) -> Iterator[Element]:
     if not record.epochs:
         return
     if pictures.drawn:
         names = [name for name in record.history if not name.startswith("val_")]
         curves = [{key: record.history.get(key, ()) for key in (name, f"val_{name}")} for name in names]
-        yield element("div", [pictures.add(curves_figure, one) for one in curves], class_="pictures")
+        draw = functools.partial(curves_figure, better=record.better, seeds=run.seeds_history())
+        yield element("div", [pictures.add(draw, one) for one in curves], class_="pictures")
         return
     names = list(record.history)
     epochs = zip(*record.history.values(), strict=False)
