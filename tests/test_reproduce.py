@@ -223,7 +223,7 @@ def test_a_run_that_failed_must_fail_alike(folder, capsys):
 
 
 def test_runs_that_cannot_be_reproduced_are_refused(folder, capsys):
-    with pytest.raises(FileNotFoundError, match=r"elsewhere is no run"):
+    with pytest.raises(FileNotFoundError, match=r"elsewhere is not a run"):
         reproduce("elsewhere")
     assert main(["reproduce", "run"]) == 2
     assert "add --use own.py, or read the run's copy and add --use run/code/own.py" in capsys.readouterr().err

@@ -36,7 +36,7 @@ class Policy:
     "mixed_float16"; the mixed ones keep parameters in float32 and compute in 16 bits.
 
     Attributes:
-        param: of the parameters, and so of their gradients and of the optimizer's memory of them.
+        param: dtype of the parameters, and so of their gradients and of the optimizer's memory of them.
         compute: to which parameters and floating inputs are cast. Statistics of normalizations and softmax
             stay float32 or wider all the same.
         output: to which floating outputs of the layer that has the policy are cast; the layers inside it

@@ -22,7 +22,7 @@ class Source:
 
     Attributes:
         shape: without the batch; None for a dimension that may vary.
-        dtype: of the data.
+        dtype: dtype of the data.
     """
 
     shape: tuple[int | None, ...]

@@ -225,7 +225,7 @@ def check_finite(**trees: Any) -> None:
 
 
 def check_at_least(name: str, value: Any, least: int) -> None:
-    """Refuse what is no whole number of at least `least`."""
+    """Refuse what is not a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise refused(
             ValueError, f"expected {name} to be a whole number of at least {least}", **{name: value}

@@ -32,7 +32,7 @@ def read_keras(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     state of an optimizer and of random generators is left out.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
         FileNotFoundError: no such file.

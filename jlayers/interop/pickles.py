@@ -308,7 +308,7 @@ class _Machine:
                 case "REDUCE":
                     arguments, function = self.pop(), self.pop()
                     if not isinstance(function, _Name) or function.call is None:
-                        raise _damaged("a call of what is no function")
+                        raise _damaged("a call of what is not a function")
                     if not isinstance(arguments, tuple):
                         raise _damaged(f"a call with {_shown(arguments)}")
                     self.count(len(arguments))
@@ -342,7 +342,7 @@ class _Machine:
         return self.stack[-1]
 
     def put(self, into: dict[Any, Any], values: list[Any]) -> dict[Any, Any]:
-        """Keys and values by turns into a dict. Tuples in tuples are no keys: comparing them takes long."""
+        """Keys and values by turns into a dict. Tuples in tuples are not keys: comparing them takes long."""
         for key, value in zip(values[::2], values[1::2], strict=True):
             parts = key if isinstance(key, tuple) else (key,)
             self.count(len(parts))

@@ -30,7 +30,7 @@ def read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     arrays, dicts, lists and numbers; a file that asks for anything else is refused and nothing of it runs.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
         FileNotFoundError: no such file.

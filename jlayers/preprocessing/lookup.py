@@ -55,13 +55,13 @@ def StringLookup(
         invert: from numbers to texts.
         output_mode: the number, a vector for each text, or per sample which occur, how often, or weighed.
         pad_to_max_tokens: whether vectors have `max_tokens` places even if the vocabulary is smaller.
-        encoding: of texts that come as bytes.
+        encoding: encoding of texts that come as bytes.
         salt: a number, or two, that make another choice among several unknown numbers.
 
     Raises:
         ValueError: arguments that do not fit together; a vocabulary with a text twice, or with the mask
             token; no vocabulary, or an unknown text without a number for it, when called.
-        TypeError: inputs that are no texts.
+        TypeError: inputs that are not texts.
 
     >>> import jlayers as jl
     >>> lookup = jl.StringLookup(vocabulary=["red", "green"])
@@ -123,7 +123,7 @@ def IntegerLookup(
 
     Raises:
         ValueError: as `StringLookup`; a salt with "floormod".
-        TypeError: inputs that are no whole numbers.
+        TypeError: inputs that are not whole numbers.
 
     >>> import jlayers as jl
     >>> jl.IntegerLookup(vocabulary=[12, 1138, 42])([[12, 42], [7, 7]]).tolist()

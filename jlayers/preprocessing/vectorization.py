@@ -67,11 +67,11 @@ def TextVectorization(
         pad_to_max_tokens: whether vectors have `max_tokens` places even if the vocabulary is smaller.
         vocabulary: the tokens in order, or the path of a file with one per line.
         idf_weights: with "tf_idf", one for each token of the vocabulary.
-        encoding: of texts that come as bytes.
+        encoding: encoding of texts that come as bytes.
 
     Raises:
         ValueError: arguments that do not fit together; no vocabulary when called.
-        TypeError: inputs that are no texts.
+        TypeError: inputs that are not texts.
 
     >>> import jlayers as jl
     >>> vectorize = jl.adapt(jl.TextVectorization(output_sequence_length=4), ["The cat.", "the dog, the cat"])

@@ -54,7 +54,7 @@ class Store:
     """The checkpoints in a folder.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
         keep: how many of the last ones stay.
         best: the name of a result; the checkpoint in which it is best stays, too.
         direction: "min" or "max", whichever is better.

@@ -135,7 +135,7 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
         strict: every array of these layers must be in the source and the other way round. False loads what
             fits and returns a report.
         key: draws what is not in the source; needed only there.
-        path: of a file that `jl.save_weights` has written.
+        path: path of a file that `jl.save_weights` has written.
         params: what is expected: arrays, or the `jax.ShapeDtypeStruct`s of `jax.eval_shape(model.init, ...)`.
         state: the same for the state.
         partial: load the arrays whose path, shape and dtype fit, and keep the given ones elsewhere.

@@ -39,7 +39,7 @@ def save(
     is written first. A model that is there already is replaced at the moment when the new one is whole.
 
     Args:
-        path: of the folder; it is made if it is not there.
+        path: path of the folder; it is made if it is not there.
         model: any layer.
         params: its parameters.
         state: its state.
@@ -90,7 +90,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Layer, dict[str, Any], dict[str,
     """The model, the parameters and the state that `jl.save` has kept. Loading runs no code.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
 
     Raises:
         FileNotFoundError: no saved model there.

@@ -71,7 +71,7 @@ class Checkpoint(Plan):
     continues. The ones before it stay.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
         every_steps: make one at each multiple of this number of steps, counted over the whole run.
         every_epochs: make one at the end of each multiple of this number of epochs. "auto" makes one at the
             end of each epoch, but of short epochs only so many that their writing takes less than a fiftieth
@@ -115,7 +115,7 @@ class Checkpoint(Plan):
         state}, strict=False)`, with a report, and from there into `trainer.init(..., params=..., state=...)`.
 
         Args:
-            step: of the checkpoint; the last one, or the one in which `best` was best.
+            step: step of the checkpoint; the last one, or the one in which `best` was best.
             average: the averaged parameters, of a trainer with `ema`.
 
         Raises:

@@ -81,7 +81,7 @@ def fit(
             where an iterable stands.
         validation_steps: batches to validate on; all if not given.
         shuffle: a new order in every epoch, which follows from `seed` and the epoch alone.
-        seed: of the weights, of dropout and of the order.
+        seed: seed of the weights, of dropout and of the order.
         sample_weight: factors of the samples' losses.
         class_weight: factors by class number, as a mapping or a list, or "balanced" for factors that give
             each class the same share, as scikit-learn counts; that needs arrays. Validation data are not

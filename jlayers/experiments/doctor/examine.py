@@ -180,11 +180,11 @@ def doctor(
         y: the targets.
         validation_data: `(x, y)`.
         test_data: `(x, y)`, held out for the end.
-        batch_size: of the training.
+        batch_size: batch size of the training.
         epochs: that the training would take.
         shuffle: whether it draws a new order in each epoch.
-        seed: of the weights and the order.
-        sample_weight: of the training; only whether there is one is looked at.
+        seed: seed of the weights and the order.
+        sample_weight: weights of the training; only whether there is one is looked at.
         class_weight: the same.
         class_names: what the labels stand for.
         state: to start from, with loaded weights; fresh ones if not given.

@@ -21,7 +21,7 @@ class JSONLinesLogger(LogFile):
     on from a checkpoint cuts the file back to it, so that no line is there twice.
 
     Args:
-        filename: of the file. In a configuration it is in the folder `logs` of the run.
+        filename: name of the file. In a configuration it is in the folder `logs` of the run.
         every: write a line at each multiple of this number of steps, too.
         append: add to a file that is there already, instead of writing a new one.
 
