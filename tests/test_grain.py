@@ -1,4 +1,4 @@
-"""Grain pipelines: orders by seed and epoch, any place found again, and runs that go on bit for bit."""
+"""Grain pipelines: orders by seed and epoch, any place found again, and runs that are resumed bit for bit."""
 
 import functools
 import gc
@@ -119,8 +119,8 @@ KINDS = {
 def test_a_run_that_was_killed_goes_on_bit_for_bit(kind, killed, per_call, tmp_path):
     if per_call == 4 and kind not in ("map", "iter"):
         return
-    make, options = KINDS[kind]
-    options |= {"epochs": 3, "steps_per_call": per_call}
+    make, own = KINDS[kind]
+    options = {**own, "epochs": 3, "steps_per_call": per_call}
     expected, history = jl.fit(trainer(), make(), **options)
     plan = jl.Checkpoint(tmp_path, every_steps=3, every_epochs=None)
     with pytest.raises(OSError, match="killed"):

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["console", "lasting_streams", "number", "remark", "remarks"]
+__all__ = ["console", "lasting_streams", "no_lost_loops", "number", "remark", "remarks"]
 
 _FALLBACK = "jlayers.closest"
 # What our tables and bars are drawn with; each takes one column, so that tables stay straight.
@@ -78,6 +78,26 @@ def _as_lasting_stream(stream: Any) -> Any:
         return stream
     file = io.BufferedWriter(_Lasting(number, "wb", closefd=False))
     return io.TextIOWrapper(file, stream.encoding, _FALLBACK, line_buffering=True)
+
+
+@contextlib.contextmanager
+def no_lost_loops() -> Iterator[None]:
+    """Within the block nothing is printed of an event loop that is closed already.
+
+    Where one piece of a checkpoint cannot be written, as beyond a quota, TensorStore's other pieces find the
+    loop closed that they report to. A `CheckpointWarning` tells of the checkpoint.
+    """
+    usual = sys.unraisablehook
+
+    def hook(told: Any) -> None:
+        if not (isinstance(told.exc_value, RuntimeError) and str(told.exc_value) == "Event loop is closed"):
+            usual(told)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 def console(stderr: bool = False) -> Any:

@@ -137,7 +137,7 @@ class _Arguments(Marker):
 
 @functools.lru_cache(maxsize=2048)
 def _one_call(name: str, make: abc.Callable[..., Any]) -> Any:
-    """`{name: arguments}` as a type: errors inside then bear the constructor's name in their path."""
+    """`{name: arguments}` as a type: errors inside then have the constructor's name in their path."""
     return dict[str, Annotated[Any, _Arguments(name, make)]]
 
 

@@ -53,8 +53,8 @@ class Training:
         steps_per_call: steps in one dispatch; `auto` takes many where a step is so small that this pays.
         cache_features: whether what frozen layers at the beginning of the model give is computed once per
             sample and kept: true for memory, or a folder on a disk.
-        checkpoint: when to keep a checkpoint that `jlayers train --resume RUN` can go on from; without this
-            section there are none.
+        checkpoint: when to keep a checkpoint, from which `jlayers train --resume RUN` can continue; without
+            this section there are none.
     """
 
     epochs: int = 10

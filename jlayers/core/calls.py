@@ -49,7 +49,7 @@ _KEYWORDS: Mapping[str, Mapping[str, str]] = {
     "": {"lr": _OPTIMIZER, "learning_rate": _OPTIMIZER, "training": "write train=True"},
     "fit": {
         "verbose": "write callbacks=[jl.ProgressBar()] to watch; without it nothing is printed",
-        "initial_epoch": "write state=state: epochs go on counting in it",
+        "initial_epoch": "write state=state: epochs continue counting in it",
         "validation_batch_size": "leave it out: the result does not depend on it",
         "validation_freq": "leave it out: validation follows each epoch",
         "key": "write seed=0: weights, order and dropout follow from it",

@@ -142,7 +142,7 @@ class Block(NamedTuple):
 
 
 class Batches:
-    """A source of batches: what `fit` and `evaluate` take, and what a source of one's own inherits from.
+    """A source of batches: what `fit` and `evaluate` take, and what your own source inherits from.
 
     A subclass gives `epoch` and, if it can tell, `steps`. `fit` asks for a batch by the number of its epoch
     and its place in it, so a source keeps no position of its own; one that must gives it in `state`.
@@ -184,17 +184,17 @@ class Batches:
             yield _stack(group, size if full == form_of(group[0]) else len(group))
 
     def state(self, number: int = 0, start: int = 0) -> Mapping[str, Any]:
-        """Plain data for a checkpoint, from which the source goes on at batch `start` of an epoch.
+        """Plain data for a checkpoint, from which the source continues at batch `start` of an epoch.
 
         Empty where the two numbers say it all. The source may be ahead of that batch.
         """
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state` gave, before the first epoch of a run that goes on."""
+        """Takes back what `state` gave, before the first epoch of a resumed run."""
 
     def fingerprint(self) -> str:
-        """A text that differs where the data are known to differ: a run goes on with the same ones only."""
+        """A text that differs where the data are known to differ: a run continues only with the same ones."""
         return f"batches, {self.steps}"
 
     def close(self) -> None:

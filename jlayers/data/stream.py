@@ -26,7 +26,7 @@ class StreamBatches(Batches):
 
     A batch is `(x, y)` or `(x, y, sample_weight)`, a `Batch`, or x alone where no targets are needed.
 
-    An iterable that can tell where it stands is taken up there by a run that goes on (see
+    An iterable that can tell where it stands is taken up there by a resumed run (see
     `jlayers.data.positions`); of any other one, the batches that are gone are made once more and left out.
     One that has `set_epoch`, as a Hugging Face `IterableDataset` has it, is told the number of each round, so
     that its shuffling gives each round an order of its own; `on_epoch_end` of a Keras `PyDataset` is called
@@ -35,8 +35,8 @@ class StreamBatches(Batches):
     Args:
         source: a list, a dataset, a loader: anything that can be iterated once per epoch, or that has a
             length and gives batches by number. A generator can be iterated once in all.
-        steps: batches to take for an epoch; the next epoch goes on where this one ended. Needed for a source
-            that never ends.
+        steps: batches to take for an epoch; the next epoch continues where this one ended. Needed for a
+            source that never ends.
 
     Raises:
         ValueError: a batch without rows, or a source without batches.
@@ -49,7 +49,7 @@ class StreamBatches(Batches):
         self.once = hasattr(self.source, "__next__")
         self.limit = steps
         self.steps = steps if steps is not None else _length(source)
-        self._run: Iteration | None = None  # that goes on in the next epoch
+        self._run: Iteration | None = None  # that continues in the next epoch
         self._marks: dict[tuple[int, int], Any] = {}
         self._resumed: Mapping[str, Any] | None = None
 

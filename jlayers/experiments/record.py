@@ -32,7 +32,7 @@ class RunRecord:
         settings: the resolved configuration by path, `{"optimizer.adam.learning_rate": 0.01, ...}`.
         history: a list for each result, one value for each finished epoch.
         metrics: the results of the epoch whose weights are kept: `loss`, `val_loss`, and `test_loss` for the
-            data held out, and so on.
+            held-out data, and so on.
         better: "min" or "max", by name in `history`.
         epochs: how many are finished.
         planned: how many the configuration asks for.
@@ -79,7 +79,7 @@ class RunRecord:
     def best(self) -> tuple[str, float] | None:
         """The metric to judge the run by, and its value for the weights that are kept.
 
-        It is of the data held out, else of the validation data, else of the training data. Of these it is the
+        It is of the held-out data, else of the validation data, else of the training data. Of these it is the
         metric that early stopping, the best checkpoint or a callback watches; else the first one that is no
         loss; else the loss. A loss that is watched does not count where there are metrics: it is what ends a
         training, and whoever asks for an accuracy judges by that. The losses of single outputs never count.
@@ -126,7 +126,7 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
         )
     status, results = run.status, run.results()
     kept = run.kept_epoch() if (run.path / WEIGHTS).is_file() else results.get("kept_epoch")
-    history = run.history()  # after the weights: a run that goes on logs an epoch before it saves them
+    history = run.history()  # after the weights: a resumed run logs an epoch before it saves them
     epochs = max((len(values) for values in history.values()), default=0)
     settings = flattened(read_file(run.config).data)
     began = _time(results.get("began")) or _time_of_change(run.path / ENVIRONMENT)

@@ -264,7 +264,7 @@ def _compared_things(then: RunRecord) -> Iterator[str]:
     elif then.status != "completed":
         yield "as far as the run went"
     elif any(name.startswith("test_") for name in then.metrics):
-        yield "results on the data held out"
+        yield "results on the held-out data"
 
 
 # ------------------------------------------------------------------------------------- causes

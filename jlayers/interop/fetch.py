@@ -31,7 +31,7 @@ def cache_folder() -> pathlib.Path:
 def fetch(url: str, digest: str | None, folder: str | os.PathLike[str] | None = None) -> pathlib.Path:
     """The file at an address, from the cache if it is there, else by download.
 
-    A download that breaks off leaves what it has in the cache, and the next call goes on from there. A file
+    A download that breaks off leaves what it has in the cache, and the next call continues from there. A file
     counts only once its hash is right.
 
     Args:

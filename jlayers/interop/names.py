@@ -187,7 +187,7 @@ def _join_projections(group: Group) -> None:
 
 
 def _split_directions(group: Group) -> None:
-    """Both directions of a recurrent layer as groups that bear the names of `Bidirectional`'s children."""
+    """Both directions of a recurrent layer as groups that have the names of `Bidirectional`'s children."""
     for name in list(group.groups):
         direction = name.partition("_")[0]
         if direction in ("forward", "backward"):

@@ -40,7 +40,7 @@ class RunWarning(UserWarning):
 
 
 def evaluate_run(run: Run, seed: int | None = None) -> tuple[dict[str, float], Dataset]:
-    """The saved weights on the data held out, exactly as at the end of the training.
+    """The saved weights on the held-out data, exactly as at the end of the training.
 
     Those of many seeds are evaluated as an ensemble; see `evaluate_seeds_run`.
 
@@ -66,7 +66,7 @@ def evaluate_run(run: Run, seed: int | None = None) -> tuple[dict[str, float], D
 
 
 def evaluate_seeds_run(run: Run) -> tuple[dict[str, float], dict[str, Estimate]]:
-    """The results of the ensemble of a run's seeds on the data held out, and those of each seed.
+    """The results of the ensemble of a run's seeds on the held-out data, and those of each seed.
 
     Differences from the training are told as `evaluate_run` tells them.
 
@@ -152,7 +152,7 @@ def predict_run(
 
 
 def experiment_to_resume(run: Run) -> Experiment:
-    """The experiment of a run that is to go on, as its folder holds it.
+    """The experiment of a run that is to continue, as its folder holds it.
 
     Other versions are told by a `RunWarning`.
 
@@ -164,7 +164,7 @@ def experiment_to_resume(run: Run) -> Experiment:
     experiment = load(run.config)
     if experiment.settings.training.checkpoint is None:
         raise ValueError(
-            f"{run.path} keeps no checkpoints to go on from: train anew, with a section such as "
+            f"{run.path} keeps no checkpoints to continue from: train anew, with a section such as "
             f"training.checkpoint: {{every_steps: 100}}"
         )
     try:

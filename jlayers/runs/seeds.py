@@ -157,7 +157,7 @@ def train_seeds(
     found = {part: estimates(values) for part, values in parts.items()}
     results |= {part: {name: e.mean for name, e in values.items()} for part, values in found.items()}
     results[SEEDS] = {"numbers": list(seeds), "epochs": epochs, "kept_epochs": kept, **_data(found)}
-    require_finite(results.get("test", {}), "on the data held out")
+    require_finite(results.get("test", {}), "on the held-out data")
     interrupts.hold()
     run.finish(results)
 

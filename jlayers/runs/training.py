@@ -109,7 +109,7 @@ def save(run: Run, state: Any, epoch: int) -> None:
 def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -> dict[str, Any]:
     """Train as the experiment says, into the folder of `run`.
 
-    A run that has checkpoints goes on from the last one.
+    A run that has checkpoints continues from the last one.
 
     Args:
         experiment: a configuration made into objects.
@@ -119,7 +119,7 @@ def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -
     Returns:
         what `results.json` then holds: how many epochs, the one whose weights are kept, seconds, the share of
         them in which the device waited for data that are read as they are needed, the results of that epoch
-        in training and validation, and those on the data held out.
+        in training and validation, and those on the held-out data.
 
     Raises:
         BlockingIOError: another process trains into the folder.
@@ -144,7 +144,7 @@ def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -
 
 @contextlib.contextmanager
 def ending_noted(run: Run) -> Iterator[Interruptions]:
-    """A block whose errors and interruptions are noted in the run before they go on."""
+    """A block whose errors and interruptions are noted in the run before they leave it."""
     with interruptions() as interrupts:
         try:
             yield interrupts
@@ -231,15 +231,15 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
     if data.test is not None:
         fresh = with_fresh_carries(experiment.model, weights, data.test[0], settings.batch_size)
         results["test"] = train.evaluate(trainer, fresh, *data.test, batch_size=settings.batch_size)
-        require_finite(results["test"], "on the data held out")
+        require_finite(results["test"], "on the held-out data")
     interrupts.hold()
     run.finish(results)
 
 
 def look_at(trainer: Any, given: Any, test: Any, options: Any) -> None:
-    """Look at the data held out before the first step; a fit of no epochs does all its checks."""
+    """Look at the held-out data before the first step; a fit of no epochs does all its checks."""
     try:
         train.fit(trainer, *given, validation_data=test, epochs=0, **options)
     except (ValueError, TypeError) as error:
-        error.args = (f"the data held out: {error}", *error.args[1:])  # its record of layer and path stays
+        error.args = (f"the held-out data: {error}", *error.args[1:])  # its record of layer and path stays
         raise

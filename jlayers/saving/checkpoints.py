@@ -171,7 +171,9 @@ class Store:
 
     def _is_news(self, record: logging.LogRecord) -> bool:
         """False for the tracebacks that Orbax logs of a failed write, which a `CheckpointWarning` tells."""
-        return not (record.exc_info and str(self.path) in str(record.exc_info[1]))
+        if not record.exc_info:
+            return True
+        return not ("_SignalingThread" in record.getMessage() or str(self.path) in str(record.exc_info[1]))
 
     def _write(
         self,
@@ -194,6 +196,7 @@ class Store:
         }
         text = json.dumps(inner)
         envelope = {"text": text, "hash": _hash(text.encode())}
+        _check_room(self.path, len(text) + sum(array.nbytes for array in arrays.values()))
         whole = {path: array for path, array in arrays.items() if array.size}  # Orbax refuses empty arrays
         kinds = ocp.args.Composite(
             arrays=ocp.args.PyTreeSave(whole or {_NOTHING: np.zeros(1)}), facts=ocp.args.JsonSave(envelope)
@@ -367,3 +370,12 @@ def _reason(error: Exception) -> str:
 def _check_writable(folder: pathlib.Path) -> None:
     with naming(folder), tempfile.TemporaryDirectory(prefix=".", dir=folder):
         pass
+
+
+def _check_room(folder: pathlib.Path, needed: int) -> None:
+    """Raises an OSError if a disk has no room for so many bytes.
+
+    TensorStore writes many pieces at a time; where each of them fails, it prints a traceback for each.
+    """
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise OSError(f"no space left on the disk: it needs {needed:,} bytes, and {free:,} are free")

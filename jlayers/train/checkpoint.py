@@ -63,12 +63,12 @@ class Plan:
 class Checkpoint(Plan):
     """Checkpoints of `fit`, in a folder, kept by Orbax (`pip install 'jlayers[checkpoint]'`).
 
-    A `fit` that is called again with the same arguments goes on from the last one, in the middle of an epoch,
-    too, and ends with the same bits as one that was never interrupted. The first Ctrl-C or SIGTERM makes a
+    A `fit` that is called again with the same arguments continues from the last one, even in the middle of an
+    epoch, and ends with the same bits as one that was never interrupted. The first Ctrl-C or SIGTERM makes a
     checkpoint and raises a KeyboardInterrupt; a second one does not wait.
 
     A checkpoint that cannot be written, as on a full disk, is told by a `CheckpointWarning`, and the training
-    goes on. The ones before it stay.
+    continues. The ones before it stay.
 
     Args:
         path: of the folder.

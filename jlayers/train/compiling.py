@@ -146,7 +146,7 @@ def make_train_step(
         metrics since the state's accumulators were last reset (`state.replace(metrics={})`). The loss of a
         model that computes in float64 is float64. A dynamic `loss_scale` is among the logs.
 
-    Example: a loop of one's own.
+    Example: your own loop.
 
     >>> import jax, jax.numpy as jnp, jlayers as jl
     >>> model = jl.Dense(1)

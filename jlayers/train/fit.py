@@ -60,8 +60,8 @@ def fit(
 ) -> tuple[TrainState, History]:
     """Train for some epochs. Silent; add `jl.ProgressBar()` to the callbacks to watch.
 
-    The same seed gives the same bits. Epochs go on counting in the state, so that two fits of two epochs, the
-    state passed on, are one fit of four.
+    The same seed gives the same bits. The state counts the epochs, so two fits of two epochs, with the state
+    passed on, equal one fit of four.
 
     Args:
         trainer: what `jl.compile` returns.
@@ -77,7 +77,7 @@ def fit(
         epochs: how many more epochs to train.
         validation_data: `(x, y)`, `(x, y, sample_weight)`, or an iterable of batches.
         validation_split: share of the samples, the last ones, before shuffling, to validate on.
-        steps_per_epoch: batches in an epoch; needed for iterables that never end. The next epoch goes on
+        steps_per_epoch: batches in an epoch; needed for iterables that never end. The next epoch continues
             where an iterable stands.
         validation_steps: batches to validate on; all if not given.
         shuffle: a new order in every epoch, which follows from `seed` and the epoch alone.
@@ -87,13 +87,13 @@ def fit(
             each class the same share, as scikit-learn counts; that needs arrays. Validation data are not
             weighed.
         callbacks: see `jl.Callback`.
-        state: to go on from; it is copied once and left untouched.
+        state: to continue from; it is copied once and left untouched.
         steps_per_call: steps in one dispatch (Keras: `steps_per_execution`), which small models gain from:
             what they learn is the same, bit for bit, and progress and bad losses are seen once per call.
             "auto" is 1 for batches from an iterable, for large steps, and on a CPU for steps with a
             convolution; else as many as pay. See `jlayers.train.feed`.
         checkpoints: a folder, or a `jl.Checkpoint`. The first call makes checkpoints there. A call with the
-            same arguments goes on from the last one, in the middle of an epoch, too, and ends with the same
+            same arguments continues from the last one, in the middle of an epoch, too, and ends with the same
             bits as one that was never interrupted; `epochs` are then those of all calls together, and
             `state` is not looked at. Needs `pip install 'jlayers[checkpoint]'`.
         cache_features: compute what the frozen layers at the beginning of the model give once per sample, and
@@ -179,7 +179,7 @@ def fit(
     fresh = lambda: with_rate_factor(first(), listeners)  # noqa: E731
     live = fresh()
     loop = Loop(trainer, stage, live, data, validation, listeners, steps_per_call)
-    note = "begins anew: pass state= to go on with the weights of the last fit" if again else None
+    note = "begins anew: pass state= to continue with the weights of the last fit" if again else None
     if not places:
         return loop.run(live, epochs, fresh, note)
     facts = identity(

@@ -1,4 +1,4 @@
-"""Makes the checkpoints of a run of `fit`, and finds the one from which it goes on, bit for bit."""
+"""Makes the checkpoints of a run of `fit`, and finds the one to resume from, bit for bit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Resumed(NamedTuple):
     """A run as a checkpoint has it.
 
     Attributes:
-        state: to go on from.
+        state: to continue from.
         history: of the epochs that are over.
         first_epoch: at which the run began.
         stopped: a callback has ended the run.
@@ -49,11 +49,11 @@ class Resumed(NamedTuple):
 
 
 class Keeper:
-    """Makes the checkpoints of one `fit`, and finds the one to go on from.
+    """Makes the checkpoints of one `fit`, and finds the one to resume from.
 
     Args:
         checkpoint: where and when.
-        facts: what must be equal in a run that goes on; see `identity`.
+        facts: what must be equal in a resumed run; see `identity`.
         directions: by name in the logs, whichever is better.
         data: the source of batches.
         callbacks: of the fit.
@@ -224,7 +224,7 @@ class Keeper:
 
 
 def _tell(error: OSError) -> None:
-    text = f"{error}. The training goes on; the checkpoints before this one stay"
+    text = f"{error}. The training continues; the checkpoints before this one stay"
     warnings.warn(text, CheckpointWarning, stacklevel=3)
 
 

@@ -192,7 +192,7 @@ def look_over(tasks: Tasks, state: Any, data: Batches) -> tuple[Review, Batches]
     """Shapes of targets against outputs, and values against losses and embeddings, before any step.
 
     Returns:
-        what is known of such batches, and the data, which go on being looked over if they are a stream.
+        what is known of such batches, and the data, which continue to be looked over if they are a stream.
     """
     review = tasks.review(state.params, state.state, data.first())
     whole = data.data if isinstance(data, _Limited) else data

@@ -171,7 +171,7 @@ class Trainer(Options):
 
         Args:
             state: of the other trainer.
-            keep_optimizer: what the optimizer and the loss scale know goes on, too, where it has the same
+            keep_optimizer: also keep what the optimizer and the loss scale know, where it has the same
                 place and shape in both: after unfreezing, for all that was trained before.
 
         >>> import jlayers as jl, jax
@@ -200,8 +200,8 @@ class Trainer(Options):
         if not self.takes(state) or (self.ema is None) != (state.average is None):
             error = ValueError(
                 "expected a state of this trainer, received one whose optimizer state was made by another "
-                "optimizer or with other layers frozen; write state=trainer.adopt(state) to go on with its "
-                "weights and a fresh optimizer state"
+                "optimizer or with other layers frozen; write state=trainer.adopt(state) to keep its "
+                "weights with a fresh optimizer state"
             )
             raise about(error, state=state)
 

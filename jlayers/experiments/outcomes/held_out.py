@@ -1,4 +1,4 @@
-"""One pass of a run's weights over the data held out, kept in the run's folder."""
+"""One pass of a run's weights over the held-out data, kept in the run's folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OUTCOMES = "outcomes.json"
 
 
 def find_outcomes(run: Run, experiment: Experiment | None = None) -> Outcomes:
-    """The outcomes of a run's weights on the data held out, or on the validation data if none are held out.
+    """The outcomes of a run's weights on the held-out data, or on the validation data if none are held out.
 
     It is computed by one pass over these data, and kept in the run's folder for the next time.
 

@@ -83,11 +83,11 @@ class SweepFolder:
 
     @classmethod
     def reopen(cls, path: str | os.PathLike[str]) -> SweepFolder:
-        """The folder of a sweep that goes on, locked by this process.
+        """The folder of a resumed sweep, locked by this process.
 
         Raises:
             FileNotFoundError: there is no sweep.
-            BlockingIOError: another process goes on with it.
+            BlockingIOError: another process runs it.
             ValueError: its configuration has changed, or a file is damaged.
         """
         found = cls(path)
@@ -116,7 +116,7 @@ class SweepFolder:
         self._lock.take(self.path / CONFIG, f"{self.path} is still being worked on by another process")
 
     def unlock(self) -> None:
-        """Let another process go on with the sweep."""
+        """Let another process continue the sweep."""
         self._lock.release()
 
     @property

@@ -35,7 +35,7 @@ class Job(Protocol):
 
 
 class Launcher(Protocol):
-    """Begins a trial, or goes on with one; `jobs` says how many at a time."""
+    """Starts a trial, or continues one; `jobs` says how many at a time."""
 
     jobs: int
 

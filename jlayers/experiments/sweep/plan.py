@@ -5,6 +5,7 @@ Nothing here knows of folders or processes. Trial n knows the results of trials 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,11 +19,12 @@ from jlayers.core.spelling import nearest
 from jlayers.experiments.sweep import pruners, samplers
 from jlayers.experiments.sweep.trial import Trial
 from jlayers.saving.checkpoints import require_orbax
+from jlayers.train.checkpoint import Plan as Checkpoints
 
 __all__ = ["Plan"]
 
 SECTION: Path = ("sweep",)
-CHECKPOINT = {"every_steps": None, "every_epochs": None, "every_minutes": 1.0, "keep": 1, "best": None}
+CHECKPOINT = dataclasses.asdict(Checkpoints(keep=1))  # of a trial whose configuration asks for none
 
 
 class Plan:

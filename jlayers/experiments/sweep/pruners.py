@@ -101,10 +101,10 @@ def median(after: int = 1, trials: int = 4) -> Any:
 
 @registry.factory()
 def percentile(percentile: float = 25.0, after: int = 1, trials: int = 4) -> Any:
-    """A trial goes on only while its best value so far is among the best so many percent of earlier trials'.
+    """A trial continues while its best value so far is among the best `percentile` percent of earlier ones.
 
     Args:
-        percentile: how many percent go on.
+        percentile: the percentage of trials that continue.
         after: epochs after which a trial is judged for the first time.
         trials: earlier trials that must have come to an epoch before anything is judged there.
     """
@@ -133,7 +133,7 @@ def _percentile(best: float, after: int, trials: int) -> Any:
 
 @registry.factory()
 def halving(first: int = 1, factor: int = 3) -> Any:
-    """Successive halving: of the trials that come to an epoch, about one of `factor` goes on.
+    """Successive halving: of the trials that come to an epoch, about one of `factor` continues.
 
     Trials are judged after `first`, `first * factor`, `first * factor**2`, ... epochs.
     Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning" (ASHA), where a trial is judged
@@ -141,7 +141,7 @@ def halving(first: int = 1, factor: int = 3) -> Any:
 
     Args:
         first: epochs before the first judgement.
-        factor: one trial of so many goes on.
+        factor: one trial of so many continues.
     """
     _check_halving(first, factor)
     return ByBounds(lambda place: _rungs(place, first, factor))
@@ -155,7 +155,7 @@ def hyperband(first: int = 1, factor: int = 3) -> Any:
 
     Args:
         first: epochs before the first judgement of the first bracket.
-        factor: one trial of so many goes on; later brackets begin so many times later.
+        factor: one trial of so many continues; later brackets begin so many times later.
     """
     _check_halving(first, factor)
 

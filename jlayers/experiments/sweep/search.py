@@ -31,7 +31,7 @@ from jlayers.train.interruptions import interruptions
 
 __all__ = ["Search"]
 
-RESTARTS = 3  # of a trial whose process was killed while ours went on
+RESTARTS = 3  # of a trial whose process was killed while ours continued
 
 
 class Search:
@@ -86,7 +86,7 @@ class Search:
 
     @classmethod
     def reopen(cls, folder: str | os.PathLike[str]) -> Search:
-        """A sweep that goes on after whatever ended it.
+        """A sweep to continue, whatever ended it.
 
         Raises:
             FileNotFoundError: there is no sweep.
@@ -113,7 +113,7 @@ class Search:
         return cls(plan, found)
 
     def retry_failed(self) -> list[int]:
-        """Let trials that failed be trained again when `run` goes on.
+        """Let trials that failed be trained again when `run` continues.
 
         A failure that later trials were chosen or judged with stays, and a `RunWarning` names it. The folder
         of a failed run gets another name, such as `trial-003-failed-1`.

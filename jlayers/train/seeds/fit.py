@@ -75,7 +75,7 @@ def fit_seeds(
         callbacks: each seed has copies of its own, which listen to it as to a single run: `EarlyStopping`
             ends each seed at its time, and `ReduceLROnPlateau` lowers the rate of that seed. Or a function
             from the number of a seed to such a list, for those that write files. A `ProgressBar` shows means.
-        states: to go on from; what an earlier call returned, or one `TrainState` for each seed.
+        states: to continue from; what an earlier call returned, or one `TrainState` for each seed.
         steps_per_call: as in `fit`.
         checkpoints: as in `fit`, of all seeds together.
 
