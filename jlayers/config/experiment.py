@@ -81,10 +81,10 @@ def experiment_of(document: Document, overrides: Iterable[str] = ()) -> Experime
     given = builder.each(now, ())
     with builder.located((), given):
         settings = Settings(data=call.arguments["data"], **given)
-    with builder.located(("freeze",)):
-        model: Any = settings.model
-        if settings.freeze:
-            model = freeze(model, *settings.freeze)
+    model: Any = settings.model
+    for place, pattern in enumerate(settings.freeze):
+        with builder.located(("freeze", place)):
+            model = freeze(model, pattern)
     with builder.located(("precision",)):
         if settings.precision is not None:
             model = with_precision(model, settings.precision)
