@@ -9,20 +9,20 @@ import zipfile
 from collections.abc import Sequence
 from typing import Any
 
+from jlayers.core.errors import of_file
+
 __all__ = ["Budget", "check_packed", "member_of", "open_zip", "refused_file"]
 
 _AT_LEAST = 2**26  # bytes that any file may become
 _GROWTH = 16  # how many times its own size a packed file may become, if nobody knows what is needed
-_GROWTH_FOR_MODEL = (
-    4  # the same if that is known, and how many times that: an optimizer's arrays may lie beside
-)
+_GROWTH_FOR_MODEL = 4  # and if that is known, with an optimizer's arrays beside them
 _MOST_PACKED = 1100  # times that zip and gzip can make something smaller; a little more than they can do
 _MEMBERS = 100_000
 
 
 def refused_file(path: Any, reason: object, instead: str = "") -> ValueError:
     """The error of a file that cannot be read as weights."""
-    return ValueError(f"{path}: {reason}" + (f"; {instead}" if instead else ""))
+    return of_file(ValueError(f"{path}: {reason}" + (f"; {instead}" if instead else "")), path)
 
 
 class Budget:

@@ -7,6 +7,7 @@ from jlayers.data.batches import Batch
 from jlayers.train import callbacks
 from jlayers.train.callbacks import Callback, EarlyStopping, Run
 from jlayers.train.checkpoint import Checkpoint
+from jlayers.train.compiling import compile, make_eval_step, make_predict_step, make_train_step
 from jlayers.train.features import FeatureCache
 from jlayers.train.fit import fit
 from jlayers.train.inference import evaluate, predict
@@ -17,7 +18,7 @@ from jlayers.train.seeds.inference import evaluate_seeds, predict_seeds
 from jlayers.train.seeds.states import SeedStates
 from jlayers.train.state import TrainState
 from jlayers.train.task import Loss, LossValue, Task
-from jlayers.train.trainer import Trainer, compile, make_eval_step, make_predict_step, make_train_step
+from jlayers.train.trainer import Trainer
 
 __all__ = [
     "Batch",

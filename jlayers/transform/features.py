@@ -221,8 +221,8 @@ def _nothing_fixed(model: Layer, inputs: int, params: Mapping[str, Any], state: 
         return f"expected a model with a layer that is trained, received {model!r}"
     if not model.frozen:
         return (
-            f"expected a model that begins with frozen layers, whose outputs can be kept, received one in which "
-            f"all is trained; freeze what is to stay as it is, such as {first!r}"
+            f"expected a model that begins with frozen layers, whose outputs can be kept, received one "
+            f"in which all is trained; freeze what is to stay as it is, such as {first!r}"
         )
     why = "draws random numbers" if model.children[uses[first].child].draws else "is trained"
     return (
