@@ -87,14 +87,14 @@ class RunRecord:
         for prefix in ("test_", "val_", ""):
             names = [name for name in self.metrics if _is_of(name, prefix)]
             metrics = [name for name in names if not _is_loss(name)]
-            watched = [name for name in (f"{prefix}{n}" for n in self._watched) if name in metrics]
+            watched = [name for name in (f"{prefix}{n}" for n in self._watched_metrics) if name in metrics]
             loss = [name for name in names if name == f"{prefix}loss"]
             if ordered := [*watched, *metrics, *loss, *names]:
                 return ordered[0], self.metrics[ordered[0]]
         return None
 
     @property
-    def _watched(self) -> list[str]:
+    def _watched_metrics(self) -> list[str]:
         """The metrics that decide about the training, without the names of parts of the data."""
         training = "training."
         own = [f"{training}early_stopping.monitor", f"{training}checkpoint.best"]

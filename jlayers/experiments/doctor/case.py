@@ -232,7 +232,7 @@ class Case:
         return self.fresh if self.given is None else self.given
 
     @functools.cached_property
-    def _given(self) -> list[str]:
+    def _loaded_arrays(self) -> list[str]:
         """The arrays that start with other numbers than fresh ones."""
         if self.given is None:
             return []
@@ -242,7 +242,7 @@ class Case:
     def is_given(self, path: str) -> bool:
         """True if a layer starts with other weights than fresh ones."""
         below = f"{path.partition('@')[0]}/" if path else ""
-        return any(name.startswith(below) for name in self._given)
+        return any(name.startswith(below) for name in self._loaded_arrays)
 
     @functools.cached_property
     def review(self) -> Review:

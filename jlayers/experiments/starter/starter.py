@@ -84,7 +84,7 @@ def starter(
     made = registry.build(source.data.name, source.data.values())
     if made.sizes[0] < 8:
         raise ValueError(f"{path}: expected at least 10 samples, received {sum(made.sizes)}")
-    return _written(source, made, name)
+    return _starter_of(source, made, name)
 
 
 def _shown(path: pathlib.Path, folder: str | os.PathLike[str]) -> str:
@@ -201,7 +201,7 @@ def _is_one_hot(y: np.ndarray) -> bool:
     return bool(np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all())
 
 
-def _written(source: Source, made: Dataset, name: str) -> Starter:
+def _starter_of(source: Source, made: Dataset, name: str) -> Starter:
     goal = _goal(source, made)
     train, _ = made.sizes
     seen = (*source.seen, goal.seen)
