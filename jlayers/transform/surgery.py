@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import jax
 
+from jlayers.core.calls import taught
 from jlayers.core.compose import Sequential
 from jlayers.core.errors import about, concerning, refused
 from jlayers.core.layer import Layer
@@ -20,6 +21,7 @@ from jlayers.transform.substitute import replace_layers
 __all__ = ["cut", "insert", "replace_head"]
 
 
+@taught
 def cut(model: Layer, at: Any) -> Layer:
     """The part of a model that leads from its inputs to the output of a layer.
 
@@ -72,6 +74,7 @@ def _cut(model: Layer, at: Any) -> Layer:
     return _model(model, Table(table.inputs, table.nodes, at), model.children)
 
 
+@taught
 def replace_head(model: Layer, head: Layer | Sequence[Layer], after: str | None = None) -> Layer:
     """The model with other layers in the place of its last ones.
 
@@ -110,6 +113,7 @@ def _with_head(model: Layer, head: Sequence[Layer], after: str | None) -> Layer:
     return _model(model, Table(table.inputs, nodes, output), children, whole=False)
 
 
+@taught
 def insert(model: Layer, layer: Layer, after: str) -> Layer:
     """The model with one more layer between a layer and all that read its output.
 
