@@ -60,7 +60,7 @@ def convert(where: str, value: Any) -> np.ndarray:
         value: an array, or what NumPy can make into one.
 
     Raises:
-        TypeError: something else than numbers.
+        TypeError: something other than numbers.
         ValueError: a number beyond the range of the dtype, with its place.
 
     >>> convert("x", np.array([1, 2])).dtype

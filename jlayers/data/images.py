@@ -212,7 +212,7 @@ def image_dataset_from_directory(
     `Rescaling(1 / 255)`. y is the class, in the order of `class_names`. Files end in .png, .jpg, .jpeg, .bmp,
     .gif or .webp; others and hidden ones are left out. How a file becomes an array says `read_image`.
 
-    Other than in Keras, photographs stand as their EXIF orientation says, and images that are made smaller
+    Unlike in Keras, photographs stand as their EXIF orientation says, and images that are made smaller
     are smoothed. Batch size, shuffling and validation are matters of `fit` and of `training` in YAML.
 
     Args:

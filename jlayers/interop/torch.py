@@ -37,7 +37,7 @@ def read_torch(path: str | os.PathLike[str], *, needed: int | None = None) -> di
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, asks for something else than arrays, or declares more than it holds.
+        ValueError: the file is damaged, asks for something other than arrays, or declares more than it holds.
 
     Source: the layouts follow `torch.serialization` of PyTorch.
 

@@ -36,12 +36,12 @@ def StringLookup(
 ):
     """Texts, each taken whole, as their numbers in a vocabulary. As in Keras, without sparse outputs.
 
-    The vocabulary is given, or learned by `jl.adapt(lookup, texts)`: the most frequent first, and of equally
-    frequent ones that which sorts last. The numbers begin with the mask token, if there is one, and the
-    unknown; several unknown numbers are chosen among by a hash of the text. With other modes than "int" the
-    mask token has no number and is left out. "tf_idf" is the count times the weight
-    `log(1 + documents / (1 + documents with the token))`; a document is what is along the first axis, and
-    unknown ones weigh the mean.
+    The vocabulary is given, or learned by `jl.adapt(lookup, texts)`: the most frequent first, and equally
+    frequent ones in reverse sorted order. The first numbers stand for the mask token, if there is one, and
+    for unknown texts; if there are several unknown numbers, a hash of the text chooses one. With other modes
+    than "int" the mask token has no number and is left out. "tf_idf" is the count times the weight `log(1 +
+    documents / (1 + documents with the token))`; a document is an entry along the first axis, and unknown
+    tokens get the mean weight.
 
     Shapes: as the layers' `CategoryEncoding`; "int" is int32 where Keras has int64, vectors are float32.
 

@@ -41,7 +41,7 @@ def WordPiece(
     Raises:
         ValueError: a vocabulary without the four special pieces, or with one twice; a length below 2.
         TypeError: inputs that are not texts.
-        ImportError: `tokenizers` is not there.
+        ImportError: `tokenizers` is not installed.
 
     >>> import jlayers as jl
     >>> pieces = jl.WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "##s"])

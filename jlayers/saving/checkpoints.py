@@ -260,7 +260,7 @@ class Store:
     def newest(self) -> Found | None:
         """The last checkpoint that is whole; None in a folder without any.
 
-        A damaged one is told by a `CheckpointWarning`, and set aside if the folder is open for writing.
+        A damaged one is reported by a `CheckpointWarning`, and set aside if the folder is open for writing.
 
         Raises:
             ValueError: all are damaged.

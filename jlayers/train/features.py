@@ -45,8 +45,8 @@ class FeatureCache:
     removed.
 
     Args:
-        folder: on a disk, for several runs; None for memory, for one run.
-        max_bytes: the most that all entries take.
+        folder: a folder on a disk, for several runs; None for memory, for one run.
+        max_bytes: the most that all entries may take together.
 
     Raises:
         ValueError: `max_bytes` that is not a whole number above 0.

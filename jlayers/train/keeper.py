@@ -193,7 +193,7 @@ class Keeper:
             history: history of the epochs that are over.
             logs: logs of the epoch that has just ended.
             stopped: a callback has ended the run.
-            copy: the state on the host, if it is there already.
+            copy: the state on the host, if it exists already.
         """
         self.clock = time.monotonic()
         try:

@@ -33,7 +33,7 @@ def find_outcomes(run: Run, experiment: Experiment | None = None) -> Outcomes:
 
     Args:
         run: made by training.
-        experiment: experiment of the run, with its data, if it is there already.
+        experiment: experiment of the run, with its data, if it exists already.
 
     Raises:
         ValueError: no data were held out, or what was trained is not a model with a loss.

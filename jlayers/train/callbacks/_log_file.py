@@ -20,7 +20,7 @@ class LogFile(Callback):
 
     Args:
         filename: name of the file; the folders above it are made.
-        append: add to a file that is there already, instead of writing a new one.
+        append: add to a file that exists already, instead of writing a new one.
     """
 
     def __init__(self, filename: str, append: bool):

@@ -23,7 +23,7 @@ class JSONLinesLogger(LogFile):
     Args:
         filename: name of the file. In a configuration it is in the folder `logs` of the run.
         every: write a line at each multiple of this number of steps, too.
-        append: add to a file that is there already, instead of writing a new one.
+        append: add to a file that exists already, instead of writing a new one.
 
     Raises:
         ValueError: `every` below 1; a path that leaves the run's folder.
