@@ -386,7 +386,7 @@ loss: {sparse_categorical_crossentropy: {from_logits: true}}
 def test_freezing_by_pattern():
     made = config.loads(BASE + "freeze: ['flat*']\n")
     assert made.model.frozen == {"flatten"}
-    assert problems(BASE + "freeze: [dens]\n")[0][:2] == (10, "freeze")
+    assert problems(BASE + "freeze:\n- dense\n- dens\n")[0][:2] == (12, "freeze.1")
 
 
 def test_several_outputs_take_losses_by_output():

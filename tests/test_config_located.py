@@ -124,3 +124,19 @@ def test_a_source_of_weights_that_is_refused_is_told_at_its_line(tmp_path, entry
         made.start(made.compile())
     (problem,) = error.value.problems
     assert (problem.line, problem.path) == (line, place), problem
+
+
+@pytest.mark.parametrize(
+    ("training", "line", "place"),
+    [
+        ("  epochs: 3\n  early_stopping: {monitor: val_loss}\n", 6, "early_stopping"),
+        ("  callbacks:\n  - TerminateOnNaN\n  - ReduceLROnPlateau\n", 7, "callbacks.1"),
+        ("  checkpoint:\n    keep: 2\n    best: val_loss\n", 7, "checkpoint.best"),
+    ],
+)
+def test_what_needs_validation_data_is_told_at_its_line(training, line, place):
+    text = f"data: digits\nmodel: {{Dense: 10}}\nloss: mse\ntraining:\n{training}"
+    with pytest.raises(ConfigError, match="needs data to validate on") as error:
+        config.loads(text)
+    (problem,) = error.value.problems
+    assert (problem.line, config.errors.dotted(problem.path)) == (line, f"training.{place}")

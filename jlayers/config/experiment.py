@@ -39,7 +39,7 @@ def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Experim
     """The experiment in a YAML file.
 
     Args:
-        path: of the file; paths inside are relative to its folder.
+        path: path of the file; paths inside are relative to its folder.
         overrides: such as `"training.epochs=3"`.
 
     Raises:
@@ -81,10 +81,10 @@ def experiment_of(document: Document, overrides: Iterable[str] = ()) -> Experime
     given = builder.each(now, ())
     with builder.located((), given):
         settings = Settings(data=call.arguments["data"], **given)
-    with builder.located(("freeze",)):
-        model: Any = settings.model
-        if settings.freeze:
-            model = freeze(model, *settings.freeze)
+    model: Any = settings.model
+    for place, pattern in enumerate(settings.freeze):
+        with builder.located(("freeze", place)):
+            model = freeze(model, pattern)
     with builder.located(("precision",)):
         if settings.precision is not None:
             model = with_precision(model, settings.precision)
@@ -256,7 +256,7 @@ class Experiment:
 
         Args:
             trainer: what `compile` gives.
-            seed: of what is drawn; that of the settings if not given.
+            seed: seed of what is drawn; that of the settings if not given.
         """
         if not self.settings.weights:
             return None, ""

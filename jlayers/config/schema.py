@@ -11,7 +11,7 @@ from jlayers.config.derive import Record
 from jlayers.config.signatures import precise
 from jlayers.config.sweep import Sweep
 from jlayers.config.types import WeightsSourceType
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.core.layer import LayerLike
 from jlayers.core.policy import PrecisionLike
 from jlayers.data.dataset import DatasetLike
@@ -75,20 +75,24 @@ class Training:
         _require(0 <= self.validation < 1, "a fraction in [0, 1)", validation=self.validation)
         if self.steps_per_call != "auto":
             _require(self.steps_per_call >= 1, "1 step or more", steps_per_call=self.steps_per_call)
-        for callback in (self.early_stopping, *self.callbacks):
+        for place, callback in enumerate((*self.callbacks, self.early_stopping)):
             monitor = getattr(callback, "monitor", None)
             if monitor is None or not monitor.startswith("val_") or self.validation:
                 continue
-            raise ValueError(
+            error = ValueError(
                 f"{type(callback).__name__} watches {monitor!r}, which needs data to validate on: set "
                 f"training.validation to a fraction such as 0.1"
             )
+            if callback is self.early_stopping:
+                raise about(error, early_stopping=callback)
+            raise about(error, place, callbacks=self.callbacks)
         best = None if self.checkpoint is None else self.checkpoint.best
         if best is not None and best.startswith("val_") and not self.validation:
-            raise ValueError(
+            error = ValueError(
                 f"the best checkpoint is asked for by {best!r}, which needs data to validate on: set "
                 f"training.validation to a fraction such as 0.1"
             )
+            raise about(error, "best", checkpoint=self.checkpoint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +125,7 @@ class Settings:
             begins, such as `{3: [encoder/block5*], 6: [encoder/**]}`.
         precision: the dtypes of parameters and of computation: a policy such as `mixed_bfloat16`, or a
             mapping from patterns of paths to policies; see `jlayers list policies`.
-        seed: of the weights, of dropout and of the order of the samples.
+        seed: seed of the weights, of dropout and of the order of the samples.
         seeds: how many seeds are trained at a time, in one program: `seed`, `seed + 1` and so on. The samples
             to validate on follow from `seed` for all of them, and so do preprocessors.
         training: how long to train, and on what.
@@ -171,7 +175,7 @@ def graph_node(
 
     Args:
         input: the shape of an input, without the batch dimension; null for a dimension that may vary.
-        dtype: of an input; float32 if not given.
+        dtype: dtype of an input; float32 if not given.
         layer: the layer that the node applies.
         shared: the node whose layer, with its weights, is used again.
         inputs: the names of the nodes that the layer reads; `lstm[1]` is output 1 of the node lstm.

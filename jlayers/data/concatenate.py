@@ -61,7 +61,7 @@ def concatenate(datasets: list[DatasetLike], test: list[DatasetLike] | None = No
     else:
         rest = join_pairs([(one, pair) for one in held for pair in (one.train, one.test) if pair is not None])
     alike = {name: getattr(first, name) for name in ("table", "form")}
-    if any(_layout(one) != _layout(first) for one in given):
+    if any(_reading_rules(one) != _reading_rules(first) for one in given):
         alike = dict.fromkeys(alike)
     name = first.name if len(given) == 1 else f"{first.name} and {len(given) - 1} more"
     return dataclasses.replace(first, name=name, train=train, test=rest, class_names=names, **alike)
@@ -71,7 +71,7 @@ def _kind(array: Any) -> tuple[Any, ...]:
     return array.shape[1:], str(array.dtype)
 
 
-def _layout(data: Dataset) -> Any:
+def _reading_rules(data: Dataset) -> Any:
     """The rules by which further files are read, without what may differ between files of the same rules."""
     table = data.table and (data.table.names, data.table.targets, data.table.text, data.table.header)
     return table, data.form

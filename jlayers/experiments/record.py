@@ -26,7 +26,7 @@ class RunRecord:
     """The facts of one run, as its folder holds them now.
 
     Attributes:
-        path: of the folder.
+        path: path of the folder.
         status: `running`, `completed`, `failed`, `interrupted`, `killed`, or `unknown`; `damaged` for a
             folder that cannot be read.
         reason: why it ended before its end, or why it cannot be read; else None.
@@ -41,11 +41,12 @@ class RunRecord:
         kept_epoch: the epoch of the saved weights, counted from 1.
         began: when the training began, in UTC.
         ended: when it ended; None while it runs, and for a run that was killed.
-        seconds: of training, so far.
-        parameters: of the model, trained or not; None for a run of an older version, as are the next two.
+        seconds: seconds of training, so far.
+        parameters: number of parameters of the model, trained or not; None for a run of an older version, as
+            are the next two.
         trainable: those of them that are trained.
         flops: floating-point operations of a forward pass of one sample.
-        size: of the folder, in bytes.
+        size: size of the folder, in bytes.
     """
 
     path: pathlib.Path
@@ -90,14 +91,14 @@ class RunRecord:
         for prefix in ("test_", "val_", ""):
             names = [name for name in self.metrics if _is_of(name, prefix)]
             metrics = [name for name in names if not _is_loss(name)]
-            watched = [name for name in (f"{prefix}{n}" for n in self._watched) if name in metrics]
+            watched = [name for name in (f"{prefix}{n}" for n in self._watched_metrics) if name in metrics]
             loss = [name for name in names if name == f"{prefix}loss"]
             if ordered := [*watched, *metrics, *loss, *names]:
                 return ordered[0], self.metrics[ordered[0]]
         return None
 
     @property
-    def _watched(self) -> list[str]:
+    def _watched_metrics(self) -> list[str]:
         """The metrics that decide about the training, without the names of parts of the data."""
         training = "training."
         own = [f"{training}early_stopping.monitor", f"{training}checkpoint.best"]
@@ -125,7 +126,7 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     run = Run(path)
     if not is_run(run.path):
         raise FileNotFoundError(
-            f"{path} is no run: expected a folder with {CONFIG}, as `jlayers train` makes it"
+            f"{path} is not a run: expected a folder with {CONFIG}, as `jlayers train` makes it"
         )
     status, results = run.status, run.results()
     kept = run.kept_epoch() if (run.path / WEIGHTS).is_file() else results.get("kept_epoch")
@@ -167,7 +168,7 @@ def find_runs(folder: str | os.PathLike[str] = "runs") -> list[RunRecord]:
     """
     top = pathlib.Path(folder)
     if not top.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder of runs: there is nothing there")
+        raise FileNotFoundError(f"{folder} is not a folder of runs: there is nothing there")
     records = [_read(path) for path in _runs_in(top)]
     return sorted(
         records, key=lambda record: (record.began or Time.max.replace(tzinfo=datetime.UTC), record.name)
@@ -212,7 +213,7 @@ def _runs_in(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 def _metrics(
     results: Mapping[str, Any], history: Mapping[str, Sequence[float]], epoch: int
 ) -> dict[str, float]:
-    """Those of an epoch, and of the data held out. Of many seeds, each with its own epoch, what results say."""
+    """Of an epoch, and of the held-out data. Each of many seeds keeps its own epoch: their results say all."""
     metrics = {name: values[epoch - 1] for name, values in history.items() if 0 < epoch <= len(values)}
     said = _by_name(results if SEEDS in results else {"test": results.get("test", {})})
     return {**metrics, **{name: math.nan if value is None else value for name, value in said.items()}}

@@ -85,8 +85,8 @@ def _columns(compared: Comparison) -> list[Column]:
         columns.append(Column(name, [result_of(run, name) for run in runs], styles, right=True))
     columns += [
         _known("time", [run.seconds for run in runs], duration),
-        _unequal("parameters", [run.parameters for run in runs], lambda count: f"{count:,}"),
-        _unequal("FLOPs", [run.flops for run in runs], lambda count: human(count, "")),
+        _column_if_unequal("parameters", [run.parameters for run in runs], lambda count: f"{count:,}"),
+        _column_if_unequal("FLOPs", [run.flops for run in runs], lambda count: human(count, "")),
     ]
     return [column for column in columns if any(column.cells)]
 
@@ -136,7 +136,7 @@ def _known(title: str, values: list[Any], text: Callable[[Any], str]) -> Column:
     return Column(title, ["" if value is None else text(value) for value in values], right=True)
 
 
-def _unequal(title: str, values: list[Any], text: Callable[[Any], str]) -> Column:
+def _column_if_unequal(title: str, values: list[Any], text: Callable[[Any], str]) -> Column:
     """Empty where all runs have the same value; see `_print_shared`."""
     return Column(title, []) if len(set(values)) == 1 else _known(title, values, text)
 

@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
         [
             Column("run", [_name(run, top) for run in runs]),
             status_column(runs),
-            Column("began", [_when(run) for run in runs]),
+            Column("began", [_time_begun(run) for run in runs]),
             Column("epochs", [epochs_of(run) for run in runs], right=True),
             Column("best", [_best(run) for run in runs]),
             Column("size", [human(run.size, "B") for run in runs], right=True),
@@ -54,7 +54,7 @@ def _name(run: RunRecord, top: pathlib.Path) -> str:
     return run.name if path == "." else path
 
 
-def _when(run: RunRecord) -> str:
+def _time_begun(run: RunRecord) -> str:
     if run.began is None:
         return ""
     began = run.began.astimezone()

@@ -84,7 +84,7 @@ def page_of(run: Run, record: RunRecord) -> str:
         style,
         element("header", element("h1", record.name),
                 element("span", record.status, class_=f"status {record.status}")),
-        _when(record),
+        _time_and_folder(record),
         element("p", record.reason, class_="note failed") if record.reason else None,
         _advice(run) if record.status == "failed" else None,
         _remarks(run),
@@ -114,7 +114,7 @@ def _outcomes(run: Run, record: RunRecord) -> tuple[Outcomes | None, str]:
         return None, f"Nothing can be shown of it: {text}"
 
 
-def _when(record: RunRecord) -> Element | None:
+def _time_and_folder(record: RunRecord) -> Element | None:
     if record.began is None:
         return None
     long = "" if record.seconds is None else f", trained for {duration(record.seconds)}"

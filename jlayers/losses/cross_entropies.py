@@ -1,4 +1,4 @@
-"""Losses of classes: cross-entropies of probabilities or logits, and hinges."""
+"""Losses of classes: cross-entropies of probabilities or logits, and the Kullback-Leibler divergence."""
 
 from __future__ import annotations
 
@@ -29,11 +29,8 @@ __all__ = [
     "CategoricalCrossentropy",
     "CategoricalFocalCrossentropy",
     "CategoricalGeneralizedCrossEntropy",
-    "CategoricalHinge",
-    "Hinge",
     "KLDivergence",
     "SparseCategoricalCrossentropy",
-    "SquaredHinge",
 ]
 
 
@@ -166,7 +163,7 @@ def CategoricalCrossentropy(from_logits: bool = False, label_smoothing: float = 
         from_logits: predictions are logits. Otherwise they are divided by their sum and clipped to
             [1e-7, 1 - 1e-7], so that the gradient is 0 outside; logits have no such edge.
         label_smoothing: `s` gives every class its share: `y * (1 - s) + s / classes`.
-        axis: of the classes.
+        axis: axis of the classes.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> loss = jl.losses.CategoricalCrossentropy()
@@ -201,7 +198,7 @@ def CategoricalFocalCrossentropy(
         gamma: 0 gives plain cross-entropy times `alpha`.
         from_logits: predictions are logits.
         label_smoothing: as in `CategoricalCrossentropy`.
-        axis: of the classes.
+        axis: axis of the classes.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> loss = jl.losses.CategoricalFocalCrossentropy(alpha=1.0)
@@ -231,7 +228,7 @@ def SparseCategoricalCrossentropy(
         from_logits: predictions are logits. Otherwise they are divided by their sum and clipped to
             [1e-7, 1 - 1e-7], so that the gradient is 0 outside; logits have no such edge.
         ignore_class: targets of this number count neither in the loss nor in the mean.
-        axis: of the classes.
+        axis: axis of the classes.
 
     Raises:
         TypeError: targets of a floating dtype.
@@ -309,51 +306,6 @@ def KLDivergence() -> Loss:
         return (t * jnp.log(t / p)).sum(-1)
 
     return along_last(divergence, from_logits=False)
-
-
-def _signs(t: Any) -> Any:
-    """Targets of 0 as -1; others as they are. Keras looks at all targets of a batch before it does this."""
-    return jnp.where(t == 0, -1.0, t)
-
-
-@registry.factory()
-def Hinge() -> Loss:
-    """The mean of `max(1 - y_true * y_pred, 0)`; targets are -1 and 1, or 0 and 1, as in Keras.
-
-    >>> import jax.numpy as jnp, jlayers as jl
-    >>> jl.losses.Hinge()(jnp.array([[1.0], [-1.0]]), jnp.array([[0.5], [0.5]])).tolist()
-    [0.5, 1.5]
-    """
-    return elementwise(lambda t, p: jnp.maximum(1.0 - _signs(t) * p, 0.0))
-
-
-@registry.factory()
-def SquaredHinge() -> Loss:
-    """The mean of `max(1 - y_true * y_pred, 0)**2`; targets are -1 and 1, or 0 and 1, as in Keras.
-
-    >>> import jax.numpy as jnp, jlayers as jl
-    >>> jl.losses.SquaredHinge()(jnp.array([[1.0], [-1.0]]), jnp.array([[0.5], [0.5]])).tolist()
-    [0.25, 2.25]
-    """
-    return elementwise(lambda t, p: jnp.square(jnp.maximum(1.0 - _signs(t) * p, 0.0)))
-
-
-@registry.factory()
-def CategoricalHinge() -> Loss:
-    """`max(1 + best wrong score - right score, 0)` with one-hot targets; the best wrong score is at least 0.
-
-    As in Keras.
-
-    >>> import jax.numpy as jnp, jlayers as jl
-    >>> jl.losses.CategoricalHinge()(jnp.array([[0.0, 1.0]]), jnp.array([[0.5, 1.0]])).tolist()
-    [0.5]
-    """
-
-    def hinge(t: Any, p: Any) -> Any:
-        right, wrong = (t * p).sum(-1), ((1.0 - t) * p).max(-1)
-        return jnp.maximum(wrong - right + 1.0, 0.0)
-
-    return along_last(hinge)
 
 
 def _check_labels(y_true: np.ndarray, classes: int, ignore_class: int | None) -> None:
