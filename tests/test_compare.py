@@ -112,7 +112,7 @@ def test_runs_are_found_at_any_depth_and_a_damaged_one_does_not_hide_the_others(
         "first-1": "completed", "first-2": "completed", "deeper/first-1": "failed", "killed": "killed",
         "running": "running", "damaged": "damaged",
     }  # fmt: skip
-    with pytest.raises(FileNotFoundError, match="nowhere is no folder of runs"):
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder of runs"):
         find_runs(folder / "nowhere")
     with pytest.raises(ValueError, match=r"results.json is damaged"):
         read_run(folder / "damaged")
@@ -128,7 +128,7 @@ def test_only_settings_that_differ_are_compared(wide, folder):
     }
     assert compare(["first-1"]).settings == {}
     assert [run.path.name for run in compare(["first-2", "first-1"]).runs] == ["first-2", "first-1"]
-    with pytest.raises(FileNotFoundError, match="nothing is no run"):
+    with pytest.raises(FileNotFoundError, match="nothing is not a run"):
         compare(["nothing"])
 
 

@@ -211,7 +211,7 @@ def test_the_command_writes_the_page(run, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == str(tmp_path / "r.html")
     assert main(["report", str(tmp_path)]) == 2
     assert main(["report", str(run.path), "--output", str(tmp_path / "no" / "r.html")]) == 2
-    assert "is no run" in (err := capsys.readouterr().err)
+    assert "is not a run" in (err := capsys.readouterr().err)
     assert "make it first" in err
     (run.path / "outcomes.json").rename(tmp_path / "kept.json")
     (run.path / "outcomes.json").write_text('{"data": "held out", "samples": 3}')

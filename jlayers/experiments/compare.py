@@ -36,7 +36,7 @@ class Comparison:
 
     Attributes:
         runs: the records, in the order of the table.
-        names: of the runs, as short as they can be without two being the same.
+        names: names of the runs, as short as they can be without two being the same.
         settings: the settings that are not the same in all runs, by path: a value for each run, None where a
             run has no such setting. Settings that all runs have come first.
         metrics: the names of all results, those of the held-out data last.

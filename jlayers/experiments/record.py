@@ -25,7 +25,7 @@ class RunRecord:
     """The facts of one run, as its folder holds them now.
 
     Attributes:
-        path: of the folder.
+        path: path of the folder.
         status: `running`, `completed`, `failed`, `interrupted`, `killed`, or `unknown`; `damaged` for a
             folder that cannot be read.
         reason: why it ended before its end, or why it cannot be read; else None.
@@ -39,11 +39,12 @@ class RunRecord:
         kept_epoch: the epoch of the saved weights, counted from 1.
         began: when the training began, in UTC.
         ended: when it ended; None while it runs, and for a run that was killed.
-        seconds: of training, so far.
-        parameters: of the model, trained or not; None for a run of an older version, as are the next two.
+        seconds: seconds of training, so far.
+        parameters: number of parameters of the model, trained or not; None for a run of an older version, as
+            are the next two.
         trainable: those of them that are trained.
         flops: floating-point operations of a forward pass of one sample.
-        size: of the folder, in bytes.
+        size: size of the folder, in bytes.
     """
 
     path: pathlib.Path
@@ -122,7 +123,7 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     run = Run(path)
     if not is_run(run.path):
         raise FileNotFoundError(
-            f"{path} is no run: expected a folder with {CONFIG}, as `jlayers train` makes it"
+            f"{path} is not a run: expected a folder with {CONFIG}, as `jlayers train` makes it"
         )
     status, results = run.status, run.results()
     kept = run.kept_epoch() if (run.path / WEIGHTS).is_file() else results.get("kept_epoch")
@@ -163,7 +164,7 @@ def find_runs(folder: str | os.PathLike[str] = "runs") -> list[RunRecord]:
     """
     top = pathlib.Path(folder)
     if not top.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder of runs: there is nothing there")
+        raise FileNotFoundError(f"{folder} is not a folder of runs: there is nothing there")
     records = [_read(path) for path in _runs_in(top)]
     return sorted(
         records, key=lambda record: (record.began or Time.max.replace(tzinfo=datetime.UTC), record.name)

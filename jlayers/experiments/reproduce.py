@@ -57,8 +57,8 @@ class Reproduction:
     Attributes:
         run: the folder of the run that is reproduced.
         again: the folder of the new run.
-        differences: of the results, in the order in which they arise: what the preprocessors learned, each
-            epoch, the final results, the weights. Empty if all of them are bit-identical.
+        differences: differences of the results, in the order in which they arise: what the preprocessors
+            learned, each epoch, the final results, the weights. Empty if all of them are bit-identical.
         causes: what differs between the circumstances of the two trainings, the likeliest cause first:
             settings, data, code, versions, device, flags.
         compared: what was compared, such as `60 epochs`.
@@ -159,7 +159,7 @@ def compare_bits(run: str | os.PathLike[str], again: str | os.PathLike[str]) -> 
     """Two runs compared bit for bit: their histories, results and weights, and what may be why they differ.
 
     Raises:
-        FileNotFoundError: one of them is no run.
+        FileNotFoundError: one of them is not a run.
         ValueError: a file of one of them is damaged.
     """
     old, new, before, after = Run(run), Run(again), read_run(run), read_run(again)

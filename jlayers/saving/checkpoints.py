@@ -55,7 +55,7 @@ class Store:
     """The checkpoints in a folder.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
         keep: how many of the last ones stay.
         best: the name of a result; the checkpoint in which it is best stays, too.
         direction: "min" or "max", whichever is better.
@@ -261,7 +261,7 @@ class Store:
     def newest(self) -> Found | None:
         """The last checkpoint that is whole; None in a folder without any.
 
-        A damaged one is told by a `CheckpointWarning`, and set aside if the folder is open for writing.
+        A damaged one is reported by a `CheckpointWarning`, and set aside if the folder is open for writing.
 
         Raises:
             ValueError: all are damaged.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
@@ -135,7 +136,7 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
         strict: every array of these layers must be in the source and the other way round. False loads what
             fits and returns a report.
         key: draws what is not in the source; needed only there.
-        path: of a file that `jl.save_weights` has written.
+        path: path of a file that `jl.save_weights` has written.
         params: what is expected: arrays, or the `jax.ShapeDtypeStruct`s of `jax.eval_shape(model.init, ...)`.
         state: the same for the state.
         partial: load the arrays whose path, shape and dtype fit, and keep the given ones elsewhere.
@@ -218,12 +219,14 @@ def _match(model: Layer, slots: Sequence[Slot], entry: Weights) -> Matched:
     with concerning(to=entry.to):
         roots = match_layers(entry.to, [path for path, _ in model.walk()])
     own = [slot for slot in slots if slot.path in roots or any(path in roots for path in above(slot.path))]
+    wanted = [spec for slot in own for spec in slot.wanted.values()]
+    needed = sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in wanted)
     with concerning(source=source):
         if isinstance(source, str) and source == "imagenet":
             source = _published_file(model, roots)
         elif isinstance(source, str) and source.startswith(PREFIX):
             source = in_package(source)
-        arrays, where = _arrays(source)
+        arrays, where = _arrays(source, needed)
     entries = renamed(arrays, entry.rename or by_class(model, [slot.path for slot in own], arrays))
     with concerning(source=entry.source):
         root = groups_of(entries)
@@ -278,12 +281,12 @@ def _several(inputs: Any) -> tuple[Any, ...]:
     return tuple(inputs) if listed else (inputs,)
 
 
-def _arrays(source: Source) -> tuple[Mapping[str, Any], str]:
+def _arrays(source: Source, needed: int) -> tuple[Mapping[str, Any], str]:
     """The arrays by name, and what to call the source. Our own files say what is of the parameters."""
     if isinstance(source, Mapping):
         arrays, where = flatten(source), "the dict of arrays"
     else:
-        arrays, where = read(source), str(source)
+        arrays, where = read(source, needed=needed), str(source)
     tops = {name.partition("/")[0] for name in arrays}
     if arrays and tops <= {"params", "state"}:
         arrays = {name.partition("/")[2]: array for name, array in arrays.items()}

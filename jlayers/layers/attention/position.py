@@ -41,8 +41,8 @@ def RotaryEmbedding(
     Args:
         max_wavelength: nearly that of the slowest pair, in positions, over 2 pi.
         scaling_factor: divides the positions, to stretch a model over longer sequences than it was made for.
-        sequence_axis: of the positions.
-        feature_axis: of the features, an even number of them.
+        sequence_axis: axis of the positions.
+        feature_axis: axis of the features, an even number of them.
         interleaved: pair neighbors, as in the paper, and not the first half with the second, as most models.
 
     Raises:

@@ -55,7 +55,7 @@ def TransformerEncoder(
         layer_norm_epsilon: added to the variance.
         bias_initializer: first values of each bias.
         normalize_first: normalize what goes into each half, and not what comes out of the sum.
-        position_embedding: of queries and keys, such as `RotaryEmbedding()`.
+        position_embedding: position embedding of queries and keys, such as `RotaryEmbedding()`.
 
     Raises:
         ValueError: numbers below 1, heads that do not divide, a rate outside [0, 1], another input.
@@ -133,7 +133,7 @@ def TransformerDecoder(
         bias_initializer: first values of each bias.
         normalize_first: normalize what goes into each part, and not what comes out of the sum.
         cross_attention: attend to a second input, too.
-        position_embedding: of queries and keys of `x`, such as `RotaryEmbedding()`.
+        position_embedding: position embedding of queries and keys of `x`, such as `RotaryEmbedding()`.
         cache_length: the largest number of positions for decoding step by step; None for whole sequences
             only.
 
@@ -220,11 +220,11 @@ def _parts(
     Args:
         hidden_dim: features of input and output.
         intermediate_dim: width of the network.
-        num_heads: of each attention.
+        num_heads: number of heads of each attention.
         attentions: options of `MultiHeadAttention` by name of the layer.
         dropout: share dropped.
-        activation: of the network.
-        epsilon: of the normalizations.
+        activation: activation of the network.
+        epsilon: epsilon of the normalizations.
         normalize_first: whether a norm comes before its layer.
         first: initializers.
     """

@@ -60,9 +60,9 @@ def MelSpectrogram(
     even `fft_length`.
 
     Args:
-        fft_length: of the transform.
+        fft_length: length of the transform.
         sequence_stride: steps from one frame to the next.
-        sequence_length: of the window, in the middle of the transform; `fft_length` if not given.
+        sequence_length: length of the window, in the middle of the transform; `fft_length` if not given.
         window: "hann" or another name that `jl.initializers.stft` has, the values, or None for none.
         sampling_rate: steps per second.
         num_mel_bins: how many triangles.

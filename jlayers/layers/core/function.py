@@ -57,11 +57,11 @@ def Lambda(function: ActivationLike, arguments: Mapping[str, Any] | None = None)
     Shapes: determined by the function. Only a registered function can be written to YAML.
 
     Args:
-        function: of the inputs; or the name of a registered activation.
+        function: function of the inputs; or the name of a registered activation.
         arguments: passed to the function by name.
 
     Raises:
-        TypeError: something that is no function.
+        TypeError: something that is not a function.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> half = jl.Lambda(lambda x, by: x / by, arguments={"by": 2.0})

@@ -39,7 +39,7 @@ def AugMix(
         num_chains: how many chains are mixed.
         chain_depth: augmentations in a chain.
         factor: between what the strength of each is drawn, (low, high), or one number for (0, number).
-        alpha: of both distributions; small values prefer one chain to the others.
+        alpha: parameter of both distributions; small values prefer one chain to the others.
         all_ops: False leaves out brightness, color, contrast and sharpness.
 
     Raises:

@@ -28,8 +28,8 @@ def RandomCrop(height: int, width: int, data_format: DataFormat | None = None):
     batch. Whole numbers become float32.
 
     Args:
-        height: of the window.
-        width: of the window.
+        height: height of the window.
+        width: width of the window.
 
     Raises:
         ValueError: sizes below 1, or an input that is not images.

@@ -65,7 +65,7 @@ def Equalization(
     Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
-        bins: of the histogram.
+        bins: bins of the histogram.
 
     Raises:
         ValueError: an empty range, no bins, or an input that is not images.
