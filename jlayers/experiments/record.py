@@ -213,7 +213,7 @@ def _runs_in(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 def _metrics(
     results: Mapping[str, Any], history: Mapping[str, Sequence[float]], epoch: int
 ) -> dict[str, float]:
-    """Of an epoch, and of the held-out data. Each of many seeds keeps its own epoch: their results say all."""
+    """Of an epoch, and of the held-out data. Each of many seeds keeps its own epoch: results say all."""
     metrics = {name: values[epoch - 1] for name, values in history.items() if 0 < epoch <= len(values)}
     said = _by_name(results if SEEDS in results else {"test": results.get("test", {})})
     return {**metrics, **{name: math.nan if value is None else value for name, value in said.items()}}
