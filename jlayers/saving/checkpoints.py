@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.errors import of_file
 from jlayers.saving.files import Lock, naming
 
 __all__ = ["CheckpointWarning", "Found", "Store", "require_orbax"]
@@ -279,10 +280,11 @@ class Store:
                 if self._lock.held:
                     self._set_aside(step)
         if steps:
-            raise ValueError(
+            damaged = ValueError(
                 f"all checkpoints in {self.path} are damaged: restore one from a copy, or remove the "
                 f"folder to begin anew"
             )
+            raise of_file(damaged, self.path)
         return None
 
     def _set_aside(self, step: int) -> None:

@@ -228,7 +228,8 @@ def _match(model: Layer, slots: Sequence[Slot], entry: Weights) -> Matched:
             source = in_package(source)
         arrays, where = _arrays(source, needed)
     entries = renamed(arrays, entry.rename or by_class(model, [slot.path for slot in own], arrays))
-    root = groups_of(entries)
+    with concerning(source=entry.source):
+        root = groups_of(entries)
     matched = by_order(own, entries, root) if entry.by == "order" else by_names(own, root, fixed_of(model))
     problems = matched.problems()
     if problems and (entry.strict or not matched.arrays):

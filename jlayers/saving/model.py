@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jlayers.core.calls import taught
-from jlayers.core.errors import of_file
+from jlayers.core.errors import about, of_file
 from jlayers.core.layer import Layer, layers
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import UnknownNameError
@@ -58,7 +58,7 @@ def save(
     (3, 2)
     """
     if not isinstance(model, Layer):
-        raise TypeError(f"jl.save: expected a layer as the model, received {model!r}")
+        raise about(TypeError(f"jl.save: expected a layer as the model, received {model!r}"), model=model)
     folder = pathlib.Path(path)
     tree = {"params": params, "state": state or {}}
     content = to_bytes(tree)
