@@ -180,7 +180,7 @@ AROUND = [
         "They are Optax's, with Optax's arguments and defaults, but for Keras's learning rate.",
     ),
 ]  # fmt: skip
-LOOK_UPS = ("get", "serialize", "deserialize")  # functions of Keras's modules that are no activations
+LOOK_UPS = ("get", "serialize", "deserialize")  # functions of Keras's modules that are not activations
 
 
 def around_tables() -> Iterator[str]:

@@ -121,7 +121,7 @@ def test_a_recurrence_that_explodes():
         ([0.9 * VANISHES, 1e-3, 1.0], "vanishes"),
         ([1.1 * VANISHES, 1e-3, 1.0], None),
         ([0.9 * VANISHES, 1e-9, 1.0], None),  # a small one in the middle is no way to the input
-        ([0.9 * VANISHES, 1.0], None),  # two layers are no chain
+        ([0.9 * VANISHES, 1.0], None),  # two layers are not a chain
         ([1.1 * EXPLODES, 1e3, 1.0], "explodes"),
         ([0.9 * EXPLODES, 1e3, 1.0], None),
         ([1.0, 1e3, 0.0], None),  # the last layer gets none

@@ -101,7 +101,7 @@ PICKLES = {
     "loop": b"\x80\x02}q\x00(X\x01\x00\x00\x00ah\x00u.",
     "reference": b"\x80\x02U\x01xQ.",
     "array without bytes": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n)R.",
-    "argument that is no function": b"\x80\x02cnumpy\nndarray\n)R.",
+    "argument that is not a function": b"\x80\x02cnumpy\nndarray\n)R.",
     "call of a text": b"\x80\x02U\x01x)R.",
     "attributes of a function": b"\x80\x02c_codecs\nencode\n}U\x01xK\x01sb.",
     "attributes of a dtype of torch": b"\x80\x02ctorch\nFloatStorage\n}U\x05dtypeK\x01sb.",

@@ -17,7 +17,7 @@ __all__ = ["Builder"]
 # Kinds that stay names when they are written as names: whoever takes them looks them up, and shows the name.
 _BY_NAME = {"activation", "initializer", "regularizer", "constraint", "loss", "metric"}
 
-# Arguments of `fit` that are no settings themselves, and the settings that decide about them.
+# Arguments of `fit` that are not settings themselves, and the settings that decide about them.
 _DECIDED_BY: Mapping[str | int, Path] = {
     **dict.fromkeys(("x", "y", "sample_weight"), ("data",)),
     "validation_data": ("training", "validation"),

@@ -253,7 +253,7 @@ class ArrayBatches(Batches):
         weight: per sample.
         batch_size: rows per batch; the last one has those that are left.
         shuffle: put the rows of each epoch in the order that `order(rows, seed, epoch)` gives.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
 
     Raises:
         ValueError: no samples, unequal lengths, or a batch size below 1.

@@ -22,7 +22,7 @@ class Blocks:
     Args:
         ends: the row behind each block.
         load: reads a block by its number: arrays by the names of the inputs, samples first.
-        fingerprint: of the files, when it is asked for.
+        fingerprint: fingerprint of the files, when it is asked for.
         held: bytes of blocks in memory, at least two of them.
 
     >>> blocks = Blocks([3, 5], lambda i: {"": np.arange(3 * i, [3, 5][i])[:, None]}, lambda: "ramp")

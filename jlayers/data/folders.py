@@ -78,7 +78,7 @@ def by_class(
 
     Args:
         directory: whose subfolders are the classes.
-        suffixes: of the files that count, in small letters.
+        suffixes: suffixes of the files that count, in small letters.
         class_names: the subfolders to take, in the order of their numbers; all, sorted, if not given.
         follow_links: whether links to folders are followed.
         raised_by: who asks, for messages.

@@ -71,7 +71,7 @@ class Records:
     """The rows of a CSV file as texts, each with the line on which it begins; empty lines are left out.
 
     Args:
-        path: of the file.
+        path: path of the file.
         delimiter: between cells.
         max_bytes: the most that the file may take.
         start: a `place` of an earlier reading, to continue from.

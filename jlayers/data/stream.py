@@ -40,7 +40,7 @@ class StreamBatches(Batches):
 
     Raises:
         ValueError: a batch without rows, or a source without batches.
-        TypeError: something else than such batches.
+        TypeError: something other than such batches.
     """
 
     def __init__(self, source: Any, steps: int | None = None):

@@ -31,7 +31,7 @@ def read_keras(path: str | os.PathLike[str], *, needed: int | None = None) -> di
     state of an optimizer and of random generators is left out.
 
     Args:
-        path: of the file.
+        path: path of the file.
         needed: the bytes of the arrays that are wanted, if known: a packed file may become a few times
             as much; otherwise a limited multiple of its own size.
 

@@ -82,8 +82,8 @@ def by_class(model: Layer, paths: Sequence[str], names: Iterable[str]) -> dict[s
 
     Args:
         model: which has the layers.
-        paths: of its layers with arrays.
-        names: of all arrays. If layers are found under their own names, nothing is to be renamed.
+        paths: paths of its layers with arrays.
+        names: names of all arrays. If layers are found under their own names, nothing is to be renamed.
     """
     groups = {name.rpartition("/")[0] for name in names if name.rpartition("/")[2].isdigit()}
     kinds = {path: layer.spec.name for path, layer in model.walk()}

@@ -31,13 +31,13 @@ def read_torch(path: str | os.PathLike[str], *, needed: int | None = None) -> di
     arrays, dicts, lists and numbers; a file that asks for anything else is refused and nothing of it runs.
 
     Args:
-        path: of the file.
+        path: path of the file.
         needed: the bytes of the arrays that are wanted, if known: a packed file may become a few times
             as much; otherwise a limited multiple of its own size.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, asks for something else than arrays, or declares more than it holds.
+        ValueError: the file is damaged, asks for something other than arrays, or declares more than it holds.
 
     Source: the layouts follow `torch.serialization` of PyTorch.
 

@@ -33,9 +33,9 @@ def read_inputs(
 
     Args:
         run: whose model is to be applied.
-        paths: of a `.npy`, `.npz` or `.csv` file; for a run that was trained on pictures or texts, of one or
-            several such files, or of folders with such files in them, which are taken in the order of their
-            paths.
+        paths: paths of a `.npy`, `.npz` or `.csv` file; for a run that was trained on pictures or texts, of
+            one or several such files, or of folders with such files in them, which are taken in the order of
+            their paths.
         header: whether a `.csv` file begins with the columns' names; as in the run's own data if not given.
         delimiter: between the cells of a `.csv` file; as in the run's own data if not given.
 

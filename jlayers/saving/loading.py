@@ -136,7 +136,7 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
         strict: every array of these layers must be in the source and the other way round. False loads what
             fits and returns a report.
         key: draws what is not in the source; needed only there.
-        path: of a file that `jl.save_weights` has written.
+        path: path of a file that `jl.save_weights` has written.
         params: what is expected: arrays, or the `jax.ShapeDtypeStruct`s of `jax.eval_shape(model.init, ...)`.
         state: the same for the state.
         partial: load the arrays whose path, shape and dtype fit, and keep the given ones elsewhere.
@@ -228,7 +228,8 @@ def _match(model: Layer, slots: Sequence[Slot], entry: Weights) -> Matched:
             source = in_package(source)
         arrays, where = _arrays(source, needed)
     entries = renamed(arrays, entry.rename or by_class(model, [slot.path for slot in own], arrays))
-    root = groups_of(entries)
+    with concerning(source=entry.source):
+        root = groups_of(entries)
     matched = by_order(own, entries, root) if entry.by == "order" else by_names(own, root, fixed_of(model))
     problems = matched.problems()
     if problems and (entry.strict or not matched.arrays):

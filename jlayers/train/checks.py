@@ -37,7 +37,7 @@ def as_arrays(name: str, value: Any) -> Any:
     """Arrays on the host, in JAX's dtypes; a list without arrays in it is data and becomes one array.
 
     Raises:
-        TypeError: data that are no numbers.
+        TypeError: data that are not numbers.
         ValueError: numbers that JAX's dtypes do not hold; see `jlayers.data.gate`.
     """
     if value is None:

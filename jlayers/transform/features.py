@@ -158,7 +158,7 @@ def _run(
 ) -> Callable[[str], Any]:
     """Run these nodes on known values; a function that gives the value of any reference.
 
-    `inputs` are those of nodes that take something else than the table says.
+    `inputs` are those of nodes that take something other than the table says.
     """
     values: dict[str, Any] = {}
 

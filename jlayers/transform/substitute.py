@@ -40,7 +40,7 @@ def substitute(model: Layer, wraps: Mapping[str, Wrap]) -> Layer:
 
     Raises:
         ValueError: a pattern that matches no layer.
-        TypeError: a function that returns something else than a layer.
+        TypeError: a function that returns something other than a layer.
 
     >>> import jlayers as jl
     >>> model = jl.Sequential(jl.Dense(8), jl.Dense(8), jl.Dense(2, name="head"))

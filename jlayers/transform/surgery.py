@@ -76,11 +76,11 @@ def _cut(model: Layer, at: Any) -> Layer:
 
 @taught
 def replace_head(model: Layer, head: Layer | Sequence[Layer], after: str | None = None) -> Layer:
-    """The model with other layers in the place of its last ones.
+    """The model with other layers in place of its last ones.
 
     Args:
         model: as in `cut`, with one output.
-        head: the new last layer, or several that run one after the other. They are trained, also if the model
+        head: the new last layer, or several that run one after the other. They are trained even if the model
             is frozen, and take the precision policy of the model unless they have their own.
         after: the name of the last layer to keep, as in `cut`. If not given, only the last layer is replaced.
 
@@ -115,7 +115,7 @@ def _with_head(model: Layer, head: Sequence[Layer], after: str | None) -> Layer:
 
 @taught
 def insert(model: Layer, layer: Layer, after: str) -> Layer:
-    """The model with one more layer between a layer and all that read its output.
+    """The model with one more layer between a layer and all those that read its output.
 
     Args:
         model: as in `cut`.

@@ -54,7 +54,7 @@ class Target:
         loss: the record of the loss.
         y: NumPy, samples first.
         output: shape and dtype of the output, as specs.
-        place: of the output among all.
+        place: place of the output among all.
     """
 
     where: str
@@ -89,7 +89,7 @@ class Cut:
     """The whole training behind a case of features.
 
     Attributes:
-        steps: of it.
+        steps: steps of it.
         rows: samples that have features in the case; perhaps not all of them.
         seconds: that the features of all samples take, once.
     """
@@ -108,10 +108,10 @@ class Case:
         x: what is trained on: NumPy arrays or `LazyArray`s, samples first, in a tuple or dict if several.
         y: targets, or None.
         held_out: other samples `(x, y)` by the name of their part.
-        batch_size: of the training.
+        batch_size: batch size of the training.
         epochs: that the training would take.
         shuffle: whether its order is drawn anew in each epoch.
-        seed: of the weights and the order.
+        seed: seed of the weights and the order.
         weighed: True if samples or classes have weights.
         class_names: what labels stand for, or None.
         given: weights to start from, or None for fresh ones.

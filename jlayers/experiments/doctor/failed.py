@@ -58,7 +58,7 @@ def failed_step(experiment: Experiment, run: Run, case: Case, seconds: float = S
     Without checkpoints the training begins anew.
 
     Args:
-        experiment: of the run.
+        experiment: experiment of the run.
         run: that failed.
         case: the same experiment for the checks.
         seconds: the most that the steps up to the failed one may take.

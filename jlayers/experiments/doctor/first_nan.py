@@ -57,8 +57,8 @@ def first_not_finite(case: Case, state: TrainState, batch: Batch, number: int = 
     Args:
         case: gives tasks and models.
         state: before the step.
-        batch: of the step.
-        number: of the step, from which its key follows.
+        batch: batch of the step.
+        number: number of the step, from which its key follows.
     """
     for path, leaf in flatten(state.params).items():
         if not np.isfinite(np.asarray(leaf, np.float32)).all():

@@ -46,7 +46,7 @@ def doctor_run(run: Run, seconds: float = 10.0) -> Report:
         FileNotFoundError: there is no run.
     """
     if not run.config.is_file():
-        raise FileNotFoundError(f"{run.path} is no run: expected a folder with {run.config.name}")
+        raise FileNotFoundError(f"{run.path} is not a run: expected a folder with {run.config.name}")
     experiment = dataclasses.replace(load(run.config), learned=run.preprocess() or None)
     made = _case(experiment, seconds)
     if isinstance(made, Report):

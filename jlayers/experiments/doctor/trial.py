@@ -90,8 +90,8 @@ class Trials:
         """Train on each of the batches; returns the loss before each step, and the state.
 
         Args:
-            batches: of one size.
-            factor: of the learning rate.
+            batches: batches of one size.
+            factor: factor of the learning rate.
         """
         state, losses = self.start.copy(), []
         flat, key_data = state.flat, state.key_data

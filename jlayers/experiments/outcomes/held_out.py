@@ -33,10 +33,10 @@ def find_outcomes(run: Run, experiment: Experiment | None = None) -> Outcomes:
 
     Args:
         run: made by training.
-        experiment: of the run, with its data, if it is there already.
+        experiment: experiment of the run, with its data, if it exists already.
 
     Raises:
-        ValueError: no data were held out, or what was trained is no model with a loss.
+        ValueError: no data were held out, or what was trained is not a model with a loss.
     """
     known = read_outcomes(run)
     if known is not None:

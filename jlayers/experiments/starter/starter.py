@@ -32,7 +32,7 @@ class Starter:
     """A configuration, and what was found.
 
     Attributes:
-        text: of the file.
+        text: text of the file.
         seen: sentences about the data and the task.
     """
 
@@ -53,7 +53,7 @@ def starter(
         data: a `.csv`, `.parquet` or `.npz` file, or a folder with a folder of pictures or texts for each
             class, or with such folders called `train` and `test`.
         folder: the folder of the file to write, which paths are relative to.
-        name: of that file, for its comments.
+        name: name of that file, for its comments.
         target: the column to predict, in a `.csv` or `.parquet` file; a guess if not given.
         task: whether the targets are classes; by their values if not given.
 

@@ -118,7 +118,7 @@ class Study:
         """Judges a trial by those that had ended before it was asked for.
 
         Args:
-            number: of the trial.
+            number: number of the trial.
             ended: trials 0 to `number - parallel`; further ones are not looked at.
         """
         self._bring_to(number, ended)

@@ -23,8 +23,8 @@ def enter(registry: Registry, names: tuple[str, ...], make: Make) -> None:
     """Enter classes of Optuna's into a registry.
 
     Args:
-        registry: of samplers or pruners.
-        names: of the classes.
+        registry: registry of samplers or pruners.
+        names: names of the classes.
         make: gives the object from the name of a class and its arguments.
 
     Raises:

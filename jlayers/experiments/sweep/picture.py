@@ -26,7 +26,7 @@ def draw_sweep(
     """Write the picture to a PNG file; False, and no file, without matplotlib or without a value.
 
     Args:
-        path: of the file.
+        path: path of the file.
         trials: in the order of their numbers.
         space: what was tried, by path.
         metric: its name.

@@ -33,10 +33,10 @@ class Place:
     """A trial among the others.
 
     Attributes:
-        number: of the trial.
+        number: number of the trial.
         known: the trials 0 to `number - parallel`, which have ended.
         parallel: how many trials do not know of each other.
-        epochs: of a trial that is not ended early.
+        epochs: epochs of a trial that is not ended early.
         direction: "min" or "max", whichever is better.
     """
 

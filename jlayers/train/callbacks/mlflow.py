@@ -32,7 +32,7 @@ class MLflow(Callback):
 
     Args:
         experiment: the name of MLflow's experiment, which is made if there is none.
-        run_name: of the run; MLflow makes one up if not given.
+        run_name: name of the run; MLflow makes one up if not given.
         folder: of a local database `mlflow.db`; look at it with `mlflow ui --backend-store-uri
             sqlite:///FOLDER/mlflow.db` of the package mlflow. In a configuration it is in the folder `logs`
             of the run. None for the store that `MLFLOW_TRACKING_URI` or `mlflow.set_tracking_uri` names.
