@@ -201,7 +201,7 @@ def test_a_run_of_many_seeds(run, tmp_path, monkeypatch):
     (copy / "results.json").write_text(json.dumps(results))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     text = Page(report(copy).read_text()).text
-    for words in ("means over the seeds 4, 5", "25.00% to 75.00%", "of the ensemble", "62.50%"):
+    for words in ("Over the seeds 4, 5", "25.00% to 75.00%", "of the ensemble", "62.50%"):
         assert words in text
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from jlayers.config.reader import read_file
 from jlayers.runs import Run
+from jlayers.runs.epochs import SEEDS
 from jlayers.runs.files import CONFIG, ENVIRONMENT, METRICS, RESULTS, WEIGHTS
 
 __all__ = ["RunRecord", "find_runs", "flattened", "read_run"]
@@ -33,6 +34,7 @@ class RunRecord:
         history: a list for each result, one value for each finished epoch.
         metrics: the results of the epoch whose weights are kept: `loss`, `val_loss`, and `test_loss` for the
             held-out data, and so on.
+        spread: of a run of many seeds the standard deviations over them; `metrics` are then their means.
         better: "min" or "max", by name in `history`.
         epochs: how many are finished.
         planned: how many the configuration asks for.
@@ -53,6 +55,7 @@ class RunRecord:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     history: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    spread: Mapping[str, float] = dataclasses.field(default_factory=dict)
     better: Mapping[str, str] = dataclasses.field(default_factory=dict)
     epochs: int = 0
     planned: int | None = None
@@ -140,6 +143,7 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
         settings=settings,
         history=history,
         metrics=_metrics(results, history, kept or epochs),
+        spread={name: one["std"] for name, one in _by_name(results.get(SEEDS, {})).items()},
         better=results.get("better", {}),
         epochs=epochs,
         planned=settings.get("training.epochs"),
@@ -209,9 +213,20 @@ def _runs_in(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 def _metrics(
     results: Mapping[str, Any], history: Mapping[str, Sequence[float]], epoch: int
 ) -> dict[str, float]:
+    """Of an epoch, and of the held-out data. Each of many seeds keeps its own epoch: results say all."""
     metrics = {name: values[epoch - 1] for name, values in history.items() if 0 < epoch <= len(values)}
-    held_out = {f"test_{name}": value for name, value in results.get("test", {}).items()}
-    return {**metrics, **{name: math.nan if value is None else value for name, value in held_out.items()}}
+    said = _by_name(results if SEEDS in results else {"test": results.get("test", {})})
+    return {**metrics, **{name: math.nan if value is None else value for name, value in said.items()}}
+
+
+def _by_name(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The results of all parts of the data in one mapping, named as in `RunRecord.metrics`."""
+    starts = {"train": "", "validation": "val_", "test": "test_"}
+    return {
+        f"{start}{name}": value
+        for part, start in starts.items()
+        for name, value in results.get(part, {}).items()
+    }
 
 
 def _seconds(path: pathlib.Path, status: str, began: Time | None, ended: Time | None) -> float | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
-from jlayers.core.spelling import nearest
+from jlayers.core.spelling import close_names
 from jlayers.interop.layouts import Made, from_cudnn, from_torch, is_torch
 from jlayers.interop.names import Entry, Group
 from jlayers.interop.parts import SPECTRAL
@@ -92,7 +92,7 @@ class Matched:
         guesses = self.extra[:2000]
         shown = [
             *(
-                f"missing {path}" + (f"; {nearest(path, guesses)}" if guesses and n < most else "")
+                f"missing {path}" + (_alike(path, guesses) if n < most else "")
                 for n, path in enumerate(self.missing)
             ),
             *self.misshapen.values(),
@@ -100,6 +100,12 @@ class Matched:
         ]
         more = len(shown) - most
         return shown[:most] + ([f"and {more} more"] if more > 0 else [])
+
+
+def _alike(path: str, names: Sequence[str]) -> str:
+    """The names of the source that are spelled like a path, if there are any; all others are listed later."""
+    near = close_names(path, names)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def _problem(array: np.ndarray, spec: Any) -> str:

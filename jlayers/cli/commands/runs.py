@@ -8,9 +8,9 @@ import json
 import pathlib
 from typing import TYPE_CHECKING
 
-from jlayers.cli.commands.compare import epochs_of, status_column
+from jlayers.cli.commands.compare import epochs_of, result_of, status_column
 from jlayers.cli.tables import Column, print_table
-from jlayers.cli.terminal import console, number
+from jlayers.cli.terminal import console
 
 if TYPE_CHECKING:
     from jlayers.experiments.record import RunRecord
@@ -63,7 +63,7 @@ def _time_begun(run: RunRecord) -> str:
 
 
 def _best(run: RunRecord) -> str:
-    return "" if run.best is None else f"{run.best[0]} {number(*run.best)}"
+    return "" if run.best is None else f"{run.best[0]} {result_of(run, run.best[0])}"
 
 
 def _facts(run: RunRecord) -> dict[str, object]:
