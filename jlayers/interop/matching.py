@@ -325,7 +325,7 @@ class _Queue:
         )
 
     def _next(self, slot: Slot) -> tuple[int, Mapping[str, Entry]]:
-        """How much of what is left is for this layer, and under which names."""
+        """The arrays of the rest that are for this layer, and their names."""
         if not self.grouped:
             mine = dict(zip(slot.wanted, self.left, strict=False))
             return len(mine), mine
