@@ -111,7 +111,9 @@ def test_what_does_not_fit_is_listed():
     with pytest.raises(ValueError, match="does not fit the model") as error:
         jl.load_weights(MODEL, source)
     lines = str(error.value).splitlines()[1:]
-    assert lines[0].startswith("  missing params/conv/bias")
+    assert lines[0] == "  missing params/conv/bias", (
+        "what is left over is not spelled like it, and stands below"
+    )
     assert lines[1] == "  expected params/head/kernel as float32(4, 4), head.weight gives float32(4, 5)"
     assert lines[2] == "  unused haed.x"
     with pytest.raises(ValueError, match="expected a key to draw what is not in the source"):

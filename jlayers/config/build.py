@@ -1,4 +1,4 @@
-"""From calls to objects: each constructor is called, and what it refuses is told with file, line and path."""
+"""From calls to objects: each constructor is called, and its errors get file, line and path."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Builder:
         return value
 
     def each(self, values: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
-        """Every value built; what is wrong with any of them is told at once."""
+        """Every value built; the faults of all of them are reported at once."""
         built: dict[Any, Any] = {}
         problems: list[Problem] = []
         for key, value in values.items():

@@ -1,4 +1,4 @@
-"""YAML as plain data with the line of every key: no tags, no objects, no doubled keys, and capped in size.
+"""YAML as plain data with the line of every key: no tags, no objects, no duplicate keys, and limits on size.
 
 YAML 1.2: `yes`, `on` and `no` are text, `1e-3` is a number. An alias (`*name`) is a copy of what its anchor
 (`&name`) marks.

@@ -49,7 +49,7 @@ class Training:
         early_stopping: when to stop before the last epoch.
         callbacks: what listens to the training, such as a logger; see `jlayers list callbacks`. Files that
             they write are in the folder `logs` of the run.
-        profile: the steps of which a profile is recorded, such as `{steps: [100, 110]}`.
+        profile: the steps to profile, such as `{steps: [100, 110]}`.
         steps_per_call: steps in one dispatch; `auto` takes many where a step is so small that this pays.
         cache_features: whether what frozen layers at the beginning of the model give is computed once per
             sample and kept: true for memory, or a folder on a disk.

@@ -1,4 +1,4 @@
-"""The section `sweep`: which values are tried, how they are chosen, and by what trials are compared."""
+"""The section `sweep`: which values are tried, how they are chosen, and how trials are compared."""
 
 from __future__ import annotations
 

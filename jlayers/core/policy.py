@@ -1,4 +1,4 @@
-"""A policy: in which dtypes a layer keeps its parameters, computes and answers."""
+"""A policy: the dtypes of a layer's parameters, computation and output."""
 
 from __future__ import annotations
 

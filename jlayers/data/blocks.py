@@ -17,7 +17,7 @@ HELD = 1 << 26  # bytes of blocks in memory
 
 
 class Blocks:
-    """Rows in blocks, of which a few are in memory.
+    """Rows in blocks; only a few blocks are in memory.
 
     Args:
         ends: the row behind each block.

@@ -119,7 +119,7 @@ def by_class(
 
 
 class FileRows(LazyArray):
-    """Rows of which each is a file of its own."""
+    """Rows that are one file each."""
 
     files: Files
 

@@ -1,4 +1,4 @@
-"""Files from strangers, read within bounds: no more memory than a cap allows, whatever they claim to be."""
+"""Untrusted files, read within limits: no more memory than allowed, whatever the files claim."""
 
 from __future__ import annotations
 

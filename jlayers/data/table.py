@@ -40,15 +40,15 @@ def read_numbers(path: FilePath, header: bool = True, delimiter: str = ",") -> n
 def read_like(
     path: FilePath, table: Table, header: bool | None = None, delimiter: str | None = None
 ) -> tuple[Any, list[str]]:
-    """The inputs in a further file like the one that a model was trained on, by the names of their columns.
+    """The inputs in a new file like the training file, by the names of their columns.
 
     In a file without a header the columns are those of x in their order, or all those of the training file.
 
     Args:
         path: path of the file.
         table: how the training file was read.
-        header: whether the first line holds names, if other than in the training file.
-        delimiter: between cells, if another than in the training file.
+        header: whether the first line holds names; as in the training file if not given.
+        delimiter: between cells; as in the training file if not given.
 
     Returns:
         x as in training, and the names of columns that are neither inputs nor targets, which are left out.

@@ -74,7 +74,7 @@ class RunRecord:
         return self.path.resolve().name
 
     def direction(self, metric: str) -> str:
-        """Which values of a metric are better, "min" or "max"; `test_loss` is as `loss`."""
+        """Return "min" or "max", whichever is better for a metric; `test_loss` is treated as `loss`."""
         known = self.better.get(metric) or self.better.get(metric.removeprefix("test_"))
         # Runs of older versions do not say.
         return known or ("min" if "loss" in metric or "error" in metric else "max")

@@ -111,12 +111,12 @@ def reproduce(
     """Train a run again from its folder and compare the two, bit for bit.
 
     The new run has the configuration, the seed and the adapted preprocessors of the first one. A run that
-    was interrupted or killed is repeated as far as it went. One that failed must fail for the same reason.
+    was interrupted or killed is repeated as far as it got. One that failed must fail for the same reason.
 
     Args:
         run: the folder of a run. Nothing in it is changed.
         into: the folder of the new run; `<run>-reproduced-<n>` beside the first one if not given.
-        overrides: settings that shall be others, such as `"seed=1"`, or a path at which the data lie now.
+        overrides: settings to change, such as `"seed=1"`, or a new path of the data.
         code: the user's own files that the run needs; they have been executed already.
         callbacks: more listeners, such as a progress bar.
         begun: is given the new run before it is trained.
@@ -124,7 +124,7 @@ def reproduce(
     Raises:
         FileNotFoundError: no run there.
         ValueError: the run is still being trained, or ended before its first epoch.
-        ConfigError: the configuration cannot be built here, such as for data that are not there.
+        ConfigError: the configuration cannot be built here, for example because the data are missing.
     """
     old, before = Run(run), read_run(run)
     if before.status == "running":

@@ -39,7 +39,7 @@ def read_keras(path: str | os.PathLike[str], *, needed: int | None = None) -> di
         FileNotFoundError: no such file.
         ValueError: the file is damaged or of another kind, links to other files, uses filters that are not
             HDF5's own, or declares more than it holds.
-        ImportError: h5py is not there: `pip install 'jlayers[interop]'`.
+        ImportError: h5py is not installed: `pip install 'jlayers[interop]'`.
 
     Source: the layouts follow `keras.src.saving`.
 
@@ -66,7 +66,7 @@ def need_h5py() -> Any:
     """The module h5py.
 
     Raises:
-        ImportError: it is not there; the text says what to install.
+        ImportError: it is not installed; the text says what to install.
     """
     try:
         import h5py

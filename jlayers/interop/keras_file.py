@@ -48,7 +48,7 @@ def keras_content(model: Layer, params: Mapping[str, Any], state: Mapping[str, A
 
     Raises:
         ValueError: a layer that Keras does not have.
-        ImportError: h5py is not there.
+        ImportError: h5py is not installed.
     """
     h5py = need_h5py()
     tree = {"params": params, "state": state}

@@ -101,7 +101,7 @@ def open_zip(path: str | os.PathLike[str], needed: int | None = None) -> zipfile
 
 
 def member_of(path: Any, archive: zipfile.ZipFile, name: str) -> bytes:
-    """The content of a member, of which no more is unpacked than the table of the file says.
+    """The content of a member; no more is unpacked than the table of the file says.
 
     Raises:
         ValueError: a damaged member.

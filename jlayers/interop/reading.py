@@ -1,4 +1,4 @@
-"""A file of weights of any kind; the kind is told by the content, not by the name."""
+"""A file of weights of any kind, which is recognized by its content and not by its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run on disk: its folder, made once and never written over, opened again or gone on with."""
+"""A run on disk: its folder, made once, never overwritten, opened again or resumed."""
 
 from __future__ import annotations
 

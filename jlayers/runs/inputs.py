@@ -69,7 +69,7 @@ def read_inputs(
 
 
 def names_of_rows(x: Any) -> tuple[str, ...]:
-    """The files of inputs of which each is a file of its own; none for one file alone and for arrays."""
+    """The files of inputs that are one file each; none for a single file and for arrays."""
     x = getattr(x, "whole", x)
     return x.files.names if isinstance(x, FileRows) and len(x) > 1 else ()
 

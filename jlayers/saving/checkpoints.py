@@ -46,7 +46,7 @@ class Found(NamedTuple):
 
 
 def require_orbax() -> None:
-    """Raises an ImportError that says what to install, if Orbax is not there."""
+    """Raises an ImportError that says what to install, if Orbax is not installed."""
     if importlib.util.find_spec("orbax") is None or importlib.util.find_spec("orbax.checkpoint") is None:
         raise ImportError("checkpoints are kept by Orbax: pip install 'jlayers[checkpoint]'")
 

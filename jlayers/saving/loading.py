@@ -33,7 +33,7 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Where weights come from, and which layers they are for: an entry of a list for `jl.load_weights`.
+    """The source of weights, and the layers they are for: an entry of a list for `jl.load_weights`.
 
     Args:
         source: a file; "imagenet", for a model of `jl.applications`; `"package:name/file"` for a file that an
@@ -110,8 +110,8 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
     model's layouts and dtypes. `load_weights(path, params, state)` reads a file that `jl.save_weights` has
     written and expects exactly the arrays that are given, dtypes included.
 
-    The kind of a file is told by its content: safetensors, `.npz`, Keras's `.weights.h5`, `.h5` and `.keras`,
-    PyTorch's `.pth`, pickled dicts of arrays. Nothing in a file can run.
+    The kind of a file is recognized by its content: safetensors, `.npz`, Keras's `.weights.h5`, `.h5` and
+    `.keras`, PyTorch's `.pth`, pickled dicts of arrays. Nothing in a file can run.
 
     A layer finds its arrays by its name: the group of the same path, or the only one whose path ends as the
     layer's does. Within the group `kernel`, `gamma` and the like are taken as they are. `weight`,
@@ -148,7 +148,7 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
         ValueError: arrays that are missing, that the model does not have, or that do not fit; all are listed
             with the nearest names. Or a file that is damaged or asks for more than arrays.
         FileNotFoundError: no such file.
-        ImportError: a package that reads this kind is not there; the text says what to install.
+        ImportError: the package that reads this kind is not installed; the text says what to install.
         ConnectionError: the file that a name stands for cannot be fetched; the text says what to do. It is
             kept in `~/.cache/jlayers/weights`. The variable `JLAYERS_WEIGHTS` names a mirror or a folder.
 
@@ -212,7 +212,7 @@ def _entry(source: Any, options: Mapping[str, Any]) -> Weights:
 
 
 def _match(model: Layer, slots: Sequence[Slot], entry: Weights) -> Matched:
-    """Which array of a source goes where."""
+    """A plan that says which array of a source goes where."""
     if entry.by not in ("names", "order"):
         raise refused(ValueError, "expected 'names' or 'order'", raised_by="load_weights", by=entry.by)
     source: Any = entry.source

@@ -1,4 +1,4 @@
-"""`fit`: its arguments are checked and made into what the loop takes."""
+"""`fit`: checks its arguments and prepares them for the loop."""
 
 from __future__ import annotations
 

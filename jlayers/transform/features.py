@@ -41,8 +41,8 @@ def split_features(model: Layer, *inputs: Any) -> FeatureSplit:
     """The model cut behind all that never changes in training.
 
     What never changes: frozen layers, and layers without parameters, state and randomness, as long as they
-    read nothing else. Then `head(base(x))` is the model, and `base(x)` is computed only once per sample. A
-    model inside of which only the first layers are frozen is cut behind them.
+    read nothing else. Then `head(base(x))` is the model, and `base(x)` is computed only once per sample. If
+    only the first layers of an inner model are frozen, the cut is behind them.
 
     Args:
         model: a `Model`, a `Sequential`, or a layer whose constructor returned one.

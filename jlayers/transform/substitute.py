@@ -1,4 +1,4 @@
-"""Other layers in the places of those inside a model, and the model made again around them."""
+"""Layers inside a model replaced by others, and the model made again around them."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def _inserted(model: Layer, layer: Layer, after: str) -> Layer:
 
 
 def _site(at: Any) -> Any:
-    """What names outputs, as a key of a dict."""
+    """The name of an output, as a key of a dict."""
     leaves, form = jax.tree.flatten(at)
     return tuple(leaves), form
 

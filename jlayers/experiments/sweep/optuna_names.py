@@ -28,7 +28,7 @@ def enter(registry: Registry, names: tuple[str, ...], make: Make) -> None:
         make: gives the object from the name of a class and its arguments.
 
     Raises:
-        ImportError: Optuna is not there.
+        ImportError: Optuna is not installed.
     """
     require_optuna()
     for name in names:

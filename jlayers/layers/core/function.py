@@ -52,7 +52,7 @@ def Identity():
 def Lambda(function: ActivationLike, arguments: Mapping[str, Any] | None = None):
     """Applies a function without parameters. Several inputs are several arguments.
 
-    A masked input is refused, since nothing is known of what the function does with padding.
+    A masked input is refused, since it is not known what the function does with padding.
 
     Shapes: determined by the function. Only a registered function can be written to YAML.
 

@@ -98,8 +98,8 @@ def Resizing(
         height: height of the result.
         width: width of the result.
         interpolation: "bilinear", "nearest", "bicubic", "lanczos3" or "lanczos5".
-        crop_to_aspect_ratio: cut off, at both sides, what the new aspect ratio has no place for, instead of
-            distorting the images.
+        crop_to_aspect_ratio: instead of distorting the images, cut off at both sides what does not fit the
+            new aspect ratio.
         pad_to_aspect_ratio: pad at both sides instead.
         fill_mode: "constant" is the only one.
         fill_value: what to pad with.

@@ -104,7 +104,7 @@ class MLflow(Callback):
         self._logged.update(dict.fromkeys(new, step))
 
     def _last_step(self, name: str) -> int:
-        """The last step of which MLflow has this value; -1 for none."""
+        """The last step for which MLflow has this value; -1 for none."""
         if name not in self._logged:
             history = self._client.get_metric_history(self._id, name) if self._continued else ()
             self._logged[name] = max((metric.step for metric in history), default=-1)

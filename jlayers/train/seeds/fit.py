@@ -1,4 +1,4 @@
-"""`fit_seeds`: what is asked for, checked and made ready for the loop."""
+"""`fit_seeds`: checks its arguments and prepares them for the loop."""
 
 from __future__ import annotations
 
