@@ -325,7 +325,7 @@ def test_outputs_are_refused_before_any_work(trained, capsys, tmp_path):
     for name, message in (
         ("o.txt", "expected a .npy"),
         ("a/o.npy", "no folder"),
-        ("link.npy", "there already"),
+        ("link.npy", "exists already"),
     ):
         assert main(["predict", run, "none.npy", "--output", str(tmp_path / name)]) == 2
         assert message in capsys.readouterr().err

@@ -89,8 +89,9 @@ def examine(case: Case, more: Sequence[Finding] = ()) -> Report:
         try:
             found.extend(check())
         except (ValueError, TypeError, KeyError, FloatingPointError) as error:
-            if all(other.check != "model" for other in found):  # every later check would run into it
-                found.append(_refusal(error))
+            refusal = _refusal(error)
+            if all(other.check != "model" and other.message != refusal.message for other in found):
+                found.append(refusal)  # once: every later check would run into it
 
     run("values", functools.partial(check_values, case))
     others = [name for name in (*CHECKS, *TRAINED) if name != "values"]
