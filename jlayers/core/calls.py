@@ -100,7 +100,7 @@ _KEYWORDS: Mapping[str, Mapping[str, str]] = {
 
 
 def taught(function: Function) -> Function:
-    """Decorator: whoever calls the function with arguments that it does not have is told what to write.
+    """Decorator: calls with arguments that the function lacks raise an error that says what to write.
 
     >>> import jlayers as jl
     >>> jl.Input(batch_shape=(None, 3))

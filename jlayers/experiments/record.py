@@ -83,10 +83,10 @@ class RunRecord:
     def best(self) -> tuple[str, float] | None:
         """The metric to judge the run by, and its value for the weights that are kept.
 
-        It is of the held-out data, else of the validation data, else of the training data. Of these it is the
-        metric that early stopping, the best checkpoint or a callback watches; else the first one that is no
-        loss; else the loss. A loss that is watched does not count where there are metrics: it is what ends a
-        training, and whoever asks for an accuracy judges by that. The losses of single outputs never count.
+        It is measured on the held-out data, else on the validation data, else on the training data. It is the
+        metric that early stopping, the best checkpoint or a callback watches; else the first one that is not
+        a loss; else the loss. A watched loss does not count if there are metrics: it decides when to stop,
+        but users who ask for an accuracy judge by that. The losses of single outputs never count.
         """
         for prefix in ("test_", "val_", ""):
             names = [name for name in self.metrics if _is_of(name, prefix)]

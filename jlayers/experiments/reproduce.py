@@ -119,7 +119,7 @@ def reproduce(
         overrides: settings to change, such as `"seed=1"`, or a new path of the data.
         code: the user's own files that the run needs; they have been executed already.
         callbacks: more listeners, such as a progress bar.
-        begun: is given the new run before it is trained.
+        begun: called with the new run before it is trained.
 
     Raises:
         FileNotFoundError: no run there.

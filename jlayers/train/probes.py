@@ -42,7 +42,7 @@ class Moment(NamedTuple):
 class Probe:
     """A scalar that each step computes while a callback asks for it; `jl.callbacks.Probe`.
 
-    It is in the logs and in the history under its name. A step that nobody asks computes nothing for it.
+    It is in the logs and in the history under its name. A step without probes computes nothing for it.
     Probes that are equal share one compiled step, so `function` should be one that is made once, or a frozen
     dataclass with `__call__`.
 

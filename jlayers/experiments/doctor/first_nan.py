@@ -53,7 +53,7 @@ def first_not_finite(case: Case, state: TrainState, batch: Batch, number: int = 
     """The place at which a step on this batch leaves the finite numbers; nothing if it does not.
 
     Args:
-        case: gives tasks and models.
+        case: the experiment, with its tasks and models.
         state: before the step.
         batch: batch of the step.
         number: number of the step, from which its key follows.

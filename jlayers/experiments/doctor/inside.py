@@ -48,7 +48,7 @@ class Look:
     Layers inside a loop or a `Remat` are a part of the layer around them.
 
     Args:
-        case: gives tasks and models.
+        case: the experiment, with its tasks and models.
         batch: that passes through.
         note: `note(layer, params, state, inputs, output)` to a pytree of arrays; for the loss of each task
             the layer is None, and the output a `LossValue`.

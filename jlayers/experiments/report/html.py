@@ -1,4 +1,4 @@
-"""HTML as a tree of elements, so that every text is escaped by whoever writes the tree down."""
+"""HTML as a tree of elements; every text is escaped when the tree is written."""
 
 from __future__ import annotations
 

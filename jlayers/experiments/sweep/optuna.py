@@ -63,7 +63,7 @@ class Judge:
         self._trial, self._epoch = trial, 0
 
     def __call__(self, value: float | None) -> bool:
-        """True if the trial shall end after an epoch with this value; None for one that is not finite."""
+        """True if the trial should end after an epoch with this value; None for one that is not finite."""
         finite = value is not None and math.isfinite(value)
         self._trial.report(value if finite else math.nan, self._epoch)
         self._epoch += 1

@@ -25,7 +25,7 @@ def enter(registry: Registry, names: tuple[str, ...], make: Make) -> None:
     Args:
         registry: registry of samplers or pruners.
         names: names of the classes.
-        make: gives the object from the name of a class and its arguments.
+        make: makes the object from the name of a class and its arguments.
 
     Raises:
         ImportError: Optuna is not installed.

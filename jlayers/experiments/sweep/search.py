@@ -161,7 +161,7 @@ class Search:
 
         Args:
             launcher: begins a trial.
-            ended: is told of each trial that has ended, in the order of their numbers.
+            ended: called with each trial that has ended, in the order of their numbers.
 
         Returns:
             all trials, in the order of their numbers.
