@@ -450,3 +450,9 @@ def test_no_rate_is_suggested_in_the_picture_where_none_learns_anything(loss, is
     assert draw_rates("rates.png", {"rate": 0.01, "suggested": 0.1, "level": 1.1, "losses": losses})
     (legend,) = (axes.get_legend() for axes in figures[0].axes[:1])
     assert ("suggested" in [text.get_text() for text in legend.get_texts()]) == is_drawn
+
+
+def test_units_behind_dead_ones_are_not_told():
+    dead = jl.Dense(16, activation="relu", bias_initializer=jl.initializers.Constant(-99.0), name="first")
+    case = cloud_case(dead, jl.Dense(16, activation="relu"), jl.Dense(3, activation="softmax"))
+    assert [finding.where for finding in check_activations(case)] == ["first"]

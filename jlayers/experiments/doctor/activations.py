@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,7 +39,8 @@ def check_activations(case: Case) -> list[Finding]:
         name = activation_of(layer)
         if name in ZERO:
             axes = tuple(range(values.ndim - 1))
-            return {"dead": (values == 0).all(axes)}
+            fed = jnp.stack([jnp.asarray(x).astype(bool).any() for x in jax.tree.leaves(inputs)]).any()
+            return {"dead": (values == 0).all(axes) & fed}  # behind dead units it is their consequence
         if name in FLAT:
             low, high = FLAT[name]
             flat = (values < jnp.asarray(low, values.dtype)) | (values > jnp.asarray(high, values.dtype))
@@ -98,6 +100,4 @@ def _flat_units(call: Call) -> list[Finding]:
 
 
 def _rows(case: Case) -> Any:
-    import jax
-
     return jax.tree.leaves(case.some.x)[0]
