@@ -4,7 +4,7 @@
 
 prints ratios of one run, in which all loops take turns in one process.
 
-On the tiny MLP: `fit` and a loop of one's own around `jl.make_train_step` against loops written by hand. Each
+On the tiny MLP: `fit` and a hand-written loop around `jl.make_train_step` against loops written by hand. Each
 trains on the same `STEPS` batches per epoch. "bare loop" has them cut and on the device before the clock
 starts, which is as little as a loop can do. The others by hand do what `fit` does, too, a new order in each
 epoch and batches cut from NumPy arrays: "shuffled NumPy" batch by batch, as most people write it, "shuffled

@@ -113,7 +113,7 @@ def broken(rows: int | None = None, units: int = 128, rate: float = 0.002, epoch
         ),
         Sick("one NaN in the data", "values", lambda: ask(train=(with_nan(), y))),
         Sick("a softmax under a loss for logits", "loss", lambda: ask(loss=logits)),
-        Sick("a softmax of one's own under a loss for logits", "loss", lambda: ask(custom, loss=logits)),
+        Sick("a custom softmax under a loss for logits", "loss", lambda: ask(custom, loss=logits)),
         Sick(
             "targets in another order than their inputs",
             "information",

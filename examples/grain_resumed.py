@@ -1,4 +1,4 @@
-"""A pipeline of Grain in a training that is cut off in the middle of an epoch and goes on from there.
+"""A pipeline of Grain in a training that is cut off in the middle of an epoch and continues from there.
 
 Grain shuffles anew in each epoch, makes records in threads, and tells where it stands. Checkpoints keep that:
 the run that was cut off ends with the same bits as one that was left alone.

@@ -28,7 +28,7 @@ def batches(x: np.ndarray, y: np.ndarray, size: int, rng: np.random.Generator) -
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(description="Train on handwritten digits with a loop of one's own.")
+    parser = argparse.ArgumentParser(description="Train on handwritten digits in a hand-written loop.")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=64)
     arguments = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""A variational autoencoder of handwritten digits: a task of two models and a loss of one's own.
+"""A variational autoencoder of handwritten digits: a task of two models with a custom loss.
 
 python examples/vae.py
 """

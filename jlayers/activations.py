@@ -56,7 +56,7 @@ X = Float[Array, "..."]
 
 registry = Registry("activation")
 get = registry.get
-# `@jl.activations.register` enters a function of one's own; arguments with defaults become its options.
+# `@jl.activations.register` enters your own function; arguments with defaults become its options.
 register = registry.function()
 
 

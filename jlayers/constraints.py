@@ -36,7 +36,7 @@ Constraint = Callable[[jax.Array], jax.Array]
 
 registry = Registry("constraint")
 get = registry.get
-# `@jl.constraints.register` enters a factory of one's own: options in, `f(w) -> w` of the same shape out.
+# `@jl.constraints.register` enters your own factory: options in, `f(w) -> w` of the same shape out.
 register = registry.factory()
 
 _EPSILON = 1e-7  # Keras's `backend.epsilon()`: keeps a vector of zeros at zeros

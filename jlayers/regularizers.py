@@ -31,7 +31,7 @@ Regularizer = Callable[[jax.Array], jax.Array]
 
 registry = Registry("regularizer")
 get = registry.get
-# `@jl.regularizers.register` enters a factory of one's own: options in, `f(w) -> scalar` out.
+# `@jl.regularizers.register` enters your own factory: options in, `f(w) -> scalar` out.
 register = registry.factory()
 
 

@@ -1,4 +1,4 @@
-"""Penalties on outputs: `activity_regularizer` of every layer against Keras, and of a layer of one's own."""
+"""Penalties on outputs: `activity_regularizer` of every layer against Keras, and of a user's layer."""
 
 import inspect
 import json

@@ -1,11 +1,13 @@
 """Checkpoints: a fit that ends anywhere and is called again ends with the bits of one that never ended."""
 
+import contextlib
 import errno
 import functools
 import itertools
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -346,11 +348,27 @@ def test_a_full_disk_ends_no_training_and_loses_no_checkpoint(tmp_path):
     assert "_SignalingThread" not in done.stderr  # of Orbax, with pages of tracebacks
     first, second, third = done.stdout.splitlines()
     assert first == "0 [] [2, 3, 4]"
-    # The write of step 6 goes on while the disk fills up.
+    # The write of step 6 continues while the disk fills up.
     assert re.match(r"[23] \['the checkpoint of step [67] was not written into ", second)
-    assert "File too large. The training goes on" in second
+    assert "File too large. The training continues" in second
     assert second.endswith("[10, 11, 12]")
     assert third == "[12, 13, 14]"
+
+
+def test_a_checkpoint_that_the_disk_has_no_room_for_is_not_begun(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    store = Store(tmp_path / "c")
+    store.open()
+    with contextlib.closing(store):
+        store.save(1, {"w": np.ones(300)}, {})
+        store.settle()
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2000))
+        store.save(2, {"w": np.ones(300)}, {})
+        with pytest.raises(OSError, match=r"no space left on the disk: it needs 2,\d\d\d bytes, and 2,000"):
+            store.settle()
+        monkeypatch.undo()
+        store.save(3, {"w": np.ones(300)}, {})
+    assert store.steps() == [1, 3]
 
 
 def test_what_cannot_be_written_at_all_is_told_before_the_first_step(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """The command line and the folder of a run: what is written, read back exactly, refused, and told."""
 
+import asyncio
 import contextlib
 import io
 import json
@@ -8,6 +9,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +20,12 @@ from safetensors import safe_open
 
 import jlayers as jl
 from jlayers import config
-from jlayers.cli import main
+from jlayers.cli import _parser, main
+from jlayers.cli.arguments import spread
 from jlayers.cli.commands.predict import _print_outputs
-from jlayers.cli.terminal import console, lasting_streams
+from jlayers.cli.terminal import console, lasting_streams, no_lost_loops
 from jlayers.runs import Run, RunWarning, evaluate_run, load_weights, save_weights, train_run
-from jlayers.runs.curves import draw_curves
+from jlayers.runs.curves import curves_figure, draw_curves
 from jlayers.runs.outputs import named_outputs, write_outputs
 from jlayers.runs.restored import weights_of
 
@@ -467,6 +470,39 @@ def test_names_that_a_terminal_lacks_are_escaped(tmp_path, monkeypatch):
     assert (tmp_path / "out").read_text() == "Gr\\xf6\\xdfe \\u732b ~ -\n"
 
 
+def test_a_lost_event_loop_is_not_printed_and_other_errors_are(monkeypatch):
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    loop = asyncio.new_event_loop()
+    loop.close()
+    with pytest.raises(RuntimeError) as closed:
+        loop.call_soon_threadsafe(print)  # as TensorStore calls it
+    lost, other = (types.SimpleNamespace(exc_value=e) for e in (closed.value, RuntimeError("another")))
+    with no_lost_loops():
+        sys.unraisablehook(lost)
+        sys.unraisablehook(other)
+    assert heard == [other]
+    sys.unraisablehook(lost)
+    assert heard == [other, lost]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--set", "seed=3", "seeds=2", "FILE"],
+        ["FILE", "--set", "seed=3", "seeds=2"],
+        ["FILE", "--set=seed=3", "seeds=2", "--run", "r"],
+        ["--set", "seed=3", "--set", "seeds=2", "lr=0.1.yaml"],  # a file that is there is no value
+    ],
+)
+def test_one_set_takes_several_values(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("lr=0.1.yaml").touch()
+    arguments = _parser().parse_args(spread(["train", *words]))
+    assert arguments.set == ["seed=3", "seeds=2"]
+    assert arguments.file in ("FILE", "lr=0.1.yaml")
+
+
 # ------------------------------------------------------------------------------------------- errors
 
 
@@ -702,6 +738,21 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         save_weights(path, {"a": jnp.zeros(2)})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_curves_of_seeds_have_a_band_from_the_least_to_the_largest():
+    loss = np.array([[9.0, 11.0], [0.5, 0.9], [0.4, np.nan]])  # the second seed ended early
+    history = {"loss": [10.0, 0.7, 0.4], "accuracy": [0.1, 0.8, 0.9]}
+    figure = curves_figure(history, better={"loss": "min", "accuracy": "max"}, seeds={"loss": loss})
+    first, second = figure.axes
+    (band,) = first.collections
+    corners = {(x, y) for x, y in band.get_paths()[0].vertices.tolist()}
+    assert corners == {(1, 9), (1, 11), (2, 0.5), (2, 0.9), (3, 0.4)}
+    assert first.get_yscale() == "log"
+    assert not second.collections
+    assert second.get_yscale() == "linear"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "range of 2 seeds"]
 
 
 def test_curves_of_one_epoch_of_none_and_without_matplotlib(tmp_path, monkeypatch):

@@ -244,6 +244,9 @@ def test_curves_of_several_runs(wide, folder, tmp_path):
         draw_comparison(tmp_path / "curves.pdf", compared)
     many = compared_curves({f"run-{i}": compared.runs[0] for i in range(12)})
     assert [text.get_text() for text in many.legends[0].get_texts()][-1] == "4 others"
+    same = compared_curves({"run": compared.runs[0], "reproduced": compared.runs[0]})
+    below, above = (line.get_linewidth() for line in same.axes[0].lines if len(line.get_xdata()) > 1)
+    assert below > 2 * above  # so that both are seen
 
 
 def test_names():

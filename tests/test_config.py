@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import jlayers as jl
 from jlayers import config
 from jlayers.config import ConfigError
-from jlayers.config.derive import derived
+from jlayers.config.derive import derive
 from jlayers.config.reader import read_text
 from jlayers.config.signatures import KINDS, arguments, documentation, registry_of, shown
 from jlayers.config.types import adapter
@@ -386,7 +386,7 @@ loss: {sparse_categorical_crossentropy: {from_logits: true}}
 def test_freezing_by_pattern():
     made = config.loads(BASE + "freeze: ['flat*']\n")
     assert made.model.frozen == {"flatten"}
-    assert problems(BASE + "freeze: [dens]\n")[0][:2] == (10, "freeze")
+    assert problems(BASE + "freeze:\n- dense\n- dens\n")[0][:2] == (12, "freeze.1")
 
 
 def test_several_outputs_take_losses_by_output():
@@ -570,7 +570,7 @@ def test_every_default_fits_its_type_hint():
         except TypeError:
             continue
         try:
-            adapter(derived(argument.hint).type).validate_python(data)
+            adapter(derive(argument.hint).type).validate_python(data)
         except ValueError as error:
             wrong.append(f"{name}={argument.default!r}: {error}")
     assert not wrong, "\n".join(wrong)
@@ -582,7 +582,7 @@ def test_every_argument_can_be_written():
     unwritable = {
         name
         for name, argument in library_arguments()
-        if argument.required and derived(argument.hint).expected.startswith(nothing)
+        if argument.required and derive(argument.hint).expected.startswith(nothing)
     }
     assert unwritable <= {"Lambda.function"}
 
@@ -655,14 +655,14 @@ def test_schema_knows_defaults_and_variables(validator):
 
 
 def test_hints_of_all_forms():
-    assert derived(Annotated[int, "about it"]).expected == "a whole number"
-    assert derived(tuple[int, ...]).expected == "a list of whole numbers"
-    assert derived(tuple[int, str]).expected == "a list of 2 values: a whole number, text"
-    assert derived(dict[int, float]).expected == "a mapping of names to numbers"
-    assert derived(list[Annotated[str, Kind("loss")]]).expected == "a list of losses by name"
-    assert derived(int | None).expected == "a whole number or null"
-    assert derived(Literal["a"]).expected == "'a'"
-    assert derived(type).expected.startswith("nothing")
+    assert derive(Annotated[int, "about it"]).expected == "a whole number"
+    assert derive(tuple[int, ...]).expected == "a list of whole numbers"
+    assert derive(tuple[int, str]).expected == "a list of 2 values: a whole number, text"
+    assert derive(dict[int, float]).expected == "a mapping of names to numbers"
+    assert derive(list[Annotated[str, Kind("loss")]]).expected == "a list of losses by name"
+    assert derive(int | None).expected == "a whole number or null"
+    assert derive(Literal["a"]).expected == "'a'"
+    assert derive(type).expected.startswith("nothing")
 
 
 def test_shipped_folder_is_where_the_tests_look():

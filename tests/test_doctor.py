@@ -13,7 +13,7 @@ import pytest
 import jlayers as jl
 from jlayers.cli import main
 from jlayers.experiments.doctor import Finding, Report
-from jlayers.experiments.doctor.probes import association, linear, voted
+from jlayers.experiments.doctor.probes import association, linear, neighbors_mean
 from jlayers.experiments.doctor.rate import Range, check_rate
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -278,7 +278,7 @@ def test_the_deviation_of_chance_is_that_of_chance():
 def test_probes_find_what_is_there():
     x, y = blobs()
     targets = np.eye(3, dtype=np.float32)[y]
-    for probe in (voted, linear):
+    for probe in (neighbors_mean, linear):
         correlation, deviation = association(probe(x, targets), targets)
         assert correlation > 10 * deviation
 

@@ -1,14 +1,17 @@
 """What errors know besides their texts: the argument, the layer, and the path in the model."""
 
 import pickle
+import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jlayers as jl
 from jlayers.config import ConfigError, loads
 from jlayers.core.errors import about, add_name, concerning, details_of, refused
+from jlayers.interop.keras_config import UnsupportedError, layer_of
 
 
 @jl.layer
@@ -226,3 +229,111 @@ def test_a_loss_of_an_output_that_is_not_there_is_told_at_its_name():
     (problem,) = caught.value.problems
     assert (problem.line, problem.path) == (13, ("loss", "w"))
     assert "loss names the output 'w', which the model does not have" in problem.message
+
+
+X, Y = np.ones((6, 3), np.float32), np.zeros(6, np.int32)
+CLASSES = jl.compile(jl.Dense(2), loss=jl.losses.SparseCategoricalCrossentropy(from_logits=True))
+NUMBERS = jl.compile(jl.Dense(2), loss="mse")
+WEIGHTS = {"kernel": np.ones((3, 2), np.float32), "bias": np.zeros(2, np.float32)}, {}
+NAN = np.full((6, 3), np.nan, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "place"),
+    [
+        (lambda: jl.fit(3, X), ("trainer",)),
+        (lambda: jl.fit(CLASSES, X, Y, verbose=0), ("verbose",)),
+        (lambda: jl.fit(CLASSES, X, Y[:5]), ("y",)),
+        (lambda: jl.fit(CLASSES, NAN, Y), ("x",)),
+        (lambda: jl.fit(CLASSES, X[:, :0], Y), ("x",)),
+        (lambda: jl.fit(CLASSES, X[:0], Y[:0]), ("x",)),
+        (lambda: jl.fit(CLASSES, X, Y.astype(str)), ("y",)),
+        (lambda: jl.fit(CLASSES, X, Y + 2), ("y", 0)),
+        (lambda: jl.fit(CLASSES, X, Y, sample_weight=[1.0]), ("sample_weight",)),
+        (lambda: jl.fit(CLASSES, [(X, Y)], sample_weight=Y), ("sample_weight",)),
+        (lambda: jl.fit(CLASSES, 3), ("x",)),
+        (lambda: jl.fit(CLASSES, iter([(X, Y)]), epochs=2), ("x",)),
+        (lambda: jl.fit(CLASSES, []), ("x",)),
+        (lambda: jl.fit(CLASSES, [{"a": X, "b": Y}]), ("x",)),
+        (lambda: jl.fit(CLASSES, X, Y, epochs=-1), ("epochs",)),
+        (lambda: jl.fit(CLASSES, X, Y, batch_size=0), ("batch_size",)),
+        (lambda: jl.fit(CLASSES, [(X, Y)], batch_size=2), ("batch_size",)),
+        (lambda: jl.fit(CLASSES, X, Y, shuffle=3), ("shuffle",)),
+        (lambda: jl.fit(CLASSES, X, Y, seed=-1), ("seed",)),
+        (lambda: jl.fit(CLASSES, X, Y, steps_per_epoch=9), ("steps_per_epoch",)),
+        (lambda: jl.fit(CLASSES, X, Y, validation_steps=9), ("validation_steps",)),
+        (lambda: jl.fit(CLASSES, X, Y, validation_data=(X, Y), validation_steps=9), ("validation_steps",)),
+        (lambda: jl.fit(CLASSES, X, Y, validation_data=(X,)), ("validation_data",)),
+        (lambda: jl.fit(CLASSES, X, Y, validation_data=(NAN, Y)), ("validation_data", "x")),
+        (lambda: jl.fit(CLASSES, X, Y, validation_data=3), ("validation_data",)),
+        (lambda: jl.fit(CLASSES, X, Y, validation_split=2), ("validation_split",)),
+        (lambda: jl.fit(CLASSES, X, Y, validation_split=0.99), ("validation_split",)),
+        (lambda: jl.fit(CLASSES, [(X, Y)], validation_split=0.5), ("validation_split",)),
+        (lambda: jl.fit(CLASSES, X, Y, class_weight={7: 1.0}), ("class_weight", "7")),
+        (lambda: jl.fit(CLASSES, X, X, class_weight={0: 1.0}), ("class_weight",)),
+        (lambda: jl.fit(CLASSES, X, Y, callbacks=[3]), ("callbacks",)),
+        (lambda: jl.fit(CLASSES, X, Y, checkpoints=3), ("checkpoints",)),
+        (lambda: jl.fit(CLASSES, X, Y, state=3), ("state",)),
+        (lambda: jl.fit(CLASSES, X, Y, steps_per_call=0), ("steps_per_call",)),
+        (lambda: jl.fit(CLASSES, X, Y, cache_features=3), ("cache_features",)),
+        (lambda: jl.fit(CLASSES, X, Y, cache_features=True), ("cache_features",)),
+        (lambda: jl.fit(NUMBERS, X, X), ("loss",)),
+        (lambda: jl.fit(NUMBERS, X), ("y",)),
+        (lambda: jl.compile(3), ("model",)),
+        (lambda: jl.compile(jl.Dense(1)), ("loss",)),
+        (lambda: jl.compile(jl.Dense(1), "adm", "mse"), ("optimizer",)),
+        (lambda: jl.compile(jl.Dense(1), "mse"), ("optimizer",)),
+        (lambda: jl.compile(jl.Dense(1), loss="mes"), ("loss",)),
+        (lambda: jl.compile(jl.Dense(1), loss="mse", metrics=["mea"]), ("metrics",)),
+        (lambda: jl.compile(jl.Dense(1), loss="mse", weighted_metrics="mea"), ("weighted_metrics",)),
+        (lambda: jl.compile(jl.Dense(1), loss="mse", augment=3), ("augment",)),
+        (lambda: jl.compile(jl.Dense(1), loss="mse", loss_scale=0), ("loss_scale",)),
+        (lambda: jl.compile(jl.Dense(1), loss="mse", accumulate=0), ("accumulate",)),
+        (lambda: jl.compile(jl.Dense(1), loss="mse", ema=1), ("ema",)),
+        (lambda: jl.compile(jl.Dense(1), loss="mse", unfreeze={1: "a"}), ("unfreeze", 1)),
+        (lambda: jl.evaluate(3, WEIGHTS, X, Y), ("trainer",)),
+        (lambda: jl.evaluate(CLASSES, 3, X, Y), ("state",)),
+        (lambda: jl.evaluate(CLASSES, WEIGHTS, NAN, Y), ("x",)),
+        (lambda: jl.evaluate(CLASSES, WEIGHTS, X, Y, steps=9), ("steps",)),
+        (lambda: jl.evaluate(CLASSES, WEIGHTS, X, Y + 2), ("y", 0)),
+        (lambda: jl.predict(3, WEIGHTS, X), ("trainer",)),
+        (lambda: jl.predict(CLASSES, 3, X), ("state",)),
+        (lambda: jl.predict(CLASSES, WEIGHTS, NAN), ("x",)),
+        (lambda: jl.predict(CLASSES, WEIGHTS, X, batch_size=0), ("batch_size",)),
+        (lambda: jl.load_weights(CLASSES.model, {"a": X}, X), ("source",)),
+        (lambda: jl.load_weights(CLASSES.model, {"kernel": X}, X, to="a"), ("to",)),
+        (lambda: jl.load_weights(CLASSES.model, [jl.Weights({"a": X})], X), ("source", 0, "source")),
+        (lambda: jl.load_weights(CLASSES.model, {"a": X}, X, rename={"b": "c"}), ("rename", "b")),
+        (lambda: jl.load_weights(CLASSES.model, {"a": X}, X, by="name"), ("by",)),
+    ],
+)
+def test_the_argument_that_is_refused_is_on_the_record(call, place):
+    with pytest.raises((TypeError, ValueError, KeyError)) as caught:
+        call()
+    assert details_of(caught.value).place == place
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.npz", b"PK\x03\x04 no zip file"),
+        ("a.pth", b"\x80\x02}q\x01"),
+        ("b.pth", pickle.dumps(print, 2)),
+        ("a.h5", b"\x89HDF\r\n\x1a\n and nothing more"),
+        ("a.safetensors", b"\x02\0\0\0\0\0\0\0{}!"),
+        ("a.txt", b"some text"),
+    ],
+)
+def test_a_file_that_a_reader_refuses_is_on_the_record(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
+        jl.interop.read(path)
+    assert details_of(caught.value).file == path
+
+
+def test_a_layer_of_keras_that_there_is_not_has_its_path():
+    described = {"class_name": "Dens", "config": {"name": "d"}, "module": "keras.layers"}
+    with pytest.raises(UnsupportedError, match="there is no layer Dens here") as caught:
+        layer_of({"class_name": "Sequential", "config": {"name": "s", "layers": [described]}}, {}, "s")
+    assert details_of(caught.value).path == "s/d"

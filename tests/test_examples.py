@@ -67,7 +67,7 @@ def calls(monkeypatch):
         def recorded(*arguments, **options):
             result = function(*arguments, **options)
             options.pop("callbacks", None)
-            if name == "fit":  # goes on from its state, for a fresh one is traced
+            if name == "fit":  # continues from its state, for a fresh one is traced
                 options["state"] = result[0]
             made.append((function, arguments, options))
             return result

@@ -1,4 +1,4 @@
-"""Grain pipelines: orders by seed and epoch, any place found again, and runs that go on bit for bit."""
+"""Grain pipelines: orders by seed and epoch, any place found again, and runs that are resumed bit for bit."""
 
 import functools
 import gc
@@ -17,7 +17,7 @@ import pytest
 
 import jlayers as jl
 from jlayers.data.grains import GrainBatches
-from jlayers.data.positions import continued, position
+from jlayers.data.positions import iterator_from, position
 from jlayers.data.stream import StreamBatches
 
 X = np.random.default_rng(0).normal(size=(26, 3)).astype(np.float32)
@@ -119,8 +119,8 @@ KINDS = {
 def test_a_run_that_was_killed_goes_on_bit_for_bit(kind, killed, per_call, tmp_path):
     if per_call == 4 and kind not in ("map", "iter"):
         return
-    make, options = KINDS[kind]
-    options |= {"epochs": 3, "steps_per_call": per_call}
+    make, own = KINDS[kind]
+    options = {**own, "epochs": 3, "steps_per_call": per_call}
     expected, history = jl.fit(trainer(), make(), **options)
     plan = jl.Checkpoint(tmp_path, every_steps=3, every_epochs=None)
     with pytest.raises(OSError, match="killed"):
@@ -174,7 +174,7 @@ def test_positions_are_plain_data():
     assert [next(source), next(source)] == [1, 2]
     where = position(source)
     assert where == {"raw": {"$bytes": "Ag=="}, "rng": 7, "nested": [[1, None]]}
-    assert next(continued(Bytes(), where)) == 3
+    assert next(iterator_from(Bytes(), where)) == 3
 
     class Objects(Bytes):
         def get_state(self):

@@ -140,6 +140,47 @@ def test_no_fact_is_read_off_a_name(files):
         assert not asked, f"{path}: carry the fact as a value, such as a property of the Pair: {asked}"
 
 
+# Errors of others that say what they are in their texts only.
+MAY_TAKE_A_TEXT_APART = {
+    "train/step": "JAX, of an array that was donated",
+    "saving/checkpoints": "Orbax and TensorStore, of what could not be written",
+}
+
+
+@pytest.mark.parametrize("files", FOLDERS.values(), ids=FOLDERS)
+def test_no_fact_is_read_off_the_text_of_an_error(files):
+    """Facts of an error are on its record (jlayers/core/errors.py); lines of its text may be shown."""
+    for path in files:
+        if module_name(path).removeprefix("jlayers.").replace(".", "/") not in MAY_TAKE_A_TEXT_APART:
+            assert not list(texts_taken_apart(parsed(path))), path
+
+
+def texts_taken_apart(tree):
+    """The lines with `str(error).partition(...)`, `... in text_of(error)` and their like."""
+    bound = {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)}
+
+    def is_text(node):
+        called = isinstance(node, ast.Call) and ast.unparse(node.func) in ("str", "text_of", "repr")
+        return called and len(node.args) == 1 and ast.unparse(node.args[0]) in bound
+
+    for node in ast.walk(tree):
+        method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if method and is_text(node.func.value) and node.func.attr != "splitlines":
+            yield node.lineno
+        if isinstance(node, ast.Compare) and any(map(is_text, node.comparators)):
+            yield node.lineno
+        if method and ast.unparse(node.func.value) == "re" and any(map(is_text, node.args)):
+            yield node.lineno
+
+
+def test_the_reader_of_texts_sees_every_form():
+    form = "try:\n    f()\nexcept ValueError as error:\n    {}\n"
+    for line in ("str(error).startswith(x)", "'a' in str(error)", "re.match('a', text_of(error))"):
+        assert list(texts_taken_apart(ast.parse(form.format(line))))
+    for line in ("print(str(error))", "str(error).splitlines()", "x = f'{error}'"):
+        assert not list(texts_taken_apart(ast.parse(form.format(line))))
+
+
 @pytest.mark.parametrize("path", [p for p in FILES if p.stem == "__init__"], ids=str)
 def test_no_module_takes_the_place_of_a_public_name(path):
     """Importing `jlayers.data.columns` sets `jlayers.data.columns`, over a function of that name."""

@@ -59,7 +59,7 @@ def test_equals_the_recurrence_step_by_step(make, reference, width, go_backwards
 
     expected, last = reference(params, seen(x), h)
     first, middle = apply(seen(seen(x)[:, :3]), h)
-    rest, state = apply(seen(seen(x)[:, 3:]), middle)  # goes on where it stopped
+    rest, state = apply(seen(seen(x)[:, 3:]), middle)  # continues where it stopped
     np.testing.assert_allclose(jnp.concatenate([first, rest], axis=1), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(state, last, rtol=1e-5, atol=1e-5)
     y = jax.jit(lambda x: make(go_backwards=go_backwards).apply(params, {}, x)[0])(x)

@@ -67,7 +67,7 @@ def test_equals_keras_s_lora(name, arguments, x):
     }
     assert paths(given) == paths(params)
     np.testing.assert_allclose(ours.apply(given, state, x)[0], expected, rtol=1e-5, atol=1e-5)
-    # Keras goes on training the bias; here all of the layer is frozen, as in the paper.
+    # Keras continues training the bias; here all of the layer is frozen, as in the paper.
     assert ("bias" in values) == ("bias" in trained_there)
     mask = flatten(jl.trainable_mask(ours, params))
     assert {path for path, trained in mask.items() if trained} == {f"lora_a/{kernel}", f"lora_b/{kernel}"}

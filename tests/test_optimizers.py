@@ -455,7 +455,7 @@ def test_words_of_keras_are_told_in_yaml():
 
 
 def test_a_schedule_free_optimizer_is_evaluated_where_it_says():
-    """`fit`, `evaluate` and `predict` take the average, and the state goes on from what it trains."""
+    """`fit`, `evaluate` and `predict` take the average, and the state continues from what it trains."""
     x = np.random.default_rng(0).normal(size=(16, 2)).astype("float32")
     y = x.sum(1, keepdims=True)
     trainer = jl.compile(jl.Dense(1), {"ScheduleFreeAdamW": {"learning_rate": 0.1, "b1": 0.5}}, "mse")

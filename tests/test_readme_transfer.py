@@ -56,7 +56,7 @@ def test_both_do_the_same(monkeypatch, tmp_path):
     base = jl.applications.VGG16(include_top=False, input_shape=SIZE)
     params, _ = jax.eval_shape(base.init, jax.random.key(0), X)
     jl.save_weights(tmp_path / "imagenet", map_with_path(lambda path, leaf: drawn(path, leaf.shape), params))
-    monkeypatch.setattr(loading, "_published", lambda model, roots: tmp_path / "imagenet")
+    monkeypatch.setattr(loading, "_published_file", lambda model, roots: tmp_path / "imagenet")
     names = {"jl": jl, "jax": jax, "x": X, "y": Y}
     load, train = lines("# jlayers", "first = ")
     exec(load, names)

@@ -1,4 +1,4 @@
-"""What a model makes of the data held out, and the report of a run as one page."""
+"""What a model makes of the held-out data, and the report of a run as one page."""
 
 import base64
 import html.parser

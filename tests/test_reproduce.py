@@ -92,7 +92,7 @@ def test_a_run_in_a_new_process_is_bit_identical(trained):
     said = json.loads((trained / "said.json").read_text())
     assert said["identical"], said
     assert said["differences"] == said["causes"] == []
-    assert said["compared"] == ["2 epochs", "results on the data held out", "weights"]
+    assert said["compared"] == ["2 epochs", "results on the held-out data", "weights"]
     new = trained / "run-reproduced-1"
     assert json.loads((new / "reproduction.json").read_text()) == said
     assert (new / "weights.safetensors").read_bytes() == (trained / "run/weights.safetensors").read_bytes()
@@ -247,7 +247,7 @@ def test_a_run_of_an_older_version_is_compared_by_what_it_has(folder, capsys):
     edit("run", "data.json", lambda data: data.pop("pieces"))
     result = compare_bits("run", "run-reproduced-1")
     assert result.identical
-    assert result.compared == ("2 epochs", "results on the data held out")
+    assert result.compared == ("2 epochs", "results on the held-out data")
     assert {"device", "environment variable", "versions of all packages"} < set(result.unknown)
     assert compare_bits("run-reproduced-1", "run").unknown == ()
     assert main(["reproduce", "run", "--container"]) == 2

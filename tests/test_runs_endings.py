@@ -334,7 +334,7 @@ def test_held_out_data_are_looked_at_before_the_first_step(folder, capsys):
     np.savez("data.npz", x=x, y=y)
     assert main(["train", "line.yaml", "--run", "r"]) == 1
     err = capsys.readouterr().err
-    assert "the data held out: " in err
+    assert "the held-out data: " in err
     assert "finite" in err
     assert not (folder / "r/metrics.jsonl").exists()
 

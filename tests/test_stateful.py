@@ -1,4 +1,4 @@
-"""Recurrent layers that go on where the last batch ended, against Keras over several batches."""
+"""Recurrent layers that continue where the last batch ended, against Keras over several batches."""
 
 import jax
 import jax.numpy as jnp

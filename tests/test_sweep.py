@@ -188,7 +188,7 @@ def test_halving_lets_one_of_so_many_go_on(direction):
     known = completed([[sign * (10 - n)] * 9 for n in range(6)], direction)  # each is better than the last
     known[0] = dataclasses.replace(known[0], status="failed", curve=(None,))
     rule = pruners.halving(first=1, factor=3)
-    # Of six, the two best may go on: as good as the second best of the five, 10 - 4.
+    # Of six, the two best may continue: as good as the second best of the five, 10 - 4.
     assert rule.bounds(place(6, known, 9, direction)) == [sign * 6, None, sign * 6, *[None] * 6]
     assert rule.bounds(place(2, known[:2], 9, direction)) == [None] * 9  # with so few nothing is known
     # Three brackets in turn, the second begins at epoch 3. Rivals of trial 9 are 0 (which failed), 3 and 6.
@@ -452,7 +452,7 @@ def test_a_trial_that_failed_is_trained_again_when_it_is_asked_for(seeds, monkey
     assert "expected --resume DIR with --retry-failed" in capsys.readouterr().err
     with pytest.raises(ValueError, match="expected a file or a folder to resume"):
         jl.experiments.sweep()
-    with pytest.raises(ValueError, match="goes on with its own configuration"):
+    with pytest.raises(ValueError, match="continues with its own settings"):
         jl.experiments.sweep(resume="once", overrides=["seed=3"])
 
 
@@ -619,7 +619,7 @@ def test_processes_that_are_killed_change_nothing(seeds, pytestconfig):
     process.terminate()
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM, errors
-    assert "go on with: jlayers sweep --resume killed" in errors
+    assert "continue with: jlayers sweep --resume killed" in errors
     assert folder.status == "interrupted"
     assert all(folder.run(n).status != "running" for n in range(20) if folder.run(n).path.exists())
     assert main(["sweep", "--resume", "killed", "--jobs", "0"]) == 0

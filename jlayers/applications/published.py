@@ -125,7 +125,7 @@ def weights_file(model: Layer) -> WeightsFile:
 
 
 def pair_of_files(base: str, name: str, hashes: tuple[str | None, str | None], notop: str = "_notop") -> Any:
-    """Weights of a model whose two files, with and without classifier, bear almost one name."""
+    """Weights of a model whose two files, with and without classifier, have almost one name."""
     both = (WeightsFile(f"{base}{name}.h5", hashes[0]), WeightsFile(f"{base}{name}{notop}.h5", hashes[1]))
     return lambda arguments: both[0 if arguments["include_top"] else 1]
 

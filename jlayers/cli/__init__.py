@@ -1,6 +1,6 @@
 """The command line; `jlayers --help` lists the commands, which are the files of `jlayers/cli/commands/`.
 
-This folder is the only part of the library that prints. A user's error is told in a few lines, without a
+This folder is the only part of the library that prints. A user's error is reported in a few lines, without a
 traceback; `--debug`, or `JLAYERS_DEBUG=1` in the environment, shows the traceback.
 """
 
@@ -12,41 +12,45 @@ import os
 import shlex
 import signal
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jlayers.cli.arguments import add_use
+from jlayers.cli.arguments import add_use, spread
 from jlayers.cli.commands import commands
 from jlayers.cli.errors import explained
-from jlayers.cli.terminal import console, lasting_streams
+from jlayers.cli.terminal import console, lasting_streams, no_lost_loops
 
 if TYPE_CHECKING:
     from jlayers.runs import Run
 
 __all__ = ["main"]
 
+WIDTH = 79  # of help
 EXIT_CODES = """\
 exit codes:
-  0    done
-  1    the training began and failed; results.json in the run's folder says why
-  2    what was asked for is wrong: a file, a value, the data; nothing was trained
-  3    "jlayers reproduce": the run was trained again, and the two are not bit-identical;
+  0    success
+  1    training started and failed; results.json in the run's folder says why
+  2    the request is wrong (a file, a value, the data); nothing was trained
+  3    "jlayers reproduce": the two runs are not bit-identical;
        "jlayers doctor": something was found
   130  interrupted by Ctrl-C (128 + 2); 143 by SIGTERM, 129 by SIGHUP
 
-The first signal lets a training note how it ended and, if it keeps checkpoints, make one of where it stands;
-"jlayers train --resume RUN" goes on from there. A second signal ends the process at once.
+After the first signal, a training records how it ended. If it keeps
+checkpoints, it also makes one, and "jlayers train --resume RUN" continues
+from there. A second signal ends the process at once.
 """
 
 
 def main(command_line: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; `jlayers --help` lists them."""
-    with lasting_streams():
-        arguments = _parser().parse_args(command_line)
+    with lasting_streams(), no_lost_loops():
+        words = sys.argv[1:] if command_line is None else command_line
+        arguments = _parser().parse_args(spread(words))
         try:
             code = arguments.command(arguments)
             if sys.stdout is not None:
-                sys.stdout.flush()  # a full disk is told like any other error
+                sys.stdout.flush()  # a full disk is reported like any other error
             return code or 0
         except KeyboardInterrupt as error:
             return _fail(arguments, "interrupted", 128 + getattr(error, "number", signal.SIGINT))
@@ -70,15 +74,15 @@ def _fail(arguments: argparse.Namespace, text: str, code: int) -> int:
 
 
 def _tell_what_is_kept(run: Run | bool) -> None:
-    """After a training that did not end well: which weights there are."""
+    """Say which weights a training that failed has kept."""
     from jlayers.runs.files import WEIGHTS
 
-    if isinstance(run, bool):  # more than one run, of which the command has told itself
+    if isinstance(run, bool):  # more than one run; the command has reported on them
         return
     with contextlib.suppress(Exception):
         there = (run.path / WEIGHTS).is_file()
         kept = f"it keeps the weights of epoch {run.kept_epoch()}" if there else "it holds no weights yet"
-        resume = f"; go on with: jlayers train --resume {shlex.quote(str(run.path))}"
+        resume = f"; continue with: jlayers train --resume {shlex.quote(str(run.path))}"
         out = console(stderr=True)
         out.print(f"run {run.path}: {kept}{resume if run.checkpoints.is_dir() else ''}")
 
@@ -98,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         command = subparsers.add_parser(
             name,
             help=text,
-            description=text,
+            description=textwrap.fill(text, WIDTH),
             epilog=EXIT_CODES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

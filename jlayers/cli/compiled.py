@@ -37,7 +37,7 @@ class Compiled:
             self.seconds += duration_secs
             self.fresh += 1
 
-    def happened(self, event: str, **kwargs: Any) -> None:
+    def count_event(self, event: str, **kwargs: Any) -> None:
         if event == "/jax/compilation_cache/cache_hits":
             self.kept += 1
             self.fresh -= 1
@@ -89,12 +89,12 @@ def kept_programs(wanted: bool) -> Iterator[Compiled]:
     for name, value in options.items():
         jax.config.update(name, value)
     jax.monitoring.register_event_duration_secs_listener(compiled.took)
-    jax.monitoring.register_event_listener(compiled.happened)
+    jax.monitoring.register_event_listener(compiled.count_event)
     try:
         yield compiled
     finally:
         jax.monitoring.unregister_event_duration_listener(compiled.took)
-        jax.monitoring.unregister_event_listener(compiled.happened)
+        jax.monitoring.unregister_event_listener(compiled.count_event)
         for name, value in before.items():
             jax.config.update(name, value)
 

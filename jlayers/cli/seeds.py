@@ -22,7 +22,10 @@ def seeds_text(seeds: Any) -> str:
 def add_seed(parser: Any, what: str) -> None:
     """`--seed`, for runs of many seeds."""
     parser.add_argument(
-        "--seed", type=int, metavar="N", help=f"{what} one seed of a run of many, not the ensemble of all"
+        "--seed",
+        type=int,
+        metavar="N",
+        help=f"{what} one seed of a run of many seeds, not the ensemble of all",
     )
 
 

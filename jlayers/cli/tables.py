@@ -51,16 +51,16 @@ def print_table(columns: Sequence[Column], least: int = 10, turns: bool = True) 
         _print(out, turned)
         return
     first = _shortened(first, max(least, width // 3))
-    parts = _packed(first, others, width)
+    parts = _parts_that_fit(first, others, width)
     for narrower in range(width - 1, 0, -1):  # parts of about the same width
-        if len(again := _packed(first, others, narrower)) > len(parts):
+        if len(again := _parts_that_fit(first, others, narrower)) > len(parts):
             break
         parts = again
     for part in parts:
         _print(out, [first, *part])
 
 
-def _packed(first: Column, others: Sequence[Column], width: int) -> list[list[Column]]:
+def _parts_that_fit(first: Column, others: Sequence[Column], width: int) -> list[list[Column]]:
     """The columns in parts, each of no more than `width` with the first column and one other at least."""
     parts: list[list[Column]] = [[]]
     for column in others:
@@ -82,13 +82,18 @@ def _turned(first: Column, others: Sequence[Column]) -> list[Column]:
     return [
         titles,
         *(
-            Column(name, [c.cells[row] for c in others], [_at(c.styles, row) for c in others], right=True)
+            Column(
+                name,
+                [c.cells[row] for c in others],
+                [_style_of(c.styles, row) for c in others],
+                right=True,
+            )
             for row, name in enumerate(first.cells)
         ),
     ]
 
 
-def _at(styles: Sequence[str], row: int) -> str:
+def _style_of(styles: Sequence[str], row: int) -> str:
     return styles[row] if styles else ""
 
 
@@ -103,7 +108,7 @@ def _print(out: Any, columns: Sequence[Column]) -> None:
                 lines.append(Text())
             line = lines[row + 1 if row else 0]
             pad = " " * (width - _width(cell))
-            style = _at(column.styles, row - 1) if row else "bold"
+            style = _style_of(column.styles, row - 1) if row else "bold"
             line.append(" " * GAP * (place > 0) + (pad if column.right else ""))
             line.append(cell, style=style or None)
             line.append("" if column.right else pad)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["console", "lasting_streams", "number", "remark", "remarks"]
+__all__ = ["console", "lasting_streams", "no_lost_loops", "number", "remark", "remarks"]
 
 _FALLBACK = "jlayers.closest"
 # What our tables and bars are drawn with; each takes one column, so that tables stay straight.
@@ -28,7 +28,7 @@ _PLAIN = {
 }
 
 
-def _closest(error: UnicodeError) -> tuple[str | bytes, int]:
+def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
     r"""For characters that a terminal's encoding lacks: our own in ASCII, others as `\u1234`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
@@ -55,9 +55,9 @@ class _Lasting(io.FileIO):
 @contextlib.contextmanager
 def lasting_streams() -> Iterator[None]:
     """Within the block no character and no lost reader makes `sys.stdout` or `sys.stderr` fail."""
-    codecs.register_error(_FALLBACK, _closest)
+    codecs.register_error(_FALLBACK, _in_ascii)
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(_lasting, before)
+    sys.stdout, sys.stderr = map(_as_lasting_stream, before)
     try:
         yield
     finally:
@@ -70,7 +70,7 @@ def lasting_streams() -> Iterator[None]:
                 stream.flush()
 
 
-def _lasting(stream: Any) -> Any:
+def _as_lasting_stream(stream: Any) -> Any:
     try:
         number = stream.fileno()
         stream.flush()
@@ -78,6 +78,26 @@ def _lasting(stream: Any) -> Any:
         return stream
     file = io.BufferedWriter(_Lasting(number, "wb", closefd=False))
     return io.TextIOWrapper(file, stream.encoding, _FALLBACK, line_buffering=True)
+
+
+@contextlib.contextmanager
+def no_lost_loops() -> Iterator[None]:
+    """Within the block nothing is printed of an event loop that is closed already.
+
+    Where one piece of a checkpoint cannot be written, as beyond a quota, TensorStore's other pieces find the
+    loop closed that they report to. A `CheckpointWarning` tells of the checkpoint.
+    """
+    usual = sys.unraisablehook
+
+    def hook(told: Any) -> None:
+        if not (isinstance(told.exc_value, RuntimeError) and str(told.exc_value) == "Event loop is closed"):
+            usual(told)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 def console(stderr: bool = False) -> Any:

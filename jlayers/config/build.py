@@ -17,6 +17,13 @@ __all__ = ["Builder"]
 # Kinds that stay names when they are written as names: whoever takes them looks them up, and shows the name.
 _BY_NAME = {"activation", "initializer", "regularizer", "constraint", "loss", "metric"}
 
+# Arguments of `fit` that are no settings themselves, and the settings that decide about them.
+_DECIDED_BY: Mapping[str | int, Path] = {
+    **dict.fromkeys(("x", "y", "sample_weight"), ("data",)),
+    "validation_data": ("training", "validation"),
+    "checkpoints": ("training", "checkpoint"),
+}
+
 
 class Builder:
     """Makes objects out of calls, and remembers where in the document each layer stands."""
@@ -82,7 +89,8 @@ class Builder:
     def located_layer(self, model: Layer, path: Path) -> Iterator[None]:
         """Errors that a layer raised while the model ran as `ConfigError`s at the layer's place.
 
-        Those of a setting, such as the loss, stand at the setting. All others pass.
+        Those of a setting, such as the loss, stand at the setting, and those of the samples at `data`. All
+        others pass.
         """
         try:
             yield
@@ -96,9 +104,21 @@ class Builder:
                     path = self.places.get(layer.original or layer, path)
                 elif details.path.partition("/")[0] == "augment":
                     path = ("augment",)
-            elif details.argument in self.document.data:  # a setting that does not fit the model
-                path = details.place
+            elif (setting := self._setting(details.place)) is not None:
+                path = setting
             else:
                 raise
             text = "\n  ".join(filter(None, [text_of(error), details.note]))
             raise ConfigError([self.document.problem(text, path)]) from error
+
+    def _setting(self, place: Path) -> Path | None:
+        """The path of the setting that decides about this part of an argument of `fit`; None if none does."""
+        settings, training = self.document.data, self.document.data.get("training") or {}
+        if not place:
+            return None
+        if place[0] in settings:
+            return place
+        if place[0] in _DECIDED_BY:
+            path = _DECIDED_BY[place[0]]
+            return path if path[0] in settings else None
+        return ("training", *place) if place[0] in training else None

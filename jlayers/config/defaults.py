@@ -58,12 +58,12 @@ class _Files:
             self._fail(document, (DEFAULTS,), f"expected a list of files, received {DEFAULTS}={names!r}")
         below = Document({}, {}, document.source, document.base)
         for i, name in enumerate(names):
-            self._lay(self._opened(document, (DEFAULTS, i), name, chain), below)
+            self._lay(self._document_named(document, (DEFAULTS, i), name, chain), below)
         self._lay(document, below)
         below.data.pop(DEFAULTS, None)
         document.data, document.places = below.data, below.places
 
-    def _opened(self, document: Document, path: Path, name: str, chain: list[str]) -> Document:
+    def _document_named(self, document: Document, path: Path, name: str, chain: list[str]) -> Document:
         """The document that a file names, laid over its own defaults."""
         if "${" in name:
             self._fail(document, path, f"a file is named without variables, received {name!r}")

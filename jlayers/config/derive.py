@@ -26,7 +26,7 @@ from jlayers.core.registry import Kind
 from jlayers.core.spec import to_data
 from jlayers.core.spelling import UNQUOTED, is_number, nearest
 
-__all__ = ["Choice", "Entry", "Record", "arguments_model", "derived", "section_of"]
+__all__ = ["Choice", "Entry", "Record", "arguments_model", "derive", "section_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def arguments_model(name: str, make: abc.Callable[..., Any]) -> type[pydantic.Ba
             ),
         },
     )
-    fields: dict[str, Any] = {f"arg_{a.name}": (derived(a.hint).type, _field(a)) for a in known.values()}
+    fields: dict[str, Any] = {f"arg_{a.name}": (derive(a.hint).type, _field(a)) for a in known.values()}
     return pydantic.create_model(name, __base__=base, **fields)
 
 
@@ -73,7 +73,7 @@ def _field(argument: Argument) -> Any:
     return pydantic.Field(**options)
 
 
-def validated(name: str, make: abc.Callable[..., Any], value: Any) -> dict[str, Any]:
+def validated_arguments(name: str, make: abc.Callable[..., Any], value: Any) -> dict[str, Any]:
     """The arguments that were given, validated, by name."""
     model = arguments_model(name, make).model_validate(value)
     return {k: getattr(model, f"arg_{k}") for k in value}
@@ -132,12 +132,12 @@ class _Arguments(Marker):
         self.name, self.make = name, make
 
     def check(self, value: Any) -> dict[str, Any]:
-        return validated(self.name, self.make, value)
+        return validated_arguments(self.name, self.make, value)
 
 
 @functools.lru_cache(maxsize=2048)
 def _one_call(name: str, make: abc.Callable[..., Any]) -> Any:
-    """`{name: arguments}` as a type: errors inside then bear the constructor's name in their path."""
+    """`{name: arguments}` as a type: errors inside then have the constructor's name in their path."""
     return dict[str, Annotated[Any, _Arguments(name, make)]]
 
 
@@ -152,7 +152,7 @@ class Record(Marker):
         if not isinstance(value, dict):
             raise wrong(self.expected)
         name = self.make.__name__
-        return Entry("", name, self.make, validated(name, self.make, value))
+        return Entry("", name, self.make, validated_arguments(name, self.make, value))
 
     def fragment(self) -> dict[str, Any]:
         return arguments_model(self.make.__name__, self.make).model_json_schema()
@@ -176,7 +176,7 @@ _SCALARS = {bool: "true or false", int: "a whole number", float: "a number", str
 
 
 @functools.lru_cache(maxsize=4096)
-def derived(hint: Any) -> Derived:
+def derive(hint: Any) -> Derived:
     """The pydantic type of a type hint, and how to say what it expects."""
     if hint in _SCALARS:
         return _whole(hint, _SCALARS[hint])
@@ -185,7 +185,7 @@ def derived(hint: Any) -> Derived:
     if hint is None or hint is types.NoneType:
         return _whole(None, "null")
     if isinstance(hint, type) and issubclass(hint, Layer):
-        return derived(Annotated[Layer, Kind("layer")])
+        return derive(Annotated[Layer, Kind("layer")])
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         record = Record(hint)
         return Derived(Annotated[Any, record], record.expected, whole=False)
@@ -195,13 +195,13 @@ def derived(hint: Any) -> Derived:
             if isinstance(mark, (Kind, Marker)):
                 marker = Choice(mark.name) if isinstance(mark, Kind) else mark
                 return Derived(Annotated[Any, marker], marker.expected, whole=False)
-        return derived(inner[0])
+        return derive(inner[0])
     if origin is Literal:
         return _whole(hint, ("one of " if len(inner) > 1 else "") + ", ".join(map(repr, inner)))
     if origin in (Union, types.UnionType):
         return _union(inner)
     if origin is tuple and inner and inner[-1] is not Ellipsis:
-        members = [derived(i) for i in inner]
+        members = [derive(i) for i in inner]
         texts = {m.expected for m in members}
         words = (
             _plural(members[0].expected)
@@ -211,29 +211,29 @@ def derived(hint: Any) -> Derived:
         type_ = Annotated[tuple[tuple(m.type for m in members)], pydantic.Strict(False)]  # type: ignore[misc]
         return _container(type_, f"a list of {len(members)} {words}", members)
     if origin in (tuple, list, abc.Sequence, abc.Iterable, abc.Collection):
-        member = derived(inner[0]) if inner else Derived(Any, "value")
+        member = derive(inner[0]) if inner else Derived(Any, "value")
         type_ = list[member.type]  # type: ignore[name-defined]
         if origin is tuple:
             type_ = Annotated[tuple[member.type, ...], pydantic.Strict(False)]  # type: ignore[name-defined]
         return _container(type_, f"a list of {_plural(member.expected)}", [member])
     if origin in (dict, abc.Mapping, abc.MutableMapping):
-        member = derived(inner[1])
+        member = derive(inner[1])
         words = f"a mapping of names to {_plural(member.expected)}"
         return _container(dict[str, member.type], words, [member])  # type: ignore[name-defined]
     if hint in (list, tuple):
-        return derived(list[Any])
+        return derive(list[Any])
     if hint in (dict, abc.Mapping):
-        return derived(dict[str, Any])
+        return derive(dict[str, Any])
     if os.PathLike in (hint, origin) or (isinstance(hint, type) and issubclass(hint, pathlib.PurePath)):
         return Derived(Annotated[Any, FilePathType()], FilePathType.expected)
     value = getattr(hint, "__value__", None)  # a `type X = ...` statement
-    return derived(value) if value is not None else Derived(Annotated[Any, Nothing()], Nothing.expected)
+    return derive(value) if value is not None else Derived(Annotated[Any, Nothing()], Nothing.expected)
 
 
 def _union(inner: tuple[Any, ...]) -> Derived:
     if any(typing.get_origin(i) is os.PathLike or i is os.PathLike for i in inner):
         inner = tuple(i for i in inner if i is not str)
-    members = [derived(i) for i in inner]
+    members = [derive(i) for i in inner]
     held = [m for m in members if m.expected != Nothing.expected]
     if len(held) < len(members) and [m.expected for m in held] == ["null"]:
         return _whole(None, Nothing.expected.replace("nothing", "null"))

@@ -19,6 +19,7 @@ from jlayers.config.reader import Document, read_file, read_text
 from jlayers.config.schema import Settings, Training
 from jlayers.config.validate import validate
 from jlayers.config.variables import put_in_variables
+from jlayers.core.errors import concerning
 from jlayers.core.layer import Layer
 from jlayers.core.precision import with_precision
 from jlayers.data import Dataset, hold_out, learn, transform
@@ -80,10 +81,10 @@ def experiment_of(document: Document, overrides: Iterable[str] = ()) -> Experime
     given = builder.each(now, ())
     with builder.located((), given):
         settings = Settings(data=call.arguments["data"], **given)
-    with builder.located(("freeze",)):
-        model: Any = settings.model
-        if settings.freeze:
-            model = freeze(model, *settings.freeze)
+    model: Any = settings.model
+    for place, pattern in enumerate(settings.freeze):
+        with builder.located(("freeze", place)):
+            model = freeze(model, pattern)
     with builder.located(("precision",)):
         if settings.precision is not None:
             model = with_precision(model, settings.precision)
@@ -133,11 +134,11 @@ class Experiment:
 
     def adapted(self) -> Mapping[str, Any]:
         """The preprocessors of the settings, adapted to the data as they are now."""
-        (x, _), _ = self._parted(self.source.train)
+        (x, _), _ = self._training_and_validation(self.source.train)
         with self.builder.located(("preprocess",)):
             return learn(self.settings.preprocess, x)
 
-    def _parted(self, pair: tuple[Any, Any]) -> Any:
+    def _training_and_validation(self, pair: tuple[Any, Any]) -> Any:
         """The samples to train on, and those kept back for validation, or None."""
         training = self.settings.training
         with self.builder.located(("training", "validation")):
@@ -146,12 +147,12 @@ class Experiment:
     @functools.cached_property
     def parts(self) -> tuple[Any, Any]:
         """`(x, y)` to train on and `(x, y)` to validate on, or None in its place."""
-        return self._parted(self.data.train)
+        return self._training_and_validation(self.data.train)
 
     @property
     def source_parts(self) -> tuple[Any, Any]:
         """The same parts as they are before preprocessing, for people to look at."""
-        return self._parted(self.source.train)
+        return self._training_and_validation(self.source.train)
 
     @functools.cached_property
     def class_weight(self) -> Any:
@@ -262,9 +263,10 @@ class Experiment:
         (x, _), _ = self.parts
         first = jax.tree.map(lambda array: array[: self.settings.training.batch_size], x)
         key = jax.random.key(self.settings.seed if seed is None else seed)
-        with self.builder.located(("weights",)):
+        weights = self.settings.weights
+        with self.builder.located(("weights",)), concerning(weights=weights):
             params, state, report = load_weights(
-                self.model, self.settings.weights, list(inputs_of(first)), key=jax.random.split(key)[0]
+                self.model, weights, list(inputs_of(first)), key=jax.random.split(key)[0]
             )
         return trainer.init(key, first, params=params, state=state), str(report)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from jlayers.config.defaults import DEFAULTS
-from jlayers.config.derive import arguments_model, derived
+from jlayers.config.derive import arguments_model, derive
 from jlayers.config.schema import Settings
 from jlayers.config.signatures import KINDS, arguments, documentation, names_of, registry_of
 from jlayers.config.types import adapter, schema_of
@@ -41,7 +41,7 @@ def json_schema() -> dict[str, Any]:
         registry = registry_of(kind)
         if registry is not None:
             _define(registry, definitions)
-    schema = _linked(adapter(derived(Settings).type).json_schema(), definitions)
+    schema = _with_references(adapter(derive(Settings).type).json_schema(), definitions)
     _allow_variables([schema, *definitions.values()])
     schema["properties"] = {DEFAULTS: _DEFAULTS, VARIABLES: _VARIABLES, **schema["properties"]}
     required = {"required": schema.pop("required")}
@@ -87,11 +87,11 @@ def _define(registry: Registry, definitions: dict[str, Any]) -> None:
         known = arguments(make)
         reference = f"{registry.kind}.{name}"
         schema = arguments_model(name, make).model_json_schema()
-        definitions[reference] = _linked(schema, definitions)
+        definitions[reference] = _with_references(schema, definitions)
         forms: list[dict[str, Any]] = [{"$ref": f"#/$defs/{reference}"}]
         if known:
-            first = schema_of(derived(next(iter(known.values())).hint).type)
-            forms.append({"allOf": [{"not": {"type": "object"}}, _linked(first, definitions)]})
+            first = schema_of(derive(next(iter(known.values())).hint).type)
+            forms.append({"allOf": [{"not": {"type": "object"}}, _with_references(first, definitions)]})
         bare = not any(argument.required for argument in known.values())
         for spelling in registry.spellings(name):
             properties[spelling] = {
@@ -114,10 +114,10 @@ def _define(registry: Registry, definitions: dict[str, Any]) -> None:
     }
 
 
-def _linked(schema: Any, definitions: dict[str, Any]) -> Any:
+def _with_references(schema: Any, definitions: dict[str, Any]) -> Any:
     """The schema with kinds as references, and with what it defines itself moved to `definitions`."""
     if isinstance(schema, list):
-        return [_linked(part, definitions) for part in schema]
+        return [_with_references(part, definitions) for part in schema]
     if not isinstance(schema, dict):
         return schema
     if kind := schema.get("x-jlayers-kind"):
@@ -125,9 +125,9 @@ def _linked(schema: Any, definitions: dict[str, Any]) -> Any:
         return {**rest, "$ref": f"#/$defs/{kind}"}
     own = schema.get("$defs", {})
     for name, value in own.items() if isinstance(own, dict) else ():
-        definitions[name] = _linked(value, definitions)
+        definitions[name] = _with_references(value, definitions)
     return {
-        k: _linked(v, definitions)
+        k: _with_references(v, definitions)
         for k, v in schema.items()
         if k not in ("$defs", "title") or k == "properties"
     }

@@ -9,7 +9,7 @@ from jlayers.config.derive import section_of
 from jlayers.config.errors import ConfigError, Path, Problem, dotted
 from jlayers.config.reader import Document, Place, find, read_value
 from jlayers.config.signatures import KINDS, arguments, registry_of
-from jlayers.core.spelling import nearest, snake_case
+from jlayers.core.spelling import close_names, nearest, snake_case
 
 __all__ = ["override"]
 
@@ -51,7 +51,7 @@ class _Override:
         place: tuple[Any, Any] = (holder, 0)  # where the node hangs
         path: Path = ()
         for i, part in enumerate(self.parts):
-            node = self._opened(place, path, part)
+            node = self._node_to_hold(place, path, part)
             last = i == len(self.parts) - 1
             key: Any = find(node, part)
             if key is None and (first := self._left_out(node, path, part)) is not None:
@@ -71,7 +71,7 @@ class _Override:
             del places[old]
         places[path] = Place(0, 0, self.source, self.document.base)
 
-    def _opened(self, place: tuple[Any, Any], path: Path, part: str) -> Any:
+    def _node_to_hold(self, place: tuple[Any, Any], path: Path, part: str) -> Any:
         """The node as a dict or list that can hold `part`: short forms are written out."""
         parent, key = place
         node = parent[key]
@@ -83,8 +83,8 @@ class _Override:
             return node
         first = _first_argument(str(path[-1]), part) if path else None
         if first is None:
-            if isinstance(node, str) and (near := nearest(part, [node])).startswith("did"):
-                self._fail(f"there is no {part!r} here: {near}", path)
+            if isinstance(node, str) and close_names(part, [node]):
+                self._fail(f"there is no {part!r} here: {nearest(part, [node])}", path)
             self._fail(f"there is nothing below {node!r} that could be set", path)
         parent[key] = {first: node}
         self._move_places(path, first)

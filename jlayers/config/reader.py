@@ -162,8 +162,7 @@ def read_text(text: str, source: str = "<text>", base: pathlib.Path | None = Non
         if root is not None:
             document.data = _Builder(document, problems).build(root, (), 0)
     except _TooLarge as error:
-        message, line, column = error.args
-        raise ConfigError([Problem(message, (), line, column, source)]) from None
+        raise ConfigError([Problem(str(error), (), error.line, error.column, source)]) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
@@ -209,7 +208,9 @@ class _Composer(Composer):
 
 
 class _TooLarge(Exception):  # noqa: N818  becomes a ConfigError, which needs the file's name
-    pass
+    def __init__(self, text: str, line: int, column: int):
+        super().__init__(text)
+        self.line, self.column = line, column
 
 
 class _Builder:

@@ -11,7 +11,7 @@ from jlayers.config.derive import Record
 from jlayers.config.signatures import precise
 from jlayers.config.sweep import Sweep
 from jlayers.config.types import WeightsSourceType
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.core.layer import LayerLike
 from jlayers.core.policy import PrecisionLike
 from jlayers.data.dataset import DatasetLike
@@ -53,8 +53,8 @@ class Training:
         steps_per_call: steps in one dispatch; `auto` takes many where a step is so small that this pays.
         cache_features: whether what frozen layers at the beginning of the model give is computed once per
             sample and kept: true for memory, or a folder on a disk.
-        checkpoint: when to keep a checkpoint that `jlayers train --resume RUN` can go on from; without this
-            section there are none.
+        checkpoint: when to keep a checkpoint, from which `jlayers train --resume RUN` can continue; without
+            this section there are none.
     """
 
     epochs: int = 10
@@ -75,20 +75,24 @@ class Training:
         _require(0 <= self.validation < 1, "a fraction in [0, 1)", validation=self.validation)
         if self.steps_per_call != "auto":
             _require(self.steps_per_call >= 1, "1 step or more", steps_per_call=self.steps_per_call)
-        for callback in (self.early_stopping, *self.callbacks):
+        for place, callback in enumerate((*self.callbacks, self.early_stopping)):
             monitor = getattr(callback, "monitor", None)
             if monitor is None or not monitor.startswith("val_") or self.validation:
                 continue
-            raise ValueError(
+            error = ValueError(
                 f"{type(callback).__name__} watches {monitor!r}, which needs data to validate on: set "
                 f"training.validation to a fraction such as 0.1"
             )
+            if callback is self.early_stopping:
+                raise about(error, early_stopping=callback)
+            raise about(error, place, callbacks=self.callbacks)
         best = None if self.checkpoint is None else self.checkpoint.best
         if best is not None and best.startswith("val_") and not self.validation:
-            raise ValueError(
+            error = ValueError(
                 f"the best checkpoint is asked for by {best!r}, which needs data to validate on: set "
                 f"training.validation to a fraction such as 0.1"
             )
+            raise about(error, "best", checkpoint=self.checkpoint)
 
 
 @dataclasses.dataclass(frozen=True)

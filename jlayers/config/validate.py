@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails, ValidationError
 
-from jlayers.config.derive import Entry, derived
+from jlayers.config.derive import Entry, derive
 from jlayers.config.errors import ConfigError, Path, Problem
 from jlayers.config.reader import Document
 from jlayers.config.types import FileName, adapter
@@ -25,7 +25,7 @@ def validate(document: Document, section: type) -> Entry:
     """
     data = {} if document.data is None else document.data
     try:
-        return _absolute(adapter(derived(section).type).validate_python(data), (), document)
+        return _absolute(adapter(derive(section).type).validate_python(data), (), document)
     except ValidationError as error:
         raise ConfigError(_problem(detail, document) for detail in error.errors(include_url=False)) from None
 

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
+from jlayers.core.errors import about
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
 
@@ -48,7 +49,7 @@ _KEYWORDS: Mapping[str, Mapping[str, str]] = {
     "": {"lr": _OPTIMIZER, "learning_rate": _OPTIMIZER, "training": "write train=True"},
     "fit": {
         "verbose": "write callbacks=[jl.ProgressBar()] to watch; without it nothing is printed",
-        "initial_epoch": "write state=state: epochs go on counting in it",
+        "initial_epoch": "write state=state: epochs continue counting in it",
         "validation_batch_size": "leave it out: the result does not depend on it",
         "validation_freq": "leave it out: validation follows each epoch",
         "key": "write seed=0: weights, order and dropout follow from it",
@@ -112,10 +113,11 @@ def taught(function: Function) -> Function:
             raise _misfit(function.__name__, signature, args, keywords, error) from None
         for name in models:
             if not hasattr(type(bound.arguments[name]), "walk"):  # as every layer has
-                raise TypeError(
+                error = TypeError(
                     f"{function.__name__}: expected a layer as {name}, received "
                     f"{_short(bound.arguments[name])}; write {_use(function.__name__, signature)}"
                 )
+                raise about(error, **{name: bound.arguments[name]})
         return function(*args, **keywords)
 
     return cast(Any, called)
@@ -133,7 +135,8 @@ def _misfit(
         if word not in known:
             words = {**_KEYWORDS[""], **_KEYWORDS.get(name, {})}
             fix = words[word] if word in words else nearest(word, known)
-            return TypeError(f"{name} has no argument {word!r} (received {word}={_short(value)}): {fix}")
+            wrong = TypeError(f"{name} has no argument {word!r} (received {word}={_short(value)}): {fix}")
+            return about(wrong, **{word: value})
     use = _use(name, signature)
     positional = [p.name for p in known.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
     if len(args) > len(positional):

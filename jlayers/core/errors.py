@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -23,6 +24,8 @@ __all__ = [
     "concerning",
     "details_of",
     "noted",
+    "of_file",
+    "part_of",
     "refused",
     "text_of",
     "told_apart",
@@ -44,6 +47,7 @@ class Details:
         path: of the layer that failed in a running model, such as `encoder/dense`; "" for the
             outermost one, None outside of a model.
         note: what the error says of that layer below its text.
+        file: the path of the file that cannot be used.
     """
 
     text: str | None = None
@@ -53,6 +57,7 @@ class Details:
     raised_by: str | None = None
     path: str | None = None
     note: str | None = None
+    file: str | os.PathLike[str] | None = None
 
     @property
     def argument(self) -> str | None:
@@ -82,6 +87,12 @@ def at_layer(error: Error, path: str) -> Error:
     return error
 
 
+def of_file(error: Error, path: str | os.PathLike[str]) -> Error:
+    """The error, with the file that it speaks of on its record. Its text stays as it is."""
+    details_of(error).file = path
+    return error
+
+
 def about(error: Error, /, *inside: str | int, **received: Any) -> Error:
     """The error, with the arguments that it speaks of on its record. Its text stays as it is.
 
@@ -104,6 +115,8 @@ def about(error: Error, /, *inside: str | int, **received: Any) -> Error:
 def concerning(*inside: str | int, **received: Any) -> Iterator[None]:
     """Within, an error that names no argument, or one with the same value, is about these; see `about`.
 
+    What the error says of the part inside such a value stays.
+
     >>> with concerning(path="data.csv"):
     ...     raise ValueError("line 3 is empty")
     Traceback (most recent call last):
@@ -112,9 +125,28 @@ def concerning(*inside: str | int, **received: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        inner = details_of(error).received.values()
-        if not inner or next(iter(inner)) is next(iter(received.values())):  # handed on under another name
-            about(error, *inside, **received)
+        details = details_of(error)
+        inner, own = details.received.get(details.argument or ""), next(iter(received.values()))
+        if details.argument is None or (inner is own and inner is not None):  # handed on, under another name
+            about(error, *inside, *details.inside, **received)
+        raise
+
+
+@contextlib.contextmanager
+def part_of(*inside: str | int, **received: Any) -> Iterator[None]:
+    """Within, an error about an argument is about that part of these; see `about`.
+
+    >>> try:
+    ...     with part_of(1, pairs=[(), (1, None)]):
+    ...         raise about(TypeError("expected a number"), y=None)
+    ... except TypeError as error:
+    ...     details_of(error).place
+    ('pairs', 1, 'y')
+    """
+    try:
+        yield
+    except Exception as error:
+        about(error, *inside, *details_of(error).place, **received)
         raise
 
 
@@ -123,15 +155,22 @@ def text_of(error: BaseException) -> str:
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
 
 
-def told_apart(error: BaseException) -> tuple[str, str]:
+def told_apart(error: BaseException, named: bool = True) -> tuple[str, str]:
     """The text of an error, and the advice at its end as far as its record tells them apart.
+
+    Args:
+        error: any error.
+        named: the text begins with the name of what raised it, if the record has one.
 
     >>> told_apart(refused(TypeError, "expected a text", instead="write str(x)", x=3))
     ('expected a text, received x=3', 'write str(x)')
     >>> told_apart(KeyError("no such name; look again"))
     ('no such name; look again', '')
     """
-    text, advice = text_of(error), details_of(error).instead or ""
+    details = details_of(error)
+    text, advice = text_of(error), details.instead or ""
+    if not named and details.text is not None:
+        text = details.text
     return text.removesuffix(advice).rstrip(";: ") if advice else text, advice
 
 

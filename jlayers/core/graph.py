@@ -50,7 +50,7 @@ def Model(
 
     Raises:
         ValueError: an input that the outputs need and that is not listed, a listed input that they do not
-            need, or two layers of one name. An unnamed layer bears the name that it got in the first model it
+            need, or two layers of one name. An unnamed layer has the name that it got in the first model it
             became a part of.
 
     >>> import jax, jlayers as jl

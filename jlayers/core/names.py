@@ -60,7 +60,7 @@ def check_name(where: str, name: Any) -> None:
 
 
 def check_names(where: str, names: Iterable[str]) -> None:
-    """An error if the layers of one container may not bear these names."""
+    """An error if the layers of one container may not have these names."""
     numbers: dict[int, str] = {}
     for name in names:
         check_name(where, name)

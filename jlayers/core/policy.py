@@ -39,7 +39,7 @@ class Policy:
         param: of the parameters, and so of their gradients and of the optimizer's memory of them.
         compute: to which parameters and floating inputs are cast. Statistics of normalizations and softmax
             stay float32 or wider all the same.
-        output: to which floating outputs of the layer that bears the policy are cast; the layers inside it
+        output: to which floating outputs of the layer that has the policy are cast; the layers inside it
             answer in `compute`. None for `compute`, in a container for whatever its layers answer.
 
     Raises:

@@ -54,11 +54,11 @@ def with_precision(model: Layer, precision: PrecisionLike) -> Layer:
 
 
 def computes_in(model: Layer, dtype: DType) -> bool:
-    """True if a layer of the model bears a policy that computes in this dtype."""
+    """True if a layer of the model has a policy that computes in this dtype."""
     return any(policy.compute == dtype for policy in model.precision.values())
 
 
-# ------------------------------------------------------------------------------ which layer bears which
+# ------------------------------------------------------------------------------ which layer has which
 
 
 def assign(

@@ -1,4 +1,4 @@
-"""Names for what a configuration can mention: closed tables from a name to the constructor that bears it.
+"""Names for what a configuration can mention: closed tables from a name to the constructor that has it.
 
 Building from a `Spec` looks the name up in its table; nothing is imported, evaluated or unpickled on the way.
 """

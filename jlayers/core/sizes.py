@@ -67,7 +67,7 @@ def infer(function: Callable[..., Any], *specs: Any) -> Any:
         undecided = error
     pairs = {d: (_number(d, 0), _number(d, 1)) for d in sizes}
     try:
-        (fixed, one), (changed, other) = (function(*_placed(specs, pairs, which)) for which in (0, 1))
+        (fixed, one), (changed, other) = (function(*_with_sizes(specs, pairs, which)) for which in (0, 1))
     except Exception:
         if isinstance(undecided, jax.errors.InconclusiveDimensionOperation):  # which says nothing to a user
             raise
@@ -113,7 +113,7 @@ def _calculated(term: ast.expr) -> int:
     raise ValueError(f"expected a size, received {ast.unparse(term)}")
 
 
-def _placed(specs: Any, pairs: dict[Any, tuple[int, int]], which: int) -> Any:
+def _with_sizes(specs: Any, pairs: dict[Any, tuple[int, int]], which: int) -> Any:
     def known(spec: Any) -> Any:
         shape = tuple(d if is_known(d) else pairs[d][which] for d in spec.shape)
         return jax.ShapeDtypeStruct(shape, spec.dtype)

@@ -7,7 +7,7 @@ import functools
 import re
 from collections.abc import Iterable
 
-__all__ = ["UNQUOTED", "UnknownNameError", "is_number", "nearest", "snake_case"]
+__all__ = ["UNQUOTED", "UnknownNameError", "close_names", "is_number", "nearest", "snake_case"]
 
 
 @functools.cache
@@ -25,6 +25,19 @@ def snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
+def close_names(name: object, valid: Iterable[str]) -> list[str]:
+    """The valid names that are spelled most like this one, the closest first; at most three.
+
+    >>> close_names("conv", ["Conv1D", "Conv2D", "Dense"]), close_names("pool", ["Dense"])
+    (['Conv1D', 'Conv2D'], [])
+    """
+    key, by_key = str(name).lower(), {v.lower(): v for v in map(str, valid)}
+    close = difflib.get_close_matches(key, by_key, n=3, cutoff=0.6)
+    alike = {by_key[c]: difflib.SequenceMatcher(a=c, b=key).ratio() for c in by_key if c in close}
+    near = [v for v in alike if alike[v] > 0.9 * max(alike.values())]  # no others beside a slip of the pen
+    return sorted(near, key=lambda v: -alike[v])
+
+
 def nearest(name: object, valid: Iterable[str]) -> str:
     """A sentence fragment that names the closest valid names, or lists them when none is close.
 
@@ -32,12 +45,7 @@ def nearest(name: object, valid: Iterable[str]) -> str:
     ("did you mean 'Flatten'?", "did you mean 'Conv1D' or 'Conv2D'?")
     """
     valid = [str(v) for v in valid]
-    key, by_key = str(name).lower(), {v.lower(): v for v in valid}
-    close = difflib.get_close_matches(key, by_key, n=3, cutoff=0.6)
-    alike = {by_key[c]: difflib.SequenceMatcher(a=c, b=key).ratio() for c in by_key if c in close}
-    near = [v for v in alike if alike[v] > 0.9 * max(alike.values())]  # no others beside a slip of the pen
-    if near:
-        near.sort(key=lambda v: -alike[v])
+    if near := close_names(name, valid):
         return "did you mean " + " or ".join(map(repr, near)) + "?"
     shown = ", ".join(sorted(valid)[:12]) + (", ..." if len(valid) > 12 else "")
     return f"valid: {shown}" if valid else "there is none to choose from"

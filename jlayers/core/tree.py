@@ -51,7 +51,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`; empty dicts are not kept.
 
     Raises:
-        ValueError: one path goes on where another ends, such as `a` and `a/b`.
+        ValueError: one path continues where another ends, such as `a` and `a/b`.
 
     >>> unflatten({"dense/kernel": 1, "dense/bias": 2})
     {'dense': {'kernel': 1, 'bias': 2}}
@@ -63,9 +63,9 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise ValueError(f"the path {path!r} goes on where another one ends, at {parent!r}")
+                raise ValueError(f"the path {path!r} continues where another one ends, at {parent!r}")
         if name in node:
-            raise ValueError(f"the path {path!r} ends where another one goes on")
+            raise ValueError(f"the path {path!r} ends where another one continues")
         node[name] = value
     return tree
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.data.dataset import fingerprint
 from jlayers.data.gate import convert, leaves
 from jlayers.data.lazy import is_lazy
@@ -82,20 +82,23 @@ def rows_of(**trees: Any) -> int:
     for name, tree in trees.items():
         for path, array in leaves(tree, name):
             if np.ndim(array) == 0:
-                raise ValueError(
+                error = ValueError(
                     f"expected arrays with the samples first, received {path}={array!r}; a source of single "
                     f"samples goes into a loader, which makes batches of them"
                 )
+                raise about(error, **{name: tree})
             rows = array.shape[0]
             if first is None:
                 first = (path, rows)
             elif rows != first[1]:
-                raise ValueError(
+                error = ValueError(
                     f"expected as many rows in {path} as in {first[0]}, received {first[0]} with {first[1]} "
                     f"rows and {path} with {rows}"
                 )
+                raise about(error, **{name: tree})
     if first is None:
-        raise ValueError(f"expected at least one array in {' and '.join(trees)}, received none")
+        error = ValueError(f"expected at least one array in {' and '.join(trees)}, received none")
+        raise about(error, **trees)
     return first[1]
 
 
@@ -139,7 +142,7 @@ class Block(NamedTuple):
 
 
 class Batches:
-    """A source of batches: what `fit` and `evaluate` take, and what a source of one's own inherits from.
+    """A source of batches: what `fit` and `evaluate` take, and what your own source inherits from.
 
     A subclass gives `epoch` and, if it can tell, `steps`. `fit` asks for a batch by the number of its epoch
     and its place in it, so a source keeps no position of its own; one that must gives it in `state`.
@@ -181,17 +184,17 @@ class Batches:
             yield _stack(group, size if full == form_of(group[0]) else len(group))
 
     def state(self, number: int = 0, start: int = 0) -> Mapping[str, Any]:
-        """Plain data for a checkpoint, from which the source goes on at batch `start` of an epoch.
+        """Plain data for a checkpoint, from which the source continues at batch `start` of an epoch.
 
         Empty where the two numbers say it all. The source may be ahead of that batch.
         """
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state` gave, before the first epoch of a run that goes on."""
+        """Takes back what `state` gave, before the first epoch of a resumed run."""
 
     def fingerprint(self) -> str:
-        """A text that differs where the data are known to differ: a run goes on with the same ones only."""
+        """A text that differs where the data are known to differ: a run continues only with the same ones."""
         return f"batches, {self.steps}"
 
     def close(self) -> None:
@@ -272,7 +275,7 @@ class ArrayBatches(Batches):
         self._stored = next((leaf for leaf in lazy if leaf.chunks is not None), None)
         self.rows = rows_of(x=x, y=y, sample_weight=weight)
         if self.rows == 0:
-            raise ValueError("expected at least one sample, received arrays with 0 rows")
+            raise about(ValueError("expected at least one sample, received arrays with 0 rows"), x=x)
         self.batch_size = min(_check_size(batch_size), self.rows)
         self.shuffle = shuffle
         self.seed = seed

@@ -95,10 +95,10 @@ class BucketBatches(Batches):
                 f"{len(self.sequences)} sequences and {rows} targets"
             )
         self.fill = as_dtype("fill", np.asarray(fill), self.sequences[0].dtype)
-        self.buckets = [self._bucket(i) for i in range(rows)]
+        self.buckets = [self._length_for(i) for i in range(rows)]
         self.steps = len(self)
 
-    def _bucket(self, row: int) -> int:
+    def _length_for(self, row: int) -> int:
         """The length that the sequence is filled up to."""
         sequence, first = self.sequences[row], self.sequences[0]
         if sequence.ndim < 1 or sequence.shape[1:] != first.shape[1:] or sequence.dtype != first.dtype:

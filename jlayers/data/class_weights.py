@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.core.errors import about, refused
+from jlayers.core.errors import about, concerning, refused
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
 from jlayers.data.gate import entry
@@ -38,7 +38,8 @@ def class_weights(weights: Any, y: Any, sample_weight: Any = None, whole: bool =
     >>> class_weights("balanced", np.array([0, 1, 1, 1, 1])).tolist()
     [2.5, 0.625, 0.625, 0.625, 0.625]
     """
-    labels = _labels(y)
+    with concerning(class_weight=weights):
+        labels = _labels(y)
     present, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
     factors = np.array(_factors(weights, present, counts, whole), np.float32)
     per_sample = factors[places.reshape(-1)]

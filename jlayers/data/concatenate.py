@@ -43,7 +43,7 @@ def concatenate(datasets: list[DatasetLike], test: list[DatasetLike] | None = No
     first, names = given[0], _class_names(given, held or [])
     like = jax.tree.map(_kind, first.train)
 
-    def joined(pairs: Sequence[tuple[Dataset, Any]]) -> Any:
+    def join_pairs(pairs: Sequence[tuple[Dataset, Any]]) -> Any:
         for one, pair in pairs:
             if jax.tree.map(_kind, pair) != like:
                 raise ValueError(
@@ -52,14 +52,14 @@ def concatenate(datasets: list[DatasetLike], test: list[DatasetLike] | None = No
                     f"{one.name} with x={describe(pair[0])}, y={describe(pair[1])}; only the number of "
                     f"samples may differ"
                 )
-        parts = [(pair[0], _numbered(pair[1], one.class_names, names)) for one, pair in pairs]
+        parts = [(pair[0], _labels_of_all(pair[1], one.class_names, names)) for one, pair in pairs]
         return jax.tree.map(lambda *leaves: _chain(leaves), *parts) if parts else None
 
-    train = joined([(one, one.train) for one in given])
+    train = join_pairs([(one, one.train) for one in given])
     if held is None:
-        rest = joined([(one, one.test) for one in given if one.test is not None])
+        rest = join_pairs([(one, one.test) for one in given if one.test is not None])
     else:
-        rest = joined([(one, pair) for one in held for pair in (one.train, one.test) if pair is not None])
+        rest = join_pairs([(one, pair) for one in held for pair in (one.train, one.test) if pair is not None])
     alike = {name: getattr(first, name) for name in ("table", "form")}
     if any(_layout(one) != _layout(first) for one in given):
         alike = dict.fromkeys(alike)
@@ -96,7 +96,7 @@ def _class_names(train: Sequence[Dataset], test: Sequence[Dataset]) -> tuple[str
     return tuple(names)
 
 
-def _numbered(y: Any, own: tuple[str, ...] | None, names: tuple[str, ...] | None) -> Any:
+def _labels_of_all(y: Any, own: tuple[str, ...] | None, names: tuple[str, ...] | None) -> Any:
     """Labels by the numbers that their classes have in all datasets together."""
     if own is None or names is None or own == names[: len(own)]:
         return y

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
 from jlayers.data.lazy import is_lazy
@@ -119,9 +119,11 @@ def as_dtype(where: str, array: np.ndarray, dtype: Any) -> np.ndarray:
         lost = ~np.isfinite(made) & np.isfinite(array)
         if lost.any():
             most = np.finfo(dtype).max
-            raise ValueError(
+            raise refused(
+                ValueError,
                 f"expected numbers of at most {most:.3g} in size ({dtype}), received "
-                f"{entry(where, array, lost)}; scale the data down first"
+                f"{entry(where, array, lost)}",
+                instead="scale the data down first",
             )
     return made
 
@@ -193,9 +195,10 @@ def check_width(**trees: Any) -> None:
     for name, tree in trees.items():
         for path, array in leaves(tree, name):
             if 0 in array.shape[1:]:
-                raise ValueError(
+                error = ValueError(
                     f"expected at least one value in each sample, received {path}={describe(array)}"
                 )
+                raise about(error, **{name: tree})
 
 
 def check_finite(**trees: Any) -> None:
@@ -214,10 +217,11 @@ def check_finite(**trees: Any) -> None:
                     continue
             bad = ~np.isfinite(array)
             if bad.any():
-                raise ValueError(
+                error = ValueError(
                     f"expected finite numbers, received {entry(path, array, bad)}; {bad.sum()} of "
                     f"{array.size} are not finite: remove or fill them first"
                 )
+                raise about(error, **{name: tree})
 
 
 def check_at_least(name: str, value: Any, least: int) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from jlayers.data.positions import continued
+from jlayers.data.positions import iterator_from
 from jlayers.data.stream import Iteration, StreamBatches
 
 __all__ = ["GrainBatches", "is_map_dataset"]
@@ -51,4 +51,4 @@ class GrainBatches(StreamBatches):
         super().__init__(source, len(dataset) if steps is None else steps)
 
     def _begin(self, place: int, number: int = 0) -> Iteration:
-        return Iteration(continued(self.source, {"next_index": place}), place)
+        return Iteration(iterator_from(self.source, {"next_index": place}), place)

@@ -89,7 +89,7 @@ def read_image(path: FilePath, form: ImageForm) -> np.ndarray:
     try:
         with image_module.open(path, formats=FORMATS) as image:
             upright = operations.exif_transpose(image)
-            return _pixels(_framed(_in_mode(upright, form.color_mode), form), form)
+            return _pixels(_in_size(_in_mode(upright, form.color_mode), form), form)
     except FileNotFoundError:
         raise
     except Exception as error:  # a damaged file: Pillow raises whatever it stumbles over
@@ -124,7 +124,7 @@ def _in_mode(image: Any, color_mode: ColorMode) -> Any:
     return image.convert(_MODES[color_mode])
 
 
-def _framed(image: Any, form: ImageForm) -> Any:
+def _in_size(image: Any, form: ImageForm) -> Any:
     """In the size that is asked for."""
     height, width = form.image_size
     if image.size == (width, height):

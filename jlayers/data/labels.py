@@ -93,10 +93,10 @@ def encode(train: Labels, test: Labels | None = None) -> tuple[list[np.ndarray],
         values = sorted(set(numbers.values()))
         codes = {text: values.index(value) for text, value in numbers.items()}
         names = [min((t for t in numbers if numbers[t] == v), key=lambda t: (len(t), t)) for v in values]
-    return [_coded(column, codes) for column in both], tuple(names)
+    return [_codes_of(column, codes) for column in both], tuple(names)
 
 
-def _coded(column: Labels, codes: dict[str, int]) -> np.ndarray:
+def _codes_of(column: Labels, codes: dict[str, int]) -> np.ndarray:
     table = np.array([codes[text] for text in column.known], np.int32)
     return table[np.frombuffer(column.codes, np.int64)]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jlayers.core.errors import refused
 
-__all__ = ["LazyArray", "is_lazy", "picked"]
+__all__ = ["LazyArray", "is_lazy", "take_rows"]
 
 CHUNK = 1024  # rows that are read at a time by who goes through all of them
 
@@ -146,6 +146,6 @@ def is_lazy(value: Any) -> bool:
     return isinstance(value, LazyArray)
 
 
-def picked(array: Any, rows: Any) -> Any:
+def take_rows(array: Any, rows: Any) -> Any:
     """Some rows of an array; of a lazy one, without reading them."""
     return array.select(rows) if is_lazy(array) else array[rows]

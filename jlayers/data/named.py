@@ -46,7 +46,7 @@ class _Named:
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         for batch in self.source:
-            yield tuple(_picked(batch, name) for name in self.names)
+            yield tuple(_columns_of(batch, name) for name in self.names)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -57,9 +57,9 @@ class _InRounds(_Named):
         self.source.set_epoch(number)
 
 
-def _picked(batch: Any, name: Names) -> Any:
+def _columns_of(batch: Any, name: Names) -> Any:
     if not isinstance(name, str):
-        return {one: _picked(batch, one) for one in name}
+        return {one: _columns_of(batch, one) for one in name}
     if name not in batch:
         raise KeyError(f"the batches have no column {name!r}: {nearest(name, batch)}")
     return np.asarray(batch[name])
@@ -107,7 +107,7 @@ class _Column(LazyArray):
         super().__init__((len(source), *first.shape[1:]), first.dtype)
 
     def _values(self, rows: list[int]) -> np.ndarray:
-        return np.asarray(_picked(self.source[rows], self.name))
+        return np.asarray(_columns_of(self.source[rows], self.name))
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         return self._values(rows.tolist())

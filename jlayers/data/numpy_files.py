@@ -118,5 +118,5 @@ def _header(start: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dty
 
 def _short(error: Exception, most: int = 100) -> str:
     """The text of an error, without the contents of the file that some errors quote."""
-    text = str(error).partition("\n")[0] or type(error).__name__
+    text = (str(error).splitlines() or [type(error).__name__])[0]
     return text if len(text) <= most else text[: most - 4] + " ..."

@@ -44,11 +44,11 @@ def one_hot(data: DatasetLike) -> Dataset:
                 f"{y[place]} as label {place} of {whole.name}, {part}"
             )
 
-    def changed(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    def with_one_hot(pair: tuple[Any, Any]) -> tuple[Any, Any]:
         return pair[0], np.eye(classes, dtype=np.float32)[pair[1]]
 
-    test = None if whole.test is None else changed(whole.test)
-    return dataclasses.replace(whole, train=changed(whole.train), test=test)
+    test = None if whole.test is None else with_one_hot(whole.test)
+    return dataclasses.replace(whole, train=with_one_hot(whole.train), test=test)
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:

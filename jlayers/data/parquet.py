@@ -98,8 +98,11 @@ class ParquetFiles:
 
         if column.null_count:
             row = column.is_null().to_pylist().index(True)
-            raise ValueError(
-                f"{where}, row {row}: expected a value, received a missing one; fill it in or remove the row"
+            raise refused(
+                ValueError,
+                "expected a value, received a missing one",
+                instead="fill it in or remove the row",
+                raised_by=f"{where}, row {row}",
             )
         kind = column.type
         if types.is_dictionary(kind):
@@ -115,7 +118,12 @@ class ParquetFiles:
             or types.is_boolean(kind)
             or types.is_decimal(kind)
         ):
-            raise ValueError(f"{where}: expected numbers or texts, received {kind}; convert the column first")
+            raise refused(
+                ValueError,
+                f"expected numbers or texts, received {kind}",
+                instead="convert the column first",
+                raised_by=where,
+            )
         return _numbers(column.to_numpy(), where)
 
     def fingerprint(self) -> str:
@@ -142,8 +150,11 @@ def _numbers(values: np.ndarray, where: str) -> np.ndarray:
     made = as_dtype(where, values if values.dtype != object else values.astype(np.float64), np.float32)
     if not np.isfinite(made).all():
         row = int(np.argwhere(~np.isfinite(made))[0][0])
-        raise ValueError(
-            f"{where}, row {row}: expected finite numbers, received {made[row]}; fill it in or remove the row"
+        raise refused(
+            ValueError,
+            f"expected finite numbers, received {made[row]}",
+            instead="fill it in or remove the row",
+            raised_by=f"{where}, row {row}",
         )
     return made
 

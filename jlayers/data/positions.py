@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["continued", "position"]
+__all__ = ["iterator_from", "position"]
 
 _BYTES = "$bytes"
 
@@ -29,10 +29,10 @@ def position(iterator: Any) -> Any:
         return None
 
 
-def continued(source: Any, where: Any) -> Iterator[Any]:
+def iterator_from(source: Any, where: Any) -> Iterator[Any]:
     """An iterator over what comes after a position."""
     iterator: Any = iter(source)
-    iterator.set_state(_revived(where))
+    iterator.set_state(_from_plain(where))
     return iterator
 
 
@@ -48,9 +48,9 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def _revived(value: Any) -> Any:
+def _from_plain(value: Any) -> Any:
     if isinstance(value, dict):
         if list(value) == [_BYTES]:
             return base64.b64decode(value[_BYTES])
-        return {name: _revived(part) for name, part in value.items()}
-    return [_revived(part) for part in value] if isinstance(value, list) else value
+        return {name: _from_plain(part) for name, part in value.items()}
+    return [_from_plain(part) for part in value] if isinstance(value, list) else value

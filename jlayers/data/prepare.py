@@ -30,7 +30,7 @@ def learn(preprocess: Mapping[str, Any], x: Any) -> dict[str, Any]:
         ValueError: no such input, data that cannot be learned from, or a `TextVectorization` whose outputs
             would differ in length.
     """
-    inputs = _named(x)
+    inputs = _by_name(x)
     for name, thing in preprocess.items():
         if name not in inputs:
             error = ValueError(f"the data have no input {name!r}: {nearest(name, inputs)}")
@@ -52,7 +52,7 @@ def transform(preprocess: Mapping[str, Any], x: Any) -> Any:
         ValueError: text for which there is no preprocessor.
         TypeError: a layer with weights.
     """
-    inputs = _named(x)
+    inputs = _by_name(x)
     made = {name: _apply(preprocess.get(name), value, name) for name, value in inputs.items()}
     alone = not isinstance(x, Mapping) or (preprocess and len(made) == 1)
     return next(iter(made.values())) if alone else made
@@ -63,7 +63,7 @@ def _read(x: Any) -> Any:
     return (part[:] for part in x.parts()) if is_lazy(x) else x
 
 
-def _named(x: Any) -> Mapping[str, Any]:
+def _by_name(x: Any) -> Mapping[str, Any]:
     return x if isinstance(x, Mapping) else {"x": x}
 
 

@@ -74,7 +74,7 @@ class Records:
         path: of the file.
         delimiter: between cells.
         max_bytes: the most that the file may take.
-        start: a `place` of an earlier reading, to go on from.
+        start: a `place` of an earlier reading, to continue from.
 
     Attributes:
         place: the byte and the line at which the next row begins; None behind a line that ends by a bare

@@ -52,7 +52,7 @@ def pad_sequences(
     if maxlen is not None:
         check_at_least("maxlen", maxlen, 1)
     dtype = np.dtype(dtype)
-    arrays = [_held(f"sequences[{i}]", sequence, dtype) for i, sequence in enumerate(sequences)]
+    arrays = [_in_dtype(f"sequences[{i}]", sequence, dtype) for i, sequence in enumerate(sequences)]
     shapes = {array.shape[1:] for array in arrays if len(array)}
     if len(shapes) > 1:
         first = next(array for array in arrays if len(array))
@@ -62,7 +62,7 @@ def pad_sequences(
             f"{describe(first)}"
         )
     length = max(map(len, arrays), default=0) if maxlen is None else maxlen
-    filler = _held("value", value, dtype, scalar=True)
+    filler = _in_dtype("value", value, dtype, scalar=True)
     padded = np.full((len(arrays), length, *next(iter(shapes), ())), filler, dtype)
     for row, array in zip(padded, arrays, strict=True):
         kept = array[max(0, len(array) - length) :] if truncating == "pre" else array[:length]
@@ -73,7 +73,7 @@ def pad_sequences(
     return padded
 
 
-def _held(where: str, value: Any, dtype: np.dtype, scalar: bool = False) -> np.ndarray:
+def _in_dtype(where: str, value: Any, dtype: np.dtype, scalar: bool = False) -> np.ndarray:
     """The value in the dtype, without a loss."""
     array = np.asarray(value, dtype=object if dtype.hasobject else None)
     if (array.ndim == 0) != scalar:

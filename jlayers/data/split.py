@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jlayers.core.errors import refused
-from jlayers.data.lazy import picked
+from jlayers.core.errors import about, refused
+from jlayers.data.lazy import take_rows
 
 __all__ = ["hold_out", "last_share"]
 
@@ -83,10 +83,11 @@ def _check_share(share: Any, name: str) -> None:
 
 def _check_parts(rows: int, held: int, share: float, name: str) -> None:
     if not 0 < held < rows:
-        raise ValueError(
+        error = ValueError(
             f"expected a share that leaves samples on both sides, received {name}={share!r} of {rows} "
             f"samples: {rows - held} to train on and {held} held out"
         )
+        raise about(error, **{name: share})
 
 
 def _rows(tree: Any) -> int:
@@ -95,4 +96,4 @@ def _rows(tree: Any) -> int:
 
 def _take(tree: Any, rows: Any) -> Any:
     """The given rows of every array of a tree."""
-    return jax.tree.map(lambda leaf: picked(leaf, rows), tree)
+    return jax.tree.map(lambda leaf: take_rows(leaf, rows), tree)

@@ -9,11 +9,11 @@ from typing import Any
 
 import jax
 
-from jlayers.core.errors import noted
+from jlayers.core.errors import about, noted
 from jlayers.data.batches import Batch, Batches, as_data, form_of, map_arrays, rows_of
 from jlayers.data.dataset import fingerprint
 from jlayers.data.gate import check_width, convert
-from jlayers.data.positions import continued, position
+from jlayers.data.positions import iterator_from, position
 
 __all__ = ["Iteration", "StreamBatches"]
 
@@ -26,7 +26,7 @@ class StreamBatches(Batches):
 
     A batch is `(x, y)` or `(x, y, sample_weight)`, a `Batch`, or x alone where no targets are needed.
 
-    An iterable that can tell where it stands is taken up there by a run that goes on (see
+    An iterable that can tell where it stands is taken up there by a resumed run (see
     `jlayers.data.positions`); of any other one, the batches that are gone are made once more and left out.
     One that has `set_epoch`, as a Hugging Face `IterableDataset` has it, is told the number of each round, so
     that its shuffling gives each round an order of its own; `on_epoch_end` of a Keras `PyDataset` is called
@@ -35,8 +35,8 @@ class StreamBatches(Batches):
     Args:
         source: a list, a dataset, a loader: anything that can be iterated once per epoch, or that has a
             length and gives batches by number. A generator can be iterated once in all.
-        steps: batches to take for an epoch; the next epoch goes on where this one ended. Needed for a source
-            that never ends.
+        steps: batches to take for an epoch; the next epoch continues where this one ended. Needed for a
+            source that never ends.
 
     Raises:
         ValueError: a batch without rows, or a source without batches.
@@ -49,7 +49,7 @@ class StreamBatches(Batches):
         self.once = hasattr(self.source, "__next__")
         self.limit = steps
         self.steps = steps if steps is not None else _length(source)
-        self._run: Iteration | None = None  # that goes on in the next epoch
+        self._run: Iteration | None = None  # that continues in the next epoch
         self._marks: dict[tuple[int, int], Any] = {}
         self._resumed: Mapping[str, Any] | None = None
 
@@ -62,7 +62,8 @@ class StreamBatches(Batches):
         self._run = self._run or self._begin(0)
         item = self._run.look()
         if item is _END:
-            raise ValueError("expected an iterable of batches (x, y), received an empty one")
+            error = ValueError("expected an iterable of batches (x, y), received an empty one")
+            raise about(error, x=self._given)
         return self._parse(item, 0)
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
@@ -106,7 +107,7 @@ class StreamBatches(Batches):
         known = resumed and resumed["epoch"] == self._epoch_of(number) and resumed["batches"] <= place
         if resumed and known:
             self._end()
-            run = Iteration(continued(self.source, resumed["position"]), resumed["batches"])
+            run = Iteration(iterator_from(self.source, resumed["position"]), resumed["batches"])
         elif run is None or others or (run.count > place and not self.once):
             self._end()
             run = self._begin(place, self._epoch_of(number))
@@ -157,15 +158,17 @@ class StreamBatches(Batches):
 
     def _check_end(self, number: int, taken: int) -> None:
         if self.limit is not None:
-            raise ValueError(
+            error = ValueError(
                 f"expected {self.limit} batches in epoch {number + 1}, received an iterable that ended after "
                 f"{max(0, taken)}; ask for fewer steps, or pass one that starts anew"
             )
+            raise about(error, x=self._given)
         if not taken:
-            raise ValueError(
+            error = ValueError(
                 f"expected batches in epoch {number + 1}, received none: a generator can be iterated only "
                 f"once; pass a list, a dataset, or an object whose __iter__ starts anew"
             )
+            raise about(error, x=self._given)
 
     def _parse(self, item: Any, index: int) -> Batch:
         if isinstance(item, Batch):
@@ -177,16 +180,18 @@ class StreamBatches(Batches):
         else:
             parts = ()
         if not isinstance(item, Batch) and len(parts) not in (1, 2, 3):
-            raise TypeError(
+            error = TypeError(
                 f"expected batches (x, y) or (x, y, sample_weight), received {type(item).__name__} as batch "
                 f"{index}; for arrays in memory pass x and y as two arguments"
             )
+            raise about(error, x=self._given)
         named = dict(zip(("x", "y", "sample_weight", "mask"), parts, strict=False))
         with noted(f"in batch {index} of the iterable"):
             made = {n: map_arrays(lambda a, n=n: _as_array(n, a), as_data(v)) for n, v in named.items()}
             check_width(**made)
             if _rows(item, made) == 0:
-                raise ValueError("expected at least one row in each batch, received a batch without rows")
+                empty = ValueError("expected at least one row in each batch, received a batch without rows")
+                raise about(empty, x=made["x"])
         return Batch(*made.values())
 
 
@@ -196,10 +201,11 @@ def _rows(item: Any, made: dict[str, Any]) -> int:
     except ValueError as error:
         if not isinstance(item, dict):
             raise
-        raise ValueError(
+        wrong = ValueError(
             f"{error}; if each item is one sample with names, make batches of them (.batch(32)), or pass "
             f"*jl.data.columns(data, x='...', y='...')"
-        ) from None
+        )
+        raise about(wrong, x=item) from None
 
 
 class Iteration:

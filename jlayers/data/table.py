@@ -128,7 +128,7 @@ def csv(
     if labels and len(targets) != 1:
         raise refused(ValueError, "expected one target column of labels", raised_by="csv", target=target)
 
-    def chosen(file: File) -> Table:
+    def wanted_columns(file: File) -> Table:
         """The columns that are asked for."""
         with concerning(target=target):
             ys = [file.place(name) for name in targets]
@@ -159,7 +159,7 @@ def csv(
             file = File(path, header, delimiter, max_bytes if in_memory else sys.maxsize)
             if table is not None and not header and len(file.names) != table.width:
                 raise ValueError(f"{file.path}: expected {table.width} columns, received {len(file.names)}")
-            table = table or chosen(file)
+            table = table or wanted_columns(file)
             check_names(file.path, file.names, table.names)
             ys, xs = ([file.place(name) for name in names] for names in (targets, table.names))
             if inputs is None:

@@ -39,7 +39,7 @@ class Comparison:
         names: of the runs, as short as they can be without two being the same.
         settings: the settings that are not the same in all runs, by path: a value for each run, None where a
             run has no such setting. Settings that all runs have come first.
-        metrics: the names of all results, those of the data held out last.
+        metrics: the names of all results, those of the held-out data last.
     """
 
     runs: tuple[RunRecord, ...]

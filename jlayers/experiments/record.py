@@ -32,7 +32,7 @@ class RunRecord:
         settings: the resolved configuration by path, `{"optimizer.adam.learning_rate": 0.01, ...}`.
         history: a list for each result, one value for each finished epoch.
         metrics: the results of the epoch whose weights are kept: `loss`, `val_loss`, and `test_loss` for the
-            data held out, and so on.
+            held-out data, and so on.
         better: "min" or "max", by name in `history`.
         epochs: how many are finished.
         planned: how many the configuration asks for.
@@ -79,7 +79,7 @@ class RunRecord:
     def best(self) -> tuple[str, float] | None:
         """The metric to judge the run by, and its value for the weights that are kept.
 
-        It is of the data held out, else of the validation data, else of the training data. Of these it is the
+        It is of the held-out data, else of the validation data, else of the training data. Of these it is the
         metric that early stopping, the best checkpoint or a callback watches; else the first one that is no
         loss; else the loss. A loss that is watched does not count where there are metrics: it is what ends a
         training, and whoever asks for an accuracy judges by that. The losses of single outputs never count.
@@ -126,10 +126,10 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
         )
     status, results = run.status, run.results()
     kept = run.kept_epoch() if (run.path / WEIGHTS).is_file() else results.get("kept_epoch")
-    history = run.history()  # after the weights: a run that goes on logs an epoch before it saves them
+    history = run.history()  # after the weights: a resumed run logs an epoch before it saves them
     epochs = max((len(values) for values in history.values()), default=0)
     settings = flattened(read_file(run.config).data)
-    began = _time(results.get("began")) or _changed(run.path / ENVIRONMENT)
+    began = _time(results.get("began")) or _time_of_change(run.path / ENVIRONMENT)
     ended = _time(results.get("ended"))
     model = run.model()
     return RunRecord(
@@ -217,7 +217,7 @@ def _seconds(path: pathlib.Path, status: str, began: Time | None, ended: Time | 
     """From the beginning to the end; to now for a run that runs, to its last sign for one that was killed."""
     if status == "running":
         ended = Time.now(datetime.UTC)
-    ended = ended or _changed(path / METRICS)
+    ended = ended or _time_of_change(path / METRICS)
     return None if began is None or ended is None else max(0.0, round((ended - began).total_seconds(), 3))
 
 
@@ -230,7 +230,7 @@ def _size(folder: pathlib.Path) -> int:
     return total
 
 
-def _changed(path: pathlib.Path) -> Time | None:
+def _time_of_change(path: pathlib.Path) -> Time | None:
     return Time.fromtimestamp(path.stat().st_mtime, datetime.UTC) if path.is_file() else None
 
 

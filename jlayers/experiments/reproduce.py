@@ -134,7 +134,7 @@ def reproduce(
     experiment = load(old.config, overrides)
     kept = old.preprocess()
     experiment = dataclasses.replace(experiment, learned=kept or None)
-    adapted = _adapted(old, experiment) if kept else ()
+    adapted = _differences_of_preprocessing(old, experiment) if kept else ()
     experiment.check()
     config = experiment.to_data()
     new = (
@@ -165,7 +165,7 @@ def compare_bits(run: str | os.PathLike[str], again: str | os.PathLike[str]) -> 
     old, new, before, after = Run(run), Run(again), read_run(run), read_run(again)
     weights, differences = _weights(old, new)
     found = (*_results(before, after), *differences)
-    compared = (*_compared(before), *([weights] if weights else []))
+    compared = (*_compared_things(before), *([weights] if weights else []))
     causes = tuple(_causes(old, new, before, after))
     return Reproduction(old.path, new.path, found, causes, compared, tuple(_unknown(old)))
 
@@ -179,7 +179,7 @@ def _results(then: RunRecord, now: RunRecord) -> Iterator[Difference]:
     names = list(dict.fromkeys(name for history in histories for name in history))
     for epoch in range(max(then.epochs, now.epochs)):
         for name in names:
-            values = [_at(history.get(name, ()), epoch) for history in histories]
+            values = [_value_at(history.get(name, ()), epoch) for history in histories]
             if not _same(*values):
                 yield Difference(f"epoch {epoch + 1}, {name}", *values)
     if then.status != "completed":
@@ -206,7 +206,7 @@ def _history(record: RunRecord) -> dict[str, Sequence[float]]:
     }
 
 
-def _at(values: Sequence[float], place: int) -> float | None:
+def _value_at(values: Sequence[float], place: int) -> float | None:
     return values[place] if place < len(values) else None
 
 
@@ -257,14 +257,14 @@ def _plain(value: Any) -> Any:
     return float(str(value)) if np.issubdtype(value.dtype, np.floating) else value.item()
 
 
-def _compared(then: RunRecord) -> Iterator[str]:
+def _compared_things(then: RunRecord) -> Iterator[str]:
     yield f"{then.epochs} epoch{'s' * (then.epochs != 1)}"
     if then.status == "failed":
         yield "the error that ended the training"
     elif then.status != "completed":
         yield "as far as the run went"
     elif any(name.startswith("test_") for name in then.metrics):
-        yield "results on the data held out"
+        yield "results on the held-out data"
 
 
 # ------------------------------------------------------------------------------------- causes
@@ -357,7 +357,7 @@ def _differing(then: Mapping[str, Any], now: Mapping[str, Any], title: str = "")
             yield Difference(f"{title} {path}".strip(), *values)
 
 
-def _adapted(run: Run, experiment: Experiment) -> tuple[Difference, ...]:
+def _differences_of_preprocessing(run: Run, experiment: Experiment) -> tuple[Difference, ...]:
     """Differences between what the run's preprocessors learned and what they would learn now."""
     kept, again = read_json(run.path / PREPROCESS), preprocess_to_data(experiment.adapted())
     then, now = ({name: entry["made"] for name, entry in found.items()} for found in (kept, again))

@@ -29,7 +29,7 @@ Initializer = Callable[..., jax.Array]
 Draw = Callable[[Any, tuple[int, ...], Any], jax.Array]
 
 registry = Registry("initializer")
-# `@jl.initializers.register` enters a factory of one's own: options in, `f(key, shape, dtype)` out.
+# `@jl.initializers.register` enters your own factory: options in, `f(key, shape, dtype)` out.
 register = registry.factory()
 
 _SIZES = (2**14, 2**16, 2**18, 2**20, 2**22)

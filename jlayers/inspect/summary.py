@@ -1,7 +1,7 @@
 """The layers of a model, read off a trace: shapes, parameters, state, FLOPs and bytes of each.
 
 Nothing is declared and nothing is computed: the model's own `init` and `apply` are traced on shapes, so
-that a layer of one's own appears like any other, and a model too large for this machine does, too.
+that your own layer appears like any other, and a model too large for this machine does, too.
 """
 
 from __future__ import annotations

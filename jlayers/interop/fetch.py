@@ -13,7 +13,8 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from jlayers.core.errors import about
+from jlayers.core.errors import about, of_file
+from jlayers.interop.limits import refused_file
 
 __all__ = ["VARIABLE", "cache_folder", "fetch"]
 
@@ -30,7 +31,7 @@ def cache_folder() -> pathlib.Path:
 def fetch(url: str, digest: str | None, folder: str | os.PathLike[str] | None = None) -> pathlib.Path:
     """The file at an address, from the cache if it is there, else by download.
 
-    A download that breaks off leaves what it has in the cache, and the next call goes on from there. A file
+    A download that breaks off leaves what it has in the cache, and the next call continues from there. A file
     counts only once its hash is right.
 
     Args:
@@ -91,13 +92,15 @@ def fetch(url: str, digest: str | None, folder: str | os.PathLike[str] | None = 
 def _in_folder(folder: pathlib.Path, name: str, digest: str | None) -> pathlib.Path:
     path = folder / name
     if not path.is_file():
-        raise FileNotFoundError(
+        error = FileNotFoundError(
             f"{VARIABLE}={folder} has no file {name}: put it there, or unset the variable"
         )
+        raise of_file(error, path)
     if not _is_right(path, digest):
-        raise ValueError(
-            f"{path}: expected the published file, with the hash {digest}, received another one; fetch it "
-            f"again"
+        raise refused_file(
+            path,
+            f"expected the published file, with the hash {digest}, received another one",
+            "fetch it again",
         )
     return path
 

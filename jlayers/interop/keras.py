@@ -12,6 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.errors import details_of
 from jlayers.interop.limits import Budget, member_of, open_zip, refused_file
 
 __all__ = ["need_h5py", "open_hdf5", "read_keras"]
@@ -98,7 +99,7 @@ def _read(path: pathlib.Path, file: Any, size: int) -> dict[str, np.ndarray]:
         except ImportError:
             raise
         except Exception as error:  # of h5py, by what is damaged
-            if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            if details_of(error).file is not None:  # told already
                 raise
             raise refused_file(path, f"a damaged HDF5 file ({error})") from None
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jlayers.core.compose import Sequential
+from jlayers.core.errors import at_layer
 from jlayers.core.graph import Input, Model
 from jlayers.core.layer import Layer, layers
 from jlayers.core.registry import Registry
@@ -25,6 +26,10 @@ Arrays = Mapping[str, Any]
 
 class UnsupportedError(ValueError):
     """A part of a Keras model that has nothing like it here."""
+
+
+def _unsupported(path: str, text: str) -> UnsupportedError:
+    return at_layer(UnsupportedError(f"{path}: {text}"), path)
 
 
 def layer_of(data: Mapping[str, Any], arrays: Arrays, path: str = "") -> Layer:
@@ -44,23 +49,25 @@ def layer_of(data: Mapping[str, Any], arrays: Arrays, path: str = "") -> Layer:
     if name == "Sequential":
         return _sequential(config, arrays, path)
     if data.get("module", "keras.layers").startswith("keras.src.ops"):
-        raise UnsupportedError(
-            f"{path}: expected the operation {name} between the layers of a graph, received it as a layer; "
-            f"build the Keras model with its functional form"
+        raise _unsupported(
+            path,
+            f"expected the operation {name} between the layers of a graph, received it as a layer; "
+            f"build the Keras model with its functional form",
         )
     known = {"LayerScale": _layer_scale, "Normalization": _normalization}
     config = known.get(name, lambda config, arrays, path: config)(config, arrays, path)
     if name not in layers:
-        raise UnsupportedError(
-            f"{path}: there is no layer {name} here ({nearest(name, layers)}); register one of this name "
-            f"with @jl.layer and Keras's arguments"
+        raise _unsupported(
+            path,
+            f"there is no layer {name} here ({nearest(name, layers)}); register one of this name "
+            f"with @jl.layer and Keras's arguments",
         )
     constructor = layers[name]
     arguments = _arguments(name, constructor, config, arrays, path)
     try:
         return constructor(**arguments)
     except (TypeError, ValueError, KeyError) as error:
-        raise UnsupportedError(f"{path}: {name} refuses Keras's arguments here: {error}") from error
+        raise _unsupported(path, f"{name} refuses Keras's arguments here: {error}") from error
 
 
 # Arguments that say nothing of what a layer computes once it has its weights.
@@ -89,9 +96,10 @@ def _arguments(
         elif argument in parameters:
             found[argument] = _value(argument, value, arrays, join(path, argument))
         elif argument not in _SILENT and value not in (None, False, "channels_last"):
-            raise UnsupportedError(
-                f"{path}: {name} has no argument {argument!r} here, received {argument}={value!r}; "
-                f"{nearest(argument, parameters)}"
+            raise _unsupported(
+                path,
+                f"{name} has no argument {argument!r} here, received {argument}={value!r}; "
+                f"{nearest(argument, parameters)}",
             )
     return found
 
@@ -115,7 +123,7 @@ def _value(argument: str, value: Any, arrays: Arrays, path: str) -> Any:
     if role in ("initializer", "regularizer", "constraint"):
         registry = Registry.of(role)
         if kind not in registry:
-            raise UnsupportedError(f"{path}: there is no {role} {kind} here: {nearest(kind, registry)}")
+            raise _unsupported(path, f"there is no {role} {kind} here: {nearest(kind, registry)}")
         allowed = registry.parameters(kind)
         said = {n: v for n, v in config.items() if n in allowed and v is not None and v != allowed[n].default}
         return {kind: said} if said else snake_case(kind)
@@ -141,9 +149,10 @@ def _normalization(config: Mapping[str, Any], arrays: Arrays, path: str) -> dict
         return dict(config)
     names = ("mean", "variance")
     if any(f"{path}/{name}" not in arrays for name in names):
-        raise UnsupportedError(
-            f"{path}: expected a Normalization with a learned mean and variance, received one without; call "
-            f"its adapt first"
+        raise _unsupported(
+            path,
+            "expected a Normalization with a learned mean and variance, received one without; call "
+            "its adapt first",
         )
     return {**config, **{name: np.squeeze(arrays[f"{path}/{name}"]).tolist() for name in names}}
 
@@ -198,8 +207,8 @@ def _functional(config: Mapping[str, Any], arrays: Arrays, path: str) -> Layer:
             else:
                 waiting.append((name, number, data, node))
         if len(waiting) == len(left):
-            raise UnsupportedError(
-                f"{join(path, waiting[0][0])}: expected inputs from inside the graph, received others"
+            raise _unsupported(
+                join(path, waiting[0][0]), "expected inputs from inside the graph, received others"
             )
         left = waiting
 
@@ -255,9 +264,7 @@ def _with_options_of_calls(data: Mapping[str, Any], path: str) -> dict[str, Any]
     """The description of a layer with what all its calls say."""
     calls = [{n: node["kwargs"].get(n, False) for n in _OF_THE_CALL} for node in data["inbound_nodes"]]
     if any(call != calls[0] for call in calls):
-        raise UnsupportedError(
-            f"{path}: expected all calls of one layer with the same options, received {calls}"
-        )
+        raise _unsupported(path, f"expected all calls of one layer with the same options, received {calls}")
     said = {name: value for name, value in (calls[0] if calls else {}).items() if value}
     return {**data, "config": {**data["config"], **said}}
 
@@ -273,9 +280,10 @@ def _call(layer: Layer, path: str, *args: Any, **kwargs: Any) -> Any:
         inputs += value if isinstance(value, (list, tuple)) else [value]
     inputs = [each for each in inputs if each is not None]
     if said := {name: value for name, value in options.items() if value is not None}:
-        raise UnsupportedError(
-            f"{path}: expected a call on arrays only, received "
-            + ", ".join(f"{name}={value!r}" for name, value in said.items())
+        raise _unsupported(
+            path,
+            "expected a call on arrays only, received "
+            + ", ".join(f"{name}={value!r}" for name, value in said.items()),
         )
     return layer(*inputs)
 
@@ -318,9 +326,10 @@ _OPERATIONS: dict[str, Callable[[str], Callable[..., Any]]] = {
 def _operation(data: Mapping[str, Any], path: str) -> Callable[..., Any]:
     name, config = data["class_name"], data["config"]
     if name not in _OPERATIONS:
-        raise UnsupportedError(
-            f"{path}: there is no operation {name} on nodes here ({nearest(name, _OPERATIONS)}); make it a "
-            f"layer in the Keras model"
+        raise _unsupported(
+            path,
+            f"there is no operation {name} on nodes here ({nearest(name, _OPERATIONS)}); make it a "
+            f"layer in the Keras model",
         )
     options = {key: value for key, value in config.items() if key not in ("name", "dtype")}
 

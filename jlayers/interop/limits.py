@@ -9,6 +9,8 @@ import zipfile
 from collections.abc import Sequence
 from typing import Any
 
+from jlayers.core.errors import of_file
+
 __all__ = ["Budget", "member_of", "open_zip", "refused_file"]
 
 _AT_LEAST = 2**30  # bytes that any file may become
@@ -18,7 +20,7 @@ _MEMBERS = 100_000
 
 def refused_file(path: Any, reason: object, instead: str = "") -> ValueError:
     """The error of a file that cannot be read as weights."""
-    return ValueError(f"{path}: {reason}" + (f"; {instead}" if instead else ""))
+    return of_file(ValueError(f"{path}: {reason}" + (f"; {instead}" if instead else "")), path)
 
 
 class Budget:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.core.spelling import nearest
 from jlayers.interop.parts import roles_of, whole
 
@@ -65,22 +65,24 @@ def renamed(arrays: Mapping[str, Any], rename: Rename | None) -> dict[str, Entry
         if target is None:
             continue
         if target in found:
-            raise refused(
+            error = refused(
                 ValueError,
                 f"expected one array for each name, received {found[target].sources[0]!r} and {name!r} as "
                 f"{target!r}",
                 raised_by="load_weights",
             )
+            raise about(error, rename=rename)
         found[target] = Entry((name,), np.asarray(array))
     if unused:
         first = next(pattern for pattern, _, _ in patterns if pattern in unused)
-        raise refused(
+        error = refused(
             ValueError,
             "expected a pattern that matches an array of the source",
             instead=nearest(first, list(arrays)[:2000]),
             raised_by="load_weights",
             rename=first,
         )
+        raise about(error, first, rename=rename)
     return found
 
 
@@ -99,12 +101,13 @@ def _filled(pattern: str, new: str, found: tuple[str, ...]) -> str:
 
     def take(hit: re.Match[str]) -> str:
         if not values[hit[0]]:
-            raise refused(
+            error = refused(
                 ValueError,
                 f"expected a new name with the same {hit[0]!r} as its pattern {pattern!r}",
                 raised_by="load_weights",
                 rename=new,
             )
+            raise about(error, pattern, rename=new)
         return values[hit[0]].pop(0)
 
     return _WILD.sub(take, new)
@@ -184,7 +187,7 @@ def _join_projections(group: Group) -> None:
 
 
 def _split_directions(group: Group) -> None:
-    """Both directions of a recurrent layer as groups that bear the names of `Bidirectional`'s children."""
+    """Both directions of a recurrent layer as groups that have the names of `Bidirectional`'s children."""
     for name in list(group.groups):
         direction = name.partition("_")[0]
         if direction in ("forward", "backward"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 
+from jlayers.core.errors import about
+
 __all__ = ["PREFIX", "in_package"]
 
 PREFIX = "package:"
@@ -23,12 +25,14 @@ def in_package(source: str) -> pathlib.Path:
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     folders = list(spec.submodule_search_locations or ()) if spec else []
     if not folders:
-        raise FileNotFoundError(
+        error = FileNotFoundError(
             f"expected the installed package {name!r} for {source!r}, and it is not installed; install it "
             f"with pip"
         )
+        raise about(error, source=source)
     for folder in folders:
         path = pathlib.Path(folder, inside).resolve()
         if path.is_relative_to(pathlib.Path(folder).resolve()) and path.is_file():
             return path
-    raise FileNotFoundError(f"expected the file {inside!r} in the package {name!r}, and there is none")
+    error = FileNotFoundError(f"expected the file {inside!r} in the package {name!r}, and there is none")
+    raise about(error, source=source)

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 
 from jlayers.interop.keras import read_keras
+from jlayers.interop.limits import refused_file
 from jlayers.interop.npz import read_npz
 from jlayers.interop.safetensors import read_safetensors
 from jlayers.interop.torch import read_torch
@@ -34,7 +35,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        raise ValueError(f"{path}: expected a file, received a folder; a saved model is read by jl.load")
+        raise refused_file(path, "expected a file, received a folder", "a saved model is read by jl.load")
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(_HDF5):
@@ -44,7 +45,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise ValueError(f"{path}: the zip file is damaged ({error}); fetch or copy it again") from None
+            raise refused_file(path, f"the zip file is damaged ({error})", "fetch or copy it again") from None
         if "config.json" in names:
             return read_keras(path)
         return read_torch(path) if any(n.endswith("data.pkl") for n in names) else read_npz(path)
@@ -52,7 +53,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         return read_safetensors(path)
     if head[:1] == b"\x80":
         return read_torch(path)
-    raise ValueError(
-        f"{path}: expected weights as safetensors, .npz, .pth, .h5 or .keras, received a file that "
-        f"begins with {head[:8]!r}"
+    raise refused_file(
+        path,
+        f"expected weights as safetensors, .npz, .pth, .h5 or .keras, received a file that begins with "
+        f"{head[:8]!r}",
     )

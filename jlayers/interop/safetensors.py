@@ -8,6 +8,9 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.errors import of_file
+from jlayers.interop.limits import refused_file
+
 __all__ = ["read_safetensors"]
 
 _DTYPES = {
@@ -39,14 +42,14 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         entries = deserialize(pathlib.Path(path).read_bytes())
     except SafetensorError as error:
-        raise ValueError(f"{path}: expected a safetensors file ({error})") from None
+        raise refused_file(path, f"expected a safetensors file ({error})") from None
     found: dict[str, np.ndarray] = {}
     for name, entry in entries:
         if entry["dtype"] not in _DTYPES:
-            raise ValueError(f"{path}, {name}: the dtype {entry['dtype']} is unknown here")
+            raise of_file(ValueError(f"{path}, {name}: the dtype {entry['dtype']} is unknown here"), path)
         dtype = jnp.dtype(_DTYPES[entry["dtype"]])
         try:
             found[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
         except ValueError as error:  # more axes, or longer ones, than arrays have
-            raise ValueError(f"{path}, {name}: expected an array ({error})") from None
+            raise of_file(ValueError(f"{path}, {name}: expected an array ({error})"), path) from None
     return found

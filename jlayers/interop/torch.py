@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from jlayers.interop.limits import Budget, member_of, open_zip, refused_file
-from jlayers.interop.pickles import Storage, flat_arrays, read_pickle
+from jlayers.interop.pickle_names import Storage
+from jlayers.interop.pickles import flat_arrays, read_pickle
 
 __all__ = ["read_torch"]
 

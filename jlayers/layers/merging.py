@@ -50,7 +50,7 @@ def _check_broadcast(inputs: Sequence[Any]) -> None:
         raise refused(ValueError, "expected inputs with a batch", list(inputs))
 
 
-def merged(combine: Callable[[list[jax.Array]], jax.Array], exactly: int | None = None) -> Pair:
+def merging_pair(combine: Callable[[list[jax.Array]], jax.Array], exactly: int | None = None) -> Pair:
     """The pair of a layer that combines elements; smaller ranks gain axes of size 1 after the batch.
 
     A position is real if it is real in all inputs. An input without a mask is real everywhere.
@@ -92,7 +92,7 @@ def Add():
     >>> jl.Add().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
     [[11.0, 22.0]]
     """
-    return merged(_total)
+    return merging_pair(_total)
 
 
 @layer
@@ -108,7 +108,7 @@ def Subtract():
     >>> jl.Subtract().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
     [[-9.0, -18.0]]
     """
-    return merged(lambda xs: xs[0] - xs[1], exactly=2)
+    return merging_pair(lambda xs: xs[0] - xs[1], exactly=2)
 
 
 @layer
@@ -124,7 +124,7 @@ def Multiply():
     >>> jl.Multiply().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
     [[10.0, 40.0]]
     """
-    return merged(lambda xs: functools.reduce(jnp.multiply, xs))
+    return merging_pair(lambda xs: functools.reduce(jnp.multiply, xs))
 
 
 @layer
@@ -140,7 +140,7 @@ def Average():
     >>> jl.Average().apply({}, {}, jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]]))[0].tolist()
     [[5.5, 11.0]]
     """
-    return merged(lambda xs: _total(xs) / len(xs))
+    return merging_pair(lambda xs: _total(xs) / len(xs))
 
 
 @layer
@@ -156,7 +156,7 @@ def Maximum():
     >>> jl.Maximum().apply({}, {}, jnp.array([[1.0, 20.0]]), jnp.array([[10.0, 2.0]]))[0].tolist()
     [[10.0, 20.0]]
     """
-    return merged(lambda xs: functools.reduce(jnp.maximum, xs))
+    return merging_pair(lambda xs: functools.reduce(jnp.maximum, xs))
 
 
 @layer
@@ -172,7 +172,7 @@ def Minimum():
     >>> jl.Minimum().apply({}, {}, jnp.array([[1.0, 20.0]]), jnp.array([[10.0, 2.0]]))[0].tolist()
     [[1.0, 2.0]]
     """
-    return merged(lambda xs: functools.reduce(jnp.minimum, xs))
+    return merging_pair(lambda xs: functools.reduce(jnp.minimum, xs))
 
 
 @layer
@@ -263,7 +263,7 @@ def Dot(axes: int | tuple[int, int], normalize: bool = False):
         check(inputs)
         return {}
 
-    def unit(x: jax.Array, axis: int) -> jax.Array:
+    def unit_vectors(x: jax.Array, axis: int) -> jax.Array:
         wide = x.astype(wide_dtype(x.dtype))
         length = lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(wide), axis=axis, keepdims=True), 1e-12))
         return (wide * length).astype(x.dtype)
@@ -272,7 +272,7 @@ def Dot(axes: int | tuple[int, int], normalize: bool = False):
         i, j = check(inputs)
         a, b = _several(inputs)
         if normalize:
-            a, b = unit(a, i), unit(b, j)
+            a, b = unit_vectors(a, i), unit_vectors(b, j)
         product = lax.dot_general(a, b, (((i,), (j,)), ((0,), (0,))))
         return product[:, None] if product.ndim == 1 else product
 

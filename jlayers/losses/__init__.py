@@ -13,19 +13,21 @@ broadcast. In training, targets of shape `(batch,)` are given the axis of predic
 from typing import TYPE_CHECKING
 
 from jlayers.core.elsewhere import missing_name
-from jlayers.losses import classification, decoding, embeddings, overlap, regression, sequences
+from jlayers.losses import cross_entropies, decoding, embeddings, hinges, overlap, regression, sequences
 from jlayers.losses.base import Loss, LossLike, get, register, registry
-from jlayers.losses.classification import *
+from jlayers.losses.cross_entropies import *
 from jlayers.losses.decoding import *
 from jlayers.losses.embeddings import *
+from jlayers.losses.hinges import *
 from jlayers.losses.overlap import *
 from jlayers.losses.regression import *
 from jlayers.losses.sequences import *
 
 __all__ = ["Loss", "LossLike", "get", "register", "registry"]
-__all__ += classification.__all__
+__all__ += cross_entropies.__all__
 __all__ += decoding.__all__
 __all__ += embeddings.__all__
+__all__ += hinges.__all__
 __all__ += overlap.__all__
 __all__ += regression.__all__
 __all__ += sequences.__all__

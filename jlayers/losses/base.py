@@ -25,7 +25,7 @@ __all__ = [
     "class_numbers",
     "elementwise",
     "match_axis",
-    "needed",
+    "required_targets",
     "unchanged",
     "wide",
 ]
@@ -151,7 +151,7 @@ def wide(dtype: Any) -> Any:
     return dtype if dtype == jnp.float64 else jnp.dtype(jnp.float32)
 
 
-def needed(y_true: Any, y_pred: Any) -> Any:
+def required_targets(y_true: Any, y_pred: Any) -> Any:
     """The targets; None is refused."""
     if y_true is None:
         raise ValueError(
@@ -163,7 +163,7 @@ def needed(y_true: Any, y_pred: Any) -> Any:
 
 def aligned(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
     """Targets and predictions in one floating dtype, at least float32; unequal shapes are refused."""
-    y_true = needed(y_true, y_pred)
+    y_true = required_targets(y_true, y_pred)
     if y_true.shape != y_pred.shape:
         if (*y_true.shape, 1) == y_pred.shape:
             fix = "give y the axis that the predictions have: y[..., None]"
@@ -183,7 +183,7 @@ def aligned(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
 
 def class_numbers(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """Targets as whole numbers in the shape of the predictions without their class axis, int32."""
-    y_true = needed(y_true, y_pred)
+    y_true = required_targets(y_true, y_pred)
     if jnp.issubdtype(y_true.dtype, jnp.floating):
         raise TypeError(
             f"expected class numbers of an integer dtype, received y_true={describe(y_true)}; convert them "

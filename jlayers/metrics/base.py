@@ -223,11 +223,11 @@ def _of_logits(function: Any, loss: Loss, link: Link) -> Any:
     if isinstance(spec, Spec) and "from_logits" in spec.arguments:
         return Registry.of(spec.kind).build(spec.name, {**spec.arguments, "from_logits": True})
 
-    def linked(called: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    def through_link(called: Callable[..., Any] | None) -> Callable[..., Any] | None:
         return called and (lambda y_true, y_pred, *mask: called(y_true, link(y_pred), *mask))
 
-    values: Any = linked(loss.values)
-    return dataclasses.replace(loss, values=values, counts=linked(loss.counts), from_logits=True)
+    values: Any = through_link(loss.values)
+    return dataclasses.replace(loss, values=values, counts=through_link(loss.counts), from_logits=True)
 
 
 def of_probabilities(make: Callable[[Link], Metric], from_logits: bool) -> Metric:

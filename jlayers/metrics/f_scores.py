@@ -111,7 +111,7 @@ def _score(type_name: str, average: Any, beta: float, threshold: float | None, f
         return {key: zero((y_pred.shape[-1],)) for key in ("right", "predicted", "actual")}
 
     def of(link: Link) -> Metric:
-        def chosen(p: Any) -> Any:
+        def is_predicted(p: Any) -> Any:
             if threshold is not None:
                 return link(p) > threshold
             highest = p >= p.max(-1, keepdims=True)
@@ -121,7 +121,7 @@ def _score(type_name: str, average: Any, beta: float, threshold: float | None, f
         def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
             y, p = aligned(y_true, y_pred)
             weight = spread(weight, y)
-            predicted = chosen(p).astype(jnp.float32) * weight
+            predicted = is_predicted(p).astype(jnp.float32) * weight
             y = y.astype(jnp.float32)
             new = {"right": predicted * y, "predicted": predicted, "actual": y * weight}
             return {key: add_sum(acc[key], value, value.ndim - 1) for key, value in new.items()}

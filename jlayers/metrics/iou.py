@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.errors import refused
-from jlayers.losses.base import needed, unchanged
+from jlayers.losses.base import required_targets, unchanged
 from jlayers.metrics.accuracy import check_threshold
 from jlayers.metrics.base import Link, Metric, of_probabilities, ratio, registry, spread
 from jlayers.metrics.totals import add_at, value_of, zero
@@ -189,7 +189,7 @@ def _iou(
         return zero((num_classes**2,))
 
     def update(acc: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
-        y_true = needed(y_true, y_pred)
+        y_true = required_targets(y_true, y_pred)
         y = y_true if sparse_y_true else y_true.argmax(axis)
         y_pred = decide(y_pred)
         p = y_pred if sparse_y_pred else y_pred.argmax(axis)

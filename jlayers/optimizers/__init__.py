@@ -29,7 +29,7 @@ adamw(weight_decay=0.01, mask=['**/kernel', '**/embeddings'])
 other parameters than those to evaluate with; `fit`, `evaluate` and `predict` take the right ones, and
 `state.to_evaluate()` has them.
 
-An optimizer of one's own, any `optax.GradientTransformation`, goes wherever one of these does.
+Your own optimizer, any `optax.GradientTransformation`, goes wherever one of these does.
 """
 
 from __future__ import annotations

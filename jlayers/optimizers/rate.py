@@ -17,7 +17,7 @@ __all__ = ["learning_rates", "rates_at", "with_rate_factor", "with_rates"]
 
 
 def with_rate_factor(optimizer: Any, factor: Any) -> Any:
-    """The optimizer with its learning rate multiplied; its state keeps its form, so that it can go on.
+    """The optimizer with its learning rate multiplied; its state keeps its form, so that it can continue.
 
     The factor goes to the place of the learning rate, which in some optimizers (ftrl, lars, schedule-free
     ones) is more than a factor of the update. The updates of an optimizer that has no argument

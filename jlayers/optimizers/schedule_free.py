@@ -50,7 +50,7 @@ def averaged(opt_state: Any, params: Mapping[str, Any]) -> dict[str, Any] | None
 
 
 def restarted(opt_state: Any, params: Mapping[str, Any]) -> Any:
-    """The state of a schedule-free optimizer that goes on from these parameters; any other as it is."""
+    """The state of a schedule-free optimizer that continues from these parameters; any other as it is."""
     flat = flatten(params)
 
     def anew(node: Any) -> Any:

@@ -3,7 +3,13 @@
 from jlayers.runs.environment import environment
 from jlayers.runs.folder import Run
 from jlayers.runs.own_code import OwnCode, OwnCodeError, read_own_code
-from jlayers.runs.restored import RunWarning, evaluate_run, evaluate_seeds_run, predict_run, resumed
+from jlayers.runs.restored import (
+    RunWarning,
+    evaluate_run,
+    evaluate_seeds_run,
+    experiment_to_resume,
+    predict_run,
+)
 from jlayers.runs.training import train_run
 from jlayers.saving.loading import load_weights
 from jlayers.saving.weights import save_weights
@@ -18,10 +24,10 @@ __all__ = [
     "environment",
     "evaluate_run",
     "evaluate_seeds_run",
+    "experiment_to_resume",
     "load_weights",
     "predict_run",
     "read_own_code",
-    "resumed",
     "save_weights",
     "train_run",
 ]

@@ -37,7 +37,7 @@ class Epochs(Files):
             os.fsync(file.fileno())
 
     def cut(self, epochs: int) -> None:
-        """Leave the results of the first epochs only: a run that goes on writes the others anew."""
+        """Leave the results of the first epochs only: a resumed run writes the others anew."""
         for name in (METRICS, TIMES):
             path = self.path / name
             lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []

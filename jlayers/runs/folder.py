@@ -43,10 +43,10 @@ class Run(Status, Epochs, Contents):
     - `metrics.jsonl`: one line per epoch, written as the epoch ends
     - `times.jsonl`: one line per epoch: how long it took, and how many samples it saw
     - `weights.safetensors`: the weights that the run would keep if it ended now, and their epoch
-    - `checkpoints/`: what `jlayers train --resume` goes on from, if the configuration asks for them
+    - `checkpoints/`: what `jlayers train --resume` continues from, if the configuration asks for them
     - `logs/`: what the callbacks of the configuration write
     - `summary.txt`, `curves.png`: for people
-    - `outcomes.json`, `confusion.png`, `worst.png` and their like: what is predicted of the data held out
+    - `outcomes.json`, `confusion.png`, `worst.png` and their like: what is predicted of the held-out data
     - `results.json`: the status, the final results, the process that trains, hashes of the files
 
     The status is `running`, `completed`, `failed` or `interrupted`. A run that says `running` and whose
@@ -134,7 +134,7 @@ class Run(Status, Epochs, Contents):
 
     @classmethod
     def reopen(cls, path: str | os.PathLike[str]) -> Run:
-        """A run to go on with, whatever ended it. Nothing is changed yet; see `begin_again`.
+        """A run to continue, whatever ended it. Nothing is changed yet; see `begin_again`.
 
         Raises:
             FileNotFoundError: no run there, or one that ended before its configuration was written.
@@ -143,7 +143,7 @@ class Run(Status, Epochs, Contents):
         run = cls(path)
         if not (run.path / CONFIG).is_file():
             what = f"ended before its {CONFIG} was written" if (run.path / RESULTS).is_file() else "is no run"
-            raise FileNotFoundError(f"{path} {what}: there is nothing to go on from; train into a new folder")
+            raise FileNotFoundError(f"{path} {what}: nothing can be continued; train into a new folder")
         if run.status == "running":
             raise ValueError(f"{path} is still being trained by another process: wait until it has ended")
         if CONFIG in run.changes():
@@ -161,7 +161,7 @@ class Run(Status, Epochs, Contents):
         """
         self.lock()
         sweep(self.path)
-        gone = ("reason", "ended", "files")
+        gone = ("reason", "error", "ended", "files")
         known = {name: value for name, value in self.results().items() if name not in gone}
         self.write_json(RESULTS, known)
         self._begin()
@@ -182,7 +182,8 @@ class Run(Status, Epochs, Contents):
 
     def draw(self) -> bool:
         """Draw the learning curves; False without matplotlib."""
-        return draw_curves(self.path / CURVES, self.history(), self.path.name)
+        better = self.results().get("better", {})
+        return draw_curves(self.path / CURVES, self.history(), self.path.name, better, self.seeds_history())
 
 
 def _make_folder(path: pathlib.Path) -> None:

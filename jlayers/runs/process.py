@@ -16,7 +16,7 @@ def this_process() -> dict[str, Any]:
 
     Process numbers are used again; together with the start they name one process.
     """
-    return {"host": platform.node(), "pid": os.getpid(), "started": _started(os.getpid())}
+    return {"host": platform.node(), "pid": os.getpid(), "started": _start_time(os.getpid())}
 
 
 def has_ended(process: Any) -> bool:
@@ -32,7 +32,7 @@ def has_ended(process: Any) -> bool:
     pid = process.get("pid")
     if not isinstance(pid, int) or not 0 < pid < 2**31:
         return False
-    if (started := _started(pid)) is not None:
+    if (started := _start_time(pid)) is not None:
         return started != process.get("started")
     try:
         os.kill(pid, 0)
@@ -43,7 +43,7 @@ def has_ended(process: Any) -> bool:
     return False
 
 
-def _started(pid: int) -> str | None:
+def _start_time(pid: int) -> str | None:
     """The start time of a process, in the system's words; None if there is no such process or no answer."""
     try:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -27,9 +27,9 @@ __all__ = [
     "RunWarning",
     "evaluate_run",
     "evaluate_seeds_run",
-    "opened",
+    "experiment_of_run",
+    "experiment_to_resume",
     "predict_run",
-    "resumed",
     "weights_of",
     "with_fresh_carries",
 ]
@@ -40,7 +40,7 @@ class RunWarning(UserWarning):
 
 
 def evaluate_run(run: Run, seed: int | None = None) -> tuple[dict[str, float], Dataset]:
-    """The saved weights on the data held out, exactly as at the end of the training.
+    """The saved weights on the held-out data, exactly as at the end of the training.
 
     Those of many seeds are evaluated as an ensemble; see `evaluate_seeds_run`.
 
@@ -66,7 +66,7 @@ def evaluate_run(run: Run, seed: int | None = None) -> tuple[dict[str, float], D
 
 
 def evaluate_seeds_run(run: Run) -> tuple[dict[str, float], dict[str, Estimate]]:
-    """The results of the ensemble of a run's seeds on the data held out, and those of each seed.
+    """The results of the ensemble of a run's seeds on the held-out data, and those of each seed.
 
     Differences from the training are told as `evaluate_run` tells them.
 
@@ -85,7 +85,7 @@ def evaluate_seeds_run(run: Run) -> tuple[dict[str, float], dict[str, Estimate]]
 
 def _to_evaluate(run: Run, seed: int | None) -> tuple[Experiment, Any]:
     """The experiment of a run, whose data have something held out, and the weights for it."""
-    experiment = opened(run)
+    experiment = experiment_of_run(run)
     data = experiment.data
     if data.test is None:
         raise ValueError(
@@ -131,8 +131,8 @@ def predict_run(
     Raises:
         ValueError: x has other names or shapes than the training data, or the run has no such seed.
     """
-    experiment = opened(run)
-    x = transform(experiment.preprocess, _fitting(x, run.inputs(), run))
+    experiment = experiment_of_run(run)
+    x = transform(experiment.preprocess, _in_form_of(x, run.inputs(), run))
     batch_size = batch_size or experiment.settings.training.batch_size
     weights = weights_of(run, experiment, x, seed, batch_size)
     with experiment.located_layer():
@@ -151,8 +151,8 @@ def predict_run(
         }
 
 
-def resumed(run: Run) -> Experiment:
-    """The experiment of a run that is to go on, as its folder holds it.
+def experiment_to_resume(run: Run) -> Experiment:
+    """The experiment of a run that is to continue, as its folder holds it.
 
     Other versions are told by a `RunWarning`.
 
@@ -164,7 +164,7 @@ def resumed(run: Run) -> Experiment:
     experiment = load(run.config)
     if experiment.settings.training.checkpoint is None:
         raise ValueError(
-            f"{run.path} keeps no checkpoints to go on from: train anew, with a section such as "
+            f"{run.path} keeps no checkpoints to continue from: train anew, with a section such as "
             f"training.checkpoint: {{every_steps: 100}}"
         )
     try:
@@ -193,7 +193,7 @@ def _specs(model: Layer, x: Any, batch_size: int) -> tuple[Any, Any]:
     return jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
 
 
-def opened(run: Run) -> Experiment:
+def experiment_of_run(run: Run) -> Experiment:
     """The run's configuration, with preprocessors as they were adapted then."""
     _tell(run)
     try:
@@ -245,7 +245,7 @@ def _warn(text: str) -> None:
     warnings.warn(text, RunWarning, stacklevel=4)
 
 
-def _fitting(x: Any, features: Any, run: Run) -> Any:
+def _in_form_of(x: Any, features: Any, run: Run) -> Any:
     if isinstance(features, dict) and len(features) == 1 and not isinstance(x, dict):
         x = {next(iter(features)): x}
     if isinstance(features, dict):

@@ -23,8 +23,8 @@ from jlayers.runs.training import (
     checkpoints_of,
     look_at,
     require_finite,
-    restoring,
     save,
+    stopping_that_restores,
 )
 from jlayers.saving.weights import weights_hash
 from jlayers.train.callbacks import Callback
@@ -59,14 +59,14 @@ class SeedsRecorder(Recorder):
             require_finite(logs, f"in epoch {epoch + 1}")
             if self.kept is None and self.resumed and self.run.has_weights:
                 self.kept = SeedStates.of(*self.run.weights(state.params, state.state), state.seeds)
-            self.kept = self._kept(epoch, ~np.isnan(logs.each["loss"]), state)
+            self.kept = self._weights_to_keep(epoch, ~np.isnan(logs.each["loss"]), state)
             save(self.run, self.kept, epoch + 1)
 
-    def _kept(self, epoch: int, training: np.ndarray, states: SeedStates) -> SeedStates:
+    def _weights_to_keep(self, epoch: int, training: np.ndarray, states: SeedStates) -> SeedStates:
         """The newest weights of each seed or, where early stopping restores the best, the best so far."""
         members = []
         for place, own in enumerate(self.own):
-            stopping = restoring(own)
+            stopping = stopping_that_restores(own)
             better = stopping is None or stopping.best_epoch in (None, epoch)
             if self.kept is None or (training[place] and better):
                 state = states[place]
@@ -131,7 +131,7 @@ def train_seeds(
             **options,
         )
     epochs = [int(np.isfinite(column).sum()) for column in history["loss"].T]
-    stopping = [restoring(each) for each in own.values()]
+    stopping = [stopping_that_restores(each) for each in own.values()]
     kept = [
         of_all if stop is None or stop.best_epoch is None else stop.best_epoch + 1
         for stop, of_all in zip(stopping, epochs, strict=True)
@@ -157,7 +157,7 @@ def train_seeds(
     found = {part: estimates(values) for part, values in parts.items()}
     results |= {part: {name: e.mean for name, e in values.items()} for part, values in found.items()}
     results[SEEDS] = {"numbers": list(seeds), "epochs": epochs, "kept_epochs": kept, **_data(found)}
-    require_finite(results.get("test", {}), "on the data held out")
+    require_finite(results.get("test", {}), "on the held-out data")
     interrupts.hold()
     run.finish(results)
 

@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import os
 import pathlib
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from jlayers.runs.files import CONFIG, DATA, PREPROCESS, REQUIREMENTS, RESULTS, 
 from jlayers.runs.own_code import CODE
 from jlayers.runs.process import has_ended, this_process
 from jlayers.runs.requirements import requirements
-from jlayers.saving.files import is_locked, locked, overwrite, read_json, sha256, write_atomically
+from jlayers.saving.files import Lock, is_locked, overwrite, read_json, sha256, write_atomically
 
 __all__ = ["Status"]
 
@@ -26,7 +25,7 @@ class Status(Files):
 
     def __init__(self, path: str | os.PathLike[str]):
         super().__init__(path)
-        self._lock: Any = None
+        self._lock = Lock()
 
     def lock(self) -> None:
         """Let no other process train into the folder until `unlock`, or until this process ends.
@@ -34,15 +33,11 @@ class Status(Files):
         Raises:
             BlockingIOError: another process does.
         """
-        if self._lock is None:
-            handle = locked(self.config, f"{self.path} is still being trained by another process")
-            self._lock = None if handle is None else weakref.finalize(self, os.close, handle)
+        self._lock.take(self.config, f"{self.path} is still being trained by another process")
 
     def unlock(self) -> None:
         """Let others train into the folder."""
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock()
+        self._lock.release()
 
     @property
     def status(self) -> str:
@@ -54,7 +49,7 @@ class Status(Files):
     def _let_go(self, process: Any) -> bool:
         """True if a process, perhaps on another computer, has locked the folder and released it."""
         locks = isinstance(process, dict) and process.get("locked") is True
-        return locks and self._lock is None and is_locked(self.config) is False
+        return locks and not self._lock.held and is_locked(self.config) is False
 
     @property
     def code(self) -> dict[str, str]:
@@ -77,7 +72,7 @@ class Status(Files):
     def _begin(self, **known: Any) -> None:
         """Lock the folder and note that this process trains now."""
         self.lock()
-        process = {**this_process(), "locked": self._lock is not None}
+        process = {**this_process(), "locked": self._lock.held}
         began = self.results().get("began", _now())
         self.note(status="running", began=began, process=process, **known)
 
@@ -93,12 +88,18 @@ class Status(Files):
         not be written. The run's status is then `killed`, since its process has ended.
         """
         interrupted = isinstance(error, KeyboardInterrupt)
-        reason = str(error) if interrupted and str(error) else f"{type(error).__name__}: {error}".rstrip(": ")
-        status = {"status": "interrupted" if interrupted else "failed", "ended": _now(), "reason": reason}
+        kind = type(error).__name__
+        reason = str(error) if interrupted and str(error) else f"{kind}: {error}".rstrip(": ")
+        status = {
+            "status": "interrupted" if interrupted else "failed",
+            "ended": _now(),
+            "reason": reason,
+            "error": kind,
+        }
         try:
             self.note(**status)
         except Exception as second:
-            status["reason"] = type(error).__name__
+            status["reason"] = kind
             for content in ({**self._known(), **status}, status):
                 with contextlib.suppress(OSError):
                     overwrite(self.path / RESULTS, json_content(content))

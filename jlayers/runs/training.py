@@ -29,8 +29,8 @@ __all__ = [
     "ending_noted",
     "look_at",
     "require_finite",
-    "restoring",
     "save",
+    "stopping_that_restores",
     "train_run",
 ]
 
@@ -46,7 +46,7 @@ class Recorder(Callback):
 
     def __init__(self, run: Run, callbacks: Sequence[Callback], interruptions: Interruptions, samples: int):
         self.run, self.callbacks, self.samples = run, callbacks, samples
-        self.stopping = restoring(callbacks)
+        self.stopping = stopping_that_restores(callbacks)
         self.interruptions = interruptions
 
     def on_fit_begin(self, run: train.Run) -> None:
@@ -80,7 +80,7 @@ class Recorder(Callback):
         return {**{name: round(value, 6) for name, value in times.items()}, **seen}
 
 
-def restoring(callbacks: Sequence[Callback]) -> EarlyStopping | None:
+def stopping_that_restores(callbacks: Sequence[Callback]) -> EarlyStopping | None:
     """The early stopping that gives back the best weights, if there is one."""
     stopping = (c for c in callbacks if isinstance(c, EarlyStopping) and c.restore_best_weights)
     return next(stopping, None)
@@ -109,7 +109,7 @@ def save(run: Run, state: Any, epoch: int) -> None:
 def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -> dict[str, Any]:
     """Train as the experiment says, into the folder of `run`.
 
-    A run that has checkpoints goes on from the last one.
+    A run that has checkpoints continues from the last one.
 
     Args:
         experiment: a configuration made into objects.
@@ -119,7 +119,7 @@ def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -
     Returns:
         what `results.json` then holds: how many epochs, the one whose weights are kept, seconds, the share of
         them in which the device waited for data that are read as they are needed, the results of that epoch
-        in training and validation, and those on the data held out.
+        in training and validation, and those on the held-out data.
 
     Raises:
         BlockingIOError: another process trains into the folder.
@@ -144,7 +144,7 @@ def train_run(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -
 
 @contextlib.contextmanager
 def ending_noted(run: Run) -> Iterator[Interruptions]:
-    """A block whose errors and interruptions are noted in the run before they go on."""
+    """A block whose errors and interruptions are noted in the run before they leave it."""
     with interruptions() as interrupts:
         try:
             yield interrupts
@@ -179,7 +179,7 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
     own = list(experiment.listeners.values())
     for callback in own:
         callback.place(run.path / LOGS)
-    stopping = restoring(own)
+    stopping = stopping_that_restores(own)
     # The recorder comes last: early stopping has judged an epoch when the recorder asks which one is best.
     recorder = Recorder(run, own, interrupts, len(jax.tree.leaves(x)[0]))
     listeners = [*callbacks, *own, recorder]
@@ -231,15 +231,15 @@ def _train(experiment: Experiment, run: Run, callbacks: Sequence[Any], interrupt
     if data.test is not None:
         fresh = with_fresh_carries(experiment.model, weights, data.test[0], settings.batch_size)
         results["test"] = train.evaluate(trainer, fresh, *data.test, batch_size=settings.batch_size)
-        require_finite(results["test"], "on the data held out")
+        require_finite(results["test"], "on the held-out data")
     interrupts.hold()
     run.finish(results)
 
 
 def look_at(trainer: Any, given: Any, test: Any, options: Any) -> None:
-    """Look at the data held out before the first step; a fit of no epochs does all its checks."""
+    """Look at the held-out data before the first step; a fit of no epochs does all its checks."""
     try:
         train.fit(trainer, *given, validation_data=test, epochs=0, **options)
     except (ValueError, TypeError) as error:
-        error.args = (f"the data held out: {error}", *error.args[1:])  # its record of layer and path stays
+        error.args = (f"the held-out data: {error}", *error.args[1:])  # its record of layer and path stays
         raise

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jlayers.saving.files import locked, naming
+from jlayers.saving.files import Lock, naming
 
 __all__ = ["CheckpointWarning", "Found", "Store", "require_orbax"]
 
@@ -82,7 +82,7 @@ class Store:
         self.path = pathlib.Path(path).absolute()
         self.keep, self.best, self.direction = keep, best, direction
         self.seconds = 0.0
-        self._lock: int | None = None
+        self._lock = Lock()
         self._thread: concurrent.futures.ThreadPoolExecutor | None = None
         self._writing: tuple[int, concurrent.futures.Future[None]] | None = None
         self._manager: Any = None  # of the thread that writes
@@ -98,7 +98,7 @@ class Store:
         """
         require_orbax()
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = locked(self.path / ".lock", f"another process writes checkpoints into {self.path}")
+        self._lock.take(self.path / ".lock", f"another process writes checkpoints into {self.path}")
         try:
             _check_writable(self.path)
             for old in self.path.glob(f"{_REPLACED}*"):  # a process ended while it replaced a checkpoint
@@ -157,21 +157,23 @@ class Store:
             OSError: as `settle`.
         """
         thread, self._thread = self._thread, None
-        lock, self._lock = self._lock, None
+        lock, self._lock = self._lock, Lock()
         try:
             self.settle()
         finally:  # in the thread, should this wait be interrupted: nobody else may write before it ends
             if thread is None:
-                _release(lock)
+                lock.release()
             else:
                 thread.submit(self._close_manager)
-                thread.submit(_release, lock)
+                thread.submit(lock.release)
                 thread.submit(logging.getLogger("absl").removeFilter, self._is_news)
                 thread.shutdown()
 
     def _is_news(self, record: logging.LogRecord) -> bool:
         """False for the tracebacks that Orbax logs of a failed write, which a `CheckpointWarning` tells."""
-        return not (record.exc_info and str(self.path) in str(record.exc_info[1]))
+        if not record.exc_info:
+            return True
+        return not ("_SignalingThread" in record.getMessage() or str(self.path) in str(record.exc_info[1]))
 
     def _write(
         self,
@@ -194,6 +196,7 @@ class Store:
         }
         text = json.dumps(inner)
         envelope = {"text": text, "hash": _hash(text.encode())}
+        _check_room(self.path, len(text) + sum(array.nbytes for array in arrays.values()))
         whole = {path: array for path, array in arrays.items() if array.size}  # Orbax refuses empty arrays
         kinds = ocp.args.Composite(
             arrays=ocp.args.PyTreeSave(whole or {_NOTHING: np.zeros(1)}), facts=ocp.args.JsonSave(envelope)
@@ -273,7 +276,7 @@ class Store:
                     f"the checkpoint {self.path / str(step)} is damaged ({_reason(error)}): the one before it"
                 )
                 warnings.warn(f"{text} is used", CheckpointWarning, stacklevel=2)
-                if self._lock is not None:
+                if self._lock.held:
                     self._set_aside(step)
         if steps:
             raise ValueError(
@@ -369,6 +372,10 @@ def _check_writable(folder: pathlib.Path) -> None:
         pass
 
 
-def _release(lock: int | None) -> None:
-    if lock is not None:
-        os.close(lock)
+def _check_room(folder: pathlib.Path, needed: int) -> None:
+    """Raises an OSError if a disk has no room for so many bytes.
+
+    TensorStore writes many pieces at a time; where each of them fails, it prints a traceback for each.
+    """
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise OSError(f"no space left on the disk: it needs {needed:,} bytes, and {free:,} are free")

@@ -12,10 +12,14 @@ import shutil
 import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from typing import IO, Any
 
+from jlayers.core.errors import of_file
+
 __all__ = [
+    "Lock",
     "damaged",
     "is_locked",
     "locked",
@@ -133,6 +137,33 @@ def is_locked(path: pathlib.Path) -> bool | None:
     return False
 
 
+class Lock:
+    """A lock that an object may hold until it lets it go, is no longer there, or its process ends."""
+
+    def __init__(self) -> None:
+        self._let_go: weakref.finalize[..., Any] | None = None
+
+    @property
+    def held(self) -> bool:
+        """True if this object holds it; never true where there are no such locks."""
+        return self._let_go is not None
+
+    def take(self, path: pathlib.Path, refusal: str) -> None:
+        """Lock a file, if nothing is held yet; see `locked`.
+
+        Raises:
+            BlockingIOError: another process holds it; `refusal` says so.
+        """
+        if self._let_go is None and (handle := locked(path, refusal)) is not None:
+            self._let_go = weakref.finalize(self, os.close, handle)
+
+    def release(self) -> None:
+        """Let others have it."""
+        let_go, self._let_go = self._let_go, None
+        if let_go is not None:
+            let_go()
+
+
 @contextlib.contextmanager
 def new_folder(path: pathlib.Path, reason: str) -> Iterator[pathlib.Path]:
     """A folder that gets the name `path` when the block ends; after an error nothing is left of it.
@@ -198,4 +229,5 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def damaged(path: pathlib.Path, reason: object) -> ValueError:
     """The error of a file that cannot be read."""
-    return ValueError(f"{path} is damaged ({reason}): restore it from a copy, or train again")
+    error = ValueError(f"{path} is damaged ({reason}): restore it from a copy, or train again")
+    return of_file(error, path)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import about
 from jlayers.core.layer import Layer
 from jlayers.core.tree import join
 from jlayers.interop.keras_config import UnsupportedError, layer_of
@@ -45,33 +46,35 @@ def from_keras(model: Any) -> tuple[Layer, dict[str, Any], dict[str, Any]]:
     except ImportError:
         raise ImportError("a Keras model is described by Keras: pip install 'jlayers[keras]'") from None
     if not isinstance(model, keras.Model):
-        raise TypeError(f"from_keras: expected a Keras model, received {model!r}")
+        raise about(TypeError(f"from_keras: expected a Keras model, received {model!r}"), model=model)
     if not model.built:
-        raise ValueError(
+        error = ValueError(
             f"from_keras: expected a built model, received {model.name!r}: call it on data, or give it "
             f"an Input"
         )
+        raise about(error, model=model)
     data: Any = keras.saving.serialize_keras_object(model)
     if "layers" not in data["config"]:
-        raise UnsupportedError(
+        error = UnsupportedError(
             f"from_keras: expected a functional or a sequential model, received {type(model).__name__}, "
             f"which is a class of its own; write its call as a graph of layers"
         )
+        raise about(error, model=model)
     arrays = _arrays_of(model)
     made = layer_of(data, arrays)
-    fixed = _learned(model, keras.layers.Normalization)
+    fixed = _paths_of_class(model, keras.layers.Normalization)
     learned = {n for n in arrays if n.rpartition("/")[0] in fixed}
     weights = {name: array for name, array in arrays.items() if name not in learned}
     params, state = load_weights(made, weights)
     return made, params, state
 
 
-def _learned(model: Any, normalization: Any, path: str = "") -> set[str]:
+def _paths_of_class(model: Any, normalization: Any, path: str = "") -> set[str]:
     """The paths of layers of a class whose weights are arguments here."""
     found = set()
     for layer in getattr(model, "layers", []):
         inner = join(path, layer.name)
-        found |= {inner} if isinstance(layer, normalization) else _learned(layer, normalization, inner)
+        found |= {inner} if isinstance(layer, normalization) else _paths_of_class(layer, normalization, inner)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -11,7 +12,7 @@ from typing import Any, Literal, overload
 import jax
 import jax.numpy as jnp
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, concerning, part_of, refused
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import is_shape
 from jlayers.core.tree import above, flatten, map_with_path, match_layers
@@ -180,9 +181,12 @@ def _load_into(
     specs = given_inputs(model, _several(inputs))
     tree, order = initial(model, specs)
     slots = slots_of(model, tree, order)
-    found = [_match(model, slots, entry) for entry in entries]
-    whole = _joined(found, slots)
-    loaded = _filled(model, specs, tree, whole, key)
+    found = []
+    for number, entry in enumerate(entries):
+        with part_of(number, source=source) if several else contextlib.nullcontext():
+            found.append(_match(model, slots, entry))
+    whole = _in_one(found, slots)
+    loaded = _with_drawn(model, specs, tree, whole, key)
     if not several and entries[0].strict:
         return loaded["params"], loaded["state"]
     report = WeightsReport(
@@ -199,7 +203,10 @@ def _entry(source: Any, options: Mapping[str, Any]) -> Weights:
     if not isinstance(source, Weights):
         return Weights(source, **options)
     if options:
-        raise TypeError(f"load_weights: expected {sorted(options)} as arguments of jl.Weights, received both")
+        error = TypeError(
+            f"load_weights: expected {sorted(options)} as arguments of jl.Weights, received both"
+        )
+        raise about(error, **options)
     return source
 
 
@@ -208,27 +215,30 @@ def _match(model: Layer, slots: Sequence[Slot], entry: Weights) -> Matched:
     if entry.by not in ("names", "order"):
         raise refused(ValueError, "expected 'names' or 'order'", raised_by="load_weights", by=entry.by)
     source: Any = entry.source
-    roots = match_layers(entry.to, [path for path, _ in model.walk()])
+    with concerning(to=entry.to):
+        roots = match_layers(entry.to, [path for path, _ in model.walk()])
     own = [slot for slot in slots if slot.path in roots or any(path in roots for path in above(slot.path))]
-    if isinstance(source, str) and source == "imagenet":
-        source = _published(model, roots)
-    elif isinstance(source, str) and source.startswith(PREFIX):
-        source = in_package(source)
-    arrays, where = _arrays(source)
+    with concerning(source=source):
+        if isinstance(source, str) and source == "imagenet":
+            source = _published_file(model, roots)
+        elif isinstance(source, str) and source.startswith(PREFIX):
+            source = in_package(source)
+        arrays, where = _arrays(source)
     entries = renamed(arrays, entry.rename or by_class(model, [slot.path for slot in own], arrays))
     root = groups_of(entries)
     matched = by_order(own, entries, root) if entry.by == "order" else by_names(own, root, fixed_of(model))
     problems = matched.problems()
     if problems and (entry.strict or not matched.arrays):
         fit = "holds no array that fits the model" if not matched.arrays else "does not fit the model"
-        raise ValueError(
+        error = ValueError(
             f"{where} {fit}; rename= gives arrays other names, by='order' goes by the order, strict=False "
             f"takes what fits:\n  " + "\n  ".join(problems)
         )
+        raise about(error, source=entry.source)
     return matched
 
 
-def _joined(found: Sequence[Matched], slots: Sequence[Slot]) -> Matched:
+def _in_one(found: Sequence[Matched], slots: Sequence[Slot]) -> Matched:
     """The arrays of several sources in one; where two have an array, the later one counts."""
     whole = Matched()
     for matched in found:
@@ -242,7 +252,7 @@ def _joined(found: Sequence[Matched], slots: Sequence[Slot]) -> Matched:
     return whole
 
 
-def _published(model: Layer, roots: Collection[str]) -> pathlib.Path:
+def _published_file(model: Layer, roots: Collection[str]) -> pathlib.Path:
     """The file of weights that was published for the application at one of these paths."""
     from jlayers.applications.published import weights_file
     from jlayers.interop.fetch import fetch
@@ -279,7 +289,7 @@ def _arrays(source: Source) -> tuple[Mapping[str, Any], str]:
     return arrays, where
 
 
-def _filled(model: Layer, specs: Any, tree: Any, matched: Matched, key: Any) -> dict[str, Any]:
+def _with_drawn(model: Layer, specs: Any, tree: Any, matched: Matched, key: Any) -> dict[str, Any]:
     """The arrays that were found, and for the others what `init` makes."""
     lacking = [path for path in flatten(tree) if path not in matched.arrays]
     weights = [path for path in lacking if path in {*matched.missing, *matched.misshapen}]

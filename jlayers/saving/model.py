@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jlayers.core.calls import taught
+from jlayers.core.errors import of_file
 from jlayers.core.layer import Layer, layers
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import UnknownNameError
@@ -101,10 +102,11 @@ def load(path: str | os.PathLike[str]) -> tuple[Layer, dict[str, Any], dict[str,
         raise FileNotFoundError(f"{path} holds no saved model: expected a folder that jl.save has written")
     facts = read_json(folder / MODEL)
     if facts.get("format") != FORMAT:
-        raise ValueError(
+        error = ValueError(
             f"{folder / MODEL}: expected format {FORMAT}, received format={facts.get('format')!r}; it was "
             f"saved by another version of jlayers"
         )
+        raise of_file(error, folder / MODEL)
     try:
         name, digest, structure, data = (facts[k] for k in ("weights", "sha256", "arrays", "model"))
         if pathlib.PurePath(name).name != name:

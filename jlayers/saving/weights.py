@@ -17,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers.core.calls import taught
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, of_file, refused
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import nearest
 from jlayers.core.tree import map_with_path
 from jlayers.data.dataset import fingerprint
 from jlayers.interop.keras_file import keras_content
+from jlayers.interop.limits import refused_file
 from jlayers.interop.safetensors import read_safetensors
 from jlayers.saving.files import write_atomically
 
@@ -211,22 +212,24 @@ def load_exactly(
     tree = {"params": params, "state": state or {}}
     expected = arrays_by_path(tree)
     if not partial and (problems := differences(found, expected)):
-        raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
+        raise of_file(ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems)), path)
     extra = tuple(sorted(set(found) - set(expected)))
     missing = tuple(name for name in expected if name not in found)
     misshapen = _misshapen(found, expected)
     lost = {*missing, *misshapen}
     if expected and len(lost) == len(expected):
         first = next(iter(expected))
-        raise ValueError(
+        error = ValueError(
             f"{path} holds no array that fits the model: expected arrays such as {first}, received "
             f"{', '.join(sorted(found)[:3]) or 'none'}; {nearest(first, found)}"
         )
+        raise of_file(error, path)
     if shapes := [name for name in lost if isinstance(expected[name], jax.ShapeDtypeStruct)]:
-        raise ValueError(
+        error = ValueError(
             f"{path} does not hold {shapes[0]}: expected an array to keep in its place, received a shape; "
             f"give the arrays of model.init"
         )
+        raise about(error, params=params)
     loaded = map_with_path(lambda name, leaf: leaf if name in lost else jnp.asarray(found[name]), tree)
     if not partial:
         return loaded["params"], loaded["state"]
@@ -273,7 +276,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         with safe_open(os.fspath(path), framework="numpy") as file:
             return file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f"{path}: expected a safetensors file ({error})") from None
+        raise refused_file(path, f"expected a safetensors file ({error})") from None
 
 
 def not_finite(params: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.core.layer import Layer
 from jlayers.core.notes import note_errors
 from jlayers.core.shapes import as_spec, describe
@@ -51,8 +51,9 @@ def augmented(augment: Layer, batch: Batch, key: Any) -> Batch:
             for new, old in zip(jax.tree.leaves(made), jax.tree.leaves(given), strict=True)
         )
         if not same:
-            raise ValueError(
+            error = ValueError(
                 f"expected augment to return (x, y) in the shapes of {describe(given)}, received "
                 f"{describe(made)}; put layers that change x alone into the model"
             )
+            raise about(error, augment=augment)
     return batch._replace(x=made[0], y=made[1])

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
+from jlayers.core.errors import about
 from jlayers.optimizers.schedule_free import at_average
 from jlayers.saving.checkpoints import Store, require_orbax
 from jlayers.saving.model import rebuilt
@@ -44,28 +45,30 @@ class Plan:
     def __post_init__(self) -> None:
         minutes = self.every_minutes
         if minutes is not None and not (isinstance(minutes, (int, float)) and 0 < minutes < math.inf):
-            raise ValueError(f"Checkpoint: expected minutes above 0, received every_minutes={minutes!r}")
+            error = ValueError(f"Checkpoint: expected minutes above 0, received every_minutes={minutes!r}")
+            raise about(error, every_minutes=minutes)
         for name in ("every_steps", "every_epochs", "keep"):
             value = getattr(self, name)
             least = isinstance(value, int) and not isinstance(value, bool) and value >= 1
             auto = name == "every_epochs" and value == "auto"
             if not (least or auto) and (value is not None or name == "keep"):
                 or_auto = " or 'auto'" if name == "every_epochs" else ""
-                raise ValueError(
+                error = ValueError(
                     f"Checkpoint: expected a whole number of at least 1{or_auto}, received {name}={value!r}"
                 )
+                raise about(error, **{name: value})
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint(Plan):
     """Checkpoints of `fit`, in a folder, kept by Orbax (`pip install 'jlayers[checkpoint]'`).
 
-    A `fit` that is called again with the same arguments goes on from the last one, in the middle of an epoch,
-    too, and ends with the same bits as one that was never interrupted. The first Ctrl-C or SIGTERM makes a
+    A `fit` that is called again with the same arguments continues from the last one, even in the middle of an
+    epoch, and ends with the same bits as one that was never interrupted. The first Ctrl-C or SIGTERM makes a
     checkpoint and raises a KeyboardInterrupt; a second one does not wait.
 
     A checkpoint that cannot be written, as on a full disk, is told by a `CheckpointWarning`, and the training
-    goes on. The ones before it stay.
+    continues. The ones before it stay.
 
     Args:
         path: of the folder.
@@ -148,7 +151,8 @@ class Checkpoint(Plan):
 
     def _best(self, store: Store) -> int | None:
         if self.best is None:
-            raise ValueError("expected best='...', the name of a result, to find the best checkpoint by")
+            error = ValueError("expected best='...', the name of a result, to find the best checkpoint by")
+            raise about(error, best=None)
         newest = store.newest()
         direction = {} if newest is None else newest.facts["directions"]
         return self.store(direction.get(self.best, "min")).best_step()
@@ -159,7 +163,8 @@ def as_checkpoint(value: Any) -> Checkpoint:
     if isinstance(value, (str, os.PathLike)):
         value = Checkpoint(value)
     if not isinstance(value, Checkpoint):
-        raise TypeError(f"expected checkpoints to be a folder or a jl.Checkpoint, received {value!r}")
+        error = TypeError(f"expected checkpoints to be a folder or a jl.Checkpoint, received {value!r}")
+        raise about(error, checkpoints=value)
     require_orbax()
     return value
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jlayers.core.errors import at_layer, refused
+from jlayers.core.errors import about, at_layer, concerning, refused
 from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches, Batch, Batches, as_data, map_arrays
 from jlayers.data.gate import convert
@@ -43,7 +43,8 @@ def as_arrays(name: str, value: Any) -> Any:
     if value is None:
         return None
 
-    return map_arrays(lambda array: convert(name, array), as_data(value))
+    with concerning(**{name: value}):
+        return map_arrays(lambda array: convert(name, array), as_data(value))
 
 
 def check_carried(model: Layer, data: Batches) -> None:
@@ -83,10 +84,11 @@ def check_named(batch: Batch) -> None:
     """
     if isinstance(batch.x, dict) and batch.y is None:
         names = ", ".join(map(repr, batch.x))
-        raise ValueError(
+        error = ValueError(
             f"expected batches (x, y), received dicts with the names {names}; say which are inputs and which "
             f"are targets: jl.data.named(data, x='...', y='...')"
         )
+        raise about(error, x=batch.x)
 
 
 _process: list[int] = []  # in which JAX was first used from here

@@ -7,7 +7,7 @@ from typing import Any
 
 from jlayers import losses, optimizers
 from jlayers.core.calls import taught
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, concerning, refused
 from jlayers.core.layer import Layer
 from jlayers.losses import LossLike
 from jlayers.metrics import MetricLike
@@ -85,9 +85,11 @@ def compile(
     chains: Any = optimizer
     if isinstance(model, Layer):
         if loss is None:
-            raise ValueError("compile: expected a loss, received loss=None; for example loss='mse'")
+            error = ValueError("compile: expected a loss, received loss=None; for example loss='mse'")
+            raise about(error, loss=None)
     elif not tasks or not all(isinstance(task, Task) for task in tasks):
-        raise TypeError(f"compile: expected a layer as the model, or tasks, received {model!r}")
+        error = TypeError(f"compile: expected a layer as the model, or tasks, received {model!r}")
+        raise about(error, model=model)
     elif loss is not None or loss_weights is not None:
         raise refused(ValueError, "a task says itself what its loss is", raised_by="compile", loss=loss)
     if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
@@ -100,8 +102,10 @@ def compile(
     names: Any = model if isinstance(model, Mapping) else ()
     by_name = bool(names) and isinstance(chains, Mapping) and set(chains) <= set(names)
     if by_name and (missing := [name for name in names if name not in chains]):
-        raise ValueError(f"compile: expected an optimizer for each task, received none for {missing[0]!r}")
-    chain = {n: optimizers.get(o) for n, o in chains.items()} if by_name else optimizers.get(chains)
+        error = ValueError(f"compile: expected an optimizer for each task, received none for {missing[0]!r}")
+        raise about(error, optimizer=chains)
+    with concerning(optimizer=chains):
+        chain = {n: optimizers.get(o) for n, o in chains.items()} if by_name else optimizers.get(chains)
     trainer = Trainer(
         model,
         optimizer=chain,
@@ -142,7 +146,7 @@ def make_train_step(
         metrics since the state's accumulators were last reset (`state.replace(metrics={})`). The loss of a
         model that computes in float64 is float64. A dynamic `loss_scale` is among the logs.
 
-    Example: a loop of one's own.
+    Example: your own loop.
 
     >>> import jax, jax.numpy as jnp, jlayers as jl
     >>> model = jl.Dense(1)

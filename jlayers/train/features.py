@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec
 from jlayers.core.tree import flatten
@@ -98,7 +98,8 @@ def trainer_of_head(trainer: Trainer, x: Any) -> tuple[Trainer, FeatureSplit]:
             samples.
     """
     if not isinstance(trainer.model, Layer):
-        raise TypeError("fit: expected a model for cache_features, received a trainer of tasks")
+        error = TypeError("fit: expected a model for cache_features, received a trainer of tasks")
+        raise about(error, trainer=trainer)
     if trainer.augment is not None:
         raise refused(
             ValueError,
@@ -114,7 +115,8 @@ def trainer_of_head(trainer: Trainer, x: Any) -> tuple[Trainer, FeatureSplit]:
         _, last = trainer.stages[-1]  # in which most is trained: what is before this cut never moves
         try:
             split = split_features(last.model, *map(as_spec, inputs_of(one)))
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
+            about(error, cache_features=True)
             if trainer.unfreeze:
                 error.add_note(
                     f"layers that begin to move, unfreeze={dict(trainer.unfreeze)}, have no features: "

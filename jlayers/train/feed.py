@@ -33,6 +33,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from jlayers.core.errors import about
 from jlayers.core.tree import count
 from jlayers.data.batches import Batches
 from jlayers.data.prefetch import Ahead, Waiting
@@ -106,10 +107,11 @@ def calls_for(steps: StepsPerCall, step: TrainStep, state: TrainState, data: Bat
     traced = step.one.trace(state.flat, state.key_data, batch)
     changed = _changed(state.live, traced.out_info[0].live)
     if changed and not auto:
-        raise ValueError(
+        error = ValueError(
             f"expected a model whose state keeps its shapes and dtypes for several steps in one call, "
             f"received steps_per_call={steps!r} and one where {changed}; use steps_per_call=1"
         )
+        raise about(error, steps_per_call=steps)
     convolutions = platform == "cpu" and "conv_general_dilated" in primitives(traced.jaxpr)
     if changed or convolutions:
         return single if auto else Calls(together, block=block)

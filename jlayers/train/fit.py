@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jlayers.core.calls import taught
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, concerning, refused
 from jlayers.core.layer import Layer
 from jlayers.data.batches import Batches
 from jlayers.train.callbacks import Callback, as_callback
@@ -60,8 +60,8 @@ def fit(
 ) -> tuple[TrainState, History]:
     """Train for some epochs. Silent; add `jl.ProgressBar()` to the callbacks to watch.
 
-    The same seed gives the same bits. Epochs go on counting in the state, so that two fits of two epochs, the
-    state passed on, are one fit of four.
+    The same seed gives the same bits. The state counts the epochs, so two fits of two epochs, with the state
+    passed on, equal one fit of four.
 
     Args:
         trainer: what `jl.compile` returns.
@@ -77,7 +77,7 @@ def fit(
         epochs: how many more epochs to train.
         validation_data: `(x, y)`, `(x, y, sample_weight)`, or an iterable of batches.
         validation_split: share of the samples, the last ones, before shuffling, to validate on.
-        steps_per_epoch: batches in an epoch; needed for iterables that never end. The next epoch goes on
+        steps_per_epoch: batches in an epoch; needed for iterables that never end. The next epoch continues
             where an iterable stands.
         validation_steps: batches to validate on; all if not given.
         shuffle: a new order in every epoch, which follows from `seed` and the epoch alone.
@@ -87,13 +87,13 @@ def fit(
             each class the same share, as scikit-learn counts; that needs arrays. Validation data are not
             weighed.
         callbacks: see `jl.Callback`.
-        state: to go on from; it is copied once and left untouched.
+        state: to continue from; it is copied once and left untouched.
         steps_per_call: steps in one dispatch (Keras: `steps_per_execution`), which small models gain from:
             what they learn is the same, bit for bit, and progress and bad losses are seen once per call.
             "auto" is 1 for batches from an iterable, for large steps, and on a CPU for steps with a
             convolution; else as many as pay. See `jlayers.train.feed`.
         checkpoints: a folder, or a `jl.Checkpoint`. The first call makes checkpoints there. A call with the
-            same arguments goes on from the last one, in the middle of an epoch, too, and ends with the same
+            same arguments continues from the last one, in the middle of an epoch, too, and ends with the same
             bits as one that was never interrupted; `epochs` are then those of all calls together, and
             `state` is not looked at. Needs `pip install 'jlayers[checkpoint]'`.
         cache_features: compute what the frozen layers at the beginning of the model give once per sample, and
@@ -122,10 +122,11 @@ def fit(
     True
     """
     if not isinstance(trainer, Trainer):
-        raise TypeError(
+        error = TypeError(
             f"fit: expected what jl.compile(model, optimizer, loss) returns, received a "
             f"{type(trainer).__name__}; write jl.fit(trainer, x, y)"
         )
+        raise about(error, trainer=trainer)
     check_process()
     epochs = whole_number("epochs", epochs, 0)
     seed = seed_number(seed)
@@ -137,24 +138,29 @@ def fit(
     if not isinstance(shuffle, bool):
         raise refused(ValueError, "expected shuffle to be True or False", raised_by="fit", shuffle=shuffle)
     if state is not None and not isinstance(state, TrainState):
-        raise TypeError(
+        error = TypeError(
             f"fit: expected the state that jl.fit returns, received state as a {type(state).__name__}; to "
             f"begin with given weights, write state=trainer.init(key, x, params=params, state=model_state)"
         )
+        raise about(error, state=state)
     one = callable(callbacks) or isinstance(callbacks, (Callback, Checkpoint))
     several = [callbacks] if one else callbacks or ()
     places = [value for value in several if isinstance(value, Checkpoint)]
-    listeners = [as_callback(value) for value in several if value not in places]
+    with concerning(callbacks=callbacks):
+        listeners = [as_callback(value) for value in several if value not in places]
     places += [] if checkpoints is None else [as_checkpoint(checkpoints)]
     if len(places) > 1:
-        raise ValueError("expected one place for checkpoints, received two: in callbacks and checkpoints")
+        error = ValueError("expected one place for checkpoints, received two: in callbacks and checkpoints")
+        raise about(error, checkpoints=checkpoints)
     parts, validation_data = split_validation(arrays(x, y, sample_weight), validation_data, validation_split)
     if (cache := as_feature_cache(cache_features)) is not None:
-        trainer, state, parts, validation_data = on_features(
-            cache, trainer, state, parts, validation_data, batch_size or BATCH_SIZE, seed
-        )
+        with concerning(cache_features=cache_features):
+            trainer, state, parts, validation_data = on_features(
+                cache, trainer, state, parts, validation_data, batch_size or BATCH_SIZE, seed
+            )
     parts = weighed(parts, class_weight)  # not before: no factor enters the validation loss
-    data = source("x", x, parts, batch_size, steps_per_epoch, epochs, shuffle=shuffle, seed=seed)
+    with concerning(steps_per_epoch=steps_per_epoch):
+        data = source("x", x, parts, batch_size, steps_per_epoch, epochs, shuffle=shuffle, seed=seed)
     if class_weight is not None and parts is None:
         data = WeighedBatches(data, class_weight)
     if isinstance(trainer.model, Layer):
@@ -167,12 +173,13 @@ def fit(
     if state is None:
         first = lambda: trainer.init(jax.random.key(seed), data.first())  # noqa: E731
     else:
-        stage = _stage_of(trainer, state)
+        with concerning(state=state):
+            stage = _stage_of(trainer, state)
         first = state.copy
     fresh = lambda: with_rate_factor(first(), listeners)  # noqa: E731
     live = fresh()
     loop = Loop(trainer, stage, live, data, validation, listeners, steps_per_call)
-    note = "begins anew: pass state= to go on with the weights of the last fit" if again else None
+    note = "begins anew: pass state= to continue with the weights of the last fit" if again else None
     if not places:
         return loop.run(live, epochs, fresh, note)
     facts = identity(

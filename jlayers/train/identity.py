@@ -1,4 +1,4 @@
-"""All that decides the bits of a run, as texts: a run goes on from a checkpoint only if none has changed."""
+"""Everything that decides the bits of a run, as texts: a run resumes only if none has changed."""
 
 from __future__ import annotations
 

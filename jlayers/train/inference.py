@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jlayers.core.calls import taught
+from jlayers.core.errors import about
 from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches, Batch, Batches
 from jlayers.data.gate import check_finite, check_width
@@ -65,10 +66,11 @@ def evaluate(
     """
     check_process()
     if not isinstance(trainer, Trainer):
-        raise TypeError(
+        error = TypeError(
             f"evaluate: expected what jl.compile returns, received a {type(trainer).__name__}; write "
             f"jl.evaluate(trainer, state, x, y)"
         )
+        raise about(error, trainer=trainer)
     if isinstance(state, SeedStates):
         trainer = EnsembleTrainer.of(trainer)
     data = source("x", x, arrays(x, y, sample_weight), batch_size, steps)
@@ -111,10 +113,11 @@ def _weights(state: Any) -> TrainState | SeedStates | _Weights:
         state.check_alive()
         return state.to_evaluate()
     if not isinstance(state, tuple) or len(state) != 2:
-        raise TypeError(
+        error = TypeError(
             f"expected the state that jl.fit returns, or a pair (params, model_state), as the second "
             f"argument, received {type(state).__name__}; the data come after it"
         )
+        raise about(error, state=state)
     return _Weights(*state)
 
 
@@ -161,10 +164,11 @@ def _step_of(trainer: Any, state: Any) -> PredictStep:
     if not isinstance(state, SeedStates):
         return trainer.predict_step if isinstance(trainer, Trainer) else _predict_step(trainer)
     if not isinstance(trainer, Trainer):
-        raise TypeError(
+        error = TypeError(
             "predict: expected what jl.compile returns beside the states of many seeds, since the loss says "
             f"how to join what they predict, received a {type(trainer).__name__}"
         )
+        raise about(error, trainer=trainer)
     return EnsembleTrainer.of(trainer).predict_step
 
 
@@ -219,9 +223,10 @@ def _on_host(made: Any, rows: int) -> Any:
 def _predict_step(model: Any) -> PredictStep:
     """The compiled forward pass of a model; the model itself holds it, so that both go together."""
     if not isinstance(model, Layer):
-        raise TypeError(
+        error = TypeError(
             f"predict: expected what jl.compile returns, or a model, received a {type(model).__name__}"
         )
+        raise about(error, trainer=model)
     kept = vars(model)
     if "_predict_step" not in kept:
         kept["_predict_step"] = PredictStep(model)

@@ -1,4 +1,4 @@
-"""Makes the checkpoints of a run of `fit`, and finds the one from which it goes on, bit for bit."""
+"""Makes the checkpoints of a run of `fit`, and finds the one to resume from, bit for bit."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.errors import about
 from jlayers.core.spelling import nearest
 from jlayers.data.batches import Batches
 from jlayers.optimizers.schedule_free import schedule_free_places
@@ -33,7 +34,7 @@ class Resumed(NamedTuple):
     """A run as a checkpoint has it.
 
     Attributes:
-        state: to go on from.
+        state: to continue from.
         history: of the epochs that are over.
         first_epoch: at which the run began.
         stopped: a callback has ended the run.
@@ -48,11 +49,11 @@ class Resumed(NamedTuple):
 
 
 class Keeper:
-    """Makes the checkpoints of one `fit`, and finds the one to go on from.
+    """Makes the checkpoints of one `fit`, and finds the one to resume from.
 
     Args:
         checkpoint: where and when.
-        facts: what must be equal in a run that goes on; see `identity`.
+        facts: what must be equal in a resumed run; see `identity`.
         directions: by name in the logs, whichever is better.
         data: the source of batches.
         callbacks: of the fit.
@@ -67,11 +68,12 @@ class Keeper:
         callbacks: Sequence[Callback],
     ):
         if checkpoint.best is not None and checkpoint.best not in directions:
-            raise KeyError(
+            error = KeyError(
                 f"the best checkpoint is asked for by {checkpoint.best!r}, which is not in the logs: "
                 f"{nearest(checkpoint.best, directions)}"
                 + (" (give fit validation data)" if checkpoint.best.startswith("val_") else "")
             )
+            raise about(error, "best", checkpoints=checkpoint)
         self.plan = checkpoint
         self.facts, self.directions, self.data = dict(facts), dict(directions), data
         self.callbacks = with_state(callbacks)
@@ -111,20 +113,22 @@ class Keeper:
             return None
         facts = found.facts
         if changes := changes_between(facts["identity"], self.facts):
-            raise ValueError(
+            error = ValueError(
                 f"the checkpoints in {self.plan.path} are of another run: {'; '.join(changes)}. Call fit as "
                 f"it was called then, or choose another folder"
             )
+            raise about(error, checkpoints=self.plan)
         callbacks = {path: a for path, a in found.arrays.items() if path.split("/")[0] == "callbacks"}
         self.stage = facts["stage"]
         state = start(self.stage)
         expected = _by_path(state)
         arrays = {path: a for path, a in found.arrays.items() if path not in callbacks}
         if problems := differences(arrays, expected):
-            raise ValueError(
+            error = ValueError(
                 f"the checkpoint of step {found.step} in {self.plan.path} does not fit:\n  "
                 + "\n  ".join(problems)
             )
+            raise about(error, checkpoints=self.plan)
         leaves = [jax.device_put(arrays[path], leaf.sharding) for path, leaf in expected.items()]
         whole = copied(jax.tree.unflatten(jax.tree.structure(state), leaves))
         self.data.restore(facts["data"])
@@ -220,7 +224,7 @@ class Keeper:
 
 
 def _tell(error: OSError) -> None:
-    text = f"{error}. The training goes on; the checkpoints before this one stay"
+    text = f"{error}. The training continues; the checkpoints before this one stay"
     warnings.warn(text, CheckpointWarning, stacklevel=3)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers import metrics
-from jlayers.core.errors import about
+from jlayers.core.errors import about, concerning
 from jlayers.core.masks import mask_of, values_of
 from jlayers.core.precision import widen
 from jlayers.core.registry import Registry
@@ -70,8 +71,10 @@ class Measures:
 
     def __init__(self, task: Task, metrics: Any = (), weighted_metrics: Any = ()):
         self.task = task
-        self.metrics = _named(metrics)
-        self.weighted_metrics = _named(weighted_metrics)
+        with concerning(metrics=metrics):
+            self.metrics = _named(metrics)
+        with concerning(weighted_metrics=weighted_metrics):
+            self.weighted_metrics = _named(weighted_metrics)
 
     def plan(self, loss: Loss, order: Sequence[str] = ()) -> Plan:
         """The plan for such a loss (arrays or specs); its parts have this order in the logs."""
@@ -89,7 +92,8 @@ class Measures:
             for i, members in enumerate(_metrics_by_output(names, entry)):
                 for name, metric in members:
                     key = name if names[i] is None else f"{names[i]}_{name}"
-                    metric = self.task.metric(loss.outputs, i, metric)
+                    with _concerning(key, weighted):
+                        metric = self.task.metric(loss.outputs, i, metric)
                     entries[_unused(key, {**means, **entries}, weighted)] = (metric, i, weighted)
         specs = [as_spec(values_of(value)) for value in seen(loss.outputs)] if names else []
         return Plan(means, order, entries, names, specs, loss.total.dtype)
@@ -116,7 +120,8 @@ class Measures:
                 counted = product(batch.mask, mask_of(outputs[i]))
                 weight = product(counted, weights[i] if weighted else None)
                 target = match_axis(targets[i], values_of(outputs[i]))
-                new[key] = metric.update(acc[key], target, values_of(outputs[i]), weight)
+                with _concerning(key, weighted):
+                    new[key] = metric.update(acc[key], target, values_of(outputs[i]), weight)
         return new
 
     def result(self, plan: Plan, acc: Any) -> dict[str, jax.Array]:
@@ -139,10 +144,11 @@ def output_names(outputs: Any, names: Sequence[str] | None = None) -> list[str |
     if not isinstance(outputs, (dict, list, tuple)):
         return [None]
     if any(isinstance(value, (dict, list, tuple)) for value in values(outputs)):
-        raise TypeError(
+        error = TypeError(
             "expected a model with one output, a list of them or a dict, received outputs nested deeper: "
             f"{jax.tree.structure(outputs)}"
         )
+        raise about(error, model=outputs)
     if len(outputs) == 1:
         return [None]
     if isinstance(outputs, dict):
@@ -207,6 +213,11 @@ def weights_by_output(names: Sequence[str | None], weight: Any) -> list[Any]:
     if weight is None or hasattr(weight, "shape"):
         return [weight] * len(names)
     return by_output(names, weight, "sample_weight")
+
+
+def _concerning(key: str, weighted: bool) -> contextlib.AbstractContextManager[None]:
+    """Within, errors are about a metric of this name in the logs."""
+    return concerning(**{"weighted_metrics" if weighted else "metrics": key})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers import losses
-from jlayers.core.errors import about, refused
+from jlayers.core.errors import about, concerning, refused
 from jlayers.core.layer import Layer
 from jlayers.core.masks import Masked, mask_of, values_of
 from jlayers.core.shapes import as_spec, describe
@@ -52,7 +52,8 @@ class Supervised(Task):
     def __init__(self, model: Layer, loss: Any, loss_weights: Any = None, named: Iterable[str] = ()):
         super().__init__({"": model})
         self.model = model
-        self.losses = resolved(loss, losses.registry, losses.registry.get)
+        with concerning(loss=loss):
+            self.losses = resolved(loss, losses.registry, losses.registry.get)
         self.loss_weights = loss_weights
         names = [*(loss if isinstance(loss, Mapping) else ()), *named]
         paths = {path for path, _ in model.walk() if path}
@@ -112,18 +113,26 @@ class Supervised(Task):
             if loss is None:
                 continue
             if targets[i] is None:
-                raise ValueError(
+                error = ValueError(
                     f"expected targets for the output {names[i]!r}, received None"
                     if names[i]
                     else "expected targets y for the model's loss, received y=None"
                 )
-            mean, count = mean_of(loss, targets[i], outputs[i], weights[i], batch.mask, rows)
+                raise about(error, y=batch.y)
+            with concerning(*self._place(names, i), loss=self.losses):
+                mean, count = mean_of(loss, targets[i], outputs[i], weights[i], batch.mask, rows)
             parts["loss" if len(names) == 1 else f"{names[i]}_loss"] = Part.of(mean, count, factor)
             share = mean if factor == 1.0 else factor * mean
             total = share if total is None else total.astype(_wider(total, share)) + share
         counts = [part.count for part in parts.values()]
         named = dict(zip(names, targets, strict=True)) if isinstance(y_pred, Mapping) else targets
         return Loss(total, parts, y_pred, counts[0] if len(counts) == 1 else rows, named)
+
+    def _place(self, names: Sequence[str | None], i: int) -> tuple[str | int, ...]:
+        """The key of an output's loss in what was given as `loss`."""
+        if isinstance(self.losses, Mapping):
+            return (names[i] or "output",)
+        return (i,) if isinstance(self.losses, (list, tuple)) else ()
 
     def targets(self, y_pred: Any, y: Any) -> list[Any]:
         """The targets as a list over the outputs; those without a loss may be left out."""
@@ -190,7 +199,8 @@ class Supervised(Task):
         if weights is not None and np.ndim(weights) == 0 and not isinstance(weights, Mapping):
             weights = [weights]
         factors = [1.0] * len(names) if weights is None else by_output(names, weights, "loss_weights")
-        judges = [None if loss is None else as_loss(loss) for loss in chosen]
+        with concerning(loss=self.losses):
+            judges = [None if loss is None else as_loss(loss) for loss in chosen]
         return names, judges, [1.0 if factor is None else float(factor) for factor in factors]
 
 

@@ -90,7 +90,7 @@ def scale_of(scale: LossScale | None) -> jax.Array:
     if scale is None:
         raise ValueError(
             "expected a state with a dynamic loss scale, received loss_scale=None; make it with "
-            "trainer.init(...), or go on from one that was made otherwise with trainer.adopt(state)"
+            "trainer.init(...), or continue from one that was made otherwise with trainer.adopt(state)"
         )
     return scale.scale
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jlayers.core.errors import noted, refused
+from jlayers.core.errors import about, concerning, noted, part_of, refused
 from jlayers.data.batches import ArrayBatches, Batch, Batches, Wrapped, rows_of
 from jlayers.data.class_weights import class_weights
 from jlayers.data.gate import check_finite, check_width
@@ -34,9 +34,10 @@ def arrays(x: Any, y: Any, weight: Any = None) -> tuple[Any, Any, Any] | None:
     """`(x, y, sample_weight)` as checked NumPy arrays, or None if `x` is an iterable of batches."""
     if y is None and not hasattr(x, "__array__") and not isinstance(x, dict):
         if weight is not None:
-            raise ValueError(
+            error = ValueError(
                 "expected sample weights inside the batches, (x, y, sample_weight); received both"
             )
+            raise about(error, sample_weight=weight)
         return None
     x, y, weight = as_arrays("x", x), as_arrays("y", y), as_arrays("sample_weight", weight)
     rows_of(x=x, y=y, sample_weight=weight)
@@ -92,14 +93,16 @@ def source(
         return GrainBatches(x, steps)
     by_number = hasattr(x, "__getitem__") and hasattr(x, "__len__")
     if not isinstance(x, Iterable) and not by_number:
-        raise TypeError(f"expected arrays or an iterable of batches (x, y), received {type(x).__name__}")
+        error = TypeError(f"expected arrays or an iterable of batches (x, y), received {type(x).__name__}")
+        raise about(error, **{name: x})
     data = StreamBatches(x, steps)
     if data.once and steps is None and epochs > 1:
-        raise ValueError(
+        error = ValueError(
             f"expected {name} that can be iterated once per epoch, received a generator for epochs={epochs}, "
             f"which can be run through once only; pass a list, a dataset, an object with __iter__, or say "
             f"how many batches an epoch has (steps_per_epoch, validation_steps)"
         )
+        raise about(error, **{name: x})
     return data
 
 
@@ -125,9 +128,10 @@ class _Limited(Wrapped):
 
     def __init__(self, data: Batches, steps: int):
         if data.steps is not None and steps > data.steps:
-            raise ValueError(
+            error = ValueError(
                 f"expected at most {data.steps} steps, the batches in an epoch of the data, received {steps}"
             )
+            raise about(error, steps=steps)
         super().__init__(data)
         self.steps = steps
 
@@ -140,9 +144,11 @@ def split_validation(parts: Any, validation_data: Any, share: float) -> tuple[An
     if isinstance(share, (int, float)) and not share:
         return parts, validation_data
     if validation_data is not None:
-        raise ValueError("expected validation_data or validation_split, received both")
+        error = ValueError("expected validation_data or validation_split, received both")
+        raise about(error, validation_split=share)
     if parts is None:
-        raise ValueError("validation_split goes with arrays; for batches pass validation_data")
+        error = ValueError("validation_split goes with arrays; for batches pass validation_data")
+        raise about(error, validation_split=share)
     return last_share(parts, share)
 
 
@@ -150,15 +156,20 @@ def validation_source(given: Any, batch_size: int | None, steps: int | None, epo
     """A tuple is `(x, y)` or `(x, y, sample_weight)` of arrays; anything else is an iterable of batches."""
     if given is None:
         if steps is not None:
-            raise ValueError(f"expected validation data for validation_steps={steps}, received none")
+            error = ValueError(f"expected validation data for validation_steps={steps}, received none")
+            raise about(error, validation_steps=steps)
         return None
     if isinstance(given, tuple) and len(given) not in (2, 3):
-        raise ValueError(
+        error = ValueError(
             f"expected validation_data=(x, y) or (x, y, sample_weight), received {len(given)} parts"
         )
-    with noted("in the validation data"):
+        raise about(error, validation_data=given)
+    with noted("in the validation data"), part_of(validation_data=given):
         parts = arrays(*given) if isinstance(given, tuple) else arrays(given, None)
-    return source("validation_data", given, parts, batch_size if parts is not None else None, steps, epochs)
+    with concerning(validation_steps=steps):
+        return source(
+            "validation_data", given, parts, batch_size if parts is not None else None, steps, epochs
+        )
 
 
 class _Checked(Wrapped):
@@ -181,7 +192,7 @@ def look_over(tasks: Tasks, state: Any, data: Batches) -> tuple[Review, Batches]
     """Shapes of targets against outputs, and values against losses and embeddings, before any step.
 
     Returns:
-        what is known of such batches, and the data, which go on being looked over if they are a stream.
+        what is known of such batches, and the data, which continue to be looked over if they are a stream.
     """
     review = tasks.review(state.params, state.state, data.first())
     whole = data.data if isinstance(data, _Limited) else data

@@ -14,6 +14,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jlayers import optimizers
+from jlayers.core.errors import about
 from jlayers.core.habits import missing_in
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec, is_shape
@@ -280,9 +281,10 @@ class TrainState:
             ValueError: the trainer keeps no average.
         """
         if self.average is None:
-            raise ValueError(
+            error = ValueError(
                 "expected a state with averaged weights, received average=None; pass ema=0.999 to jl.compile"
             )
+            raise about(error, average=None)
         return self.replace(params=self.average, opt_state=optimizers.restarted(self.opt_state, self.average))
 
     def to_evaluate(self) -> TrainState:
@@ -387,7 +389,9 @@ def _fitting(name: str, weights: Any, expected: Any) -> Any:
     for path in want:
         if have.get(path) != want[path]:
             got = f"of shape {have[path]}" if path in have else "that are missing"
-            raise ValueError(f"expected {name} with {path!r} of shape {want[path]}, received weights {got}")
+            error = ValueError(f"expected {name} with {path!r} of shape {want[path]}, received weights {got}")
+            raise about(error, **{name: weights})
     if extra := sorted(set(have) - set(want)):
-        raise ValueError(f"expected {name} for this model, received {extra[0]!r}, which it does not have")
+        error = ValueError(f"expected {name} for this model, received {extra[0]!r}, which it does not have")
+        raise about(error, **{name: weights})
     return jax.tree.map(lambda leaf, like: _copy(jnp.asarray(leaf, like.dtype)), weights, expected)

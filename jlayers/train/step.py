@@ -1,6 +1,6 @@
 """The compiled programs of training, evaluation and prediction: pure functions, compiled once for each form.
 
-`fit` calls them and so may anyone; a loop of one's own over `make_train_step` is a full replacement.
+`fit` calls them, and so can you: your own loop over `make_train_step` does the same.
 """
 
 from __future__ import annotations

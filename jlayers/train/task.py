@@ -82,7 +82,7 @@ class Task:
             given. Frozen layers are never trained.
 
     Penalties, `aux_loss`, `aux_metrics`, constraints and frozen layers of the models count as in a supervised
-    training. A class of one's own may override `init` and `loss`.
+    training. Your own class may override `init` and `loss`.
 
     >>> import jax, numpy as np, jlayers as jl
     >>> def reconstruction(call, batch, key):

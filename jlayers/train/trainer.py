@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from jlayers.core.errors import about
 from jlayers.core.habits import missing_in
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import as_spec
@@ -102,10 +103,11 @@ class Trainer(Options):
     def predict_step(self) -> PredictStep:
         """The compiled forward pass; see `jl.make_predict_step`."""
         if not isinstance(self.model, Layer):
-            raise TypeError(
+            error = TypeError(
                 "expected a trainer of one model to predict with, received one of tasks; pass one of their "
                 "models and its part of the state: jl.predict(decoder, state.part('decoder'), x)"
             )
+            raise about(error, trainer=self)
         return PredictStep(self.model)
 
     @functools.cached_property
@@ -169,7 +171,7 @@ class Trainer(Options):
 
         Args:
             state: of the other trainer.
-            keep_optimizer: what the optimizer and the loss scale know goes on, too, where it has the same
+            keep_optimizer: also keep what the optimizer and the loss scale know, where it has the same
                 place and shape in both: after unfreezing, for all that was trained before.
 
         >>> import jlayers as jl, jax
@@ -196,11 +198,12 @@ class Trainer(Options):
         if loss_scaling(self.tasks.models, self.loss_scale) == "dynamic":
             scale_of(state.loss_scale)
         if not self.takes(state) or (self.ema is None) != (state.average is None):
-            raise ValueError(
+            error = ValueError(
                 "expected a state of this trainer, received one whose optimizer state was made by another "
-                "optimizer or with other layers frozen; write state=trainer.adopt(state) to go on with its "
-                "weights and a fresh optimizer state"
+                "optimizer or with other layers frozen; write state=trainer.adopt(state) to keep its "
+                "weights with a fresh optimizer state"
             )
+            raise about(error, state=state)
 
     def takes(self, state: TrainState) -> bool:
         """True if the optimizer's state in it fits this trainer."""

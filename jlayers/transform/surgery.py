@@ -207,7 +207,7 @@ def _known(nodes: Mapping[str, Any], ref: Any) -> None:
 
 
 def _model(model: Layer, table: Table, children: Mapping[str, Layer], whole: bool = True) -> Layer:
-    """A `Model` of what the outputs need. The first use of each layer that is left bears the layer's name."""
+    """A `Model` of what the outputs need. The first use of each layer that is left has the layer's name."""
     order = list(in_order(table))
     names: dict[str, str] = {}
     uses: dict[str, int] = {}

@@ -20,13 +20,13 @@ LONGEST = 20  # letters of a value
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="a run's folder, or a folder in which there are runs"
+        "runs", nargs="+", metavar="RUN", help="a run's folder, or a folder that contains runs"
     )
-    parser.add_argument("--sort", metavar="METRIC", help="the best run first, such as --sort val_accuracy")
+    parser.add_argument("--sort", metavar="METRIC", help="show the best run first, as in --sort val_accuracy")
     parser.add_argument(
         "--csv", metavar="FILE", help="write the table to this file, with all settings that differ"
     )
-    parser.add_argument("--json", metavar="FILE", help="write it as JSON, with the histories")
+    parser.add_argument("--json", metavar="FILE", help="write the same as JSON, with the histories")
     parser.add_argument("--plot", metavar="FILE", help="draw the curves into this .png file (extra: plot)")
 
 
@@ -139,7 +139,7 @@ def _unequal(title: str, values: list[Any], text: Callable[[Any], str]) -> Colum
 
 
 def _value(value: Any) -> str:
-    text = "" if value in (None, []) else f"{value:g}" if isinstance(value, float) else str(value)
+    text = "" if value in (None, [], {}) else f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 

@@ -1,4 +1,4 @@
-"""Look for what is wrong with an experiment: a file before its training, or a run's folder after it."""
+"""Look for faults in an experiment: a file before its training, or a run after it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ COLORS = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_file(parser)
+    add_file(parser, "the YAML file, or a run's folder")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument(
-        "--plot", metavar="PICTURE.png", help="draw the test of learning rates to this file (extra plot)"
+        "--plot", metavar="PICTURE.png", help="draw the losses by learning rate into this file (extra: plot)"
     )
     parser.add_argument(
         "--seconds",
         type=float,
         default=10.0,
         metavar="S",
-        help="the most that each check takes that trains (default: 10)",
+        help="time limit for each check that trains (default: 10)",
     )
     parser.add_argument(
         "--accept-changed-code",
         action="store_true",
-        help="for a run: accept files for --use that differ from those that it was trained with",
+        help="for a run: accept --use files that differ from those that it was trained with",
     )
 
 

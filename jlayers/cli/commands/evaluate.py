@@ -1,4 +1,4 @@
-"""Evaluate a run's weights on the data held out."""
+"""Evaluate a run's weights on the held-out data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace) -> None:
         with remarks():
             ensemble, each = evaluate_seeds_run(run)
         found = {name: dataclasses.asdict(one) for name, one in each.items()}
-        title = f"{len(each['loss'].values)} seeds on the data held out"
+        title = f"{len(each['loss'].values)} seeds on the held-out data"
         print_seeds(console(), title, {"held out": found}, ensemble)
         return
     with remarks():

@@ -1,4 +1,4 @@
-"""Write a first configuration, with comments, for data that it looks at."""
+"""Look at your data and write a first configuration for them, with comments."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="a .csv, .parquet or .npz file, or a folder with a folder of pictures or .txt files for each "
-        "class",
+        help="a .csv, .parquet or .npz file, or a folder with a subfolder of pictures or .txt files for "
+        "each class",
     )
     parser.add_argument(
-        "--output", metavar="FILE.yaml", help="the file to write (default: the name of DATA, here)"
+        "--output", metavar="FILE.yaml", help="the file to write (default: the name of DATA, in this folder)"
     )
-    parser.add_argument(
-        "--target", metavar="COLUMN", help="the column of a .csv or .parquet file that is to be predicted"
-    )
+    parser.add_argument("--target", metavar="COLUMN", help="the column of a .csv or .parquet file to predict")
     parser.add_argument(
         "--task",
         choices=["classification", "regression"],
-        help="whether the targets are classes or amounts (default: by their values)",
+        help="whether to predict classes or numbers (default: by the values of the target)",
     )
-    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    parser.add_argument("--force", action="store_true", help="overwrite a file that exists")
 
 
 def main(arguments: argparse.Namespace) -> None:

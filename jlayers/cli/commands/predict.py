@@ -1,4 +1,4 @@
-"""Apply a run's weights to inputs, prepared as its training data were."""
+"""Predict new inputs with a run's weights; they are prepared like its training data."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "input",
         metavar="INPUT",
         nargs="+",
-        help="a .npy, .npz or .csv file; for a run trained on pictures or texts, such files or folders",
+        help="a .npy, .npz or .csv file; for a run trained on pictures or texts, files or folders of them",
     )
     parser.add_argument("--output", metavar="FILE", help="write all outputs to this .npy, .npz or .csv file")
-    add_seed(parser, "predict by")
+    add_seed(parser, "predict with")
     parser.add_argument(
-        "--members", action="store_true", help="give what each seed of a run of many predicts, not the mean"
+        "--members", action="store_true", help="give the predictions of each seed, not the mean of all"
     )
     parser.add_argument(
         "--top",
@@ -38,12 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--header",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="whether the .csv file begins with the columns' names (default: as in the training data)",
+        help="whether the .csv file starts with column names (default: as in the training data)",
     )
     parser.add_argument(
         "--delimiter",
         metavar="CHARACTER",
-        help="between the cells of the .csv file (default: as in the training data)",
+        help="the character between the cells of the .csv file (default: as in the training data)",
     )
 
 

@@ -14,7 +14,7 @@ __all__ = ["add_arguments", "main"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument(
-        "--output", metavar="FILE", help="the file of the page (default: report.html in the run's folder)"
+        "--output", metavar="FILE", help="the file to write (default: report.html in the run's folder)"
     )
 
 

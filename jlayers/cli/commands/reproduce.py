@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jlayers.cli.arguments import add_compile_cache, add_run
+from jlayers.cli.arguments import add_compile_cache, add_run, add_set
 from jlayers.cli.compiled import kept_programs
 from jlayers.cli.own_code import use_code_of_run
 from jlayers.cli.terminal import console, remarks
@@ -24,24 +24,17 @@ MOST = 4  # lines of a kind
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument(
-        "--into", metavar="DIR", help="the new run's folder (default: RUN-reproduced-<number>, beside RUN)"
+        "--into", metavar="DIR", help="the new run's folder (default: RUN-reproduced-<number>, next to RUN)"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        help="train with another value, such as seed=1, or data.csv.path=... where the data have moved "
-        "(may be given several times)",
-    )
+    add_set(parser, "train with other values, such as seed=1, or data.csv.path=... if the data have moved")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     parser.add_argument(
         "--container",
         nargs="?",
         const="",
         metavar="FILE",
-        help="train nothing, and write a file from which Docker or Podman make a container that trains the "
-        "run again (default: RUN/Containerfile)",
+        help="train nothing; write a file from which Docker or Podman build a container that trains the run "
+        "again (default: RUN/Containerfile)",
     )
     add_compile_cache(parser)
 

@@ -1,4 +1,4 @@
-"""List the runs in a folder and below it."""
+"""List the runs in a folder and its subfolders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Print the JSON Schema of the files, for editors."""
+"""Print the JSON Schema of the YAML files, for editors."""
 
 from __future__ import annotations
 

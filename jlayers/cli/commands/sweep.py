@@ -1,4 +1,4 @@
-"""Train a file's experiment with other values, by its section sweep; each trial is a run."""
+"""Train a file's experiment with the values of its section sweep; each trial is a run."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         metavar="DIR",
-        help="instead of FILE: go on with a sweep that was interrupted or killed",
+        help="instead of FILE: continue a sweep that was interrupted or killed",
     )
     parser.add_argument(
         "--retry-failed",
         action="store_true",
-        help="with --resume: train trials that failed again, such as for want of memory",
+        help="with --resume: train failed trials again, such as those that ran out of memory",
     )
     parser.add_argument(
         "--jobs",
         type=int,
         default=1,
         metavar="N",
-        help="how many trials train at a time, each in a process of its own, and on a device of its own "
-        "where there are several; 0 trains them in this process, one after the other (default: 1)",
+        help="how many trials train at the same time, each in its own process, and on its own device if "
+        "there are several; 0 trains them in this process, one after the other (default: 1)",
     )
     parser.add_argument(
         "--accept-changed-code",
         action="store_true",
-        help="with --resume: accept files for --use that differ from those that the sweep began with",
+        help="with --resume: accept --use files that differ from those that the sweep started with",
     )
     add_compile_cache(parser)
 
@@ -58,35 +58,35 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.jobs:
         _leave_the_devices_to_the_trials()
     with Interruptions(at_once=True), kept_programs(arguments.compile_cache):
-        search = _resumed(arguments) if arguments.resume is not None else _begun(arguments)
+        search = _resumed_search(arguments) if arguments.resume is not None else _new_search(arguments)
         try:
             _run(search, arguments)
         except BaseException:
             again = f"jlayers sweep --resume {shlex.quote(str(search.folder.path))}{_use(arguments)}"
-            remark(f"{len(search.trials)} of {search.plan.total} trials have ended; go on with: {again}")
+            remark(f"{len(search.trials)} of {search.plan.total} trials have ended; continue with: {again}")
             raise
     return 0 if search.best else 1
 
 
 def _leave_the_devices_to_the_trials() -> None:
-    """This process only looks models over, which a CPU does."""
+    """Use the CPU in this process, which only checks models."""
     import jax
 
     jax.config.update("jax_platforms", "cpu")
 
 
-def _begun(arguments: argparse.Namespace) -> Search:
+def _new_search(arguments: argparse.Namespace) -> Search:
     from jlayers.experiments.sweep.search import Search
 
     if arguments.file is None:
-        raise ValueError("expected a FILE with a section sweep, or --resume DIR to go on with a sweep")
+        raise ValueError("expected a FILE with a section sweep, or --resume DIR to continue a sweep")
     if arguments.retry_failed:
-        raise ValueError("expected --resume DIR with --retry-failed: it goes on with a sweep that has begun")
+        raise ValueError("expected --resume DIR with --retry-failed: it continues a sweep that was started")
     code = use_code(arguments)
     return Search.begin(arguments.file, arguments.folder, arguments.set, code)
 
 
-def _resumed(arguments: argparse.Namespace) -> Search:
+def _resumed_search(arguments: argparse.Namespace) -> Search:
     from jlayers.experiments.sweep.folder import SweepFolder
     from jlayers.experiments.sweep.search import Search
     from jlayers.runs.own_code import check_own_code, execute, read_own_code
@@ -94,7 +94,7 @@ def _resumed(arguments: argparse.Namespace) -> Search:
     for name in ("file", "folder", "set"):
         if getattr(arguments, name):
             what = "FILE" if name == "file" else f"--{name}"
-            raise ValueError(f"expected no {what} with --resume: a sweep goes on with its own configuration")
+            raise ValueError(f"expected no {what} with --resume: a sweep continues with its own settings")
     files = read_own_code(arguments.use)
     folder = SweepFolder(arguments.resume)
     needed = folder.facts().get("code", {}) if folder.exists() else {}
@@ -147,11 +147,11 @@ def _print_header(out: Any, search: Search) -> None:
 
     settings, folder = search.plan.settings, search.folder
     kept = f", {len(search.trials)} of them have ended" if search.trials else ""
-    prune = "" if settings.prune is None else f", {_called(settings.prune)} ends poor ones"
+    prune = "" if settings.prune is None else f", {_method_name(settings.prune)} ends poor ones"
     facts = {
         "sweep": str(folder.path),
         "data": str(search.plan.experiment.data),
-        "trials": f"{search.plan.total}{kept}, {_called(settings.method)}, seed {settings.seed}{prune}",
+        "trials": f"{search.plan.total}{kept}, {_method_name(settings.method)}, seed {settings.seed}{prune}",
         "metric": f"{settings.metric} ({search.plan.direction})",
     }
     for name, text in facts.items():
@@ -159,7 +159,7 @@ def _print_header(out: Any, search: Search) -> None:
     out.print()
 
 
-def _called(method: Any) -> str:
+def _method_name(method: Any) -> str:
     return str(method).removesuffix("()")
 
 

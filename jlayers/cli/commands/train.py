@@ -1,4 +1,4 @@
-"""Train the model of a file; the run is kept in a folder of its own."""
+"""Train the model of a file, and keep the run in a new folder."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         metavar="RUN",
-        help="instead of FILE: go on with a run that was interrupted or killed, from its last checkpoint",
+        help="instead of FILE: continue a run that was interrupted or killed, from its last checkpoint",
     )
     parser.add_argument(
         "--accept-changed-code",
         action="store_true",
-        help="with --resume: accept files for --use that differ from those that the run was trained with",
+        help="with --resume: accept --use files that differ from those that the run was trained with",
     )
     parser.add_argument(
         "--pictures",
         action=argparse.BooleanOptionalAction,
         default=os.environ.get("JLAYERS_PICTURES", "") != "0",
-        help="look at the data held out once more after the training, and draw what is predicted wrongly "
-        "(also off by JLAYERS_PICTURES=0)",
+        help="after the training, predict the held-out data and draw what is predicted wrongly "
+        "(JLAYERS_PICTURES=0 turns it off, too)",
     )
     add_compile_cache(parser)
 
@@ -74,7 +74,7 @@ def _train(arguments: argparse.Namespace) -> bool:
         run.begin_again()
     else:
         if arguments.file is None:
-            raise ValueError("expected a FILE to train, or --resume RUN to go on with a run")
+            raise ValueError("expected a FILE to train, or --resume RUN to continue a run")
         code = use_code(arguments)
         first_device()
         epochs = [] if arguments.epochs is None else [f"training.epochs={arguments.epochs}"]
@@ -105,14 +105,14 @@ def _train(arguments: argparse.Namespace) -> bool:
 
 
 def _to_resume(arguments: argparse.Namespace) -> tuple[Any, Run] | None:
-    """The experiment and the folder of a run to go on with; None if it is completed."""
-    from jlayers.runs import Run, resumed
+    """The experiment and the folder of a run to continue with; None if it is completed."""
+    from jlayers.runs import Run, experiment_to_resume
     from jlayers.runs.environment import first_device
 
     for name in ("file", "run", "epochs", "set"):
         if getattr(arguments, name):
             what = "FILE" if name == "file" else f"--{name}"
-            raise ValueError(f"expected no {what} with --resume: a run goes on with its own configuration")
+            raise ValueError(f"expected no {what} with --resume: a run continues with its own settings")
     run = Run.reopen(arguments.resume)
     if run.status == "completed":
         console().print(f"{run.path} is completed: nothing is left to do")
@@ -121,11 +121,11 @@ def _to_resume(arguments: argparse.Namespace) -> tuple[Any, Run] | None:
     first_device()
     arguments.file = str(run.config)
     with remarks():
-        return resumed(run), run
+        return experiment_to_resume(run), run
 
 
 def _draw(experiment: Any, run: Run) -> None:
-    """Draw what the model makes of the data held out. The run is completed: no error here can harm it."""
+    """Draw what the model predicts wrongly. The run is completed, so no error here can harm it."""
     from jlayers.experiments.outcomes import draw_outcomes, find_outcomes
     from jlayers.runs.figures import can_draw
 
@@ -168,7 +168,7 @@ def _print_header(out: Any, arguments: argparse.Namespace, experiment: Any, repo
 
 
 def _print_ending(out: Any, experiment: Any, results: Mapping[str, Any]) -> None:
-    """Which epoch was the last, and of which the weights are kept; of many seeds, of each."""
+    """Print the last epoch and the epoch whose weights are kept, for each seed if there are many."""
     seeds = results.get("seeds")
     ends = [results["epochs"]] if seeds is None else seeds["epochs"]
     kept = [results["kept_epoch"]] if seeds is None else seeds["kept_epochs"]

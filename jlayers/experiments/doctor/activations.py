@@ -46,15 +46,15 @@ def check_activations(case: Case) -> list[Finding]:
         return None
 
     calls, _ = Look(case, case.some, note)(case.state)
-    return [finding for call in _hidden(calls) for finding in [*_dead(case, call), *_flat(call)]]
+    return [finding for call in _all_but_last(calls) for finding in [*_dead(case, call), *_flat_units(call)]]
 
 
-def _hidden(calls: Sequence[Call]) -> list[Call]:
+def _all_but_last(calls: Sequence[Call]) -> list[Call]:
     """Without the last layer, whose activation is that of the output."""
-    return [call for call in calls[:-1] if call.noted is not None and call is not _last(calls)]
+    return [call for call in calls[:-1] if call.noted is not None and call is not _last_layer(calls)]
 
 
-def _last(calls: Sequence[Call]) -> Call | None:
+def _last_layer(calls: Sequence[Call]) -> Call | None:
     inner = [call for call in calls if call.path and call.layer.wiring is None]
     return inner[-1] if inner else None
 
@@ -79,7 +79,7 @@ def _dead(case: Case, call: Call) -> list[Finding]:
     ]
 
 
-def _flat(call: Call) -> list[Finding]:
+def _flat_units(call: Call) -> list[Finding]:
     share = float(call.noted.get("flat", 0.0))
     if share < MOST_FLAT:
         return []

@@ -20,7 +20,7 @@ def check_balance(case: Case) -> list[Finding]:
         if (labels := target.labels) is None or found:
             continue
         found += _rare(case, target, labels)
-        found += _sorted(case, target, labels)
+        found += _sorted_by_class(case, target, labels)
         for part, (_, y) in case.held_out.items():
             others = case.targets_of(y)[place].labels
             if others is not None:
@@ -43,7 +43,7 @@ def _constant(target: Target) -> list[Finding]:
     ]
 
 
-def _named(case: Case, label: int) -> str:
+def _label(case: Case, label: int) -> str:
     names = case.class_names
     return f"{label} ({names[label]})" if names and label < len(names) else str(label)
 
@@ -61,8 +61,8 @@ def _rare(case: Case, target: Target, labels: np.ndarray) -> list[Finding]:
             "balance",
             "warning",
             target.where,
-            f"class {_named(case, int(present[counts.argmax()]))} has {counts.max()} samples and class "
-            f"{_named(case, int(present[counts.argmin()]))} has {counts.min()}, {ratio:.0f} times fewer: the "
+            f"class {_label(case, int(present[counts.argmax()]))} has {counts.max()} samples and class "
+            f"{_label(case, int(present[counts.argmin()]))} has {counts.min()}, {ratio:.0f} times fewer: the "
             f"loss hardly sees the rare one",
             "set class_weight to balanced, collect more of the rare class, and look at a metric by class, "
             "such as F1Score, instead of accuracy",
@@ -71,7 +71,7 @@ def _rare(case: Case, target: Target, labels: np.ndarray) -> list[Finding]:
     ]
 
 
-def _sorted(case: Case, target: Target, labels: np.ndarray) -> list[Finding]:
+def _sorted_by_class(case: Case, target: Target, labels: np.ndarray) -> list[Finding]:
     """Batches of one class each, when nothing shuffles."""
     size = case.batch_size
     if case.shuffle or len(labels) < 4 * size or size < 8:
@@ -98,7 +98,7 @@ def _unknown(case: Case, where: str, missing: np.ndarray) -> list[Finding]:
     """Classes of held-out samples that the training data lack."""
     if not len(missing):
         return []
-    names = ", ".join(_named(case, int(label)) for label in missing[:5])
+    names = ", ".join(_label(case, int(label)) for label in missing[:5])
     return [
         Finding(
             "balance",

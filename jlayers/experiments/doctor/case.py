@@ -16,7 +16,7 @@ from jlayers.core.masks import values_of
 from jlayers.core.tree import flatten
 from jlayers.data.batches import ArrayBatches, Batch, as_data, map_arrays, rows_of
 from jlayers.data.gate import convert, leaves
-from jlayers.data.lazy import is_lazy, picked
+from jlayers.data.lazy import is_lazy, take_rows
 from jlayers.inspect.flops import flops
 from jlayers.losses.base import Loss
 from jlayers.train.measures import seen
@@ -151,23 +151,23 @@ class Case:
         """All samples by the name of their part: "training", and what is held out."""
         return {"training": (self.x, self.y), **self.held_out}
 
-    def named(self, tree: Any, name: str) -> dict[str, Any]:
+    def arrays_by_name(self, tree: Any, name: str) -> dict[str, Any]:
         """The arrays of a tree by their names in messages, such as `x['image']`."""
         return dict(leaves(tree, name))
 
     def without(self, bad: Mapping[str, np.ndarray]) -> Case:
         """The case without the samples that are marked, by the names of the parts."""
 
-        def kept(name: str, part: tuple[Any, Any]) -> tuple[Any, Any]:
+        def without_marked(name: str, part: tuple[Any, Any]) -> tuple[Any, Any]:
             if name not in bad or not bad[name].any():
                 return part
             good = np.flatnonzero(~bad[name])
-            return map_arrays(lambda a: picked(a, good), part[0]), map_arrays(
-                lambda a: picked(a, good), part[1]
+            return map_arrays(lambda a: take_rows(a, good), part[0]), map_arrays(
+                lambda a: take_rows(a, good), part[1]
             )
 
-        x, y = kept("training", (self.x, self.y))
-        held_out = {name: kept(name, part) for name, part in self.held_out.items()}
+        x, y = without_marked("training", (self.x, self.y))
+        held_out = {name: without_marked(name, part) for name, part in self.held_out.items()}
         return dataclasses.replace(self, x=x, y=y, held_out=held_out)
 
     def sample(self, rows: int, part: str = "training") -> Batch:

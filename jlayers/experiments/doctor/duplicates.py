@@ -56,7 +56,7 @@ def check_duplicates(case: Case) -> list[Finding]:
 
 
 def _arrays(case: Case, x: Any) -> list[Any]:
-    return list(case.named(x, "x").values())
+    return list(case.arrays_by_name(x, "x").values())
 
 
 def _too_large(x: Any) -> bool:
@@ -81,7 +81,7 @@ def _digests(case: Case, x: Any) -> list[bytes]:
 def _coincidence(case: Case) -> float:
     """The probability that two samples are equal by chance, if columns were independent."""
     log = 0.0
-    for array in case.named(case.sample(1000).x, "x").values():
+    for array in case.arrays_by_name(case.sample(1000).x, "x").values():
         flat = array.reshape(len(array), -1)
         for column in range(flat.shape[1]):
             counts = np.unique(flat[:, column], return_counts=True)[1] / len(flat)

@@ -212,7 +212,7 @@ def doctor(
             f"{type(trainer).__name__}"
         )
     if y is None and not hasattr(x, "__array__") and not isinstance(x, (dict, tuple)):
-        x, y = _gathered(source("x", x, None, None))
+        x, y = _first_batches(source("x", x, None, None))
     held_out = {"validation": validation_data, "test": test_data}
     given = {name: part for name, part in held_out.items() if part is not None}
     case = Case(
@@ -233,7 +233,7 @@ def doctor(
     return examine(case)
 
 
-def _gathered(batches: Batches) -> tuple[Any, Any]:
+def _first_batches(batches: Batches) -> tuple[Any, Any]:
     """The first batches as arrays: those whose samples have the form of the first one."""
 
     def form(batch: Batch) -> Any:

@@ -28,7 +28,9 @@ TARGETS = 100.0
 def check_features(case: Case) -> list[Finding]:
     """Columns of a table, or channels, that never vary."""
     return [
-        finding for name, array in case.named(case.x, "x").items() for finding in _constant(case, name, array)
+        finding
+        for name, array in case.arrays_by_name(case.x, "x").items()
+        for finding in _constant(case, name, array)
     ]
 
 

@@ -19,7 +19,7 @@ def rows_not_finite(case: Case) -> dict[str, np.ndarray]:
     marked = {}
     for part, (x, y) in case.parts.items():
         bad = None
-        for array in [*case.named(x, "x").values(), *case.named(y, "y").values()]:
+        for array in [*case.arrays_by_name(x, "x").values(), *case.arrays_by_name(y, "y").values()]:
             if is_lazy(array) or array.dtype.kind not in "fc" or np.isfinite(array).all():
                 continue
             own = ~np.isfinite(array.reshape(len(array), -1)).all(1)
@@ -33,7 +33,7 @@ def check_values(case: Case) -> list[Finding]:
     """NaN and infinity in inputs and targets."""
     found = []
     for part, (x, y) in case.parts.items():
-        for name, array in {**case.named(x, "x"), **case.named(y, "y")}.items():
+        for name, array in {**case.arrays_by_name(x, "x"), **case.arrays_by_name(y, "y")}.items():
             if is_lazy(array):
                 array = array.take(
                     np.linspace(0, len(array) - 1, min(len(array), LAZY_ROWS)).astype(np.int64)

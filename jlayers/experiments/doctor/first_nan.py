@@ -64,7 +64,7 @@ def first_not_finite(case: Case, state: TrainState, batch: Batch, number: int = 
         if not np.isfinite(np.asarray(leaf, np.float32)).all():
             text = f"the weights of {path} are not finite before the step"
             return [
-                Finding("nan", "error", path, text, "go on from an earlier checkpoint", {"weights": path})
+                Finding("nan", "error", path, text, "continue from an earlier checkpoint", {"weights": path})
             ]
 
     def note(layer: Any, params: Any, state: Any, inputs: Any, output: Any) -> Any:

@@ -30,7 +30,7 @@ def gradients_by_path(case: Case, state: TrainState, batch: Batch, number: int =
     """By the path of each trained array: the root mean square of its gradient, and whether all are finite."""
     tasks = case.trainer.tasks
 
-    def measured(params: Any, state: Any, batch: Batch, key: Any) -> dict[str, Any]:
+    def all_gradients(params: Any, state: Any, batch: Batch, key: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for update in tasks.updates:
             made = gradients_of(
@@ -52,7 +52,7 @@ def gradients_by_path(case: Case, state: TrainState, batch: Batch, number: int =
         return found
 
     key = jax.random.fold_in(state.key, number) if tasks.draws else None
-    return jax.device_get(jax.jit(measured)(state.params, state.state, batch, key))
+    return jax.device_get(jax.jit(all_gradients)(state.params, state.state, batch, key))
 
 
 def check_gradients(case: Case) -> list[Finding]:

@@ -22,7 +22,7 @@ from jlayers.core.masks import values_of
 from jlayers.data.batches import Batch, map_arrays
 from jlayers.experiments.doctor.case import Case, Target
 from jlayers.experiments.doctor.finding import Finding
-from jlayers.experiments.doctor.probes import association, by_row, linear, plain_features, voted
+from jlayers.experiments.doctor.probes import association, by_row, linear, neighbors_mean, plain_features
 from jlayers.experiments.doctor.rate import Range
 from jlayers.experiments.doctor.trial import trials_of
 from jlayers.train.objective import Supervised
@@ -55,16 +55,16 @@ def check_information(case: Case, tested: Range | None) -> list[Finding]:
             continue
         tried: dict[str, tuple[float, float]] = {}
         if features is not None:
-            tried["nearest neighbors"] = association(voted(features, matrix), matrix)
-            if not _nothing(*tried["nearest neighbors"]):
+            tried["nearest neighbors"] = association(neighbors_mean(features, matrix), matrix)
+            if not _is_chance(*tried["nearest neighbors"]):
                 continue
             tried["a linear model"] = association(linear(features, matrix), matrix)
-            if not _nothing(*tried["a linear model"]):
+            if not _is_chance(*tried["a linear model"]):
                 continue
         if tested is None:
             continue
         tried["the model"] = _by_model(case, tested, sample, place)
-        if not _nothing(*tried["the model"]):
+        if not _is_chance(*tried["the model"]):
             continue
         said = ", ".join(
             f"{name} {r:.2f} (chance: up to {DEVIATIONS * d:.2f})" for name, (r, d) in tried.items()
@@ -86,7 +86,7 @@ def check_information(case: Case, tested: Range | None) -> list[Finding]:
     return found
 
 
-def _nothing(correlation: float, deviation: float) -> bool:
+def _is_chance(correlation: float, deviation: float) -> bool:
     """No more than chance, and nothing of size can have been missed."""
     chance = DEVIATIONS * deviation
     return correlation <= chance and (max(correlation, 0.0) + chance) ** 2 <= MOST

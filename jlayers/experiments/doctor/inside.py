@@ -71,7 +71,7 @@ class Look:
         key = jax.random.fold_in(state.key, number) if self.tasks.draws else None
         return self._calls(jax.device_get(self._compiled(state.params, state.state, self.batch, key)))
 
-    def traced(self, state: TrainState) -> list[Call]:
+    def traced_calls(self, state: TrainState) -> list[Call]:
         """The calls, with specs in place of arrays; nothing is compiled."""
         key = state.key if self.tasks.draws else None
         return self._calls(jax.eval_shape(self._forward, state.params, state.state, self.batch, key))[0]
@@ -115,5 +115,5 @@ def layers_with_weights(case: Case) -> list[str]:
     def note(layer: Any, params: Any, state: Any, inputs: Any, output: Any) -> Any:
         return () if layer is None or not own_params(params) else (jnp.zeros(()),)
 
-    calls = Look(case, case.first, note).traced(case.state)
+    calls = Look(case, case.first, note).traced_calls(case.state)
     return list(dict.fromkeys(call.path.partition("@")[0] for call in calls if call.noted))

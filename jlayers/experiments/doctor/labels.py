@@ -23,18 +23,18 @@ ROWS = 2000
 
 def check_labels(case: Case) -> list[Finding]:
     """Targets against what their losses can use, and against each other."""
-    found = _joined([
+    found = _one_per_output([
         finding
         for part, (_, y) in case.parts.items()
         for target in case.targets_of(y)
         for finding in _range(part, target)
     ])  # fmt: skip
     for target in [] if found else case.targets:
-        found += _shifted(target) or _doubtful(case, target)
+        found += _labels_from_one(target) or _doubtful(case, target)
     return found
 
 
-def _joined(findings: list[Finding]) -> list[Finding]:
+def _one_per_output(findings: list[Finding]) -> list[Finding]:
     """One finding for each output: what is wrong in one part of the data is mostly wrong in all."""
     first: dict[str, Finding] = {}
     for finding in findings:
@@ -75,7 +75,7 @@ def _range(part: str, target: Target) -> list[Finding]:
     return []
 
 
-def _shifted(target: Target) -> list[Finding]:
+def _labels_from_one(target: Target) -> list[Finding]:
     """Class numbers from 1: no sample is of class 0, and all others are there."""
     labels, classes = target.labels, target.classes
     if labels is None or classes is None or target.y.ndim > 1 or classes < 3 or len(labels) < 5 * classes:

@@ -100,8 +100,7 @@ def _ending(run: Run) -> list[Finding]:
 
 def _broke(run: Run) -> bool:
     """True if a number was to blame."""
-    reason = str(run.results().get("reason", "")).lower()
-    return any(word in reason for word in ("nan", "inf", "not finite", "overflow"))
+    return run.results().get("error") in ("FloatingPointError", "OverflowError")
 
 
 def _trained(run: Run, case: Case) -> list[Finding]:

@@ -39,7 +39,7 @@ def check_overfit(case: Case, tested: Range | None) -> list[Finding]:
         if tried[factor] <= enough:
             break
     factor, least = min(tried.items(), key=lambda pair: pair[1])
-    values = {"first": tested.level, "last": least, "steps": steps, "rate": tested.named(factor)}
+    values = {"first": tested.level, "last": least, "steps": steps, "rate": tested.rate_text(factor)}
     if least <= enough or tested.level <= 1e-3:
         learned = "learns one batch by heart" if known else "learns on one batch"
         text = f"{learned}: from {tested.level:.3g} to {least:.3g} in {steps} steps"

@@ -9,7 +9,7 @@ import numpy as np
 from jlayers.data.batches import Batch
 from jlayers.experiments.doctor.case import Case
 
-__all__ = ["association", "by_row", "linear", "neighbors", "plain_features", "voted"]
+__all__ = ["association", "by_row", "linear", "neighbors", "neighbors_mean", "plain_features"]
 
 WIDEST = 1024  # features; more are mixed by a random projection, which keeps distances
 
@@ -20,7 +20,7 @@ def plain_features(case: Case, sample: Batch) -> np.ndarray | None:
     Numbers that go into a table of vectors (tokens, categories) are counted: how often each occurs.
     """
     columns = []
-    for name, array in case.named(sample.x, "x").items():
+    for name, array in case.arrays_by_name(sample.x, "x").items():
         if array.dtype.kind not in "biuf":
             return None
         rows = len(array)
@@ -60,7 +60,7 @@ def neighbors(features: np.ndarray, count: int) -> np.ndarray:
     return np.argpartition(distance, count, 1)[:, :count]
 
 
-def voted(features: np.ndarray, targets: np.ndarray, count: int = 10) -> np.ndarray:
+def neighbors_mean(features: np.ndarray, targets: np.ndarray, count: int = 10) -> np.ndarray:
     """The mean target of the nearest other rows."""
     return targets[neighbors(features, count)].mean(1)
 

@@ -38,7 +38,7 @@ class Range:
     def steps(self) -> int:
         return len(self.curves[1.0])
 
-    def reached(self, factor: float, steps: float | None = None) -> float:
+    def loss_at(self, factor: float, steps: float | None = None) -> float:
         """The loss that a factor has come to, the median of a tenth of the steps; infinite if it broke."""
         curve = self.curves[factor]
         end = len(curve) if steps is None else max(1, min(len(curve), round(steps)))
@@ -48,7 +48,7 @@ class Range:
 
     def gain(self, factor: float, steps: float | None = None) -> float:
         """The distance that the loss has come below the level of knowing nothing."""
-        return max(0.0, self.level - self.reached(factor, steps))
+        return max(0.0, self.level - self.loss_at(factor, steps))
 
     @property
     def best(self) -> float:
@@ -60,7 +60,7 @@ class Range:
         most = self.gain(self.best)
         return min(factor for factor in self.curves if self.gain(factor) >= 0.8 * most)
 
-    def named(self, factor: float) -> str:
+    def rate_text(self, factor: float) -> str:
         if self.rate is None:
             return f"{factor:g} times the present rate"
         return f"{float(f'{self.rate * factor:.1g}'):g}"
@@ -105,7 +105,7 @@ def check_rate(case: Case, tested: Range | None) -> list[Finding]:
     values: dict[str, Any] = {
         "rate": tested.rate,
         "steps": tested.steps,
-        "losses": {f"{factor:g}": tested.reached(factor) for factor in tested.curves},
+        "losses": {f"{factor:g}": tested.loss_at(factor) for factor in tested.curves},
         "suggested_factor": tested.suggested,
         "suggested": None if tested.rate is None else float(f"{tested.rate * tested.suggested:.1g}"),
     }
@@ -116,9 +116,9 @@ def check_rate(case: Case, tested: Range | None) -> list[Finding]:
     least = (
         "the least of the rates tried"
         if best == 1
-        else (f"{tested.named(best)} would reach the least, {tested.reached(best):.3g}")
+        else (f"{tested.rate_text(best)} would reach the least, {tested.loss_at(best):.3g}")
     )
-    text = f"after {tested.steps} steps the loss is {tested.reached(1.0):.3g}; {least}"
+    text = f"after {tested.steps} steps the loss is {tested.loss_at(1.0):.3g}; {least}"
     return [Finding("rate", "note", where, text, values=values)]
 
 
@@ -126,7 +126,7 @@ def _too_high(tested: Range, where: str, values: dict[str, Any]) -> Finding | No
     """A tenth of the rate, or less, learns clearly more in the same few steps, which favor a high rate."""
     lower = [factor for factor in tested.curves if factor <= 0.1]
     best = max(lower, key=tested.gain)
-    now, then = tested.reached(1.0), tested.reached(best)
+    now, then = tested.loss_at(1.0), tested.loss_at(best)
     if not np.isfinite(then) or tested.gain(best) < 0.2 * tested.level:
         return None
     if not (now > 2 * then and tested.gain(1.0) < 0.7 * tested.gain(best)):
@@ -139,8 +139,8 @@ def _too_high(tested: Range, where: str, values: dict[str, Any]) -> Finding | No
         "error",
         where,
         f"the learning rate is too high: within {tested.steps} steps the training {came}, and "
-        f"{tested.named(best)} comes to {then:.3g} on the same batches",
-        f"set the learning rate to about {tested.named(tested.suggested)}",
+        f"{tested.rate_text(best)} comes to {then:.3g} on the same batches",
+        f"set the learning rate to about {tested.rate_text(tested.suggested)}",
         values,
     )
 
@@ -163,8 +163,8 @@ def _too_low(case: Case, tested: Range, where: str, values: dict[str, Any]) -> F
         "error",
         where,
         f"the learning rate is too low: within {tested.steps} steps the loss falls to "
-        f"{tested.reached(1.0):.3g}, and at {tested.named(factor)} to {tested.reached(factor):.3g}; all "
+        f"{tested.loss_at(1.0):.3g}, and at {tested.rate_text(factor)} to {tested.loss_at(factor):.3g}; all "
         f"{case.steps} steps of this training go about as far as {equal:.0f} steps there",
-        f"set the learning rate to about {tested.named(tested.suggested)}",
+        f"set the learning rate to about {tested.rate_text(tested.suggested)}",
         values,
     )

@@ -1,4 +1,4 @@
-"""Outcomes of a trained model on the data held out: which samples it gets wrong, and how sure it is."""
+"""Outcomes of a trained model on the held-out data: which samples it gets wrong, and how sure it is."""
 
 from jlayers.experiments.outcomes.held_out import find_outcomes, read_outcomes
 from jlayers.experiments.outcomes.kinds import Classes, Labels, Numbers, Other, Outcomes

@@ -1,4 +1,4 @@
-"""One pass of a run's weights over the data held out, kept in the run's folder."""
+"""One pass of a run's weights over the held-out data, kept in the run's folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jlayers.experiments.outcomes.kinds import Example, Outcomes
 from jlayers.experiments.outcomes.samples import file_of, shown
 from jlayers.runs import Run
 from jlayers.runs.files import WEIGHTS
-from jlayers.runs.restored import opened, weights_of
+from jlayers.runs.restored import experiment_of_run, weights_of
 from jlayers.saving.files import damaged, sha256, write_atomically
 from jlayers.train.objective import Supervised
 
@@ -27,7 +27,7 @@ OUTCOMES = "outcomes.json"
 
 
 def find_outcomes(run: Run, experiment: Experiment | None = None) -> Outcomes:
-    """The outcomes of a run's weights on the data held out, or on the validation data if none are held out.
+    """The outcomes of a run's weights on the held-out data, or on the validation data if none are held out.
 
     It is computed by one pass over these data, and kept in the run's folder for the next time.
 
@@ -41,7 +41,7 @@ def find_outcomes(run: Run, experiment: Experiment | None = None) -> Outcomes:
     known = read_outcomes(run)
     if known is not None:
         return known
-    experiment = opened(run) if experiment is None else experiment
+    experiment = experiment_of_run(run) if experiment is None else experiment
     found = _pass_over(run, experiment)
     content = json.dumps(dataclasses.asdict(found), indent=1) + "\n"
     write_atomically(run.path / OUTCOMES, content.encode())

@@ -80,7 +80,7 @@ class _Output:
         self.name, self.target, self.values, self.losses = name, target, values, losses
         self.counted, self.names, self.show = counted, names, show
 
-    def _kept(self, shape: tuple[int, ...], *finite: np.ndarray) -> np.ndarray:
+    def _counted_positions(self, shape: tuple[int, ...], *finite: np.ndarray) -> np.ndarray:
         """True for the positions of this shape, samples first, that are finite and count."""
         kept = np.ones(shape, bool)
         for array in finite:
@@ -130,7 +130,7 @@ class _Output:
     def _classes(self, target: np.ndarray, shares: np.ndarray) -> Classes:
         known = shares.shape[-1]
         names = self._names(known)
-        kept = self._kept(target.shape, shares) & (target >= 0) & (target < known)
+        kept = self._counted_positions(target.shape, shares) & (target >= 0) & (target < known)
         predicted = shares.argmax(-1)
         sure = shares.max(-1)
         right = (predicted == target) & kept
@@ -167,7 +167,7 @@ class _Output:
             return self._classes((target > 0.5).astype(np.int64), np.stack([1 - one, one], -1))
         known = shares.shape[-1]
         names = self._names(known)
-        kept = self._kept(shares.shape[:-1], shares)
+        kept = self._counted_positions(shares.shape[:-1], shares)
         target, said = self.target > 0.5, shares > 0.5
         by_label = [np.where(kept[..., None], one, False).reshape(-1, known).sum(0)
                     for one in (target & said, said, target)]  # fmt: skip
@@ -197,7 +197,7 @@ class _Output:
             return Other(self.name, reason="its targets have another shape than its predictions")
         rows = len(self.values)
         shape = (rows,) if self.counted is None else self.counted.shape
-        kept = self._kept(shape, self.target, self.values)
+        kept = self._counted_positions(shape, self.target, self.values)
         width = self.values.size // kept.size
         both = (self.target, self.values)
         true, made = (a.astype(np.float64).reshape(-1, width)[kept.ravel()] for a in both)

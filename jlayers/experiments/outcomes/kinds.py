@@ -1,4 +1,4 @@
-"""Outcomes on the data held out, as plain records that a run's folder keeps as JSON."""
+"""Outcomes on the held-out data, as plain records that a run's folder keeps as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of what a model makes of the data held out; each function gives a figure."""
+"""Pictures of what a model makes of the held-out data; each function gives a figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of a report on the data held out: which classes are confused, how sure the model is, the worst."""
+"""The part of a report on the held-out data: which classes are confused, how sure the model is, the worst."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WRONG = "Predicted wrongly, the largest loss first"
 def held_out(outcomes: Outcomes, pictures: Pictures) -> Iterator[Element]:
     """The elements of the section."""
     validation = "validation data, since nothing else is held out"
-    what = "data held out" if outcomes.data == "held out" else validation
+    what = "held-out data" if outcomes.data == "held out" else validation
     who = f"The ensemble of {outcomes.seeds} seeds" if outcomes.seeds > 1 else "The kept weights"
     yield element("p", f"{who} on the {what}: {outcomes.samples:,} samples.")
     for outcome in outcomes.outputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.resources
 import math
 import os
@@ -33,9 +34,9 @@ def report(run: str | os.PathLike[str], output: str | os.PathLike[str] | None = 
     """Write a report of a run, be it running, completed, failed, interrupted or killed: one HTML page.
 
     The page is complete in itself: it loads nothing and runs nothing, so it can be sent to someone. It shows
-    what was run, the results, curves, which samples of the data held out are predicted wrongly, time, the
+    what was run, the results, curves, which samples of the held-out data are predicted wrongly, time, the
     model and the whole configuration. Pictures need matplotlib, of the extra `plot`. What the weights make of
-    the data held out is computed by one pass, unless `jlayers train` has left it in the run's folder.
+    the held-out data is computed by one pass, unless `jlayers train` has left it in the run's folder.
 
     Args:
         run: the run's folder.
@@ -65,8 +66,8 @@ def page_of(run: Run, record: RunRecord) -> str:
     sections: dict[str, Iterable[Any]] = {
         "Overview": _overview(run, record),
         "Results": _results(run, record),
-        "Curves": _curves(record, pictures),
-        "Data held out": held_out(found, pictures) if found else [element("p", why, class_="note")],
+        "Curves": _curves(run, record, pictures),
+        "Held-out data": held_out(found, pictures) if found else [element("p", why, class_="note")],
         "Time and speed": speed(run, record),
         "Profile": profiles(run),
         "Model": _model(run),
@@ -101,7 +102,7 @@ def _advice(run: Run) -> Element:
 
 
 def _outcomes(run: Run, record: RunRecord) -> tuple[Outcomes | None, str]:
-    """The section on the data held out; or why nothing is known of them."""
+    """The section on the held-out data; or why nothing is known of them."""
     if not (run.path / WEIGHTS).is_file():
         return None, f"Nothing is known{' yet' * (record.status == 'running')}: the run has saved no weights."
     try:
@@ -222,13 +223,14 @@ def _seeds(run: Run) -> Iterator[Element]:
     yield table(["", "mean", "standard deviation", "95 % interval of the mean"], rows)
 
 
-def _curves(record: RunRecord, pictures: Pictures) -> Iterator[Element]:
+def _curves(run: Run, record: RunRecord, pictures: Pictures) -> Iterator[Element]:
     if not record.epochs:
         return
     if pictures.drawn:
         names = [name for name in record.history if not name.startswith("val_")]
         curves = [{key: record.history.get(key, ()) for key in (name, f"val_{name}")} for name in names]
-        yield element("div", [pictures.add(curves_figure, one) for one in curves], class_="pictures")
+        draw = functools.partial(curves_figure, better=record.better, seeds=run.seeds_history())
+        yield element("div", [pictures.add(draw, one) for one in curves], class_="pictures")
         return
     names = list(record.history)
     epochs = zip(*record.history.values(), strict=False)

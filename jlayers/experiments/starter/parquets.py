@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import told_apart
 from jlayers.experiments.starter.lines import Source
 from jlayers.experiments.starter.tables import MOST_ROWS, Column, source_of
 
@@ -46,8 +47,7 @@ def _add(column: Column, files: Any, number: int, first: int) -> None:
     try:
         (array,) = files.read(number, [column.name])
     except ValueError as error:
-        start, expected, rest = str(error).partition("expected ")
-        column.refused = f"{expected}{rest.partition(';')[0]}" or start
+        column.refused, _ = told_apart(error, named=False)
         return
     column.width = array.shape[1] if array.ndim == 2 else 1
     cells = array if array.dtype == object else array.reshape(len(array), -1)[:, 0].astype(float)

@@ -188,9 +188,11 @@ def source_of(
         normalized = [line("x: Normalization", "every column to mean 0 and variance 1, by the training rows")]
         return Source(seen, Call(kind, arguments), labels, normalized, _dense())
     alone = len(used) == 1 and kind == "csv"
-    preprocess = [_prepared(column, alone) for column in used]
+    preprocess = [_preprocessor_line(column, alone) for column in used]
     layers = (
-        _tokens() if alone and not used[0].is_category else [*([] if alone else _joined(used)), *_dense()]
+        _tokens()
+        if alone and not used[0].is_category
+        else [*([] if alone else _side_by_side(used)), *_dense()]
     )
     return Source(seen, Call(kind, arguments), labels, preprocess, layers)
 
@@ -267,7 +269,7 @@ def _dense() -> list[str]:
     ]
 
 
-def _prepared(column: Column, alone: bool) -> str:
+def _preprocessor_line(column: Column, alone: bool) -> str:
     name = flow(column.name)
     if column.is_number:
         return line(f"{name}: Normalization", "to mean 0 and variance 1, by the training rows")
@@ -297,7 +299,7 @@ def _tokens() -> list[str]:
     ]
 
 
-def _joined(columns: list[Column]) -> list[str]:
+def _side_by_side(columns: list[Column]) -> list[str]:
     """A layer that puts the columns, each an input of its own, side by side."""
     nodes: dict[str, str] = {}
     for column in columns:

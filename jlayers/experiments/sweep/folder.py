@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import pathlib
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from jlayers.runs import Run
 from jlayers.runs.own_code import CODE, OwnCode
 from jlayers.runs.process import has_ended, this_process
 from jlayers.saving.files import (
-    locked,
+    Lock,
     new_folder,
     read_json,
     sha256,
@@ -46,7 +45,7 @@ class SweepFolder:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = pathlib.Path(path)
-        self._lock: Any = None
+        self._lock = Lock()
 
     @classmethod
     def create(
@@ -84,11 +83,11 @@ class SweepFolder:
 
     @classmethod
     def reopen(cls, path: str | os.PathLike[str]) -> SweepFolder:
-        """The folder of a sweep that goes on, locked by this process.
+        """The folder of a resumed sweep, locked by this process.
 
         Raises:
             FileNotFoundError: there is no sweep.
-            BlockingIOError: another process goes on with it.
+            BlockingIOError: another process runs it.
             ValueError: its configuration has changed, or a file is damaged.
         """
         found = cls(path)
@@ -109,16 +108,16 @@ class SweepFolder:
         return (self.path / CONFIG).is_file()
 
     def lock(self) -> None:
-        if self._lock is None:
-            refusal = f"{self.path} is still being worked on by another process"
-            handle = locked(self.path / CONFIG, refusal)
-            self._lock = None if handle is None else weakref.finalize(self, os.close, handle)
+        """Let no other process work on the sweep until `unlock`, or until this process ends.
+
+        Raises:
+            BlockingIOError: another process does.
+        """
+        self._lock.take(self.path / CONFIG, f"{self.path} is still being worked on by another process")
 
     def unlock(self) -> None:
-        """Let another process go on with the sweep."""
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock()
+        """Let another process continue the sweep."""
+        self._lock.release()
 
     @property
     def config(self) -> str:

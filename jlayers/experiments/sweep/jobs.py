@@ -35,7 +35,7 @@ class Job(Protocol):
 
 
 class Launcher(Protocol):
-    """Begins a trial, or goes on with one; `jobs` says how many at a time."""
+    """Starts a trial, or continues one; `jobs` says how many at a time."""
 
     jobs: int
 
@@ -132,7 +132,7 @@ class Here:
     def start(self, folder: SweepFolder, number: int) -> Job:
         from jlayers.config import load
         from jlayers.inspect.summary import summary
-        from jlayers.runs import Run, resumed, train_run
+        from jlayers.runs import Run, experiment_to_resume, train_run
         from jlayers.train.interruptions import interruptions
 
         run = folder.run(number)
@@ -141,7 +141,7 @@ class Here:
             try:
                 if run.path.exists():
                     run = Run.reopen(run.path)
-                    experiment = resumed(run)
+                    experiment = experiment_to_resume(run)
                     run.begin_again()
                 else:
                     experiment = load(folder.file(number))

@@ -95,7 +95,7 @@ class Study:
         self.parallel, self._space = parallel, space or {}
         self._asked: list[Any] = []
         self._told: list[Trial] = []
-        self._study = _quiet(
+        self._study = _without_logs(
             lambda: optuna.create_study(
                 study_name=NAME,
                 direction=f"{direction}imize",
@@ -112,7 +112,7 @@ class Study:
         """The values of a trial; see `judge`."""
         self._bring_to(number, ended)
         params = self._asked[number].params
-        return {path: _meant(params[path], given) for path, given in self._space.items()}
+        return {path: _value_of_label(params[path], given) for path, given in self._space.items()}
 
     def judge(self, number: int, ended: Sequence[Trial]) -> Judge:
         """Judges a trial by those that had ended before it was asked for.
@@ -127,8 +127,8 @@ class Study:
     def _bring_to(self, number: int, ended: Sequence[Trial]) -> None:
         while len(self._asked) <= number:
             if (first := len(self._asked) - self.parallel) >= 0:
-                _quiet(lambda first=first: self._tell(ended[first]))
-            self._asked.append(_quiet(lambda: self._study.ask(_distributions(self._space))))
+                _without_logs(lambda first=first: self._tell(ended[first]))
+            self._asked.append(_without_logs(lambda: self._study.ask(_distributions(self._space))))
 
     def _tell(self, trial: Trial) -> None:
         states = require_optuna().trial.TrialState
@@ -158,21 +158,21 @@ def keep(
     Nothing is ever read from it but how many trials it holds.
     """
     optuna = require_optuna()
-    storage = _quiet(lambda: optuna.storages.RDBStorage(f"sqlite:///{folder / STORE}"))
+    storage = _without_logs(lambda: optuna.storages.RDBStorage(f"sqlite:///{folder / STORE}"))
     try:
-        study = _quiet(
+        study = _without_logs(
             lambda: optuna.create_study(
                 storage=storage, study_name=NAME, direction=f"{direction}imize", load_if_exists=True
             )
         )
         for trial in trials[len(study.get_trials(deepcopy=False)) :]:
-            study.add_trial(_frozen(trial, space))
+            study.add_trial(_as_optuna_trial(trial, space))
     finally:  # Optuna itself leaves its connections open
         storage.remove_session()
         storage.engine.dispose()
 
 
-def _quiet(make: Callable[[], Any]) -> Any:
+def _without_logs(make: Callable[[], Any]) -> Any:
     """Optuna logs to standard error; only the command line tells anything here."""
     optuna = require_optuna()
     before = optuna.logging.get_verbosity()
@@ -183,7 +183,7 @@ def _quiet(make: Callable[[], Any]) -> Any:
         optuna.logging.set_verbosity(before)
 
 
-def _frozen(trial: Trial, space: Mapping[str, Any]) -> Any:
+def _as_optuna_trial(trial: Trial, space: Mapping[str, Any]) -> Any:
     optuna = require_optuna()
     states = {"completed": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
     return optuna.trial.create_trial(
@@ -216,7 +216,7 @@ def _label(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else json.dumps(value)
 
 
-def _meant(value: Any, given: Any) -> Any:
+def _value_of_label(value: Any, given: Any) -> Any:
     if isinstance(given, Range):
         return value
     return next(v for v in given if _label(v) == value and type(_label(v)) is type(value))

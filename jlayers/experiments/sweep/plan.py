@@ -5,6 +5,7 @@ Nothing here knows of folders or processes. Trial n knows the results of trials 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,16 +14,17 @@ from jlayers.config import ConfigError, Experiment
 from jlayers.config.errors import Path, Problem, dotted
 from jlayers.config.sweep import Range
 from jlayers.config.writer import to_yaml
-from jlayers.core.errors import refused
+from jlayers.core.errors import refused, text_of
 from jlayers.core.spelling import nearest
 from jlayers.experiments.sweep import pruners, samplers
 from jlayers.experiments.sweep.trial import Trial
 from jlayers.saving.checkpoints import require_orbax
+from jlayers.train.checkpoint import Plan as Checkpoints
 
 __all__ = ["Plan"]
 
 SECTION: Path = ("sweep",)
-CHECKPOINT = {"every_steps": None, "every_epochs": None, "every_minutes": 1.0, "keep": 1, "best": None}
+CHECKPOINT = dataclasses.asdict(Checkpoints(keep=1))  # of a trial whose configuration asks for none
 
 
 class Plan:
@@ -90,7 +92,7 @@ class Plan:
         known = trials[: self.known(number)]
         return pruners.Place(number, known, self.settings.parallel, epochs, self.direction)
 
-    def pruned(
+    def was_pruned(
         self, number: int, trials: Sequence[Trial], epochs: int, curve: Sequence[float | None]
     ) -> bool:
         """True if it was the pruner that ended a trial with these values.
@@ -143,7 +145,7 @@ class Plan:
                     known = isinstance(self.settings.values.get(dotted(problem.path[2:])), Range)
                     problems.setdefault(problem.path if known else str(problem), problem)
             except (ValueError, TypeError, KeyError) as error:
-                problem = self._problem(values, str(error.args[0] if error.args else error))
+                problem = self._problem(values, text_of(error))
                 problems.setdefault(str(problem), problem)
         if problems:
             raise ConfigError(problems.values())

@@ -101,10 +101,10 @@ def median(after: int = 1, trials: int = 4) -> Any:
 
 @registry.factory()
 def percentile(percentile: float = 25.0, after: int = 1, trials: int = 4) -> Any:
-    """A trial goes on only while its best value so far is among the best so many percent of earlier trials'.
+    """A trial continues while its best value so far is among the best `percentile` percent of earlier ones.
 
     Args:
-        percentile: how many percent go on.
+        percentile: the percentage of trials that continue.
         after: epochs after which a trial is judged for the first time.
         trials: earlier trials that must have come to an epoch before anything is judged there.
     """
@@ -120,10 +120,10 @@ def _percentile(best: float, after: int, trials: int) -> Any:
         raise refused(ValueError, "expected 1 trial or more", trials=trials)
 
     def bounds(place: Place) -> Bounds:
-        curves = [_lasting(trial, place) for trial in place.known]
+        curves = [_best_to_the_end(trial, place) for trial in place.known]
         found: Bounds = [None] * place.epochs
         for epoch in range(after - 1, place.epochs):
-            values = _at(curves, epoch)
+            values = _values_at(curves, epoch)
             if len(values) >= trials:
                 found[epoch] = float(np.percentile(values, best if place.direction == "min" else 100 - best))
         return found
@@ -133,7 +133,7 @@ def _percentile(best: float, after: int, trials: int) -> Any:
 
 @registry.factory()
 def halving(first: int = 1, factor: int = 3) -> Any:
-    """Successive halving: of the trials that come to an epoch, about one of `factor` goes on.
+    """Successive halving: of the trials that come to an epoch, about one of `factor` continues.
 
     Trials are judged after `first`, `first * factor`, `first * factor**2`, ... epochs.
     Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning" (ASHA), where a trial is judged
@@ -141,7 +141,7 @@ def halving(first: int = 1, factor: int = 3) -> Any:
 
     Args:
         first: epochs before the first judgement.
-        factor: one trial of so many goes on.
+        factor: one trial of so many continues.
     """
     _check_halving(first, factor)
     return ByBounds(lambda place: _rungs(place, first, factor))
@@ -155,7 +155,7 @@ def hyperband(first: int = 1, factor: int = 3) -> Any:
 
     Args:
         first: epochs before the first judgement of the first bracket.
-        factor: one trial of so many goes on; later brackets begin so many times later.
+        factor: one trial of so many continues; later brackets begin so many times later.
     """
     _check_halving(first, factor)
 
@@ -178,11 +178,11 @@ def _check_halving(first: int, factor: int) -> None:
 
 
 def _rungs(place: Place, first: int, factor: int) -> Bounds:
-    curves = [_lasting(trial, place) for trial in place.known]
+    curves = [_best_to_the_end(trial, place) for trial in place.known]
     found: Bounds = [None] * place.epochs
     rung = first
     while rung < place.epochs:  # after the last epoch there is nothing to spare
-        values = sorted(_at(curves, rung - 1), reverse=place.direction == "max")
+        values = sorted(_values_at(curves, rung - 1), reverse=place.direction == "max")
         keep = (len(values) + 1) // factor
         if keep:
             found[rung - 1] = values[keep - 1]
@@ -190,7 +190,7 @@ def _rungs(place: Place, first: int, factor: int) -> Bounds:
     return found
 
 
-def _lasting(trial: Trial, place: Place) -> Bounds:
+def _best_to_the_end(trial: Trial, place: Place) -> Bounds:
     """The best value up to each epoch; a trial that was not ended by a pruner keeps its last to the end."""
     best = running_best(trial.curve, place.direction)
     if trial.status == "completed" and best:
@@ -198,7 +198,7 @@ def _lasting(trial: Trial, place: Place) -> Bounds:
     return best
 
 
-def _at(curves: Sequence[Bounds], epoch: int) -> list[float]:
+def _values_at(curves: Sequence[Bounds], epoch: int) -> list[float]:
     return [
         v for curve in curves if epoch < len(curve) and (v := curve[epoch]) is not None and math.isfinite(v)
     ]

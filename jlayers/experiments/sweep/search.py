@@ -31,7 +31,7 @@ from jlayers.train.interruptions import interruptions
 
 __all__ = ["Search"]
 
-RESTARTS = 3  # of a trial whose process was killed while ours went on
+RESTARTS = 3  # of a trial whose process was killed while ours continued
 
 
 class Search:
@@ -74,7 +74,7 @@ class Search:
         plan.check()
         experiment = plan.experiment
         facts = {
-            "meaning": _meaning(experiment),
+            "meaning": _hash_of(experiment),
             "data": experiment.data.fingerprint(),
             "versions": environment()["versions"],
             **folders_of(experiment.written),
@@ -86,7 +86,7 @@ class Search:
 
     @classmethod
     def reopen(cls, folder: str | os.PathLike[str]) -> Search:
-        """A sweep that goes on after whatever ended it.
+        """A sweep to continue, whatever ended it.
 
         Raises:
             FileNotFoundError: there is no sweep.
@@ -96,7 +96,7 @@ class Search:
         found = SweepFolder.reopen(folder)
         facts = found.facts()
         experiment = experiment_of(document_of(found.config, facts, str(found.path / CONFIG)))
-        if _meaning(experiment) != facts.get("meaning"):
+        if _hash_of(experiment) != facts.get("meaning"):
             raise ValueError(
                 f"{found.path / CONFIG} means another experiment now: "
                 f"an environment variable that it names or jlayers has changed; restore it, or begin anew"
@@ -113,7 +113,7 @@ class Search:
         return cls(plan, found)
 
     def retry_failed(self) -> list[int]:
-        """Let trials that failed be trained again when `run` goes on.
+        """Let trials that failed be trained again when `run` continues.
 
         A failure that later trials were chosen or judged with stays, and a `RunWarning` names it. The folder
         of a failed run gets another name, such as `trial-003-failed-1`.
@@ -203,7 +203,7 @@ class Search:
                 ):
                     with interrupts.held():
                         self._write(following)
-                    running[following] = self._begun(following, launcher)
+                    running[following] = self._job_of(following, launcher)
                     following += 1
                 interrupts.check()
                 for number, job in list(running.items()):
@@ -213,7 +213,7 @@ class Search:
                     trial = self._outcome(number, job, restarts.get(number, 0))
                     if trial is None:  # it was killed
                         restarts[number] = restarts.get(number, 0) + (not isinstance(job, Elsewhere))
-                        running[number] = self._begun(number, launcher)
+                        running[number] = self._job_of(number, launcher)
                     else:
                         done[number] = trial
                 while len(self.trials) in done:
@@ -234,7 +234,7 @@ class Search:
     def _may_begin(self, number: int) -> bool:
         return len(self.trials) >= self.plan.known(number)
 
-    def _begun(self, number: int, launcher: Launcher) -> Job:
+    def _job_of(self, number: int, launcher: Launcher) -> Job:
         run = self.folder.run(number)
         status = run.status if run.path.exists() else "new"
         if status == "running":
@@ -249,7 +249,7 @@ class Search:
         results = run.results()
         status = run.status if results else "unknown"  # it may have ended before it had a folder
         if status == "completed":
-            return self._completed(number, run)
+            return self._trial_of_run(number, run)
         if status == "failed":
             reason = results.get("reason")
         elif not job.killed():
@@ -268,10 +268,10 @@ class Search:
         values = run.history().get(self.plan.settings.metric, [])
         return [value if math.isfinite(value) else None for value in values]
 
-    def _completed(self, number: int, run: Run) -> Trial:
+    def _trial_of_run(self, number: int, run: Run) -> Trial:
         results, curve = run.results(), self._curve(run)
         epochs = loads(self.folder.file(number).read_text(encoding="utf-8")).settings.training.epochs
-        status = "pruned" if self.plan.pruned(number, self.trials, epochs, curve) else "completed"
+        status = "pruned" if self.plan.was_pruned(number, self.trials, epochs, curve) else "completed"
         weights = results.get("files", {}).get("weights.safetensors")
         metric = self.plan.settings.metric
         part, name = ("validation", metric[4:]) if metric.startswith("val_") else ("train", metric)
@@ -314,6 +314,6 @@ class Search:
         )
 
 
-def _meaning(experiment: Experiment) -> str:
+def _hash_of(experiment: Experiment) -> str:
     """A hash of the configuration with all that follows from variables, defaults and versions."""
     return sha256(to_yaml(experiment.to_data()).encode())

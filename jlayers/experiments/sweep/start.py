@@ -33,7 +33,7 @@ def sweep(
         overrides: such as `"training.epochs=3"`.
         jobs: how many trials train at a time, each in a process of its own; 0 trains one after the other in
             this process.
-        resume: instead of a file: the folder of a sweep to go on with.
+        resume: instead of a file: the folder of a sweep to continue.
         retry_failed: with `resume`: train trials that failed again.
         code: the user's own files that the configuration needs; they have been executed already.
         ended: is given each trial that has ended, in the order of their numbers.
@@ -44,9 +44,9 @@ def sweep(
 
     Raises:
         ConfigError: all that is wrong with the file or with a trial; nothing has been trained then.
-        FileNotFoundError: there is no sweep to go on with.
+        FileNotFoundError: there is no sweep to continue.
         ValueError: both or neither of `file` and `resume`; a sweep whose configuration or data have changed.
-        Interrupted: a signal came; the same call with `resume` goes on.
+        Interrupted: a signal came; the same call with `resume` continues.
     """
     if (file is None) == (resume is None):
         raise refused(ValueError, "expected a file or a folder to resume", file=file, resume=resume)
@@ -54,7 +54,7 @@ def sweep(
     if resume is None:
         search = Search.begin(file or "", folder, overrides, code)
     elif folder is not None or overrides:
-        what = "expected no folder and no overrides with resume: a sweep goes on with its own configuration"
+        what = "expected no folder and no overrides with resume: a sweep continues with its own settings"
         raise refused(ValueError, what, folder=folder, overrides=overrides)
     else:
         search = Search.reopen(resume)

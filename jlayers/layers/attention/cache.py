@@ -33,10 +33,10 @@ def next_positions(state: Any, x: Any, train: bool) -> tuple[jax.Array, Any]:
 
 @layer
 def Positions():
-    """The positions of a sequence; in inference they go on from call to call.
+    """The positions of a sequence; in inference they continue from call to call.
 
-    In training each call is a whole sequence, 0, 1, ... In inference a call goes on where the last one ended,
-    until `jl.reset_state`: for models that decode step by step.
+    In training each call is a whole sequence, 0, 1, ... In inference a call continues where the last one
+    ended, until `jl.reset_state`: for models that decode step by step.
 
     Shapes: `(batch, length, ...)` to int32 `(1, length)`. State: `carry/length`, the positions so far.
 
@@ -73,7 +73,7 @@ def KeyValueCache(cache_length: int):
     In inference it writes what comes in at its positions, and gives the keys and values of all positions,
     `cache_length` of them: those after the last one written are zeros, for the attention to mask. In training
     a call holds a whole sequence, which is given back as it came. It stands inside `MultiHeadAttention` and
-    `GroupQueryAttention` with `cache_length`, and may in attention of one's own, beside `Positions`.
+    `GroupQueryAttention` with `cache_length`, and may in your own attention, beside `Positions`.
 
     Inputs: `key, value, positions`: `(batch, length, heads, size)` each, and their positions, whole numbers
     `(1, length)`, one after the other. Gives the pair of keys and values, `(batch, cache_length, heads,

@@ -35,7 +35,7 @@ def RotaryEmbedding(
     wider. Stands in attention layers as `position_embedding`.
 
     Inputs: `x[, positions]`, shape kept; `(batch, length, ..., size)` at first. `positions` are whole numbers
-    `(batch, length)`, 0, 1, ... if left out: give them to go on with a sequence whose beginning is cached. No
+    `(batch, length)`, 0, 1, ... if left out: give them to continue a sequence whose beginning is cached. No
     parameters.
 
     Args:
@@ -112,7 +112,7 @@ def SinusoidalPositionEmbedding(max_wavelength: float = 10000.0, cached: bool = 
 
     Args:
         max_wavelength: nearly that of the slowest wave, in positions, over 2 pi.
-        cached: in inference go on where the last call ended, as `Positions` does.
+        cached: in inference continue where the last call ended, as `Positions` does.
 
     Raises:
         ValueError: a wavelength of 0 or less, an input of another rank, positions that do not fit.
@@ -140,7 +140,7 @@ def SinusoidalPositionEmbedding(max_wavelength: float = 10000.0, cached: bool = 
         waves = waves.reshape(*angles.shape[:2], -1)[..., :size]
         return jnp.broadcast_to(waves.astype(x.dtype), x.shape)
 
-    return _counted(init, apply) if cached else (init, apply)
+    return _continuing_positions(init, apply) if cached else (init, apply)
 
 
 @layer
@@ -160,7 +160,7 @@ def PositionEmbedding(
         sequence_length: greatest length.
         embeddings_initializer: first values.
         embeddings_regularizer: penalty on all vectors; see `Layer.penalty`.
-        cached: in inference go on where the last call ended, as `Positions` does.
+        cached: in inference continue where the last call ended, as `Positions` does.
 
     Raises:
         ValueError: a length below 1, a longer sequence, positions that do not fit.
@@ -198,10 +198,10 @@ def PositionEmbedding(
             vectors = table.at[at].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
         return jnp.broadcast_to(vectors, x.shape)
 
-    return _counted(init, apply) if cached else (init, apply)
+    return _continuing_positions(init, apply) if cached else (init, apply)
 
 
-def _counted(init: Any, apply: Any) -> tuple[Any, Any]:
+def _continuing_positions(init: Any, apply: Any) -> tuple[Any, Any]:
     """The pair with positions that continue from call to call in inference, where none are given."""
 
     def counted_init(key: Any, x: Any, positions: Any = None) -> Any:

@@ -107,7 +107,7 @@ def TransformerDecoder(
     position_embedding: LayerLike | None = None,
     cache_length: int | None = None,
 ):
-    """A block of a Transformer's decoder (Vaswani et al., 2017), which can go on step by step.
+    """A block of a Transformer's decoder (Vaswani et al., 2017), which can continue step by step.
 
     Causal attention of `x` to itself, then with `cross_attention` attention to what an encoder gave, then a
     two-layer network; around each a skip connection and a layer normalization, as in `TransformerEncoder`.
@@ -118,8 +118,8 @@ def TransformerDecoder(
     output has the shape of `x`. Parameters: those of the layers `attention`, `attention_norm`,
     `cross_attention`, `cross_attention_norm`, `intermediate`, `output` and `output_norm`.
 
-    With `cache_length`, inference goes on where the last call ended: a prompt at once, then one position per
-    call, gives the outputs that the whole sequence gives. The parameters are those of the layer without a
+    With `cache_length`, inference continues where the last call ended: a prompt at once, then one position
+    per call, gives the outputs that the whole sequence gives. The parameters are those of the layer without a
     cache, so train that one and decode with `block.replace(cache_length=...)`, whose state, made for a batch
     by `init`, holds the cache; `jl.reset_state` empties it. See `KeyValueCache`.
 

@@ -16,7 +16,7 @@ from jlayers.core.layer import layer, no_params
 from jlayers.core.masks import keeps_mask, with_mask
 from jlayers.core.pair import Pair
 from jlayers.layers._arguments import choice
-from jlayers.layers.merging import merged
+from jlayers.layers.merging import merging_pair
 
 __all__ = ["Arithmetic", "GetItem"]
 
@@ -72,7 +72,7 @@ def Arithmetic(operation: Operation, number: int | float | None = None, swapped:
     if number is None:
         if swapped:
             raise refused(ValueError, "expected a number to stand first", swapped=swapped)
-        return merged(lambda xs: function(*xs), exactly=2)
+        return merging_pair(lambda xs: function(*xs), exactly=2)
 
     @keeps_mask
     def apply(params: Any, x: Numbers) -> Numbers:
@@ -115,7 +115,7 @@ def GetItem(index: Sequence[int | str]):
             index=list(index),
         )
 
-    def placed(x: Any) -> list[Any]:
+    def index_entries(x: Any) -> list[Any]:
         """One entry for each axis, besides new ones."""
         used = sum(entry not in (None, Ellipsis) for entry in entries)
         missing = x.ndim - used
@@ -135,7 +135,7 @@ def GetItem(index: Sequence[int | str]):
         return full
 
     def apply(params: Any, x: Numbers, *, mask: Any) -> Any:
-        full = placed(x)
+        full = index_entries(x)
         if mask is None:
             return x[tuple(full)]
         axes = 0

@@ -79,7 +79,7 @@ def EinsumDense(
         of_input = form.input_sizes(x)
         of_output = form.output_sizes(sizes, of_input, x)
         kernel_key, bias_key = random.split(key)
-        kernel_shape = form.fixed({**of_input, **of_output}, form.kernel, x)
+        kernel_shape = form.fixed_sizes({**of_input, **of_output}, form.kernel, x)
         make = _along(make_kernel, *form.fans())
         params = {"kernel": make(kernel_key, kernel_shape, param_dtype(x))}
         if bias_axes is not None:
@@ -135,17 +135,17 @@ class _Equation:
         return axes if same and not self.after else 0
 
     @property
-    def sized(self) -> str:
+    def sized_letters(self) -> str:
         """The output's letters that `output_shape` is about: the batch, first or under `...`, is not."""
         return self.output if self.before else self.output[1:]
 
     def check_output_shape(self, sizes: tuple[int | None, ...]) -> None:
         fits = all(s is None or (isinstance(s, int) and not isinstance(s, bool) and s > 0) for s in sizes)
-        if not fits or len(sizes) != len(self.sized):
+        if not fits or len(sizes) != len(self.sized_letters):
             raise refused(
                 ValueError,
                 "expected output_shape to hold a positive whole number, or None, for each of the "
-                f"axes {self.sized!r} of {self.equation!r}",
+                f"axes {self.sized_letters!r} of {self.equation!r}",
                 output_shape=sizes,
             )
 
@@ -164,7 +164,7 @@ class _Equation:
 
     def output_sizes(self, sizes: tuple[int | None, ...], of_input: dict[str, Any], x: Any) -> dict[str, Any]:
         found = {} if self.before else {self.output[0]: of_input[self.output[0]]}
-        for letter, size in zip(self.sized, sizes, strict=True):
+        for letter, size in zip(self.sized_letters, sizes, strict=True):
             known = of_input.get(letter)
             if size is None and known is None:
                 raise refused(
@@ -184,7 +184,7 @@ class _Equation:
             found[letter] = known if size is None else size
         return found
 
-    def fixed(self, sizes: dict[str, Any], letters: str, x: Any) -> tuple[int, ...]:
+    def fixed_sizes(self, sizes: dict[str, Any], letters: str, x: Any) -> tuple[int, ...]:
         """The sizes of these axes, which parameters are made for."""
         for letter in letters:
             if not isinstance(sizes[letter], int):
@@ -201,7 +201,7 @@ class _Equation:
         first = min(map(self.output.index, self.bias))
         sizes = {letter: of_output[letter] if letter in self.bias else 1 for letter in self.output[first:]}
         rest = (1,) * (rank - len(self.input)) if self.after else ()
-        return (*self.fixed(sizes, self.output[first:], x), *rest)
+        return (*self.fixed_sizes(sizes, self.output[first:], x), *rest)
 
     def kept_mask(self, x: Any, mask: Any) -> Any:
         """The mask, if the equation treats each position by itself; otherwise it is refused."""

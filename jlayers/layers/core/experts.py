@@ -90,7 +90,7 @@ def MoE(
         raise refused(ValueError, "expected aux_loss_weight >= 0", aux_loss_weight=aux_loss_weight)
     make_router = initializers.get(router_initializer)
 
-    def grouped(x: Any) -> tuple[Any, Any]:
+    def tokens_and_places(x: Any) -> tuple[Any, Any]:
         """The shape of the tokens of each example, and the places each expert has for them."""
         if is_masked(x):
             raise refusal(x, "and would give places of its experts to padding")
@@ -104,7 +104,7 @@ def MoE(
         inner = children["expert"]
 
         def init(key: Any, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-            (batch, _, features), places = grouped(x)
+            (batch, _, features), places = tokens_and_places(x)
             router = make_router(child_key(key, "router"), (features, num_experts), param_dtype(x))
             expert_input = jax.ShapeDtypeStruct((batch, places, features), x.dtype)
             keys = jax.random.split(child_key(key, "expert"), num_experts)
@@ -136,7 +136,7 @@ def MoE(
         def apply(
             params: Any, x: Float[Array, "batch *rest features"], *, state: Any, key: Any, train: bool
         ) -> tuple[Float[Array, "batch *rest units"], Any]:
-            shape, places = grouped(x)
+            shape, places = tokens_and_places(x)
             need_features(x, len(x.shape) - 1, params["router_kernel"].shape[0], "features")
             wide, tokens = wide_dtype(x.dtype), x.reshape(shape)
             logits = tokens.astype(wide) @ params["router_kernel"].astype(wide)

@@ -95,7 +95,7 @@ def Discretization(
             x = x.astype(wide_dtype(dtype))
             reached = jnp.asarray(edges, x.dtype)
         bins = jnp.searchsorted(reached, x, side="right").astype(jnp.int32)
-        return bins if output_mode == "int" else _encoded(bins, output_mode, len(edges) + 1, dtype)
+        return bins if output_mode == "int" else _encode_ids(bins, output_mode, len(edges) + 1, dtype)
 
     return Pair(init, apply, wide=True)
 
@@ -138,14 +138,14 @@ def _boundaries(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
     for index, batch in enumerate(batches(data)):
         new = np.sort(numbers(batch, "Discretization", index).ravel())
         summary = _summary(values, reached, parts)
-        values, reached = _merged(*summary, new, np.arange(1.0, new.size + 1))
+        values, reached = _sum_of_distributions(*summary, new, np.arange(1.0, new.size + 1))
     if not values.size:
         raise refused(ValueError, "expected at least one batch to adapt to, received none")
     shares = np.arange(1, bins) / bins
     return {"bin_boundaries": np.interp(shares * reached[-1], reached, values).tolist()}
 
 
-def _merged(
+def _sum_of_distributions(
     values: np.ndarray, reached: np.ndarray, new: np.ndarray, new_reached: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The sum of two distributions: rising values, and how many numbers lie up to each."""
@@ -221,7 +221,7 @@ def CategoryEncoding(
                 output_mode=output_mode,
             )
         dtype = jnp.float32 if count_weights is None else count_weights.dtype
-        return _encoded(ids, output_mode, num_tokens, dtype, count_weights)
+        return _encode_ids(ids, output_mode, num_tokens, dtype, count_weights)
 
     return no_params, apply
 
@@ -241,7 +241,7 @@ def _need_samples(output_mode: str, x: Any) -> None:
         )
 
 
-def _encoded(ids: jax.Array, mode: str, depth: int, dtype: Any, weights: Any = None) -> jax.Array:
+def _encode_ids(ids: jax.Array, mode: str, depth: int, dtype: Any, weights: Any = None) -> jax.Array:
     if mode == "one_hot" and ids.ndim > 1 and ids.shape[-1] == 1:
         ids = ids[..., 0]
     if mode != "one_hot" and ids.ndim == 0:

@@ -67,7 +67,7 @@ def Normalization(
     )
 
     def check(x: Any) -> None:
-        axes_left = _kept(axes, x)
+        axes_left = _feature_axes(axes, x)
         if mean is None:
             raise refused(
                 ValueError,
@@ -89,7 +89,7 @@ def Normalization(
     def apply(params: Any, x: Numbers) -> Numbers:
         check(x)
         shape = [1] * x.ndim
-        for size, place in zip(reversed(center.shape), reversed(_kept(axes, x)), strict=False):
+        for size, place in zip(reversed(center.shape), reversed(_feature_axes(axes, x)), strict=False):
             shape[place] = size
         dtype = wide_dtype(param_dtype(x))
         shift, scale = center.reshape(shape), jnp.asarray(deviation.reshape(shape), dtype)
@@ -112,7 +112,7 @@ def _axes(axis: Any) -> tuple[int, ...]:
     return axes
 
 
-def _kept(axes: tuple[int, ...], x: Any) -> list[int]:
+def _feature_axes(axes: tuple[int, ...], x: Any) -> list[int]:
     """The axes with statistics of their own, counted from the front, in order."""
     rank = len(x.shape)
     if any(not -rank <= a < rank for a in axes):
@@ -161,7 +161,7 @@ def _statistics(arguments: dict[str, Any], data: Any) -> dict[str, Any]:
     count, mean, squares, features = 0, np.zeros(()), np.zeros(()), None
     for index, batch in enumerate(batches(data)):
         x = numbers(batch, "Normalization", index)
-        axes_left = _kept(axes, x)
+        axes_left = _feature_axes(axes, x)
         sizes = (x.ndim, [x.shape[a] for a in axes_left])
         if features is not None and features != sizes:
             raise refused(ValueError, f"expected batches of one shape, unlike the shape of batch {index}", x)

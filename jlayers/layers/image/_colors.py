@@ -118,7 +118,7 @@ def equalize_tiles(image: Image, grid: tuple[int, int], clip_limit: float) -> Im
         tiles = plane.reshape(grid[0], sides[0], grid[1], sides[1]).swapaxes(1, 2)
         tables = jax.vmap(jax.vmap(table))(tiles.reshape(*grid, area))
         (above, down), (before, across) = (
-            _between(n, side, image.dtype) for n, side in zip(grid, sides, strict=True)
+            _tiles_and_shares(n, side, image.dtype) for n, side in zip(grid, sides, strict=True)
         )
         down, across = down[:, None], across[None, :]
 
@@ -133,7 +133,7 @@ def equalize_tiles(image: Image, grid: tuple[int, int], clip_limit: float) -> Im
     return jax.vmap(channel, in_axes=-1, out_axes=-1)(values)[:height, :width]
 
 
-def _between(tiles: int, side: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
+def _tiles_and_shares(tiles: int, side: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
     """For each place along an axis the tile whose middle lies before it, and how far on it is to the next."""
     places = (jnp.arange(tiles * side, dtype=dtype) - side / 2) / side
     before = jnp.floor(places)

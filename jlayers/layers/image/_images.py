@@ -133,10 +133,10 @@ def _on_images(data_format: str | None, transform: Callable[..., Any]) -> Any:
         y = first(transform(wide, key, train).astype(param_dtype(x)))
         return y[0] if single else y
 
-    def fixed(params: Any, x: Any) -> Any:
+    def without_key(params: Any, x: Any) -> Any:
         return random(params, x, key=None, train=False)
 
-    return init, fixed, random
+    return init, without_key, random
 
 
 def _batch_of_one(x: Any) -> jax.ShapeDtypeStruct:

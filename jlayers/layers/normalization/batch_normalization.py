@@ -102,7 +102,7 @@ def BatchNormalization(
     def move(old: jax.Array, new: jax.Array) -> jax.Array:
         return old * momentum + new.reshape(old.shape).astype(old.dtype) * (1 - momentum)
 
-    def counted(mask: jax.Array, x: Any) -> jax.Array:
+    def counted_elements(mask: jax.Array, x: Any) -> jax.Array:
         """The elements that count in the statistics; all of them if none is real, to keep numbers finite."""
         return jnp.broadcast_to(expand(mask | ~jnp.any(mask), x.ndim), x.shape)
 
@@ -124,7 +124,7 @@ def BatchNormalization(
         empty = any(x.shape[a] == 0 for a in others)
         before, learns = state, train and not empty
         if learns:
-            real = None if mask is None else counted(mask, x)
+            real = None if mask is None else counted_elements(mask, x)
             near, rest, mean, variance = moments(wide, others, real, stored=True)
             state = next_state(before, mean, variance)
             if mask is not None:

@@ -60,7 +60,7 @@ def WeightNormalization(layer: LayerLike):
             g = {}
             for path, kernel, stacked in find_kernels(base, params.get("layer", {})):
                 norm = jnp.sqrt(_square(kernel, stacked))
-                g[path] = jnp.squeeze(norm, _summed(kernel, stacked)).astype(kernel.dtype)
+                g[path] = jnp.squeeze(norm, _axes_of(kernel, stacked)).astype(kernel.dtype)
             if not g:
                 raise refused(
                     ValueError,
@@ -74,7 +74,7 @@ def WeightNormalization(layer: LayerLike):
             fixed = without_gradient(base, params["layer"])
             flat, g = flatten(fixed), flatten(params["g"])
             for path, kernel, stacked in find_kernels(base, fixed):
-                length = jnp.expand_dims(g[path], _summed(kernel, stacked)).astype(wide_dtype(kernel.dtype))
+                length = jnp.expand_dims(g[path], _axes_of(kernel, stacked)).astype(wide_dtype(kernel.dtype))
                 flat[path] = (kernel.astype(length.dtype) * length * _inverse_norm(kernel, stacked)).astype(
                     kernel.dtype
                 )
@@ -85,13 +85,13 @@ def WeightNormalization(layer: LayerLike):
     return dataclasses.replace(plain, wire=wire)
 
 
-def _summed(kernel: Any, stacked: int) -> tuple[int, ...]:
+def _axes_of(kernel: Any, stacked: int) -> tuple[int, ...]:
     return tuple(range(stacked, kernel.ndim - 1))
 
 
 def _square(kernel: Float[Array, "*stack_and_rows outputs"], stacked: int) -> Array:
     wide = kernel.astype(wide_dtype(kernel.dtype))
-    return jnp.sum(jnp.square(wide), axis=_summed(kernel, stacked), keepdims=True)
+    return jnp.sum(jnp.square(wide), axis=_axes_of(kernel, stacked), keepdims=True)
 
 
 def _inverse_norm(kernel: Array, stacked: int) -> Array:

@@ -1,4 +1,4 @@
-"""Recurrent layers that go on where their last call ended: `stateful=True`."""
+"""Recurrent layers that continue where their last call ended: `stateful=True`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def stateful_wiring(
                     ValueError,
                     f"expected {rows} rows, for which the state that stateful=True carries was made",
                     x,
-                    instead="row i goes on with row i of the batch before. Use one batch size, or make a "
+                    instead="row i continues with row i of the batch before. Use one batch size, or make a "
                     "state for this one: _, state = init(key, x)",
                 )
             before = initial or _as_tuple(carry, names)

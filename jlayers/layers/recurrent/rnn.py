@@ -94,7 +94,7 @@ def RNN(
             with observe(lambda *run: None):  # this trace is no run of the cell
                 output, states, _ = jax.eval_shape(run, cell_state, _first_step(x, unroll), *initial)
             zeros = jnp.zeros(output.shape, output.dtype)
-            start = (zeros, _start(states, initial), before_steps(cell_state))
+            start = (zeros, _first_states(states, initial), before_steps(cell_state))
 
             def step(before: Any, x_t: Any) -> Any:
                 _, states, cell_state = before
@@ -138,7 +138,7 @@ def output_and_states(cell: Layer, result: Any) -> tuple[Any, tuple[Any, ...]]:
     return result[0], tuple(result[1:])
 
 
-def _start(states: Any, initial: tuple[Any, ...]) -> Any:
+def _first_states(states: Any, initial: tuple[Any, ...]) -> Any:
     """The states before the first step, nested as the cell gives them back: zeros if none is given."""
     if not initial:
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), states)

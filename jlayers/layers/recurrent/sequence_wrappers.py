@@ -60,19 +60,19 @@ def TimeDistributed(layer: LayerLike):
     (2, 5, 14, 14, 8)
     """
 
-    def folded(call: Any, *inputs: Any) -> Any:
+    def over_folded_time(call: Any, *inputs: Any) -> Any:
         batch, time = _batch_and_time(inputs)
         output = call("layer", *jax.tree.map(lambda x: x.reshape(batch * time, *x.shape[2:]), inputs))
         _need_batch(output, batch * time)
         return jax.tree.map(lambda y: y.reshape(batch, time, *y.shape[1:]), output)
 
     def route(call: Any, *inputs: Any) -> Any:
-        return _with_steps(folded(call, *_without_steps(inputs)), inputs)
+        return _with_steps(over_folded_time(call, *_without_steps(inputs)), inputs)
 
     def wire(children: Mapping[str, Layer]) -> Pair:
         child = children["layer"]
         plain = routed(children, route, autocast=False).wire(children)
-        alone, together = plain.apply, routed(children, folded, autocast=False).wire(children).apply
+        alone, together = plain.apply, routed(children, over_folded_time, autocast=False).wire(children).apply
         moves = any(path not in child.frozen for path, _ in child.walk())
 
         def apply(params: Any, *inputs: Any, state: Any, key: Any, train: bool) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""A text file to which a callback adds lines, and which a run that is resumed cuts back and goes on with."""
+"""A text file to which a callback adds lines. A resumed run cuts it back and continues it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LogFile(Callback):
         self.filename, self.append = filename, append
         self.path = pathlib.Path(filename)
         self._file: Any = None
-        self._size: int | None = None  # of the file where a run goes on; None for a new run
+        self._size: int | None = None  # of the file where a run continues; None for a new run
 
     def place(self, folder: str | os.PathLike[str]) -> None:
         self.path = inside(folder, filename=self.filename)
@@ -51,7 +51,7 @@ class LogFile(Callback):
         self._file.flush()
 
     def opened(self) -> Any:
-        """The file, opened when it is first needed: by then a run that goes on has restored its place."""
+        """The file, opened when it is first needed: by then a resumed run has restored its place."""
         if self._file is None:
             if self._size is not None and self.path.exists():
                 os.truncate(self.path, min(self._size, self.path.stat().st_size))

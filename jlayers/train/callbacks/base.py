@@ -52,7 +52,7 @@ class Run:
         rows: samples in the first batch.
         step: steps that were taken before.
         rate_factor: by which the learning rate is multiplied at the beginning.
-        resumed: the run goes on from a checkpoint. What was written after it is written again.
+        resumed: the run is resumed from a checkpoint. What was written after it is written again.
     """
 
     first_epoch: int
@@ -138,7 +138,7 @@ class Callback:
     def on_epoch_begin(self, epoch: int) -> Answer:
         """Before the first batch of epoch `epoch`, counted from 0.
 
-        Where a run goes on from a checkpoint within an epoch, a callback that is given back its `state` is
+        Where a run continues from a checkpoint within an epoch, a callback that is given back its `state` is
         not called again, since it remembers that the epoch has begun. One without a state is: it may have
         something to set up in the new process. Its answer is then left out: what it changed the first time is
         in the checkpoint.

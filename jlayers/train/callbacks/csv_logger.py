@@ -18,7 +18,7 @@ __all__ = ["CSVLogger"]
 class CSVLogger(LogFile):
     """Write the logs of each epoch into a CSV file; as in Keras.
 
-    The columns are `epoch`, counted from 0, and the names in the logs. A run that goes on from a checkpoint
+    The columns are `epoch`, counted from 0, and the names in the logs. A run resumed from a checkpoint
     cuts the file back to it, so that no line is there twice.
 
     Args:

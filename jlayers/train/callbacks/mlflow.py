@@ -26,7 +26,7 @@ class MLflow(Callback):
     """Keep a run's options and logs with MLflow, in a local database or where MLflow's own settings say.
 
     Needs `pip install 'jlayers[mlflow]'`. The model and the options of `jl.compile` become parameters, the
-    logs of each epoch metrics, by the number of the step. A run that goes on from a checkpoint goes on in the
+    logs of each epoch metrics, by the number of the step. A run resumed from a checkpoint continues in the
     same run of MLflow. Each value is there once, also where a step ends an epoch, and where steps were taken
     again after a checkpoint.
 
@@ -117,7 +117,7 @@ class MLflow(Callback):
         return f"sqlite:///{(self.path / 'mlflow.db').absolute()}"
 
     def _begin(self) -> None:
-        """Opens the run at its first use: by then a run that goes on has restored its number."""
+        """Opens the run at its first use: by then a resumed run has restored its number."""
         if self._client is not None:
             return
         mlflow = required("mlflow", "mlflow", "MLflow")

@@ -31,7 +31,7 @@ class Profile(Callback):
     `steps-100-110.json`: the seconds that passed, the share of them in which the device worked, and the
     operations that took longest.
 
-    If the training ends within these steps, the profile holds those that were taken. A run that goes on from
+    If the training ends within these steps, the profile holds those that were taken. A run resumed from
     a checkpoint within them records the rest. Choose steps of a later epoch than the first: in the first one
     the step is compiled.
 

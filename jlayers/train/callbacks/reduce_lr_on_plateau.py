@@ -18,8 +18,8 @@ __all__ = ["ReduceLROnPlateau"]
 class ReduceLROnPlateau(Callback):
     """Lower the learning rate when a value has not improved for `patience` epochs; as in Keras.
 
-    The rate is multiplied, so that the optimizer may have a schedule, too, which goes on at the lower level.
-    Nothing is compiled anew. `LearningRateMonitor` writes the rate into the logs.
+    The rate is multiplied, so the optimizer may also have a schedule, which continues at the lower level.
+    Nothing is compiled again. `LearningRateMonitor` writes the rate into the logs.
 
     Args:
         monitor: name in the logs.

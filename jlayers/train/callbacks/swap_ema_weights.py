@@ -16,7 +16,7 @@ class SwapEMAWeights(Callback):
     `fit` returns a state with the averaged weights as its parameters; a run saves them, too, after each
     epoch. `EarlyStopping` with `restore_best_weights` first goes back to the best epoch, whose average it
     then is. The logs `val_loss` and `val_ema_loss` are those of both kinds of weights, without this
-    callback, too. A checkpoint holds the plain weights, from which a run goes on.
+    callback, too. A checkpoint holds the plain weights, from which a run continues.
 
     Raises:
         ValueError: the trainer keeps no average.

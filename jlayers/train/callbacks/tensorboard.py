@@ -20,7 +20,7 @@ class TensorBoard(Callback):
 
     Needs `pip install 'jlayers[tensorboard]'`, which brings tensorboardX to write the files; look at them
     with `tensorboard --logdir DIR` of the package tensorboard. The axis is the number of the step. After a
-    checkpoint from which a run goes on, TensorBoard shows only what was written the second time.
+    checkpoint from which a run continues, TensorBoard shows only what was written the second time.
 
     Args:
         log_dir: the folder. In a configuration it is in the folder `logs` of the run.

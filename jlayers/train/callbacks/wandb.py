@@ -86,7 +86,7 @@ class WandB(Callback):
         self._id = state["run_id"]
 
     def _begin(self) -> Any:
-        """The run, opened at its first use: by then a run that goes on has restored its id."""
+        """The run, opened at its first use: by then a resumed run has restored its id."""
         if self._logged is None:
             wandb = required("wandb", "wandb", "WandB")
             self.path.mkdir(parents=True, exist_ok=True)

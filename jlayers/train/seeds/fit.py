@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jlayers.core.calls import taught
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.core.layer import Layer
 from jlayers.data.batches import ArrayBatches, Batch
 from jlayers.data.lazy import is_lazy
@@ -75,7 +75,7 @@ def fit_seeds(
         callbacks: each seed has copies of its own, which listen to it as to a single run: `EarlyStopping`
             ends each seed at its time, and `ReduceLROnPlateau` lowers the rate of that seed. Or a function
             from the number of a seed to such a list, for those that write files. A `ProgressBar` shows means.
-        states: to go on from; what an earlier call returned, or one `TrainState` for each seed.
+        states: to continue from; what an earlier call returned, or one `TrainState` for each seed.
         steps_per_call: as in `fit`.
         checkpoints: as in `fit`, of all seeds together.
 
@@ -100,10 +100,11 @@ def fit_seeds(
     ((64, 1), (3, 64, 1))
     """
     if not isinstance(trainer, Trainer):
-        raise TypeError(
+        error = TypeError(
             f"fit_seeds: expected what jl.compile(model, optimizer, loss) returns, received a "
             f"{type(trainer).__name__}; write jl.fit_seeds(trainer, x, y, seeds=8)"
         )
+        raise about(error, trainer=trainer)
     check_process()
     epochs = whole_number("epochs", epochs, 0)
     seeds, seed = whole_number("seeds", seeds, 1), seed_number(seed)
@@ -123,10 +124,11 @@ def fit_seeds(
         )
     parts = arrays(x, y, sample_weight)
     if parts is None:
-        raise TypeError(
+        error = TypeError(
             f"fit_seeds: expected arrays, which each seed takes in an order of its own, "
             f"received x as a {type(x).__name__}; make arrays of it, or use jl.fit"
         )
+        raise about(error, x=x)
     check_in_memory(parts)
     parts, validation_data = split_validation(parts, validation_data, validation_split)
     data = source("x", x, weighed(parts, class_weight), batch_size, shuffle=shuffle, seed=seed)
@@ -176,11 +178,12 @@ def listeners_of(callbacks: Any, seeds: Sequence[int]) -> tuple[list[Callback], 
         others = [callback for callback in given if not callback.of_all_seeds]
         for callback in others:
             if type(callback).place is not Callback.place:
-                raise ValueError(
+                error = ValueError(
                     f"fit_seeds: expected a callback that {len(seeds)} seeds can have copies of, received "
                     f"{type(callback).__name__}, which writes files; give a function of the seed that names "
                     f"them: callbacks=lambda seed: [jl.callbacks.CSVLogger(f'{{seed}}.csv')]"
                 )
+                raise about(error, callbacks=callbacks)
         own = [copy.deepcopy(others) for _ in seeds]
     else:
         made: list[Any] = [callbacks(seed) for seed in seeds]
@@ -206,10 +209,11 @@ def check_listens_to_epochs(callback: Callback) -> None:
 def check_in_memory(parts: Any) -> None:
     """Refuse samples that are read when they are needed: the step of many seeds takes rows of arrays."""
     if any(is_lazy(leaf) for leaf in jax.tree.leaves(parts)):
-        raise TypeError(
+        error = TypeError(
             "expected arrays in memory for many seeds at a time, received samples that are read when they "
             "are needed; read them with numpy.asarray, or train one seed after the other"
         )
+        raise about(error, x=parts)
 
 
 def _start(trainer: Trainer, seeds: Sequence[int], batch: Batch, states: Any) -> TrainState:
@@ -219,9 +223,10 @@ def _start(trainer: Trainer, seeds: Sequence[int], batch: Batch, states: Any) ->
         return jax.vmap(lambda key: trainer.init(key, batch))(keys)
     given = list(states)
     if len(given) != len(seeds) or not all(isinstance(state, TrainState) for state in given):
-        raise ValueError(
+        error = ValueError(
             f"expected states of {len(seeds)} seeds, as jl.fit_seeds returns them, received {states!r}"
         )
+        raise about(error, states=states)
     for state in given:
         trainer.check_state(state)
     return stacked([state.replace(metrics={}) for state in given])

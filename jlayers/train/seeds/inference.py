@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jlayers.core.calls import taught
+from jlayers.core.errors import about
 from jlayers.core.layer import Layer
 from jlayers.train.checks import check_named, check_process
 from jlayers.train.inference import outputs_of
@@ -107,12 +108,14 @@ def predict_seeds(
 def _check(name: str, trainer: Any, states: Any) -> None:
     check_process()
     if not isinstance(trainer, Trainer):
-        raise TypeError(
+        error = TypeError(
             f"{name}: expected what jl.compile returns, received a {type(trainer).__name__}; write "
             f"jl.{name}(trainer, states, x)"
         )
+        raise about(error, trainer=trainer)
     if not isinstance(states, SeedStates):
-        raise TypeError(
+        error = TypeError(
             f"{name}: expected the states that jl.fit_seeds returns, received a {type(states).__name__}; for "
             f"one state write jl.{name.partition('_')[0]}(trainer, state, x)"
         )
+        raise about(error, states=states)

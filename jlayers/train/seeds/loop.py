@@ -54,7 +54,7 @@ class Member(Callback):
         self.known: list[Any] = []  # what the callbacks remembered at the end; they are closed since then
 
     def stop(self, state: TrainState) -> None:
-        """This is the last state. The program goes on with the seed, and nobody looks."""
+        """This is the last state. The program still computes the seed, and the result is ignored."""
         self.known = [callback.state() for callback in self.remembering]
         for callback in self.callbacks:
             state = callback.on_fit_end(state) or state
@@ -226,7 +226,7 @@ class SeedsFit(Fitting):
             keeper.begun = True
 
     def _epoch_over(self, epoch: int, values: dict[str, Any], validation: dict[str, Any]) -> bool:
-        """Tells everybody of the epoch; True if no seed goes on."""
+        """Tells everybody of the epoch; True if no seed continues."""
         self.kept = HostCopy(self.state)
         if self.keeper is not None:
             self.keeper.begun = False  # the next epoch has not

@@ -122,7 +122,7 @@ def in_step(stack: TrainState) -> TrainState:
             raise refused(
                 ValueError,
                 f"expected states of seeds that are all at the same {name}",
-                instead="go on with one of them by jl.fit(trainer, x, y, state=states[0])",
+                instead="continue with one of them by jl.fit(trainer, x, y, state=states[0])",
                 **{name: value.tolist()},
             )
     return stack.replace(**{name: jnp.asarray(value.flat[0]) for name, value in counts.items()})

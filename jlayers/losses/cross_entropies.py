@@ -1,4 +1,4 @@
-"""Losses of classes: cross-entropies of probabilities or logits, and hinges."""
+"""Losses of classes: cross-entropies of probabilities or logits, and the Kullback-Leibler divergence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.losses.base import (
     EPSILON,
     Loss,
@@ -29,11 +29,8 @@ __all__ = [
     "CategoricalCrossentropy",
     "CategoricalFocalCrossentropy",
     "CategoricalGeneralizedCrossEntropy",
-    "CategoricalHinge",
-    "Hinge",
     "KLDivergence",
     "SparseCategoricalCrossentropy",
-    "SquaredHinge",
 ]
 
 
@@ -176,13 +173,13 @@ def CategoricalCrossentropy(from_logits: bool = False, label_smoothing: float = 
     _check_smoothing("CategoricalCrossentropy", label_smoothing)
 
     def values(t: Any, p: Any) -> Any:
-        t = _shared(t, label_smoothing, axis)
+        t = _smoothed_shares(t, label_smoothing, axis)
         return -_weighed(t, _log_probabilities(p, from_logits, axis)).sum(axis)
 
     return along_last(values, check=_check_shares, **_softmax_link(from_logits, axis))
 
 
-def _shared(t: Any, label_smoothing: float, axis: int) -> Any:
+def _smoothed_shares(t: Any, label_smoothing: float, axis: int) -> Any:
     return t * (1.0 - label_smoothing) + label_smoothing / t.shape[axis] if label_smoothing else t
 
 
@@ -211,7 +208,7 @@ def CategoricalFocalCrossentropy(
     _check_smoothing("CategoricalFocalCrossentropy", label_smoothing)
 
     def values(t: Any, p: Any) -> Any:
-        t = _shared(t, label_smoothing, axis)
+        t = _smoothed_shares(t, label_smoothing, axis)
         log_p = _log_probabilities(p, from_logits, axis)
         focus = _focus(-jnp.expm1(log_p), gamma)
         return -(alpha * focus * _weighed(t, log_p)).sum(axis)
@@ -311,72 +308,29 @@ def KLDivergence() -> Loss:
     return along_last(divergence, from_logits=False)
 
 
-def _signs(t: Any) -> Any:
-    """Targets of 0 as -1; others as they are. Keras looks at all targets of a batch before it does this."""
-    return jnp.where(t == 0, -1.0, t)
-
-
-@registry.factory()
-def Hinge() -> Loss:
-    """The mean of `max(1 - y_true * y_pred, 0)`; targets are -1 and 1, or 0 and 1, as in Keras.
-
-    >>> import jax.numpy as jnp, jlayers as jl
-    >>> jl.losses.Hinge()(jnp.array([[1.0], [-1.0]]), jnp.array([[0.5], [0.5]])).tolist()
-    [0.5, 1.5]
-    """
-    return elementwise(lambda t, p: jnp.maximum(1.0 - _signs(t) * p, 0.0))
-
-
-@registry.factory()
-def SquaredHinge() -> Loss:
-    """The mean of `max(1 - y_true * y_pred, 0)**2`; targets are -1 and 1, or 0 and 1, as in Keras.
-
-    >>> import jax.numpy as jnp, jlayers as jl
-    >>> jl.losses.SquaredHinge()(jnp.array([[1.0], [-1.0]]), jnp.array([[0.5], [0.5]])).tolist()
-    [0.25, 2.25]
-    """
-    return elementwise(lambda t, p: jnp.square(jnp.maximum(1.0 - _signs(t) * p, 0.0)))
-
-
-@registry.factory()
-def CategoricalHinge() -> Loss:
-    """`max(1 + best wrong score - right score, 0)` with one-hot targets; the best wrong score is at least 0.
-
-    As in Keras.
-
-    >>> import jax.numpy as jnp, jlayers as jl
-    >>> jl.losses.CategoricalHinge()(jnp.array([[0.0, 1.0]]), jnp.array([[0.5, 1.0]])).tolist()
-    [0.5]
-    """
-
-    def hinge(t: Any, p: Any) -> Any:
-        right, wrong = (t * p).sum(-1), ((1.0 - t) * p).max(-1)
-        return jnp.maximum(wrong - right + 1.0, 0.0)
-
-    return along_last(hinge)
-
-
 def _check_labels(y_true: np.ndarray, classes: int, ignore_class: int | None) -> None:
     bad = (y_true < 0) | (y_true >= classes)
     if ignore_class is not None:
         bad &= y_true != ignore_class
     if bad.any():
         where = np.argwhere(bad)[0].tolist()
-        raise refused(
+        error = refused(
             ValueError,
             f"expected class numbers from 0 to {classes - 1}, as the model has {classes} outputs",
             instead="number the classes from 0, or give the last layer more units",
             **{f"y{where}": int(y_true[tuple(where)])},
         )
+        raise about(error, *where, y=y_true)
 
 
 def _check_shares(y_true: np.ndarray, y_pred: Any) -> None:
     bad = (y_true < 0) | (y_true > 1)
     if bad.any():
         where = np.argwhere(bad)[0].tolist()
-        raise refused(
+        error = refused(
             ValueError,
             "expected targets between 0 and 1 for a cross-entropy of shares",
             instead="for class numbers use 'sparse_categorical_crossentropy'",
             **{f"y{where}": y_true[tuple(where)].item()},
         )
+        raise about(error, *where, y=y_true)
