@@ -39,18 +39,18 @@ HEAD = """# Applications
 
 Made by `python docs/make_applications_page.py`; do not edit it by hand.
 
-Parameters include what is not trained. FLOPs are those of one forward pass of one image of the given
-size, or of one text of 128 tokens; a multiply-add is two. Top-1 is the accuracy on ImageNet, in percent,
-that Keras or the authors report for their weights. The difference is the largest one between the outputs
-here and in Keras on JAX, with the same random weights in float32 and images of 32 by 32 (InceptionV3 75,
-Xception 71), divided by the range of the output. Formats are those in which Keras wrote these weights,
-and jlayers read them without a change. Where Keras lacks a network, the reference is PyTorch's library in
-brackets, on images of 67 by 83 (ViTB16 64 by 64) or two short texts, with its weights in its layouts and
-names (`pytest --full tests/test_applications_torch.py`). An empty cell was not measured.
+Parameters include those that are not trained. FLOPs are those of one forward pass of one image of the given
+size, or of one text of 128 tokens; a multiply-add counts as two. Top-1 is the accuracy on ImageNet, in
+percent, that Keras or the authors report for their weights. The difference is the largest one between the
+outputs here and in Keras on JAX, with the same random weights in float32 and images of 32 by 32
+(InceptionV3 75, Xception 71), divided by the range of the output. The formats are those in which Keras
+wrote these weights and jlayers read them unchanged. Where Keras lacks a network, the reference is the
+PyTorch library in brackets, on images of 67 by 83 (ViTB16 64 by 64) or two short texts, with its weights in
+its layouts and names (`pytest --full tests/test_applications_torch.py`). An empty cell was not measured.
 
-Times are milliseconds of a training step and of inference here and in Keras on JAX, both in one process and
-in turns, with a batch of 4 images of the given size on two CPU cores (`--time`). Those of the largest
-networks were not taken, and only those of VGG16 and VGG19 since large convolutions are left to XLA.
+Times are milliseconds for a training step and for inference, here and in Keras on JAX. Both are measured in
+one process and in turns, with a batch of 4 images of the given size on two CPU cores (`--time`). The largest
+networks were not timed. Only VGG16 and VGG19 were timed again after large convolutions were left to XLA.
 
 Where Keras has the network, a test compares the name and shape of every weight with Keras's (`pytest
 --full tests/test_applications.py`). The 7 statistics of colors that Keras counts in an EfficientNet are

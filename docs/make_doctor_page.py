@@ -187,9 +187,9 @@ def healthy() -> dict[str, Callable[[], Report]]:
 
 HEAD = """# The doctor
 
-`jlayers doctor FILE` looks for what is wrong with an experiment before it is trained, and `jlayers doctor
-RUN` after it has failed. `jl.doctor(trainer, x, y, validation_data=...)` does the same in Python. Each
-finding says what to change. Nothing is changed, and nothing is written into the run.
+`jlayers doctor FILE` looks for faults in an experiment before it is trained, and `jlayers doctor RUN` after
+it has failed. `jl.doctor(trainer, x, y, validation_data=...)` does the same in Python. Each finding says what
+to change. The doctor itself changes nothing and writes nothing into the run.
 
 ```
 jlayers doctor configs/digits_mlp.yaml
@@ -198,7 +198,7 @@ jlayers doctor runs/digits_mlp-1 --json
 ```
 
 The exit code is 0 if nothing was found and 3 if something was; 2 means that the file itself is wrong.
-Notes, such as the predicted memory and time, are no findings.
+Notes, such as the predicted memory and time, do not count as findings.
 
 ## What it looks at
 
@@ -214,33 +214,34 @@ Notes, such as the predicted memory and time, are no findings.
 | `frozen` | a frozen head with fresh weights; a frozen base is fine |
 | `activations` | dead units; sigmoid and tanh in their flat parts |
 | `gradients` | layers that get none; gradients that vanish or explode toward the input; the first NaN |
-| `information` | targets that have nothing to do with the inputs |
+| `information` | targets that do not depend on the inputs |
 | `rate` | a learning rate that is too high or too low, by ten short trainings; suggestion, plot |
-| `overfit` | a model that cannot learn one batch by heart |
-| `cost` | memory and time: XLA's account of the compiled step, and a few steps measured |
-| `nan` | for a failed run: the layer and the value where the first NaN arises |
+| `overfit` | a model that cannot memorize one batch |
+| `cost` | memory and time: XLA's analysis of the compiled step, and a few measured steps |
+| `nan` | for a failed run: the layer and the value where the first NaN appears |
 | `model` | whatever the library itself refuses, in its own words |
 
-A check is skipped when an error that was found before would only show up in it again; the report says so.
+A check is skipped if it would only report an earlier error again; the report says so.
 
-**A failed run.** Its failed step is run again from a copy of its last checkpoint (without checkpoints, from
-the start), layer by layer: the first output that is not finite although its inputs are, then the loss, then
-the gradients.
+**A failed run.** The doctor runs the failed step again from a copy of the last checkpoint (or from the start
+if there is none). It looks layer by layer for the first output that is not finite although its inputs are,
+then at the loss, then at the gradients.
 
-**Learning rates.** Ten short trainings of up to 100 steps begin with the same weights and take the same
-batches, at 0.001 to 1000 times the rate. Too high is a rate if a tenth of it or less comes clearly further
-in so few steps, which favor high rates. Too low is a rate if all steps of the training go no further than a
-few steps at ten times the rate or more. A schedule stands still at its highest value.
+**Learning rates.** Ten short trainings of up to 100 steps start from the same weights and use the same
+batches, at 0.001 to 1000 times the rate. The rate is too high if a tenth of it or less gets clearly further
+in so few steps, which favor high rates. It is too low if all steps of the training get no further than a
+few steps at ten times the rate or more. A schedule is held at its highest value.
 
-**Large models.** Fewer samples pass through a model that needs many operations for each, and no check
-trains longer than `--seconds` (10 if not given). If a step is too slow for short trainings, the report
-says how many seconds they would take. With `cache_features`, the checks that train begin behind the
+**Large models.** A model that needs many operations per sample is checked with fewer samples, and no check
+trains longer than `--seconds` (10 by default). If a step is too slow for short trainings, the report
+says how many seconds they would take. With `cache_features`, the checks that train start behind the
 frozen layers, as the training does, on the features of up to 2,000 samples.
 
-**Shuffled targets.** The alarm says that no predictor finds anything, so three are asked, on samples that
-they have not learned from: nearest neighbors, ridge regression, and the model after a short training. It is
-given only if none correlates with the targets more than chance does (one in 1,000 for each), and if, at
-that confidence, none can explain 5 % of their variance. With too few samples to say so, there is no alarm.
+**Shuffled targets.** The alarm claims that no predictor finds anything. So three are tried, on samples that
+they have not learned from: nearest neighbors, ridge regression, and the model after a short training. The
+alarm is given only if none correlates with the targets more than chance does (one in 1,000 for each), and
+if, at that confidence, none can explain 5 % of their variance. With too few samples for this, there is no
+alarm.
 In 20 random draws each of 100 to 1,000 digits, texts, vowels, cell measurements, diabetes patients and
 irises, the first two predictors always found something in the true targets. With shuffled targets they
 found nothing in 80 of 80 draws of digits, 39 of 40 of vowels and 58 of 60 of texts. Tables with a single

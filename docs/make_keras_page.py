@@ -36,29 +36,29 @@ HEAD = f"""# jlayers beside Keras {keras.version()}
 
 Made by `python docs/make_keras_page.py`; do not edit it by hand.
 
-**same**: the name, the arguments with their order and defaults, the variables and the numbers are
-Keras's, where random numbers are drawn their distribution; tests compare both. **differs**: as the row says.
-**absent**: for the reason given.
+**same** means that the name, the arguments with their order and defaults, the variables and the numbers are
+Keras's (for random numbers, their distribution). Tests compare both. **differs**: the row says how.
+**absent**: the row says why.
 
-What holds for many layers is not repeated in the rows:
+The following holds for many layers and is not repeated in the rows:
 
 - A layer is a pair of functions, `init(key, *inputs)` and
-  `apply(params, state, *inputs, key=None, train=False)`. It holds no weights; they go in and come out.
-- Keras's `training=True` is `train=True`, and what draws random numbers takes a `key` in the call.
-- A call takes only arrays. What Keras's calls take besides is an argument of the constructor.
-- A mask is a value beside the array it belongs to, and no attribute of it. Where Keras's layer drops it
-  without a word, ours passes it on (`Reshape`, `UpSampling1D`, `EinsumDense`, `RMSNormalization`) or raises
-  (convolutions, windowed pooling, `Flatten`): `jl.DropMask()` gives it up.
-- `jl.Layer` is what constructors make, not a class to inherit from: write your own under `@jl.layer`.
-- Keras's `dtype=` is `precision=`, with Keras's policies. Without one, parameters have the dtype of the input
-  that they are made for. A policy of a container reaches all layers inside.
-- Convolutions and pools take `padding` in numbers, too, which Keras's do not: zeros around the data, or
+  `apply(params, state, *inputs, key=None, train=False)`. It holds no weights: they go in and come out.
+- Keras's `training=True` is `train=True`, and a call that draws random numbers takes a `key`.
+- A call takes only arrays. Other arguments of Keras's calls belong to the constructor here.
+- A mask is a value that travels with its array, not an attribute of it. Where a Keras layer drops it
+  silently, ours passes it on (`Reshape`, `UpSampling1D`, `EinsumDense`, `RMSNormalization`) or raises
+  an error (convolutions, windowed pooling, `Flatten`). `jl.DropMask()` gives it up on purpose.
+- Constructors return a `jl.Layer`. It is not a class to inherit from: write your own layers with `@jl.layer`.
+- Keras's `dtype=` is `precision=`, with Keras's policies. Without one, parameters have the dtype of
+  the input. A policy of a container reaches all layers inside.
+- Unlike in Keras, `padding` of convolutions and pools may also be numbers: of zeros around the data, or of
   cells of a pool that do not count. Transposed convolutions cut as many off their result, as in PyTorch.
-- What `stateful=True` carries is part of the state; `jl.reset_state(state)` begins anew.
-- In place of `layer.adapt(data)`, `jl.adapt(layer, data)` gives a new layer, with what it learned in its
-  arguments.
-- In training, what a loss leaves out, such as targets of its `ignore_class`, counts in no metric beside it.
-  In Keras it counts.
+- With `stateful=True`, what passes from batch to batch is part of the state; `jl.reset_state` resets it.
+- Instead of `layer.adapt(data)`, `jl.adapt(layer, data)` returns a new layer, whose arguments hold what it
+  learned.
+- In training, targets that a loss leaves out, such as those of its `ignore_class`, do not count in the
+  metrics of that output. In Keras they do.
 - Image layers take a batch of images or a single one of at most 4 channels, and no dict with labels and
   boxes. Each image has its own random numbers.
 """
@@ -180,7 +180,7 @@ AROUND = [
         "They are Optax's, with Optax's arguments and defaults, but for Keras's learning rate.",
     ),
 ]  # fmt: skip
-LOOK_UPS = ("get", "serialize", "deserialize")  # functions of Keras's modules that are no activations
+LOOK_UPS = ("get", "serialize", "deserialize")  # functions of Keras's modules that are not activations
 
 
 def around_tables() -> Iterator[str]:

@@ -104,7 +104,7 @@ def orthogonal_regularizer(factor: float = 0.01, mode: Literal["rows", "columns"
     As in Keras.
 
     Raises:
-        ValueError: a negative or infinite factor, another mode, or (on use) an array that is no matrix.
+        ValueError: a negative or infinite factor, another mode, or (on use) an array that is not a matrix.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> round(float(jl.regularizers.orthogonal_regularizer(1.0)(jnp.ones((2, 3)))), 3)

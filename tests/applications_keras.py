@@ -83,7 +83,7 @@ def keras_model(name, **arguments):
 
 
 def keras_variables(layer, path=""):
-    """Pairs of a path as it is here and a variable, without those that are no weights here."""
+    """Pairs of a path as it is here and a variable, without those that are not weights here."""
     for inner in layer.layers:
         inside = f"{path}/{inner.name}".lstrip("/")
         if hasattr(inner, "layers"):

@@ -55,7 +55,7 @@ def used(path: pathlib.Path) -> float:
 
 
 def prune(kept: pathlib.Path, now: float | None = None) -> None:
-    """Drop what is old or too much; what another run drops at the same time is no error."""
+    """Drop what is old or too much; what another run drops at the same time is not an error."""
     oldest = (time.time() if now is None else now) - DAYS * 86400
     programs = []
     for entry in kept.glob("*/*"):

@@ -29,7 +29,7 @@ MODULES = {
     "spectral_norm": (jl.Conv2D(3, (3, 2)), IMAGE),
     "spectral_norm_transposed": (jl.Conv2DTranspose(4, 3, strides=2), IMAGE),
     "spectral_norm_recurrent": (jl.LSTM(4, return_sequences=True), SEQUENCE),
-    "spectral_norm_converged": (jl.SpectralNormalization(jl.Conv2D(3, (3, 2))), IMAGE),
+    "spectral_norm_converged": (jl.Conv2D(3, (3, 2)), IMAGE),
     "weight_norm_both_ways": (jl.Bidirectional(jl.LSTM(4, return_sequences=True)), SEQUENCE),
     "spectral_norm_both_ways": (jl.Bidirectional(jl.LSTM(4, return_sequences=True)), SEQUENCE),
     "weight_norm_attention": (jl.MultiHeadAttention(2, 2), [(2, 5, 4), (2, 5, 4)]),
@@ -37,9 +37,15 @@ MODULES = {
 }
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_weights_in_parts(name):
+KEPT = {"weight_norm": jl.WeightNormalization, "spectral_norm_converged": jl.SpectralNormalization}
+CASES = [(name, False) for name in LAYERS] + [(name + age, True) for name in KEPT for age in ("", "_older")]
+
+
+@pytest.mark.parametrize(("name", "kept"), CASES)
+def test_weights_in_parts(name, kept):
+    """Put together into a plain layer, or kept in parts by one that has them, too."""
     layer, shapes = MODULES[name.removesuffix("_older")]
+    layer = KEPT[name.removesuffix("_older")](layer) if kept else layer
     inputs, expected = [theirs.images(shape) for shape in shapes], RECORDED[name]["output"]
     weights = theirs.weights_of(name, RECORDED[name]["weights"])
     params, state, report = jl.load_weights(layer, weights, inputs, strict=False)

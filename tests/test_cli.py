@@ -325,7 +325,7 @@ def test_outputs_are_refused_before_any_work(trained, capsys, tmp_path):
     for name, message in (
         ("o.txt", "expected a .npy"),
         ("a/o.npy", "no folder"),
-        ("link.npy", "there already"),
+        ("link.npy", "exists already"),
     ):
         assert main(["predict", run, "none.npy", "--output", str(tmp_path / name)]) == 2
         assert message in capsys.readouterr().err
@@ -517,8 +517,8 @@ def test_one_set_takes_several_values(words, tmp_path, monkeypatch):
             "--set data.npz.path=other.npz: data.npz.path: ",
         ),
         (["summary", "tiny.yaml", "--set", "model.Sequential.0=Conv2D"], "Conv2D needs 'filters'"),
-        (["evaluate", "nowhere"], "nowhere is no run"),
-        (["predict", "nowhere", "x.npy"], "nowhere is no run"),
+        (["evaluate", "nowhere"], "nowhere is not a run"),
+        (["predict", "nowhere", "x.npy"], "nowhere is not a run"),
         (["list", "layrs"], "did you mean 'layers'"),
     ],
 )
@@ -559,7 +559,7 @@ def test_errors_of_any_kind_are_told_in_a_line(folder, capsys, monkeypatch, erro
 
 def test_brackets_in_an_error_and_a_table_are_no_markup(folder, capsys):
     assert main(["evaluate", "runs/a[/]b"]) == 2
-    assert "runs/a[/]b is no run" in capsys.readouterr().err
+    assert "runs/a[/]b is not a run" in capsys.readouterr().err
     console().print("[b]d, [/] and [red]")
     assert capsys.readouterr().out == "[b]d, [/] and [red]\n"
 

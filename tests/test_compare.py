@@ -112,7 +112,7 @@ def test_runs_are_found_at_any_depth_and_a_damaged_one_does_not_hide_the_others(
         "first-1": "completed", "first-2": "completed", "deeper/first-1": "failed", "killed": "killed",
         "running": "running", "damaged": "damaged",
     }  # fmt: skip
-    with pytest.raises(FileNotFoundError, match="nowhere is no folder of runs"):
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder of runs"):
         find_runs(folder / "nowhere")
     with pytest.raises(ValueError, match=r"results.json is damaged"):
         read_run(folder / "damaged")
@@ -128,7 +128,7 @@ def test_only_settings_that_differ_are_compared(wide, folder):
     }
     assert compare(["first-1"]).settings == {}
     assert [run.path.name for run in compare(["first-2", "first-1"]).runs] == ["first-2", "first-1"]
-    with pytest.raises(FileNotFoundError, match="nothing is no run"):
+    with pytest.raises(FileNotFoundError, match="nothing is not a run"):
         compare(["nothing"])
 
 
@@ -219,6 +219,33 @@ def test_the_list_of_runs(wide, capsys):
     (one,) = json.loads(capsys.readouterr().out)
     assert (one["status"], one["epochs"], one["metrics"]["test_loss"]) == ("completed", 3, 0.2)
     assert main(["runs", "nowhere"]) == 2
+
+
+def test_a_run_of_many_seeds_has_means_and_standard_deviations(wide, tmp_path, capsys):
+    run = Run.create(tmp_path / "seeds", {"model": "Flatten", "seeds": 2, "seed": 0})
+    for loss in (3.0, 2.0):  # the mean over the seeds that still train
+        run.log(len(run.history().get("loss", ())) + 1, {"loss": loss, "val_loss": loss + 1})
+    one = {"mean": 2.5, "std": 0.7, "low": 1.0, "high": 4.0}
+    found = {"train": {"loss": one}, "test": {"loss": {**one, "mean": 5.0}}}
+    run.finish({"train": {"loss": 2.5}, "test": {"loss": 5.0}, "seeds": found, "kept_epoch": 2})
+    single = Run.create(tmp_path / "single", {"model": "Flatten", "seeds": 1, "seed": 0})
+    single.log(1, {"loss": 1.0})
+    single.finish({})
+    record, other = read_run(run.path), read_run(single.path)
+    assert record.metrics == {"loss": 2.5, "val_loss": 3.0, "test_loss": 5.0}  # each seed keeps its own epoch
+    assert record.spread == {"loss": 0.7, "test_loss": 0.7}
+    assert other.spread == {}
+    rows = compare([run.path, single.path]).rows()
+    assert [(row["loss"], row["loss_std"], row["test_loss_std"]) for row in rows] == [
+        (2.5, 0.7, 0.7),
+        (1.0, None, None),
+    ]
+    assert main(["compare", str(run.path), str(single.path)]) == 0
+    said = capsys.readouterr().out
+    assert "2.5 ± 0.7" in said
+    assert "±: the standard deviation over the seeds" in said
+    assert main(["runs", str(tmp_path)]) == 0
+    assert "test_loss 5 ± 0.7" in capsys.readouterr().out
 
 
 def test_curves_of_several_runs(wide, folder, tmp_path):

@@ -161,3 +161,18 @@ training: {epochs: 1}
     capsys.readouterr()
     assert main(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv")]) == 0
     assert capsys.readouterr().out.split()[0] in ("yes", "no"), "columns are found by their names"
+
+
+@pytest.mark.parametrize(
+    ("listed", "line", "place"),
+    [
+        ("[digits, {parts: {data: digits, axis: 2, names: [a, b]}}]", 4, ("datasets", 1)),
+        ("[digits]\n    test:\n    - digits\n    - one_hot: {data: digits}", 7, ("test", 1)),
+    ],
+)
+def test_the_dataset_that_differs_is_told_at_its_line(listed, line, place):
+    text = f"loss: mse\ndata:\n  concatenate:\n    datasets: {listed}\nmodel: {{Dense: 1}}\n"
+    with pytest.raises(config.ConfigError, match="expected datasets whose samples have one shape") as caught:
+        config.loads(text).check()
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.path) == (line, ("data", "concatenate", *place))

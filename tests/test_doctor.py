@@ -360,7 +360,7 @@ def test_command_on_a_wrong_file_or_none(file, capsys, tmp_path):
     assert main(["doctor", str(tmp_path / "absent.yaml")]) == 2
     assert main(["doctor", str(file()), "--set", "model.Sequential.0.Dense.units=no"]) == 2
     assert main(["doctor", str(tmp_path)]) == 2
-    assert "is no run" in capsys.readouterr().err
+    assert "is not a run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more", ["", ", checkpoint: {every_steps: 1}"])

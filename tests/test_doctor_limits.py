@@ -121,7 +121,7 @@ def test_a_recurrence_that_explodes():
         ([0.9 * VANISHES, 1e-3, 1.0], "vanishes"),
         ([1.1 * VANISHES, 1e-3, 1.0], None),
         ([0.9 * VANISHES, 1e-9, 1.0], None),  # a small one in the middle is no way to the input
-        ([0.9 * VANISHES, 1.0], None),  # two layers are no chain
+        ([0.9 * VANISHES, 1.0], None),  # two layers are not a chain
         ([1.1 * EXPLODES, 1e3, 1.0], "explodes"),
         ([0.9 * EXPLODES, 1e3, 1.0], None),
         ([1.0, 1e3, 0.0], None),  # the last layer gets none
@@ -264,6 +264,13 @@ def test_a_softmax_of_ones_own_under_a_loss_for_logits():
     assert "expects logits, and the model gives probabilities" in found.message
 
 
+def test_outputs_of_another_shape_than_the_targets_are_told_once():
+    report = examine(cloud_case(jl.RepeatVector(2), jl.Dense(3, activation="softmax")))
+    (found,) = report.findings
+    assert found.check == "loss"
+    assert "fit the targets and the loss" in found.advice
+
+
 @pytest.mark.parametrize(("wrong", "is_found"), [(24, True), (4, False)])
 def test_labels_that_their_neighbors_contradict(wrong, is_found):
     _, y = clouds()
@@ -347,7 +354,7 @@ def test_memory_and_time_of_a_step_are_those_of_its_arrays(monkeypatch):
 
 def test_a_step_that_is_too_slow_is_told(monkeypatch):
     """A time is predicted, and no short trainings are begun that would take it."""
-    monkeypatch.setattr(trial.Trials, "_timed", lambda self: 0.5)
+    monkeypatch.setattr(trial.Trials, "_seconds_of_a_step", lambda self: 0.5)
     case = case_of(jl.Dense(4, activation="relu"), SOFTMAX, epochs=3)
     report = examine(case)
     assert set(report.skipped) == {"information", "rate", "overfit"}

@@ -155,7 +155,7 @@ def problem_of(text):
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        (NODES, 9, "shared='flot' is no layer: did you mean 'flat'"),
+        (NODES, 9, "shared='flot' is not a layer: did you mean 'flat'"),
         (NODES.replace("flot", "flat").replace("[flat]", "[y]"), 9, "node 'again' reads 'y'"),
         (NODES.replace("inputs: x", "inputs: z"), 5, "the outputs need 'x'"),
         (NODES.replace("outputs: score", "outputs: scores"), 11, "the outputs name 'scores'"),

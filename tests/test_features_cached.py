@@ -157,7 +157,11 @@ def test_other_things_in_the_folder_are_never_removed(tmp_path):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (lambda: jl.unfreeze(sequential()), "'base', before the first of them, is trained"),
+        (
+            lambda: jl.unfreeze(sequential()),
+            "all is trained; freeze what is to stay as it is, such as 'base'",
+        ),
+        (lambda: jl.freeze(jl.unfreeze(inside()), "dense"), "'base', before the first of them, draws random"),
         (lambda: jl.Sequential(jl.RandomFlip(), sequential()), "draws random numbers"),
         (lambda: jl.freeze(sequential()), "a layer that is trained"),
         (lambda: jl.Sequential(jl.Embedding(9, 3, mask_zero=True, trainable=False), jl.LSTM(2)), "mask"),

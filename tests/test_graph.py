@@ -195,7 +195,7 @@ DENSE = {"Dense": {"units": 2}}
         (
             lambda: layers.get(table(y={"layer": DENSE, "inputs": "z"})),
             ValueError,
-            "reads 'z', which is no node",
+            "reads 'z', which is not a node",
         ),
         (
             lambda: layers.get(table(y={"layer": DENSE, "inputs": "w"}, w={"layer": DENSE, "inputs": "y"})),
@@ -207,7 +207,11 @@ DENSE = {"Dense": {"units": 2}}
             ValueError,
             "do not depend on the node 'w'",
         ),
-        (lambda: layers.get(table(y={"shared": "q", "inputs": "x"})), ValueError, "shared='q' is no layer"),
+        (
+            lambda: layers.get(table(y={"shared": "q", "inputs": "x"})),
+            ValueError,
+            "shared='q' is not a layer",
+        ),
         (lambda: layers.get(table(y={"layer": DENSE})), ValueError, "node 'y': expected"),
         (lambda: jl.graph(jl.Dense(2)), TypeError, "expected a Model or a Sequential"),
         (lambda: jl.graph(jl.Sequential(jl.Dense(2))), TypeError, r"starts with jl\.Input"),

@@ -104,7 +104,7 @@ def test_center_crop(size):
     if size == (4, 3):
         both("CenterCrop", first(PHOTO), height=4, width=3, data_format="channels_first")
         crop = jl.CenterCrop(4, 3, "channels_first")
-        eager, _ = crop.apply({}, {}, first(PHOTO))  # of a NumPy array, which is no shape
+        eager, _ = crop.apply({}, {}, first(PHOTO))  # of a NumPy array, which is not a shape
         np.testing.assert_array_equal(eager, ours(crop, first(PHOTO)))
 
 

@@ -72,7 +72,7 @@ import pathlib, random, resource, sys
 from jlayers.interop import read
 
 path, before = pathlib.Path(sys.argv[1]), int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * 4096
-resource.setrlimit(resource.RLIMIT_AS, (before + 2**30, before + 2**30))
+resource.setrlimit(resource.RLIMIT_AS, (before + 2**28, before + 2**28))
 resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
 whole, rng, refused = path.read_bytes(), random.Random(0), 0
 read(path)
@@ -125,7 +125,7 @@ def refused(read, path):
 
 @pytest.mark.parametrize("make", KINDS, ids=lambda f: f.__name__)
 def test_damaged_at_200_places_within_bounds(make, tmp_path, request):
-    """In a process of its own, which may not take a GiB or two minutes, and would be seen to crash."""
+    """In a process of its own, which may not take 256 MiB or two minutes, and would be seen to crash."""
     if not request.config.option.full:
         pytest.skip("with --full")
     path = make(tmp_path / "weights")

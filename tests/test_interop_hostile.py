@@ -101,7 +101,7 @@ PICKLES = {
     "loop": b"\x80\x02}q\x00(X\x01\x00\x00\x00ah\x00u.",
     "reference": b"\x80\x02U\x01xQ.",
     "array without bytes": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n)R.",
-    "argument that is no function": b"\x80\x02cnumpy\nndarray\n)R.",
+    "argument that is not a function": b"\x80\x02cnumpy\nndarray\n)R.",
     "call of a text": b"\x80\x02U\x01x)R.",
     "attributes of a function": b"\x80\x02c_codecs\nencode\n}U\x01xK\x01sb.",
     "attributes of a dtype of torch": b"\x80\x02ctorch\nFloatStorage\n}U\x05dtypeK\x01sb.",
@@ -185,6 +185,26 @@ def bomb(path, name, declared):
     return path
 
 
+def packed_zeros(path, name, size):
+    """A member of so many zeros, which take a thousandth of that in the file."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w") as file:
+        for _ in range(0, size, 2**20):
+            file.write(bytes(2**20))
+    return path
+
+
+@pytest.mark.parametrize("name", ["w.npy", "archive/data.pkl", "model.weights.h5"])
+def test_what_is_packed_well_is_refused_before_it_is_unpacked(name, tmp_path):
+    path = packed_zeros(tmp_path / "weights", name, 96 << 20)
+    tracemalloc.reset_peak()
+    for reader in (read, read_npz, read_torch, read_keras):
+        with pytest.raises(
+            ValueError, match=f"{name}' of shape .100663296,. asks for 100,663,296 bytes, in a"
+        ):
+            reader(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+
+
 @pytest.mark.parametrize("declared", [100, 2**31])
 @pytest.mark.parametrize("name", ["w.npy", "archive/data.pkl", "model.weights.h5"])
 def test_zip_bombs(declared, name, tmp_path):
@@ -256,6 +276,12 @@ def compressed_bomb(file, group, path):
     group.create_dataset("0", (2**15, 2**15), "f4", chunks=(2**11, 2**11), compression="gzip", fillvalue=0)
 
 
+def packed_well(file, group, path):
+    """A chunk of zeros, and 128 MiB that are declared beside it."""
+    data = group.create_dataset("0", (2**13, 2**12), "f4", chunks=(2**10, 2**12), compression="gzip")
+    data[:1] = 0
+
+
 def huge(file, group, path):
     group.create_dataset("0", (2**20, 2**20), "f4")
 
@@ -310,6 +336,7 @@ HDF5 = {
     soft_link: "received a soft link",
     endless: "groups without end",
     compressed_bomb: "asks for 4,294,967,296 bytes",
+    packed_well: r"of shape \(8192, 4096\) asks for 134,217,728 bytes",
     huge: "asks for 4,398,046,511,104 bytes",
     declared: "declares 16,777,216 bytes and holds 0",
     link_to_a_pipe: "received a link to another file",

@@ -9,6 +9,7 @@ from test_torch_values import CASES, CHANNELS_FIRST, VALUES, channels_last, stat
 
 import jlayers as jl
 from jlayers.core.structure import Chain
+from jlayers.interop import limits, read
 
 WITH_WEIGHTS = [case for case in CASES if "weights" in VALUES[case]]
 
@@ -110,7 +111,9 @@ def test_what_does_not_fit_is_listed():
     with pytest.raises(ValueError, match="does not fit the model") as error:
         jl.load_weights(MODEL, source)
     lines = str(error.value).splitlines()[1:]
-    assert lines[0].startswith("  missing params/conv/bias")
+    assert lines[0] == "  missing params/conv/bias", (
+        "what is left over is not spelled like it, and stands below"
+    )
     assert lines[1] == "  expected params/head/kernel as float32(4, 4), head.weight gives float32(4, 5)"
     assert lines[2] == "  unused haed.x"
     with pytest.raises(ValueError, match="expected a key to draw what is not in the source"):
@@ -328,3 +331,17 @@ def test_arrays_of_too_few_axes_are_told_by_order(layer, shape):
     source = {f"x.{name}": np.ones(shape, np.float32) for name in names}
     with pytest.raises(ValueError, match=r"holds no array that fits|does not fit the model"):
         jl.load_weights(layer, source, shape_of_input, by="order")
+
+
+def test_a_packed_file_may_hold_what_the_model_needs(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "_AT_LEAST", 2**16)
+    model = jl.Sequential(jl.Input((256,)), jl.Dense(512, name="dense"))
+    zeros = {"dense/kernel": np.zeros((256, 512), np.float32), "dense/bias": np.zeros(512, np.float32)}
+    np.savez_compressed(tmp_path / "w.npz", **zeros)
+    params, _ = jl.load_weights(model, tmp_path / "w.npz")
+    assert params["dense"]["kernel"].shape == (256, 512)
+    with pytest.raises(ValueError, match="asks for 524,416 bytes, in a file of"):
+        read(tmp_path / "w.npz")
+    small = jl.Sequential(jl.Input((2,)), jl.Dense(2, name="dense"))
+    with pytest.raises(ValueError, match="asks for 524,416 bytes, in a file of"):
+        jl.load_weights(small, tmp_path / "w.npz")

@@ -201,7 +201,7 @@ def test_a_run_of_many_seeds(run, tmp_path, monkeypatch):
     (copy / "results.json").write_text(json.dumps(results))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     text = Page(report(copy).read_text()).text
-    for words in ("means over the seeds 4, 5", "25.00% to 75.00%", "of the ensemble", "62.50%"):
+    for words in ("Over the seeds 4, 5", "25.00% to 75.00%", "of the ensemble", "62.50%"):
         assert words in text
 
 
@@ -211,7 +211,7 @@ def test_the_command_writes_the_page(run, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == str(tmp_path / "r.html")
     assert main(["report", str(tmp_path)]) == 2
     assert main(["report", str(run.path), "--output", str(tmp_path / "no" / "r.html")]) == 2
-    assert "is no run" in (err := capsys.readouterr().err)
+    assert "is not a run" in (err := capsys.readouterr().err)
     assert "make it first" in err
     (run.path / "outcomes.json").rename(tmp_path / "kept.json")
     (run.path / "outcomes.json").write_text('{"data": "held out", "samples": 3}')

@@ -223,7 +223,7 @@ def test_a_run_that_failed_must_fail_alike(folder, capsys):
 
 
 def test_runs_that_cannot_be_reproduced_are_refused(folder, capsys):
-    with pytest.raises(FileNotFoundError, match=r"elsewhere is no run"):
+    with pytest.raises(FileNotFoundError, match=r"elsewhere is not a run"):
         reproduce("elsewhere")
     assert main(["reproduce", "run"]) == 2
     assert "add --use own.py, or read the run's copy and add --use run/code/own.py" in capsys.readouterr().err
@@ -262,7 +262,7 @@ def test_a_container_file_holds_the_versions_and_says_how_to_mount_the_data(fold
     table = folder / "table.csv"
     assert f"#   docker run --rm -v {table}:{table}:ro run\n" in text
     assert 'CMD ["jlayers", "reproduce", "run", "--use", "run/code/own.py"]' in text
-    with pytest.raises(FileExistsError, match="Containerfile is there already"):
+    with pytest.raises(FileExistsError, match="Containerfile exists already"):
         write_container("run")
     assert write_container("run", "other").is_file()
 

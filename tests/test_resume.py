@@ -199,7 +199,7 @@ def test_what_cannot_be_resumed_is_told(whole, tmp_path, monkeypatch, capsys):
         return capsys.readouterr().err
 
     assert "expected no --epochs with --resume" in refused("--resume", "r", "--epochs", "9")
-    assert "is no run" in refused("--resume", ".")
+    assert "is not a run" in refused("--resume", ".")
     assert "expected a FILE to train" in refused()
     text = pathlib.Path("r/config.yaml").read_text()
     pathlib.Path("r/config.yaml").write_text(text.replace("batch_size: 8", "batch_size: 4"))

@@ -208,7 +208,7 @@ def test_two_processes_cannot_train_into_one_folder(folder, capsys):
     assert main(["train", "--resume", "r"]) == 2
     assert "is still being trained by another process: wait until it has ended" in capsys.readouterr().err
     assert main(["train", "line.yaml", "--run", "r"]) == 2
-    assert "r is there already, and a run is never written over" in capsys.readouterr().err
+    assert "r exists already, and a run is never written over" in capsys.readouterr().err
     run.unlock()
     again = Run.reopen("r")
     again.begin_again()

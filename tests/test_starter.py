@@ -235,7 +235,7 @@ def test_a_file_is_never_written_over_unasked(tmp_path, monkeypatch, capsys):
     path.write_text("mine")
     assert main(["init", data]) == 2
     assert (
-        "numbers.yaml is there already: choose another name by --output, or pass --force"
+        "numbers.yaml exists already: choose another name by --output, or pass --force"
         in capsys.readouterr().err
     )
     assert path.read_text() == "mine"

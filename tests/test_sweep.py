@@ -489,10 +489,10 @@ def test_what_a_sweep_refuses(file, capsys):
 
     search = Search.begin(file, "here")
     assert "still being worked on by another process" in refused("--resume", "here")
-    assert "is there already" in refused(file, "--folder", "here")
+    assert "exists already" in refused(file, "--folder", "here")
     search.folder.unlock()
     assert "expected no FILE with --resume" in refused(file, "--resume", "here")
-    assert "is no sweep" in refused("--resume", ".")
+    assert "is not a sweep" in refused("--resume", ".")
     assert "expected a FILE" in refused()
     assert "expected --jobs 0 or more" in refused(file, "--jobs", "-1")
     file.write_text(FILE.partition("sweep:")[0])

@@ -24,7 +24,7 @@ def application(
     """The constructor of one member of a family, a registered layer called `applications.<name>`.
 
     Args:
-        name: of the member, as in Keras where Keras has it.
+        name: name of the member, as in Keras where Keras has it.
         build: makes a member. Its docstring tells of the family.
         facts: what was published with the member.
         example: arguments of the example in the docstring.

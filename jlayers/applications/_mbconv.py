@@ -43,17 +43,17 @@ class Bottleneck:
     """One block: expand the channels, look at neighbors, weigh the channels, project, and add the input.
 
     Attributes:
-        channels: of the input.
-        filters: of the output.
-        kernel_size: of the convolution that looks at neighbors.
-        strides: of that convolution.
+        channels: channels of the input.
+        filters: filters of the output.
+        kernel_size: kernel size of the convolution that looks at neighbors.
+        strides: strides of that convolution.
         expand: factor of the channels inside.
         se_ratio: channels of the squeeze-and-excitation by those of the input; 0 for none.
         drop: rate at which training leaves the block out for a sample.
         fused: expand and look at neighbors in one full convolution.
         activation: inside.
-        momentum: of the normalizations.
-        depthwise_name: of the depthwise convolution.
+        momentum: momentum of the normalizations.
+        depthwise_name: name of the depthwise convolution.
     """
 
     channels: int

@@ -74,7 +74,7 @@ def image_net(input_shape: Sequence[int | None] | None, least: int = 32, default
     """A net on images, its shape checked.
 
     Args:
-        input_shape: of an image; None for three channels and any size, or the size that is the default.
+        input_shape: shape of an image; None for three channels and any size, or the size that is the default.
         least: the smallest height and width that the network can take.
         default: height and width where the network needs to know them.
     """
@@ -114,9 +114,9 @@ def pooled_or_classified(
         net: the network.
         x: its last node.
         include_top: with the classifier.
-        pooling: of the features, without it.
+        pooling: pooling of the features, without it.
         classes: number of classes.
-        classifier_activation: of the classifier.
+        classifier_activation: activation of the classifier.
         *before: layers between the pooling and the classifier.
         named: whether the pooling layers have names of their own.
         **options: of the classifier.

@@ -118,7 +118,7 @@ def _body(
         x: its last node.
         width: factor of the numbers of channels.
         depth: factor of the repeats.
-        se_ratio: of the squeeze-and-excitation.
+        se_ratio: ratio of the squeeze-and-excitation.
         activation: in all places.
         scale_ends: whether stem, first and last stage and last convolution grow, too.
     """

@@ -49,7 +49,7 @@ def preprocess_input(x: Num[Array, "*batch height width channels"], mode: Mode =
     Raises:
         ValueError: a mode that does not exist, another shape, or values that cannot be pixels from 0 to 255.
             Inside a compiled function values are not looked at.
-        TypeError: booleans, complex numbers or what is no array of numbers.
+        TypeError: booleans, complex numbers or what is not an array of numbers.
 
     >>> import numpy as np, jlayers as jl
     >>> red = np.array([255, 0, 0], np.uint8).reshape(1, 1, 1, 3)
@@ -134,7 +134,7 @@ def decode_predictions(preds: Float[Array, "batch 1000"], top: int = 5) -> list[
         top: how many classes for each image.
 
     Raises:
-        ValueError: another shape, or `top` that is no number from 1 to 1000.
+        ValueError: another shape, or `top` that is not a number from 1 to 1000.
 
     >>> import numpy as np, jlayers as jl
     >>> jl.applications.decode_predictions(np.eye(1000, dtype=np.float32)[[281]], top=1)

@@ -79,7 +79,7 @@ def published(model: Layer | str) -> Published:
     """The facts about an application, from a layer or from its name.
 
     Raises:
-        ValueError: the layer is no application.
+        ValueError: the layer is not an application.
 
     >>> import jlayers as jl
     >>> facts = jl.applications.published(jl.applications.VGG16())
@@ -102,7 +102,7 @@ def weights_file(model: Layer) -> WeightsFile:
     """The official file of ImageNet weights for exactly this application with these arguments.
 
     Raises:
-        ValueError: the layer is no application, or no weights were published for these arguments.
+        ValueError: the layer is not an application, or no weights were published for these arguments.
 
     >>> import jlayers as jl
     >>> jl.applications.weights_file(jl.applications.VGG16(include_top=False)).name

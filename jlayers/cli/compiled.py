@@ -117,7 +117,7 @@ def _folder() -> pathlib.Path | None:
 
 
 def _sweep(folder: pathlib.Path) -> None:
-    """Drops what is old or too much; what another process drops at the same time is no error."""
+    """Drops what is old or too much; what another process drops at the same time is not an error."""
     programs = []
     for entry in folder.glob("*"):
         with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ from jlayers.core.errors import text_of
 
 __all__ = ["explained"]
 
-# Errors whose text was written for whoever uses jlayers; others are named with their class.
+# Errors whose text was written for users of jlayers; others are shown with their class.
 _PLAIN = (ValueError, TypeError, KeyError, OSError, ImportError, ArithmeticError)
 _FIXES = {errno.ENOSPC: "; make room on the disk", errno.EDQUOT: "; make room in your quota"}
 

@@ -46,7 +46,7 @@ def print_table(columns: Sequence[Column], least: int = 10, turns: bool = True) 
     if (room := width - sum(c.width + GAP for c in others) - GAP) >= min(first.width, least):
         _print(out, [_shortened(first, room), *others])
         return
-    turned = _turned(first, others)
+    turned = _transposed(first, others)
     if turns and sum(c.width + GAP for c in turned) <= width:
         _print(out, turned)
         return
@@ -77,7 +77,7 @@ def _shortened(column: Column, most: int) -> Column:
     return dataclasses.replace(column, title=title, cells=cut_names(column.cells, most))
 
 
-def _turned(first: Column, others: Sequence[Column]) -> list[Column]:
+def _transposed(first: Column, others: Sequence[Column]) -> list[Column]:
     titles = Column(first.title, [column.title for column in others])
     return [
         titles,

@@ -1,4 +1,4 @@
-"""`jlayers train` as a process of a sweep: it ends with the process that began it, whatever ended that."""
+"""`jlayers train` as a process of a sweep: it ends when the sweep's process ends, for whatever reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From calls to objects: each constructor is called, and what it refuses is told with file, line and path."""
+"""From calls to objects: each constructor is called, and its errors get file, line and path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Builder"]
 # Kinds that stay names when they are written as names: whoever takes them looks them up, and shows the name.
 _BY_NAME = {"activation", "initializer", "regularizer", "constraint", "loss", "metric"}
 
-# Arguments of `fit` that are no settings themselves, and the settings that decide about them.
+# Arguments of `fit` that are not settings themselves, and the settings that decide about them.
 _DECIDED_BY: Mapping[str | int, Path] = {
     **dict.fromkeys(("x", "y", "sample_weight"), ("data",)),
     "validation_data": ("training", "validation"),
@@ -47,7 +47,7 @@ class Builder:
         return value
 
     def each(self, values: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
-        """Every value built; what is wrong with any of them is told at once."""
+        """Every value built; the faults of all of them are reported at once."""
         built: dict[Any, Any] = {}
         problems: list[Problem] = []
         for key, value in values.items():

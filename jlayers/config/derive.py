@@ -247,10 +247,10 @@ def _union(inner: tuple[Any, ...]) -> Derived:
 
 
 def _whole(type_: Any, expected: str) -> Derived:
-    return Derived(Annotated[Any, Whole(type_ if type_ is None else _strict(type_), expected)], expected)
+    return Derived(Annotated[Any, Whole(type_ if type_ is None else _strict_type(type_), expected)], expected)
 
 
-def _strict(type_: Any) -> Any:
+def _strict_type(type_: Any) -> Any:
     if type_ is float:
         return Annotated[float, pydantic.Strict(), pydantic.AfterValidator(_not_nan)]
     return Annotated[type_, pydantic.Strict()] if type_ in _SCALARS else type_

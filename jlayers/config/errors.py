@@ -25,7 +25,7 @@ class Problem:
 
     Attributes:
         message: what was expected, what was received, what would fit.
-        path: of the key in question.
+        path: path of the key in question.
         line: in the file, counted from 1; 0 if none is known.
         column: counted from 1.
         source: the file's name, or the override as it was given.

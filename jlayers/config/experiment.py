@@ -39,7 +39,7 @@ def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Experim
     """The experiment in a YAML file.
 
     Args:
-        path: of the file; paths inside are relative to its folder.
+        path: path of the file; paths inside are relative to its folder.
         overrides: such as `"training.epochs=3"`.
 
     Raises:
@@ -256,7 +256,7 @@ class Experiment:
 
         Args:
             trainer: what `compile` gives.
-            seed: of what is drawn; that of the settings if not given.
+            seed: seed of what is drawn; that of the settings if not given.
         """
         if not self.settings.weights:
             return None, ""

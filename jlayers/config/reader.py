@@ -1,4 +1,4 @@
-"""YAML as plain data with the line of every key: no tags, no objects, no doubled keys, and capped in size.
+"""YAML as plain data with the line of every key: no tags, no objects, no duplicate keys, and limits on size.
 
 YAML 1.2: `yes`, `on` and `no` are text, `1e-3` is a number. An alias (`*name`) is a copy of what its anchor
 (`&name`) marks.
@@ -46,7 +46,7 @@ class Place(NamedTuple):
     """The place at which a value was written.
 
     Attributes:
-        line: counted from 1; 0 for what is no line of a file, such as a `--set`.
+        line: counted from 1; 0 for what is not a line of a file, such as a `--set`.
         column: counted from 1.
         source: the file's name, or the `--set` as it was given.
         folder: that a relative path starts from.
@@ -130,7 +130,7 @@ def read_file(path: str | os.PathLike[str], shown: str | None = None) -> Documen
     """The document in a YAML file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         shown: its name in messages; the path if not given.
 
     Raises:

@@ -49,7 +49,7 @@ class Training:
         early_stopping: when to stop before the last epoch.
         callbacks: what listens to the training, such as a logger; see `jlayers list callbacks`. Files that
             they write are in the folder `logs` of the run.
-        profile: the steps of which a profile is recorded, such as `{steps: [100, 110]}`.
+        profile: the steps to profile, such as `{steps: [100, 110]}`.
         steps_per_call: steps in one dispatch; `auto` takes many where a step is so small that this pays.
         cache_features: whether what frozen layers at the beginning of the model give is computed once per
             sample and kept: true for memory, or a folder on a disk.
@@ -125,7 +125,7 @@ class Settings:
             begins, such as `{3: [encoder/block5*], 6: [encoder/**]}`.
         precision: the dtypes of parameters and of computation: a policy such as `mixed_bfloat16`, or a
             mapping from patterns of paths to policies; see `jlayers list policies`.
-        seed: of the weights, of dropout and of the order of the samples.
+        seed: seed of the weights, of dropout and of the order of the samples.
         seeds: how many seeds are trained at a time, in one program: `seed`, `seed + 1` and so on. The samples
             to validate on follow from `seed` for all of them, and so do preprocessors.
         training: how long to train, and on what.
@@ -175,7 +175,7 @@ def graph_node(
 
     Args:
         input: the shape of an input, without the batch dimension; null for a dimension that may vary.
-        dtype: of an input; float32 if not given.
+        dtype: dtype of an input; float32 if not given.
         layer: the layer that the node applies.
         shared: the node whose layer, with its weights, is used again.
         inputs: the names of the nodes that the layer reads; `lstm[1]` is output 1 of the node lstm.

@@ -1,4 +1,4 @@
-"""The section `sweep`: which values are tried, how they are chosen, and by what trials are compared."""
+"""The section `sweep`: which values are tried, how they are chosen, and how trials are compared."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class Sweep:
             `{low: 0.0001, high: 0.1, log: true}`.
         method: how values are chosen; see `jlayers list samplers`.
         trials: how many there are; may be left out for `grid`, which then tries all.
-        seed: of the choices. Trial number n is a function of the seed and n, and of the results of earlier
-            trials for a method that learns from them.
+        seed: seed of the choices. Trial number n is a function of the seed and n, and of the results of
+            earlier trials for a method that learns from them.
         metric: the name in the logs by which trials are compared, at the epoch whose weights a run keeps.
         mode: min or max, whichever is better; auto knows it for losses and registered metrics.
         prune: what ends poor trials early; see `jlayers list pruners`. Nothing does if it is left out.

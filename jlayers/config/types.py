@@ -1,4 +1,4 @@
-"""Types of our own for pydantic: each checks plain data with one message, and is a piece of JSON Schema."""
+"""Our own types for pydantic: each checks plain data with one message, and is a piece of JSON Schema."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class _Values:
             if isinstance(value, (dict, list)):
                 kind = "list" if isinstance(value, list) else "mapping"
                 self._fail(f"a {kind} cannot stand inside a text: {found[0]} in {text!r}", source)
-            pieces.append(_written(value))
+            pieces.append(_as_yaml(value))
         self.size += sum(map(len, pieces))
         if self.size > MAX_BYTES:
             message = f"its variables make more than {MAX_BYTES:,} characters"
@@ -187,7 +187,7 @@ class _Values:
         self.problems.append(self.document.problem(message, path))
 
 
-def _written(value: Any) -> str:
+def _as_yaml(value: Any) -> str:
     """A plain value as YAML writes it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

@@ -111,7 +111,7 @@ def numbers(batch: Any, name: str, index: int = 0) -> np.ndarray:
     """A batch as float64 on the host, checked.
 
     Raises:
-        TypeError: something else than real numbers.
+        TypeError: something other than real numbers.
         ValueError: no values, NaN or infinity.
     """
     array = np.asarray(batch)

@@ -151,7 +151,7 @@ class Layer:
         return {}
 
     def kept(self, site: Hashable, make: Callable[[], Layer]) -> Layer:
-        """What `make` gives for this site: the same layer each time, so that JAX compiles it only once.
+        """The result of `make` for this site: the same layer each time, so that JAX compiles it only once.
 
         The layer itself remembers the last few, so they are gone when it is.
         """

@@ -21,17 +21,22 @@ _USES = {
     "Model": "jl.Model(inputs, outputs)",
     "adapt": "jl.adapt(layer, data)",
     "compile": "jl.compile(model, optimizer, loss, metrics)",
+    "cut": "jl.cut(model, name)",
+    "diff": "jl.diff(model, other) or, with weights, jl.diff((model, params), (other, other_params))",
     "draw": "jl.draw(model, file)",
     "evaluate": "jl.evaluate(trainer, state, x, y) with the state that jl.fit returns",
     "fit": "jl.fit(trainer, x, y)",
     "freeze": "jl.freeze(model, pattern)",
     "graph": "jl.graph(model)",
+    "insert": "jl.insert(model, layer, after=name)",
     "load": "model, params, state = jl.load(path)",
     "load_exactly": "jl.load_weights(path, params, state), or jl.load_weights(model, path)",
     "predict": "jl.predict(trainer, state, x) with the state that jl.fit returns, or jl.predict(model, "
     "(params, model_state), x)",
+    "replace_head": "jl.replace_head(model, layers, after=name)",
     "save": "jl.save(path, model, params, state)",
     "save_weights": "jl.save_weights(path, params, state)",
+    "substitute": "jl.substitute(model, {pattern: function})",
     "summary": "jl.summary(model, shape)",
     "trainable_mask": "jl.trainable_mask(model, params)",
     "unfreeze": "jl.unfreeze(model, pattern)",
@@ -95,7 +100,7 @@ _KEYWORDS: Mapping[str, Mapping[str, str]] = {
 
 
 def taught(function: Function) -> Function:
-    """Decorator: whoever calls the function with arguments that it does not have is told what to write.
+    """Decorator: calls with arguments that the function lacks raise an error that says what to write.
 
     >>> import jlayers as jl
     >>> jl.Input(batch_shape=(None, 3))

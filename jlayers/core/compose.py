@@ -46,7 +46,7 @@ def Sequential(
         precision: dtypes of the layers inside; what `with_precision` takes.
 
     Raises:
-        TypeError: something else than a layer among the layers.
+        TypeError: something other than a layer among the layers.
         ValueError: two layers of one name; or a layer without a name that stands under another number in a
             model made before.
 

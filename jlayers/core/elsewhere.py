@@ -112,7 +112,7 @@ _ELSEWHERE = {
     "save_model": "jl.save",
     **dict.fromkeys(
         ("HashedCrossing", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization"),
-        "jl.{name}: it is no layer but a preprocessor, which is called on the host before the model",
+        "jl.{name}: it is not a layer but a preprocessor, which is called on the host before the model",
     ),
 }
 

@@ -44,7 +44,7 @@ class Details:
         received: the arguments that were refused, by name.
         inside: the keys that lead from the first of these arguments to the part that is wrong.
         raised_by: the type name of the layer, or of whatever else raised it; None until that is known.
-        path: of the layer that failed in a running model, such as `encoder/dense`; "" for the
+        path: path of the layer that failed in a running model, such as `encoder/dense`; "" for the
             outermost one, None outside of a model.
         note: what the error says of that layer below its text.
         file: the path of the file that cannot be used.

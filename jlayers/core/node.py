@@ -80,7 +80,7 @@ def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None 
 
     Args:
         shape: without the batch dimension; None for a dimension that may vary.
-        dtype: of the data.
+        dtype: dtype of the data.
         name: by which named data find this input.
 
     >>> import jlayers as jl
@@ -98,7 +98,7 @@ def Input(shape: Sequence[int | None], dtype: Any = "float32", name: str | None 
     if dtype is str or (isinstance(dtype, str) and dtype in ("string", "str", "object")):
         raise refused(
             TypeError,
-            "expected a dtype of numbers, for text is no array in JAX",
+            "expected a dtype of numbers, for text is not an array in JAX",
             instead="turn text into numbers on the host, before the model: "
             "jl.adapt(jl.TextVectorization(), texts)(texts), and write jl.Input(shape, "
             "dtype='int32')",

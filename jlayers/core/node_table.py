@@ -63,7 +63,7 @@ def InputLayer(shape: tuple[int | None, ...], dtype: str = "float32"):
 
     Args:
         shape: without the batch dimension; None for a dimension that may vary.
-        dtype: of the data.
+        dtype: dtype of the data.
 
     Raises:
         ValueError: data of another shape.
@@ -115,7 +115,7 @@ def _table_wiring(inputs: Any, nodes: Mapping[str, Mapping[str, Any]], outputs: 
     for name, node in table.nodes.items():
         if isinstance(node, Use) and node.child not in children:
             error = ValueError(
-                f"Model, node {name!r}: shared={node.child!r} is no layer: {nearest(node.child, children)}"
+                f"Model, node {name!r}: shared={node.child!r} is not a layer: {nearest(node.child, children)}"
             )
             raise about(error, name, "shared", nodes=nodes)
 
@@ -202,7 +202,7 @@ def in_order(table: Table) -> Iterator[str]:
             raise about(error, name, "inputs", nodes=table.nodes)
         if name not in table.nodes:
             reader = f"node {next(reversed(trail))!r} reads" if trail else "the outputs name"
-            error = ValueError(f"Model: {reader} {name!r}, which is no node: {nearest(name, table.nodes)}")
+            error = ValueError(f"Model: {reader} {name!r}, which is not a node: {nearest(name, table.nodes)}")
             raise about(error, next(reversed(trail)), "inputs", nodes=table.nodes) if trail else error
         node = table.nodes[name]
         reads = jax.tree.leaves(node.inputs if isinstance(node, Use) else ())

@@ -31,7 +31,7 @@ def _refusal(sign: str) -> Callable[[Any, Any], Any]:
 
 
 class Operators:
-    """The operators of a node, such as `a + b` and `a[:, 0]`, and errors for functions that are no layer."""
+    """The operators of a node, such as `a + b` and `a[:, 0]`, and errors for `jnp`'s functions."""
 
     __add__, __radd__ = _forward("add"), _backward("add")
     __sub__, __rsub__ = _forward("subtract"), _backward("subtract")

@@ -18,19 +18,19 @@ Apply = Callable[..., Any]
 class Pair:
     """`init` and `apply`, in an author's short form or in the canonical one, and their properties.
 
-    A constructor may return a `Pair` in place of the bare two functions to say more of them.
+    A constructor may return a `Pair` in place of the two functions to say more about them.
 
     Attributes:
         init: makes parameters and state.
         apply: computes.
         draws: `apply` may draw random numbers and is given keys. None: if it names `key`.
         autocast: a precision policy casts the inputs. False for an `apply` that only hands them on.
-        wide: `apply` compares, looks up, normalizes or rescales its inputs, which a policy must not narrow
-            before: where they are wider than what the policy computes in, the layer computes as wide.
+        wide: `apply` compares, looks up, normalizes or rescales its inputs, so a policy must not narrow them
+            first: if they are wider than the compute dtype, the layer computes in their dtype.
         mixes: the axes that `apply` mixes if it keeps the mask of its input; None if it does not.
         ids_below: the input holds whole numbers from 0 to below this, as that of a table does.
-        activation: the name of the activation that the layer is, as `Softmax` is one; None if it is none.
-        carries: training hands the carry in its state from one batch to the next.
+        activation: the name of the activation, if the layer is one, as `Softmax` is; else None.
+        carries: training passes the carry in its state from one batch to the next.
     """
 
     init: Init

@@ -1,4 +1,4 @@
-"""A policy: in which dtypes a layer keeps its parameters, computes and answers."""
+"""A policy: the dtypes of a layer's parameters, computation and output."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Policy:
     "mixed_float16"; the mixed ones keep parameters in float32 and compute in 16 bits.
 
     Attributes:
-        param: of the parameters, and so of their gradients and of the optimizer's memory of them.
-        compute: to which parameters and floating inputs are cast. Statistics of normalizations and softmax
-            stay float32 or wider all the same.
-        output: to which floating outputs of the layer that has the policy are cast; the layers inside it
-            answer in `compute`. None for `compute`, in a container for whatever its layers answer.
+        param: dtype of the parameters, and so of their gradients and of the optimizer's memory of them.
+        compute: dtype to which parameters and floating inputs are cast. Statistics of normalizations and
+            softmax stay float32 or wider all the same.
+        output: dtype to which floating outputs of the layer that has the policy are cast; the layers inside
+            it return `compute`. None for `compute`, or in a container for whatever its layers return.
 
     Raises:
         ValueError: another dtype.

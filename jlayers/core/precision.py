@@ -1,4 +1,4 @@
-"""Precision: in which dtypes a layer keeps its parameters, computes and answers, as a static fact of a model.
+"""Precision: the dtypes of a layer's parameters, computation and output, as a static fact of a model.
 
 A policy belongs to a layer and to all layers inside it; nothing is global. `jl.with_precision` sets it, and
 the casts at a layer's edges here are all that it does.

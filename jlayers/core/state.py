@@ -67,7 +67,7 @@ def reset_state(state: Mapping[str, Any]) -> dict[str, Any]:
     batches. What is learned, such as the running statistics of `BatchNormalization`, stays.
 
     Args:
-        state: of any layer or model.
+        state: state of any layer or model.
 
     >>> import jax, jlayers as jl
     >>> rnn = jl.SimpleRNN(2, stateful=True)

@@ -22,7 +22,7 @@ class Source:
 
     Attributes:
         shape: without the batch; None for a dimension that may vary.
-        dtype: of the data.
+        dtype: dtype of the data.
     """
 
     shape: tuple[int | None, ...]
@@ -84,17 +84,17 @@ class Chain:
 class Wiring:
     """The result of a container's constructor: named children, and the pair that runs such children.
 
-    The same container can so be made again around other children, which is how freezing, precision and
-    substitution work. The rest says of the container what its functions do not show.
+    So the same container can be made again around other children, which is how freezing, precision and
+    substitution work. The other fields tell what the functions of the container do not show.
 
     Attributes:
         children: the layers inside, by name.
         wire: makes the short pair that runs such children.
         structure: how they are connected: a `Table` as in a `Model`, a `Chain` as in a `Sequential`, a
-            `Source` for an input. Another kind of container may have a value of its own here for its tools.
+            `Source` for an input. Another kind of container may put its own value here.
         stacked: the children's arrays have a leading axis, one slice per use.
         repeats: how often the children run for each time that a trace sees them.
-        wraps: the child whose inputs the container takes and whose outputs it gives, as `Remat` does.
+        wraps: the child whose inputs and outputs are those of the container, as in `Remat`.
     """
 
     children: Mapping[str, Layer]

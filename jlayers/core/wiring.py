@@ -135,7 +135,7 @@ def around(layer: Layer, *, autocast: bool = True) -> Wiring:
 
 def _child(children: Mapping[str, Layer], name: str) -> Layer:
     if name not in children:
-        raise UnknownNameError(f"the route calls {name!r}, which is no child: {nearest(name, children)}")
+        raise UnknownNameError(f"the route calls {name!r}, which is not a child: {nearest(name, children)}")
     return children[name]
 
 

@@ -112,7 +112,7 @@ def order(rows: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def order_by_chunks(ends: np.ndarray, together: int, seed: int, epoch: int) -> np.ndarray:
-    """An order of rows that are stored in chunks, of which only a few are held at a time.
+    """An order of rows that are stored in chunks; only a few chunks are held at a time.
 
     The chunks are put in an order, and the rows of each few of them, which follow each other, too.
 
@@ -135,7 +135,7 @@ def _check_size(batch_size: Any) -> int:
 
 
 class Block(NamedTuple):
-    """Batches stacked in front, of which the first `steps` are meant."""
+    """Batches stacked in front; the first `steps` of them count."""
 
     batches: Batch
     steps: int
@@ -144,12 +144,12 @@ class Block(NamedTuple):
 class Batches:
     """A source of batches: what `fit` and `evaluate` take, and what your own source inherits from.
 
-    A subclass gives `epoch` and, if it can tell, `steps`. `fit` asks for a batch by the number of its epoch
-    and its place in it, so a source keeps no position of its own; one that must gives it in `state`.
+    A subclass defines `epoch` and, if it can, `steps`. `fit` asks for a batch by the number of its epoch and
+    its place in it, so a source keeps no position of its own; if one has to, it returns that in `state`.
 
     Attributes:
         steps: batches in an epoch, or None if that is not known.
-        checked: whether the values have been looked over; if not, `fit` looks at each batch on its way.
+        checked: whether the values have been checked; if not, `fit` checks each batch.
     """
 
     steps: int | None = None
@@ -253,7 +253,7 @@ class ArrayBatches(Batches):
         weight: per sample.
         batch_size: rows per batch; the last one has those that are left.
         shuffle: put the rows of each epoch in the order that `order(rows, seed, epoch)` gives.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
 
     Raises:
         ValueError: no samples, unequal lengths, or a batch size below 1.

@@ -17,12 +17,12 @@ HELD = 1 << 26  # bytes of blocks in memory
 
 
 class Blocks:
-    """Rows in blocks, of which a few are in memory.
+    """Rows in blocks; only a few blocks are in memory.
 
     Args:
         ends: the row behind each block.
         load: reads a block by its number: arrays by the names of the inputs, samples first.
-        fingerprint: of the files, when it is asked for.
+        fingerprint: fingerprint of the files, when it is asked for.
         held: bytes of blocks in memory, at least two of them.
 
     >>> blocks = Blocks([3, 5], lambda i: {"": np.arange(3 * i, [3, 5][i])[:, None]}, lambda: "ramp")

@@ -56,7 +56,7 @@ class BucketBatches(Batches):
         lengths: the lengths to fill up to; see `bucket_lengths`.
         batch_size: rows per batch.
         shuffle: a new order in every epoch.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
         fill: what padding holds.
 
     Raises:

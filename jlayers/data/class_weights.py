@@ -29,8 +29,8 @@ def class_weights(weights: Any, y: Any, sample_weight: Any = None, whole: bool =
         float32 in the shape of `sample_weight`, else `(samples,)`.
 
     Raises:
-        ValueError: targets that are not one class per sample, a key that is no class of the data, or a factor
-            that is negative or not finite.
+        ValueError: targets that are not one class per sample, a key that is not a class of the data, or a
+            factor that is negative or not finite.
         TypeError: weights of another form.
 
     >>> class_weights({1: 4.0}, np.array([0, 1, 1])).tolist()

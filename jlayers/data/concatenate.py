@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jlayers.core.errors import refused
+from jlayers.core.errors import about, refused
 from jlayers.core.shapes import describe
 from jlayers.data.dataset import Dataset, DatasetLike, fingerprint, get, register
 from jlayers.data.lazy import LazyArray, is_lazy
@@ -46,12 +46,13 @@ def concatenate(datasets: list[DatasetLike], test: list[DatasetLike] | None = No
     def join_pairs(pairs: Sequence[tuple[Dataset, Any]]) -> Any:
         for one, pair in pairs:
             if jax.tree.map(_kind, pair) != like:
-                raise ValueError(
+                error = ValueError(
                     f"concatenate: expected datasets whose samples have one shape and dtype, received "
                     f"{first.name} with x={describe(first.train[0])}, y={describe(first.train[1])} and "
                     f"{one.name} with x={describe(pair[0])}, y={describe(pair[1])}; only the number of "
                     f"samples may differ"
                 )
+                raise _about(one, error, given, held or [])
         parts = [(pair[0], _labels_of_all(pair[1], one.class_names, names)) for one, pair in pairs]
         return jax.tree.map(lambda *leaves: _chain(leaves), *parts) if parts else None
 
@@ -61,38 +62,51 @@ def concatenate(datasets: list[DatasetLike], test: list[DatasetLike] | None = No
     else:
         rest = join_pairs([(one, pair) for one in held for pair in (one.train, one.test) if pair is not None])
     alike = {name: getattr(first, name) for name in ("table", "form")}
-    if any(_layout(one) != _layout(first) for one in given):
+    if any(_reading_rules(one) != _reading_rules(first) for one in given):
         alike = dict.fromkeys(alike)
     name = first.name if len(given) == 1 else f"{first.name} and {len(given) - 1} more"
     return dataclasses.replace(first, name=name, train=train, test=rest, class_names=names, **alike)
+
+
+def _about(
+    one: Dataset, error: ValueError, datasets: Sequence[Dataset], test: Sequence[Dataset]
+) -> ValueError:
+    """The error, about the entry that is this dataset."""
+    for argument, listed in (("datasets", datasets), ("test", test)):
+        for place, other in enumerate(listed):
+            if other is one:
+                return about(error, place, **{argument: listed})
+    return error
 
 
 def _kind(array: Any) -> tuple[Any, ...]:
     return array.shape[1:], str(array.dtype)
 
 
-def _layout(data: Dataset) -> Any:
+def _reading_rules(data: Dataset) -> Any:
     """The rules by which further files are read, without what may differ between files of the same rules."""
     table = data.table and (data.table.names, data.table.targets, data.table.text, data.table.header)
     return table, data.form
 
 
-def _class_names(train: Sequence[Dataset], test: Sequence[Dataset]) -> tuple[str, ...] | None:
+def _class_names(train: list[Dataset], test: list[Dataset]) -> tuple[str, ...] | None:
     """The names of the classes of all datasets; None if they have none."""
     if all(one.class_names is None for one in [*train, *test]):
         return None
-    if unnamed := [one.name for one in [*train, *test] if one.class_names is None]:
-        raise ValueError(
-            f"concatenate: expected class names in all datasets or in none, received {unnamed[0]} without "
-            f"them"
+    if unnamed := [one for one in [*train, *test] if one.class_names is None]:
+        error = ValueError(
+            f"concatenate: expected class names in all datasets or in none, received {unnamed[0].name} "
+            f"without them"
         )
+        raise _about(unnamed[0], error, train, test)
     names = dict.fromkeys(name for one in train for name in one.class_names or ())
     for one in test:
         if new := [name for name in one.class_names or () if name not in names]:
-            raise ValueError(
+            error = ValueError(
                 f"concatenate: expected test data with classes of the training data only, received the class "
                 f"{new[0]!r}; add samples of it to the training data, or remove it"
             )
+            raise _about(one, error, train, test)
     return tuple(names)
 
 

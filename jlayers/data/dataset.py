@@ -55,8 +55,8 @@ class Table:
     """The layout of a CSV file, by which further files are read in the same way.
 
     Attributes:
-        names: of the columns of x, in their order.
-        places: of these columns in the file, counted from 0.
+        names: names of the columns of x, in their order.
+        places: places of these columns in the file, counted from 0.
         targets: the names of the columns of y.
         text: the columns of x that are text.
         width: the number of columns of the file.

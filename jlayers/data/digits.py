@@ -18,7 +18,7 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
 
     Args:
         test_fraction: the part of each class that is held out.
-        seed: of the split.
+        seed: seed of the split.
 
     Raises:
         ImportError: scikit-learn is missing.

@@ -34,13 +34,13 @@ def npz(
     Floating arrays become float32, whole numbers int32 (labels, tokens), unsigned bytes stay (images).
 
     Args:
-        path: of the file; in YAML, relative to the YAML file.
+        path: path of the file; in YAML, relative to the YAML file.
         x: name of the inputs; a list gives a model of several inputs each under its name.
         y: name of the targets; a list for a model of several outputs.
         x_test: name of the held-out inputs; with a list, in the order of `x`.
         y_test: name of the held-out targets; with a list, in the order of `y`.
         test_fraction: the part held out at random if there is no `x_test`, of each class with labels.
-        seed: of that split.
+        seed: seed of that split.
         max_bytes: the most that the arrays may take together.
 
     Raises:
@@ -97,7 +97,7 @@ def npy(
         x_test: path of the held-out inputs.
         y_test: path of the held-out targets.
         test_fraction: the part held out at random if there is no `x_test`, of each class with labels.
-        seed: of that split.
+        seed: seed of that split.
         max_bytes: the most that one array may take.
 
     Raises:

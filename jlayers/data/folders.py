@@ -78,7 +78,7 @@ def by_class(
 
     Args:
         directory: whose subfolders are the classes.
-        suffixes: of the files that count, in small letters.
+        suffixes: suffixes of the files that count, in small letters.
         class_names: the subfolders to take, in the order of their numbers; all, sorted, if not given.
         follow_links: whether links to folders are followed.
         raised_by: who asks, for messages.
@@ -119,7 +119,7 @@ def by_class(
 
 
 class FileRows(LazyArray):
-    """Rows of which each is a file of its own."""
+    """Rows that are one file each."""
 
     files: Files
 

@@ -60,7 +60,7 @@ def convert(where: str, value: Any) -> np.ndarray:
         value: an array, or what NumPy can make into one.
 
     Raises:
-        TypeError: something else than numbers.
+        TypeError: something other than numbers.
         ValueError: a number beyond the range of the dtype, with its place.
 
     >>> convert("x", np.array([1, 2])).dtype
@@ -225,7 +225,7 @@ def check_finite(**trees: Any) -> None:
 
 
 def check_at_least(name: str, value: Any, least: int) -> None:
-    """Refuse what is no whole number of at least `least`."""
+    """Refuse what is not a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise refused(
             ValueError, f"expected {name} to be a whole number of at least {least}", **{name: value}

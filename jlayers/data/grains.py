@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from jlayers.core.errors import about
 from jlayers.data.positions import iterator_from
 from jlayers.data.stream import Iteration, StreamBatches
 
@@ -42,10 +43,11 @@ class GrainBatches(StreamBatches):
 
         endless = len(dataset) >= sys.maxsize
         if endless and steps is None:
-            raise ValueError(
+            error = ValueError(
                 "expected a number of batches for each epoch, as the dataset repeats without end; pass "
                 "steps_per_epoch (or validation_steps), or leave out .repeat()"
             )
+            raise about(error, steps=steps)
         options = grain.ReadOptions(num_threads=min(8, os.cpu_count() or 1), prefetch_buffer_size=8)
         source = (dataset if endless else dataset.repeat()).to_iter_dataset(options)
         super().__init__(source, len(dataset) if steps is None else steps)

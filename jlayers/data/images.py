@@ -210,10 +210,10 @@ def image_dataset_from_directory(
 
     x is float32 `(samples, height, width, channels)` from 0 to 255, as in Keras: begin the model with
     `Rescaling(1 / 255)`. y is the class, in the order of `class_names`. Files end in .png, .jpg, .jpeg, .bmp,
-    .gif or .webp; others and hidden ones are left out. How a file becomes an array says `read_image`.
+    .gif or .webp; others and hidden ones are left out. `read_image` says how a file becomes an array.
 
-    Other than in Keras, photographs stand as their EXIF orientation says, and images that are made smaller
-    are smoothed. Batch size, shuffling and validation are matters of `fit` and of `training` in YAML.
+    Unlike in Keras, photographs are rotated by their EXIF orientation, and images that are made smaller
+    are smoothed. Batch size, shuffling and validation are arguments of `fit` and of `training` in YAML.
 
     Args:
         directory: the folder; in YAML, relative to the YAML file.
@@ -222,20 +222,20 @@ def image_dataset_from_directory(
         class_names: the subfolders to take, in the order of their numbers; all, sorted, if not given.
         color_mode: "grayscale", "rgb" or "rgba", for 1, 3 or 4 channels.
         image_size: height and width.
-        interpolation: of images of another size.
-        crop_to_aspect_ratio: cut off, at both sides, what goes beyond the aspect ratio of `image_size`,
-            instead of distorting.
+        interpolation: how images of another size are resized.
+        crop_to_aspect_ratio: instead of distorting, cut off at both sides what does not fit the aspect ratio
+            of `image_size`.
         pad_to_aspect_ratio: add black at both sides instead of distorting.
         test_directory: a folder of the same classes, held out.
         test_fraction: the part of each class that is held out at random if there is no `test_directory`.
-        seed: of that split, and of the order of the samples.
+        seed: seed of that split, and of the order of the samples.
         follow_links: whether links to folders are followed.
         cache_bytes: memory for images that stay once they are read, 256 MiB if not given; others are read
             again in each epoch. A pixel of a channel takes a byte.
 
     Raises:
-        ValueError: no folders of classes, or one without images; while reading, a file that is no image, with
-            its path.
+        ValueError: no folders of classes, or one without images; while reading, a file that is not an image,
+            with its path.
         NotADirectoryError: no such folder.
         ImportError: Pillow is missing (`pip install 'jlayers[images]'`).
     """

@@ -119,7 +119,7 @@ def _refuse_odd_ones(column: Labels, numbers: dict[str, float]) -> None:
     if texts and rows(texts) < rows(others):
         _refuse(column, texts[0], "a number", "if all are names, write none of them as a plain number")
     if texts and others and (rows(others) == 1 or rows(others) < 0.1 * rows(texts)):
-        _refuse(column, others[0], "a name", "if it is one, write it so that it is no plain number")
+        _refuse(column, others[0], "a name", "if it is one, write it so that it is not a plain number")
     if not texts and fractions and rows(fractions) < rows(wholes):
         _refuse(column, fractions[0], "a whole number", "correct it, or name the classes by words")
 

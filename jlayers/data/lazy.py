@@ -22,8 +22,8 @@ class LazyArray:
     by the numbers of the rows. `array[rows]` reads, `array.select(rows)` reads nothing.
 
     Attributes:
-        shape: of all rows together, the number of rows first.
-        dtype: of the rows.
+        shape: shape of all rows together, the number of rows first.
+        dtype: dtype of the rows.
         chunks: the row behind each chunk, where rows are stored in chunks that are read as a whole; else
             None. Shuffling then keeps to a few chunks at a time.
         together: how many chunks are held in memory.

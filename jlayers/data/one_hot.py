@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jlayers.core.errors import about
 from jlayers.core.shapes import describe
 from jlayers.data.dataset import Dataset, DatasetLike, get, register
 from jlayers.data.gate import as_dtype, check_at_least
@@ -34,15 +35,17 @@ def one_hot(data: DatasetLike) -> Dataset:
     labels = [pair[1] for pair in (whole.train, whole.test) if pair is not None]
     classes = whole.classes
     if classes is None or not all(isinstance(y, np.ndarray) and y.ndim == 1 for y in labels):
-        raise ValueError(f"one_hot: expected data with one whole-number label per sample, received {whole}")
+        error = ValueError(f"one_hot: expected data with one whole-number label per sample, received {whole}")
+        raise about(error, data=data)
 
     for part, y in zip(("train", "test"), labels, strict=False):
         if (wrong := (y < 0) | (y >= classes)).any():
             place = int(np.argmax(wrong))
-            raise ValueError(
+            error = ValueError(
                 f"one_hot: expected labels from 0 to {classes - 1}, those of the training data, received "
                 f"{y[place]} as label {place} of {whole.name}, {part}"
             )
+            raise about(error, data=data)
 
     def with_one_hot(pair: tuple[Any, Any]) -> tuple[Any, Any]:
         return pair[0], np.eye(classes, dtype=np.float32)[pair[1]]
@@ -69,7 +72,7 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
     """
     given = np.asarray(x)
     if given.dtype.kind not in "biuf" or (not given.size and num_classes is None):
-        raise ValueError(f"to_categorical: expected whole numbers, received x={describe(given)}")
+        raise about(ValueError(f"to_categorical: expected whole numbers, received x={describe(given)}"), x=x)
     labels = as_dtype("x", given, np.int64)
     labels = labels[..., 0] if labels.ndim > 1 and labels.shape[-1] == 1 else labels
     if num_classes is None:
@@ -77,10 +80,11 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
     check_at_least("num_classes", num_classes, 1)
     if (wrong := (labels < 0) | (labels >= num_classes)).any():
         place = np.argwhere(wrong)[0].tolist()
-        raise ValueError(
+        error = ValueError(
             f"to_categorical: expected whole numbers from 0 to {num_classes - 1}, received "
             f"x{place or ''}={labels[tuple(place)]}"
         )
+        raise about(error, *place, x=x)
     made = np.zeros((*labels.shape, num_classes), np.float32)
     np.put_along_axis(made, labels[..., None], 1.0, -1)
     return made

@@ -177,7 +177,7 @@ def parquet(
     keeps to a few row groups at a time: write files with row groups of some thousand rows.
 
     Args:
-        path: of a file, or of a folder of `.parquet` files with the same columns, which are taken in the
+        path: path of a file, or of a folder of `.parquet` files with the same columns, which are taken in the
             order of their paths; in YAML, relative to the YAML file.
         target: name of the target column; a list gives y of shape `(rows, columns)`, one gives `(rows,)` for
             labels and `(rows, 1)` for numbers.
@@ -186,7 +186,7 @@ def parquet(
         features: the columns of x.
         test_path: a second file or folder, held out, whose columns are found by the same names.
         test_fraction: the part held out at random if there is no `test_path`, of each class with labels.
-        seed: of that split.
+        seed: seed of that split.
 
     Raises:
         ValueError: missing values, numbers that are not finite or that float32 cannot keep apart, other

@@ -1,4 +1,4 @@
-"""Items of an iterator made in a thread, a few ahead of whoever takes them, with the time that was waited."""
+"""Items of an iterator made in a thread, a few ahead of their use, and the time spent waiting for them."""
 
 from __future__ import annotations
 

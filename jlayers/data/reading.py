@@ -1,4 +1,4 @@
-"""Files from strangers, read within bounds: no more memory than a cap allows, whatever they claim to be."""
+"""Untrusted files, read within limits: no more memory than allowed, whatever the files claim."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Records:
     """The rows of a CSV file as texts, each with the line on which it begins; empty lines are left out.
 
     Args:
-        path: of the file.
+        path: path of the file.
         delimiter: between cells.
         max_bytes: the most that the file may take.
         start: a `place` of an earlier reading, to continue from.

@@ -29,7 +29,7 @@ def pad_sequences(
     Args:
         sequences: one sequence `(time, ...)` for each sample; they differ in time only.
         maxlen: the length of all; that of the longest if not given.
-        dtype: of the result; `object` for texts.
+        dtype: dtype of the result; `object` for texts.
         padding: whether to fill up before or after the values.
         truncating: whether to cut off values at the beginning or at the end.
         value: to fill up with.
@@ -40,7 +40,7 @@ def pad_sequences(
     Raises:
         ValueError: sequences that differ in more than time, numbers that the dtype does not hold, or another
             option.
-        TypeError: something that is no sequence.
+        TypeError: something that is not a sequence.
 
     >>> pad_sequences([[1, 2, 3], [4]]).tolist()
     [[1, 2, 3], [0, 0, 4]]

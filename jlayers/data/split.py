@@ -25,7 +25,7 @@ def hold_out(
         y: targets; a 1-D array of whole numbers counts as labels.
         fraction: 0.0 holds out nothing.
         seed: for the draw.
-        name: of the fraction in messages.
+        name: name of the fraction in messages.
 
     Raises:
         ValueError: the fraction is not in [0, 1), or one of the two parts would be empty.

@@ -26,9 +26,9 @@ class StreamBatches(Batches):
 
     A batch is `(x, y)` or `(x, y, sample_weight)`, a `Batch`, or x alone where no targets are needed.
 
-    An iterable that can tell where it stands is taken up there by a resumed run (see
-    `jlayers.data.positions`); of any other one, the batches that are gone are made once more and left out.
-    One that has `set_epoch`, as a Hugging Face `IterableDataset` has it, is told the number of each round, so
+    A resumed run continues an iterable that can tell its position (see `jlayers.data.positions`); for any
+    other one, the batches that were used are made once more and skipped. If it has `set_epoch`, as a Hugging
+    Face `IterableDataset` has, it receives the number of each round, so
     that its shuffling gives each round an order of its own; `on_epoch_end` of a Keras `PyDataset` is called
     between two rounds.
 
@@ -40,7 +40,7 @@ class StreamBatches(Batches):
 
     Raises:
         ValueError: a batch without rows, or a source without batches.
-        TypeError: something else than such batches.
+        TypeError: something other than such batches.
     """
 
     def __init__(self, source: Any, steps: int | None = None):
@@ -209,7 +209,7 @@ def _rows(item: Any, made: dict[str, Any]) -> int:
 
 
 class Iteration:
-    """One run through a source, of which `count` batches are taken."""
+    """One run through a source; it takes `count` batches."""
 
     def __init__(self, items: Iterator[Any], count: int = 0):
         self.items: Any = items

@@ -28,7 +28,7 @@ def read_numbers(path: FilePath, header: bool = True, delimiter: str = ",") -> n
     """All columns of a CSV file of numbers: float32 `(rows, columns)`.
 
     Raises:
-        ValueError: a cell that is no finite number, with its line and column, or an unreadable file.
+        ValueError: a cell that is not a finite number, with its line and column, or an unreadable file.
         FileNotFoundError: no such file.
     """
     file = File(path, header, delimiter)
@@ -40,15 +40,15 @@ def read_numbers(path: FilePath, header: bool = True, delimiter: str = ",") -> n
 def read_like(
     path: FilePath, table: Table, header: bool | None = None, delimiter: str | None = None
 ) -> tuple[Any, list[str]]:
-    """The inputs in a further file like the one that a model was trained on, by the names of their columns.
+    """The inputs in a new file like the training file, by the names of their columns.
 
     In a file without a header the columns are those of x in their order, or all those of the training file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         table: how the training file was read.
-        header: whether the first line holds names, if other than in the training file.
-        delimiter: between cells, if another than in the training file.
+        header: whether the first line holds names; as in the training file if not given.
+        delimiter: between cells; as in the training file if not given.
 
     Returns:
         x as in training, and the names of columns that are neither inputs nor targets, which are left out.
@@ -101,8 +101,8 @@ def csv(
     makes into numbers under `preprocess`, and float32 `(rows, 1)`.
 
     Args:
-        path: of the file, or a list of files with the same columns, one below the other, which are found by
-            their names; in YAML, relative to the YAML file.
+        path: path of the file, or a list of files with the same columns, one below the other, which are found
+            by their names; in YAML, relative to the YAML file.
         target: name of the target column, or its number counted from 0 in a file without a header; a list
             gives y of shape `(rows, columns)`, one gives `(rows,)` for labels and `(rows, 1)` for numbers.
         labels: True if the target is a class: whole numbers from 0 as they are, other numbers in their
@@ -112,7 +112,7 @@ def csv(
         delimiter: between cells.
         test_path: a further file, or several, held out, whose columns are found by the same names.
         test_fraction: the part held out at random if there is no `test_path`, of each class with labels.
-        seed: of that split.
+        seed: seed of that split.
         max_bytes: the most that a file may take that is held in memory.
         text: the columns of x that are text, taken as they are.
         in_memory: False for a file that memory does not hold. It is read once to be looked over; then blocks
@@ -120,7 +120,7 @@ def csv(
             time. The targets are in memory all the same.
 
     Raises:
-        ValueError: a cell that is no finite number or no label, with its line and column; numbers that
+        ValueError: a cell that is not a finite number or no label, with its line and column; numbers that
             float32 cannot keep apart; an unreadable file.
         KeyError: no column of that name.
     """

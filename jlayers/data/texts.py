@@ -24,7 +24,7 @@ class TextForm:
 
     Attributes:
         max_length: characters that are kept of a text; all if None.
-        encoding: of the files.
+        encoding: encoding of the files.
 
     Raises:
         ValueError: an encoding that Python does not know, or a length below 1.
@@ -99,14 +99,14 @@ def text_dataset_from_directory(
             `(samples, 1)` of 2 classes.
         class_names: the subfolders to take, in the order of their numbers; all, sorted, if not given.
         max_length: characters that are kept of a text; all if not given.
-        encoding: of the files.
+        encoding: encoding of the files.
         test_directory: a folder of the same classes, held out.
         test_fraction: the part of each class that is held out at random if there is no `test_directory`.
-        seed: of that split, and of the order of the samples.
+        seed: seed of that split, and of the order of the samples.
         follow_links: whether links to folders are followed.
 
     Raises:
-        ValueError: no folders of classes, or one without texts; while reading, bytes that are no text, with
+        ValueError: no folders of classes, or one without texts; while reading, bytes that are not text, with
             the path of the file.
         NotADirectoryError: no such folder.
     """

@@ -36,7 +36,7 @@ class Comparison:
 
     Attributes:
         runs: the records, in the order of the table.
-        names: of the runs, as short as they can be without two being the same.
+        names: names of the runs, as short as they can be without two being the same.
         settings: the settings that are not the same in all runs, by path: a value for each run, None where a
             run has no such setting. Settings that all runs have come first.
         metrics: the names of all results, those of the held-out data last.
@@ -73,7 +73,11 @@ class Comparison:
         return min(values) if run.direction(metric) == "min" else max(values)
 
     def rows(self) -> list[dict[str, Any]]:
-        """A flat dict for each run with the same keys in all, for CSV, JSON and data frames."""
+        """A flat dict for each run with the same keys in all, for CSV, JSON and data frames.
+
+        Of a run of many seeds `accuracy` is the mean, and `accuracy_std` the standard deviation.
+        """
+        spread = [name for name in self.metrics if any(name in run.spread for run in self.runs)]
         return [
             {
                 "run": str(run.path),
@@ -82,6 +86,7 @@ class Comparison:
                 "planned": run.planned,
                 **{path: values[place] for path, values in self.settings.items()},
                 **{name: run.metrics.get(name) for name in self.metrics},
+                **{f"{name}_std": run.spread.get(name) for name in spread},
                 "seconds": run.seconds,
                 "parameters": run.parameters,
                 "flops": run.flops,

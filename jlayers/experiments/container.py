@@ -49,13 +49,13 @@ def write_container(run: str | os.PathLike[str], to: str | os.PathLike[str] | No
 
     Raises:
         FileNotFoundError: no run there.
-        FileExistsError: the file is there already.
+        FileExistsError: the file exists already.
         ValueError: the run is of an older version, which did not note its packages.
     """
     old, record = Run(run), read_run(run)
     path = old.path / CONTAINERFILE if to is None else pathlib.Path(to)
     if path.exists():
-        raise FileExistsError(f"{path} is there already: remove it, or choose another name")
+        raise FileExistsError(f"{path} exists already: remove it, or choose another name")
     if not (old.path / REQUIREMENTS).is_file():
         raise ValueError(f"{run} has no {REQUIREMENTS}, as runs of older versions: train it again")
     requirements = (old.path / REQUIREMENTS).read_text("utf-8")

@@ -13,6 +13,7 @@ from typing import Any
 
 from jlayers.config.reader import read_file
 from jlayers.runs import Run
+from jlayers.runs.epochs import SEEDS
 from jlayers.runs.files import CONFIG, ENVIRONMENT, METRICS, RESULTS, WEIGHTS
 
 __all__ = ["RunRecord", "find_runs", "flattened", "read_run"]
@@ -25,7 +26,7 @@ class RunRecord:
     """The facts of one run, as its folder holds them now.
 
     Attributes:
-        path: of the folder.
+        path: path of the folder.
         status: `running`, `completed`, `failed`, `interrupted`, `killed`, or `unknown`; `damaged` for a
             folder that cannot be read.
         reason: why it ended before its end, or why it cannot be read; else None.
@@ -33,17 +34,19 @@ class RunRecord:
         history: a list for each result, one value for each finished epoch.
         metrics: the results of the epoch whose weights are kept: `loss`, `val_loss`, and `test_loss` for the
             held-out data, and so on.
+        spread: of a run of many seeds the standard deviations over them; `metrics` are then their means.
         better: "min" or "max", by name in `history`.
         epochs: how many are finished.
         planned: how many the configuration asks for.
         kept_epoch: the epoch of the saved weights, counted from 1.
         began: when the training began, in UTC.
         ended: when it ended; None while it runs, and for a run that was killed.
-        seconds: of training, so far.
-        parameters: of the model, trained or not; None for a run of an older version, as are the next two.
+        seconds: seconds of training, so far.
+        parameters: number of parameters of the model, trained or not; None for a run of an older version, as
+            are the next two.
         trainable: those of them that are trained.
         flops: floating-point operations of a forward pass of one sample.
-        size: of the folder, in bytes.
+        size: size of the folder, in bytes.
     """
 
     path: pathlib.Path
@@ -52,6 +55,7 @@ class RunRecord:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     history: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    spread: Mapping[str, float] = dataclasses.field(default_factory=dict)
     better: Mapping[str, str] = dataclasses.field(default_factory=dict)
     epochs: int = 0
     planned: int | None = None
@@ -70,7 +74,7 @@ class RunRecord:
         return self.path.resolve().name
 
     def direction(self, metric: str) -> str:
-        """Which values of a metric are better, "min" or "max"; `test_loss` is as `loss`."""
+        """Return "min" or "max", whichever is better for a metric; `test_loss` is treated as `loss`."""
         known = self.better.get(metric) or self.better.get(metric.removeprefix("test_"))
         # Runs of older versions do not say.
         return known or ("min" if "loss" in metric or "error" in metric else "max")
@@ -79,22 +83,22 @@ class RunRecord:
     def best(self) -> tuple[str, float] | None:
         """The metric to judge the run by, and its value for the weights that are kept.
 
-        It is of the held-out data, else of the validation data, else of the training data. Of these it is the
-        metric that early stopping, the best checkpoint or a callback watches; else the first one that is no
-        loss; else the loss. A loss that is watched does not count where there are metrics: it is what ends a
-        training, and whoever asks for an accuracy judges by that. The losses of single outputs never count.
+        It is measured on the held-out data, else on the validation data, else on the training data. It is the
+        metric that early stopping, the best checkpoint or a callback watches; else the first one that is not
+        a loss; else the loss. A watched loss does not count if there are metrics: it decides when to stop,
+        but users who ask for an accuracy judge by that. The losses of single outputs never count.
         """
         for prefix in ("test_", "val_", ""):
             names = [name for name in self.metrics if _is_of(name, prefix)]
             metrics = [name for name in names if not _is_loss(name)]
-            watched = [name for name in (f"{prefix}{n}" for n in self._watched) if name in metrics]
+            watched = [name for name in (f"{prefix}{n}" for n in self._watched_metrics) if name in metrics]
             loss = [name for name in names if name == f"{prefix}loss"]
             if ordered := [*watched, *metrics, *loss, *names]:
                 return ordered[0], self.metrics[ordered[0]]
         return None
 
     @property
-    def _watched(self) -> list[str]:
+    def _watched_metrics(self) -> list[str]:
         """The metrics that decide about the training, without the names of parts of the data."""
         training = "training."
         own = [f"{training}early_stopping.monitor", f"{training}checkpoint.best"]
@@ -122,7 +126,7 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     run = Run(path)
     if not is_run(run.path):
         raise FileNotFoundError(
-            f"{path} is no run: expected a folder with {CONFIG}, as `jlayers train` makes it"
+            f"{path} is not a run: expected a folder with {CONFIG}, as `jlayers train` makes it"
         )
     status, results = run.status, run.results()
     kept = run.kept_epoch() if (run.path / WEIGHTS).is_file() else results.get("kept_epoch")
@@ -139,6 +143,7 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
         settings=settings,
         history=history,
         metrics=_metrics(results, history, kept or epochs),
+        spread={name: one["std"] for name, one in _by_name(results.get(SEEDS, {})).items()},
         better=results.get("better", {}),
         epochs=epochs,
         planned=settings.get("training.epochs"),
@@ -163,7 +168,7 @@ def find_runs(folder: str | os.PathLike[str] = "runs") -> list[RunRecord]:
     """
     top = pathlib.Path(folder)
     if not top.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder of runs: there is nothing there")
+        raise FileNotFoundError(f"{folder} is not a folder of runs: there is nothing there")
     records = [_read(path) for path in _runs_in(top)]
     return sorted(
         records, key=lambda record: (record.began or Time.max.replace(tzinfo=datetime.UTC), record.name)
@@ -208,9 +213,20 @@ def _runs_in(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 def _metrics(
     results: Mapping[str, Any], history: Mapping[str, Sequence[float]], epoch: int
 ) -> dict[str, float]:
+    """Of an epoch, and of the held-out data. Each of many seeds keeps its own epoch: results say all."""
     metrics = {name: values[epoch - 1] for name, values in history.items() if 0 < epoch <= len(values)}
-    held_out = {f"test_{name}": value for name, value in results.get("test", {}).items()}
-    return {**metrics, **{name: math.nan if value is None else value for name, value in held_out.items()}}
+    said = _by_name(results if SEEDS in results else {"test": results.get("test", {})})
+    return {**metrics, **{name: math.nan if value is None else value for name, value in said.items()}}
+
+
+def _by_name(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The results of all parts of the data in one mapping, named as in `RunRecord.metrics`."""
+    starts = {"train": "", "validation": "val_", "test": "test_"}
+    return {
+        f"{start}{name}": value
+        for part, start in starts.items()
+        for name, value in results.get(part, {}).items()
+    }
 
 
 def _seconds(path: pathlib.Path, status: str, began: Time | None, ended: Time | None) -> float | None:

@@ -57,8 +57,8 @@ class Reproduction:
     Attributes:
         run: the folder of the run that is reproduced.
         again: the folder of the new run.
-        differences: of the results, in the order in which they arise: what the preprocessors learned, each
-            epoch, the final results, the weights. Empty if all of them are bit-identical.
+        differences: differences of the results, in the order in which they arise: what the preprocessors
+            learned, each epoch, the final results, the weights. Empty if all of them are bit-identical.
         causes: what differs between the circumstances of the two trainings, the likeliest cause first:
             settings, data, code, versions, device, flags.
         compared: what was compared, such as `60 epochs`.
@@ -111,20 +111,20 @@ def reproduce(
     """Train a run again from its folder and compare the two, bit for bit.
 
     The new run has the configuration, the seed and the adapted preprocessors of the first one. A run that
-    was interrupted or killed is repeated as far as it went. One that failed must fail for the same reason.
+    was interrupted or killed is repeated as far as it got. One that failed must fail for the same reason.
 
     Args:
         run: the folder of a run. Nothing in it is changed.
         into: the folder of the new run; `<run>-reproduced-<n>` beside the first one if not given.
-        overrides: settings that shall be others, such as `"seed=1"`, or a path at which the data lie now.
+        overrides: settings to change, such as `"seed=1"`, or a new path of the data.
         code: the user's own files that the run needs; they have been executed already.
         callbacks: more listeners, such as a progress bar.
-        begun: is given the new run before it is trained.
+        begun: called with the new run before it is trained.
 
     Raises:
         FileNotFoundError: no run there.
         ValueError: the run is still being trained, or ended before its first epoch.
-        ConfigError: the configuration cannot be built here, such as for data that are not there.
+        ConfigError: the configuration cannot be built here, for example because the data are missing.
     """
     old, before = Run(run), read_run(run)
     if before.status == "running":
@@ -159,7 +159,7 @@ def compare_bits(run: str | os.PathLike[str], again: str | os.PathLike[str]) -> 
     """Two runs compared bit for bit: their histories, results and weights, and what may be why they differ.
 
     Raises:
-        FileNotFoundError: one of them is no run.
+        FileNotFoundError: one of them is not a run.
         ValueError: a file of one of them is damaged.
     """
     old, new, before, after = Run(run), Run(again), read_run(run), read_run(again)

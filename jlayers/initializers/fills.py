@@ -52,7 +52,7 @@ def identity(gain: float = 1.0) -> Initializer:
     """`gain` on the diagonal of a matrix, 0 elsewhere.
 
     Raises:
-        ValueError: on use, a shape that is no matrix.
+        ValueError: on use, a shape that is not a matrix.
 
     >>> import jax, jlayers as jl
     >>> jl.initializers.identity()(jax.random.key(0), (2, 3), "float32").tolist()

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.calls import taught
 from jlayers.core.layer import Layer
 from jlayers.core.shapes import shape_text
 from jlayers.core.tree import flatten
@@ -42,6 +43,7 @@ class Diff:
         return "\n".join([*rows, *(f"{path}: {text}" for path, text in self.weights.items())])
 
 
+@taught
 def diff(a: Any, b: Any) -> Diff:
     """The differences between two models or their weights.
 

@@ -53,7 +53,7 @@ def flops(function: Callable[..., Any], *args: Any) -> int:
 
     A multiply-add is two operations; every other arithmetic operation on one floating-point number
     (a sum, a comparison, `exp`, `tanh`) is one. Moving, selecting and casting data are free, and so is
-    arithmetic on whole numbers, save in matrix products and convolutions. A convolution's multiplications
+    arithmetic on whole numbers, except in matrix products and convolutions. A convolution's multiplications
     with padding or with the zeros of a dilation are not counted: no work is done for them. A scan counts
     as often as its length says, a branch as its most expensive side. See `flop_count` for programs
     whose number is not exact.

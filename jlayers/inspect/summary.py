@@ -136,7 +136,7 @@ def summary(model: Layer, *inputs: Any, depth: int | None = None) -> Summary:
         model: any layer.
         *inputs: arrays, `jax.ShapeDtypeStruct`s or shape tuples, batch dimension included. They may be
             left out when the model declares its inputs (a `Model`, or a `Sequential` that starts with an
-            `Input`): the batch is then 1, and a size that is None 64, of which the text tells.
+            `Input`): the batch is then 1, and a size that is None is 64, as the text says.
         depth: how many levels of containers to open; None opens all, 0 gives the model in one row.
 
     Raises:

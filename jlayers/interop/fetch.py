@@ -24,7 +24,7 @@ _TRIES = 3
 
 
 def cache_folder() -> pathlib.Path:
-    """Where files that were fetched are kept: `~/.cache/jlayers/weights`, or under `XDG_CACHE_HOME`."""
+    """The folder of fetched files: `~/.cache/jlayers/weights`, or under `XDG_CACHE_HOME`."""
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jlayers" / "weights"
 
 
@@ -47,7 +47,7 @@ def fetch(url: str, digest: str | None, folder: str | os.PathLike[str] | None = 
             put a file that was brought by hand.
         FileNotFoundError: `JLAYERS_WEIGHTS` is a folder without the file.
         ValueError: the content has another hash.
-        ImportError: pooch is not there: `pip install 'jlayers[pretrained]'`.
+        ImportError: pooch is not installed: `pip install 'jlayers[pretrained]'`.
     """
     name = url.rpartition("/")[2]
     if not name or name in (".", ".."):

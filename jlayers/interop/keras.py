@@ -13,18 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlayers.core.errors import details_of
-from jlayers.interop.limits import Budget, member_of, open_zip, refused_file
+from jlayers.interop.limits import Budget, check_packed, member_of, open_zip, refused_file
 
 __all__ = ["need_h5py", "open_hdf5", "read_keras"]
 
 _WEIGHTS = "model.weights.h5"
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}  # those that HDF5 and h5py bring along
 _MOST_DEPTH, _MOST_OBJECTS = 40, 200_000
-_MOST_GROWTH = 1100  # of what gzip has packed; a little more than it can do
 _NO_WEIGHTS = ("optimizer", "compile_metrics", "loss_tracker", "seed_generator", "random_generator")
 
 
-def read_keras(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_keras(path: str | os.PathLike[str], *, needed: int | None = None) -> dict[str, np.ndarray]:
     """The arrays of a file that Keras has written, by the names of layers and variables, without Keras.
 
     Read are `.weights.h5` and `.keras` of Keras 3, and HDF5 files of weights or whole models of any version.
@@ -32,13 +31,15 @@ def read_keras(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     state of an optimizer and of random generators is left out.
 
     Args:
-        path: of the file.
+        path: path of the file.
+        needed: the bytes of the arrays that are wanted, if known: a packed file may become a few times
+            as much; otherwise a limited multiple of its own size.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is damaged or of another kind, links to other files, uses filters that are not
             HDF5's own, or declares more than it holds.
-        ImportError: h5py is not there: `pip install 'jlayers[interop]'`.
+        ImportError: h5py is not installed: `pip install 'jlayers[interop]'`.
 
     Source: the layouts follow `keras.src.saving`.
 
@@ -53,19 +54,19 @@ def read_keras(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     path = pathlib.Path(path)
     if not zipfile.is_zipfile(path):
-        return _read(path, path, path.stat().st_size)
-    with open_zip(path) as archive:
+        return _read(path, path, needed)
+    with open_zip(path, needed) as archive:
         if _WEIGHTS not in archive.namelist():
             raise refused_file(path, f"a zip file without {_WEIGHTS}, expected one that Keras has saved")
         content = member_of(path, archive, _WEIGHTS)
-    return _read(path, io.BytesIO(content), len(content))
+    return _read(path, io.BytesIO(content), needed)
 
 
 def need_h5py() -> Any:
     """The module h5py.
 
     Raises:
-        ImportError: it is not there; the text says what to install.
+        ImportError: it is not installed; the text says what to install.
     """
     try:
         import h5py
@@ -89,9 +90,9 @@ def open_hdf5(path: Any, file: Any) -> Any:
         raise refused_file(path, f"expected an HDF5 file ({error})") from None
 
 
-def _read(path: pathlib.Path, file: Any, size: int) -> dict[str, np.ndarray]:
+def _read(path: pathlib.Path, file: Any, needed: int | None) -> dict[str, np.ndarray]:
     with open_hdf5(path, file) as root:
-        reader = _Reader(path, Budget(path, size))
+        reader = _Reader(path, Budget(path, path.stat().st_size, needed))
         try:
             inner = reader.member(root, "model_weights") if _has(root, "model_weights") else root
             named = "layer_names" in inner.attrs or "layer_names0" in inner.attrs
@@ -158,11 +159,10 @@ class _Reader:
         size = self.budget.spend(name, data.shape, dtype.itemsize)
         if data.chunks:  # each is unpacked whole
             self.budget.spend(name, data.chunks, dtype.itemsize)
-        growth = _MOST_GROWTH if filters else 1
-        if data.id.get_storage_size() * growth < size:
-            raise refused_file(
-                self.path, f"{name!r} declares {size:,} bytes and holds {data.id.get_storage_size():,}"
-            )
+        there = data.id.get_storage_size()
+        if not filters and there < size:
+            raise refused_file(self.path, f"{name!r} declares {size:,} bytes and holds {there:,}")
+        check_packed(self.path, name, size, there)
         values = np.asarray(data[()])
         return values.view(jnp.bfloat16) if half and dtype.kind == "V" else values
 

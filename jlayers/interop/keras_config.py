@@ -38,7 +38,7 @@ def layer_of(data: Mapping[str, Any], arrays: Arrays, path: str = "") -> Layer:
     Args:
         data: with `class_name` and `config`.
         arrays: the weights by name, for layers whose weights are arguments here.
-        path: of the layer, for errors.
+        path: path of the layer, for errors.
 
     Raises:
         UnsupportedError: a layer, an argument or a call that has nothing like it here; the text says where.

@@ -48,7 +48,7 @@ def keras_content(model: Layer, params: Mapping[str, Any], state: Mapping[str, A
 
     Raises:
         ValueError: a layer that Keras does not have.
-        ImportError: h5py is not there.
+        ImportError: h5py is not installed.
     """
     h5py = need_h5py()
     tree = {"params": params, "state": state}
@@ -82,8 +82,8 @@ def by_class(model: Layer, paths: Sequence[str], names: Iterable[str]) -> dict[s
 
     Args:
         model: which has the layers.
-        paths: of its layers with arrays.
-        names: of all arrays. If layers are found under their own names, nothing is to be renamed.
+        paths: paths of its layers with arrays.
+        names: names of all arrays. If layers are found under their own names, nothing is to be renamed.
     """
     groups = {name.rpartition("/")[0] for name in names if name.rpartition("/")[2].isdigit()}
     kinds = {path: layer.spec.name for path, layer in model.walk()}

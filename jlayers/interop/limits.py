@@ -11,10 +11,12 @@ from typing import Any
 
 from jlayers.core.errors import of_file
 
-__all__ = ["Budget", "member_of", "open_zip", "refused_file"]
+__all__ = ["Budget", "check_packed", "member_of", "open_zip", "refused_file"]
 
-_AT_LEAST = 2**30  # bytes that any file may become
-_GROWTH = 16  # how many times its own size a compressed file may become
+_AT_LEAST = 2**26  # bytes that any file may become
+_GROWTH = 16  # how many times its own size a packed file may become, if nobody knows what is needed
+_GROWTH_FOR_MODEL = 4  # and if that is known, with an optimizer's arrays beside them
+_MOST_PACKED = 1100  # times that zip and gzip can make something smaller; a little more than they can do
 _MEMBERS = 100_000
 
 
@@ -26,6 +28,11 @@ def refused_file(path: Any, reason: object, instead: str = "") -> ValueError:
 class Budget:
     """The bytes that the arrays of one file may take together, by the size of the file.
 
+    Args:
+        path: of the file, for errors.
+        size: of the file in bytes.
+        needed: the bytes of the arrays that the model has, or None.
+
     >>> Budget("weights.npz", size=1000).spend("kernel", (10, 10), 4)
     400
     >>> Budget("weights.npz", size=1000).spend("kernel", (10**6, 10**6), 4)
@@ -33,9 +40,10 @@ class Budget:
     ValueError: weights.npz: 'kernel' of shape (1000000, 1000000) asks for 4,000,000,000,000 bytes, ...
     """
 
-    def __init__(self, path: Any, size: int):
+    def __init__(self, path: Any, size: int, needed: int | None = None):
         self.path, self.size = path, size
-        self.left = self.most = max(_AT_LEAST, _GROWTH * size)
+        most = _GROWTH * size if needed is None else _GROWTH_FOR_MODEL * max(size, needed)
+        self.left = self.most = max(_AT_LEAST, most)
 
     def spend(self, name: str, shape: Sequence[int], itemsize: int) -> int:
         """The bytes of an array of this shape.
@@ -56,13 +64,19 @@ class Budget:
         return bytes_
 
 
-def open_zip(path: str | os.PathLike[str]) -> zipfile.ZipFile:
-    """A zip file whose members together are of a bounded size.
+def check_packed(path: Any, name: str, size: int, packed: int) -> None:
+    """Refuse what declares more bytes than can have been packed into those that are there."""
+    if size > _MOST_PACKED * packed:
+        raise refused_file(path, f"{name!r} declares {size:,} bytes and holds {packed:,}")
+
+
+def open_zip(path: str | os.PathLike[str], needed: int | None = None) -> zipfile.ZipFile:
+    """A zip file whose members together are of a bounded size; `needed` as for a `Budget`.
 
     Raises:
         ValueError: no zip file, or one that would grow beyond bounds.
     """
-    budget = Budget(path, pathlib.Path(path).stat().st_size)
+    budget = Budget(path, pathlib.Path(path).stat().st_size, needed)
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
@@ -75,6 +89,7 @@ def open_zip(path: str | os.PathLike[str]) -> zipfile.ZipFile:
             )
         for member in members:
             budget.spend(member.filename, (member.file_size,), 1)
+            check_packed(path, member.filename, member.file_size, member.compress_size)
         if len({member.filename for member in members}) != len(members):
             raise refused_file(
                 path, "expected members with different names in a zip file, received two with one name"
@@ -86,7 +101,7 @@ def open_zip(path: str | os.PathLike[str]) -> zipfile.ZipFile:
 
 
 def member_of(path: Any, archive: zipfile.ZipFile, name: str) -> bytes:
-    """The content of a member, of which no more is unpacked than the table of the file says.
+    """The content of a member; no more is unpacked than the table of the file says.
 
     Raises:
         ValueError: a damaged member.

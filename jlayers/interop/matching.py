@@ -14,10 +14,10 @@ import numpy as np
 
 from jlayers.core.errors import refused
 from jlayers.core.shapes import describe
-from jlayers.core.spelling import nearest
+from jlayers.core.spelling import close_names
 from jlayers.interop.layouts import Made, from_cudnn, from_torch, is_torch
 from jlayers.interop.names import Entry, Group
-from jlayers.interop.parts import SPECTRAL
+from jlayers.interop.parts import LENGTH, SPECTRAL
 from jlayers.interop.slots import Slot
 
 __all__ = ["Matched", "by_names", "by_order"]
@@ -92,7 +92,7 @@ class Matched:
         guesses = self.extra[:2000]
         shown = [
             *(
-                f"missing {path}" + (f"; {nearest(path, guesses)}" if guesses and n < most else "")
+                f"missing {path}" + (_alike(path, guesses) if n < most else "")
                 for n, path in enumerate(self.missing)
             ),
             *self.misshapen.values(),
@@ -100,6 +100,12 @@ class Matched:
         ]
         more = len(shown) - most
         return shown[:most] + ([f"and {more} more"] if more > 0 else [])
+
+
+def _alike(path: str, names: Sequence[str]) -> str:
+    """The names of the source that are spelled like a path, if there are any; all others are listed later."""
+    near = close_names(path, names)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def _problem(array: np.ndarray, spec: Any) -> str:
@@ -149,7 +155,7 @@ def by_names(slots: Sequence[Slot], root: Group, fixed: Mapping[str, Any] = Mapp
     """
     matched, used = Matched(), set[str]()
     taken: set[int] = set()
-    _split_spectral(slots, root)
+    _split_norms(slots, root)
     index = _index(root)
     for slot in slots:
         found = _runs(slot, root, index) or [_found(slot, slot.path, root, index)]
@@ -215,27 +221,41 @@ def _inner(group: Group) -> Group:
     return (_descend(next(iter(group.groups.values())), ()) or group) if len(group.groups) == 1 else group
 
 
-def _split_spectral(slots: Sequence[Slot], root: Group) -> None:
-    """For a `SpectralNormalization` the vector and the weight of PyTorch's `spectral_norm` as two groups."""
-    ours = [slot for slot in slots if "SpectralNormalization" in slot.kinds and slot.repeat is None]
+# By the kind of a layer that keeps a norm beside a kernel: PyTorch's function, and the parts that it keeps.
+_NORMS = {
+    "SpectralNormalization": ("spectral_norm", SPECTRAL),
+    "WeightNormalization": ("weight_norm", LENGTH),
+}
+
+
+def _split_norms(slots: Sequence[Slot], root: Group) -> None:
+    """The parts of PyTorch's norms as two groups where the model keeps both: the norm, and what it is of."""
+    ours = [(slot, kind) for slot in slots for kind in slot.kinds if kind in _NORMS and slot.repeat is None]
     index = _index(root) if ours else {}
-    for slot in ours:
+    for slot, kind in ours:
+        theirs, roles = _NORMS[kind]
         group = _named(slot.path, root, index)
-        parts = [f"weight_{role}" for role in SPECTRAL]
+        parts = [f"weight_{role}" for role in roles]
         if group is None or not set(parts) <= set(group.arrays):
             continue
         inner = slot.layer.children["layer"]
         if not any(re.fullmatch(r"Dense|Conv\dD", spec.name) for spec in inner.specs):
             raise refused(
                 ValueError,
-                f"expected PyTorch's spectral_norm of a Linear or a Conv for {slot.path!r}, received that of "
-                f"a layer for {inner.spec.name}, where it is the norm of another matrix",
-                instead=f"load it into {inner.spec.name} itself, whose kernel is then divided already",
+                f"expected PyTorch's {theirs} of a Linear or a Conv for {slot.path!r}, received that of a "
+                f"layer for {inner.spec.name}, where it is the norm of another matrix",
+                instead=f"load it into {inner.spec.name} itself, as a finished kernel",
                 raised_by="load_weights",
             )
-        weight, u, v = (group.arrays.pop(part) for part in parts)
+        own = {part: group.arrays.pop(part) for part in parts}
+        weight = own.pop("weight_orig" if kind == "SpectralNormalization" else "weight_v")
+        sources = tuple(source for entry in own.values() for source in entry.sources)
+        vector = next(iter(own.values())).array.ravel()
         group.groups["layer"] = Group({"weight": weight, **group.arrays})
-        group.arrays = {"vector_u": Entry((*u.sources, *v.sources), u.array.reshape(1, -1))}
+        if kind == "SpectralNormalization":
+            group.arrays = {"vector_u": Entry(sources, vector[None])}
+        else:
+            group.arrays = {"g/kernel": Entry(sources, vector)}
 
 
 def _joined(groups: Sequence[Group]) -> Group | None:
@@ -305,7 +325,7 @@ class _Queue:
         )
 
     def _next(self, slot: Slot) -> tuple[int, Mapping[str, Entry]]:
-        """How much of what is left is for this layer, and under which names."""
+        """The arrays of the rest that are for this layer, and their names."""
         if not self.grouped:
             mine = dict(zip(slot.wanted, self.left, strict=False))
             return len(mine), mine

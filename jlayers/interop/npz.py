@@ -13,8 +13,13 @@ from jlayers.interop.limits import open_zip, refused_file
 __all__ = ["read_npz"]
 
 
-def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_npz(path: str | os.PathLike[str], *, needed: int | None = None) -> dict[str, np.ndarray]:
     """The arrays of a file that `np.savez` has written, by name.
+
+    Args:
+        path: of the file.
+        needed: the bytes of the arrays that are wanted, if known: a packed file may become a few times
+            as much; otherwise a limited multiple of its own size.
 
     Raises:
         FileNotFoundError: no such file.
@@ -27,7 +32,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     (4, 3)
     """
     found = {}
-    with open_zip(path) as archive:
+    with open_zip(path, needed) as archive:
         for member in archive.infolist():
             if not member.filename.endswith(".npy"):
                 raise refused_file(

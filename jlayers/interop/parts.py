@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-__all__ = ["SPECTRAL", "roles_of", "whole"]
+__all__ = ["LENGTH", "SPECTRAL", "roles_of", "whole"]
 
-SPECTRAL = ("orig", "u", "v")
+LENGTH, SPECTRAL = ("g", "v"), ("orig", "u", "v")
 _ROLES = {
-    ("original0", "original1"): ("g", "v"),  # of weight_norm
+    ("original0", "original1"): LENGTH,  # of weight_norm
     ("original", "0._u", "0._v"): SPECTRAL,  # of spectral_norm
 }
 
@@ -60,7 +60,7 @@ def whole(
             del made[part]
 
     for name in arrays:
-        join(name.removesuffix("_g"), ("g", "v"), _of_length)
+        join(name.removesuffix("_g"), LENGTH, _of_length)
         join(name.removesuffix("_orig"), SPECTRAL, functools.partial(_of_largest_one, first))
     return made, parts
 

@@ -130,7 +130,7 @@ class _Machine:
                 case "REDUCE":
                     arguments, function = self.pop(), self.pop()
                     if not isinstance(function, Name) or function.call is None:
-                        raise damaged("a call of what is no function")
+                        raise damaged("a call of what is not a function")
                     if not isinstance(arguments, tuple):
                         raise damaged(f"a call with {shown(arguments)}")
                     self.count(len(arguments))
@@ -164,7 +164,7 @@ class _Machine:
         return self.stack[-1]
 
     def put(self, into: dict[Any, Any], values: list[Any]) -> dict[Any, Any]:
-        """Keys and values by turns into a dict. Tuples in tuples are no keys: comparing them takes long."""
+        """Keys and values by turns into a dict. Tuples in tuples are not keys: comparing them takes long."""
         for key, value in zip(values[::2], values[1::2], strict=True):
             parts = key if isinstance(key, tuple) else (key,)
             self.count(len(parts))

@@ -1,4 +1,4 @@
-"""A file of weights of any kind; the kind is told by the content, not by the name."""
+"""A file of weights of any kind, which is recognized by its content and not by its name."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ __all__ = ["read"]
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike[str], *, needed: int | None = None) -> dict[str, np.ndarray]:
     """The arrays of a file by name: safetensors, `.npz`, PyTorch's, Keras's, or a pickled dict of arrays.
+
+    Args:
+        path: of the file.
+        needed: the bytes of the arrays that are wanted, if known: a packed file may become a few times
+            as much; otherwise a limited multiple of its own size.
 
     Raises:
         FileNotFoundError: no such file.
@@ -39,7 +44,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(_HDF5):
-        return read_keras(path)
+        return read_keras(path, needed=needed)
     if zipfile.is_zipfile(path):
         try:
             with zipfile.ZipFile(path) as archive:
@@ -47,12 +52,13 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             raise refused_file(path, f"the zip file is damaged ({error})", "fetch or copy it again") from None
         if "config.json" in names:
-            return read_keras(path)
-        return read_torch(path) if any(n.endswith("data.pkl") for n in names) else read_npz(path)
+            return read_keras(path, needed=needed)
+        reader = read_torch if any(n.endswith("data.pkl") for n in names) else read_npz
+        return reader(path, needed=needed)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
         return read_safetensors(path)
     if head[:1] == b"\x80":
-        return read_torch(path)
+        return read_torch(path, needed=needed)
     raise refused_file(
         path,
         f"expected weights as safetensors, .npz, .pth, .h5 or .keras, received a file that begins with "

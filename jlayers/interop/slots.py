@@ -20,7 +20,7 @@ class Slot:
     """The arrays of one layer.
 
     Attributes:
-        path: of the layer; '' is the model itself.
+        path: path of the layer; '' is the model itself.
         layer: whose arrays they are.
         wanted: a spec for each array by name, as Keras orders them: parameters, then state.
         paths: where each stands, such as `params/dense/kernel`.

@@ -22,7 +22,7 @@ _MAGIC = 0x1950A86A20F9469CFC6C  # what torch.save wrote before 1.6 begins with
 _INSIDE = ("state_dict", "model_state_dict", "model", "params")
 
 
-def read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_torch(path: str | os.PathLike[str], *, needed: int | None = None) -> dict[str, np.ndarray]:
     """The arrays of a file that `torch.save` or `pickle.dump` has written, by name, in their order.
 
     Both layouts of PyTorch are read, the zip file and the older stream, with float16, bfloat16 and tensors
@@ -31,11 +31,13 @@ def read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     arrays, dicts, lists and numbers; a file that asks for anything else is refused and nothing of it runs.
 
     Args:
-        path: of the file.
+        path: path of the file.
+        needed: the bytes of the arrays that are wanted, if known: a packed file may become a few times
+            as much; otherwise a limited multiple of its own size.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, asks for something else than arrays, or declares more than it holds.
+        ValueError: the file is damaged, asks for something other than arrays, or declares more than it holds.
 
     Source: the layouts follow `torch.serialization` of PyTorch.
 
@@ -47,17 +49,17 @@ def read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     path = pathlib.Path(path)
     if zipfile.is_zipfile(path):
-        tree = _read_zip(path)
+        tree = _read_zip(path, needed)
     else:
         with path.open("rb") as file:
             tree = _read_stream(path, file)
     if isinstance(tree, Mapping):
         tree = next((tree[key] for key in _INSIDE if isinstance(tree.get(key), Mapping)), tree)
-    return flat_arrays(path, tree, Budget(path, path.stat().st_size))
+    return flat_arrays(path, tree, Budget(path, path.stat().st_size, needed))
 
 
-def _read_zip(path: pathlib.Path) -> Any:
-    with open_zip(path) as archive:
+def _read_zip(path: pathlib.Path, needed: int | None) -> Any:
+    with open_zip(path, needed) as archive:
         names = dict.fromkeys(archive.namelist())
         main = next((name for name in names if name.split("/")[1:] == ["data.pkl"]), None)
         if main is None:

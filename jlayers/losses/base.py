@@ -108,7 +108,7 @@ def as_loss(value: Any) -> Loss:
 def match_axis(y_true: Any, y_pred: Any) -> Any:
     """The targets with the last axis of the predictions, where they differ by one axis of one entry only.
 
-    `(batch,)` and `(batch, 1)` broadcast to `(batch, batch)`, which nobody means.
+    `(batch,)` and `(batch, 1)` broadcast to `(batch, batch)`, which is never intended.
 
     >>> import numpy as np
     >>> match_axis(np.zeros(4), np.zeros((4, 1))).shape, match_axis(np.zeros((4, 1)), np.zeros(4)).shape

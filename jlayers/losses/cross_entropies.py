@@ -163,7 +163,7 @@ def CategoricalCrossentropy(from_logits: bool = False, label_smoothing: float = 
         from_logits: predictions are logits. Otherwise they are divided by their sum and clipped to
             [1e-7, 1 - 1e-7], so that the gradient is 0 outside; logits have no such edge.
         label_smoothing: `s` gives every class its share: `y * (1 - s) + s / classes`.
-        axis: of the classes.
+        axis: axis of the classes.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> loss = jl.losses.CategoricalCrossentropy()
@@ -198,7 +198,7 @@ def CategoricalFocalCrossentropy(
         gamma: 0 gives plain cross-entropy times `alpha`.
         from_logits: predictions are logits.
         label_smoothing: as in `CategoricalCrossentropy`.
-        axis: of the classes.
+        axis: axis of the classes.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> loss = jl.losses.CategoricalFocalCrossentropy(alpha=1.0)
@@ -228,7 +228,7 @@ def SparseCategoricalCrossentropy(
         from_logits: predictions are logits. Otherwise they are divided by their sum and clipped to
             [1e-7, 1 - 1e-7], so that the gradient is 0 outside; logits have no such edge.
         ignore_class: targets of this number count neither in the loss nor in the mean.
-        axis: of the classes.
+        axis: axis of the classes.
 
     Raises:
         TypeError: targets of a floating dtype.

@@ -18,7 +18,7 @@ def Circle(gamma: float = 80.0, margin: float = 0.4, remove_diagonal: bool = Tru
     """Circle loss over the pairs of a batch, where harder pairs weigh more (Sun et al. 2020), as in Keras.
 
     `y_true`: class numbers `(batch,)`; `y_pred`: `(batch, features)`, of norm 1 (end the model in
-    `UnitNormalization`). Rows that only fill the batch up are no partners. The mean is over the samples with
+    `UnitNormalization`). Rows that only fill the batch up are not partners. The mean is over the samples with
     a loss above 0: a sample without a partner of its class has none.
 
     Args:

@@ -95,7 +95,7 @@ def BinaryAccuracy(threshold: float = 0.5, name: str | None = None, from_logits:
         from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
     Raises:
-        ValueError: `from_logits=True` with a threshold that is no probability.
+        ValueError: `from_logits=True` with a threshold that is not a probability.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> float(jl.metrics.BinaryAccuracy(from_logits=True)(jnp.array([[1.0]]), jnp.array([[0.2]])))

@@ -183,7 +183,7 @@ def mean_of(
     """The metric that averages `function(y_true, y_pred)`, one value per sample, over all samples.
 
     Args:
-        function: of targets and predictions; its values have the batch first.
+        function: function of targets and predictions; its values have the batch first.
         finish: applied to the mean at the end, such as a square root.
         direction: "max" if more is better, else "min".
 

@@ -70,7 +70,7 @@ def curve_of(
 
     Args:
         thresholds: rising.
-        result: of the counts.
+        result: result of the counts.
         prepare: targets, scores and weights from what the metric is given, all of one shape.
         labels: gives the number of columns that are counted separately; None to count all together.
         from_logits: predictions are logits.

@@ -39,7 +39,7 @@ def IoU(
         ignore_class: targets of this class do not count.
         sparse_y_true: targets are class numbers; else they have a score per class along `axis`.
         sparse_y_pred: the same for predictions.
-        axis: of the classes.
+        axis: axis of the classes.
 
     Raises:
         ValueError: a class out of range, or shapes that do not fit.
@@ -71,7 +71,7 @@ def MeanIoU(
         ignore_class: targets of this class do not count.
         sparse_y_true: targets are class numbers; else they have a score per class along `axis`.
         sparse_y_pred: the same for predictions.
-        axis: of the classes.
+        axis: axis of the classes.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> round(float(jl.metrics.MeanIoU(3)(jnp.array([0, 1, 1, 1]), jnp.array([0, 1, 1, 0]))), 3)
@@ -98,7 +98,7 @@ def OneHotIoU(
         name: in the history.
         ignore_class: targets of this class do not count.
         sparse_y_pred: predictions are class numbers.
-        axis: of the classes.
+        axis: axis of the classes.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> metric = jl.metrics.OneHotIoU(num_classes=2, target_class_ids=(1,))
@@ -123,7 +123,7 @@ def OneHotMeanIoU(
         name: in the history.
         ignore_class: targets of this class do not count.
         sparse_y_pred: predictions are class numbers.
-        axis: of the classes.
+        axis: axis of the classes.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> metric = jl.metrics.OneHotMeanIoU(num_classes=2)
@@ -151,7 +151,7 @@ def BinaryIoU(
         from_logits: predictions are logits. Training knows it from a loss with `from_logits=True`.
 
     Raises:
-        ValueError: `from_logits=True` with a threshold that is no probability.
+        ValueError: `from_logits=True` with a threshold that is not a probability.
 
     >>> import jax.numpy as jnp, jlayers as jl
     >>> float(jl.metrics.BinaryIoU((1,))(jnp.array([0, 1, 1]), jnp.array([0.1, 0.9, 0.2])))

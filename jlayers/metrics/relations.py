@@ -158,7 +158,7 @@ def Perplexity(
     Args:
         from_logits: predictions are logits.
         ignore_class: targets of this class do not count, such as padding.
-        axis: of the classes.
+        axis: axis of the classes.
         name: in the history.
 
     >>> import jax.numpy as jnp, jlayers as jl

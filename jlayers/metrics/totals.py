@@ -32,7 +32,7 @@ def value_of(total: Total) -> Float[Array, ...]:
 
 
 def add(total: Total, amount: Float[Array, ...]) -> Total:
-    """The total with an amount more.
+    """The total plus an amount.
 
     >>> total = zero()
     >>> for amount in (2**24, 1, -(2**24)):  # a plain sum gives 0

@@ -158,7 +158,7 @@ def _sum_of_rows(a: jax.Array, b: jax.Array) -> jax.Array:
 
     XLA sums products one channel after the other. Here some parts of the batch are added up in one loop over
     whole rows, and what is left by a matrix product, which XLA does not fuse with that loop. Two equal rows:
-    a single one is no matrix to XLA, which then turns the other operand around.
+    a single one is not a matrix to XLA, which then turns the other operand around.
     """
     batch = a.shape[0]
     parts = next(n for n in range(8, 0, -1) if batch % n == 0) if isinstance(batch, int) else 1

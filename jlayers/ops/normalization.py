@@ -29,7 +29,7 @@ class Moments(NamedTuple):
     Attributes:
         near: the data less their rounded mean.
         rest: the mean of `near`, about 0.
-        mean: of the data.
+        mean: mean of the data.
         variance: the biased one.
     """
 

@@ -104,8 +104,8 @@ def lstm_step(
     Args:
         z: what the input, the last output and the bias give to the gates i, f, c, o.
         c: the memory cell after the step before.
-        activation: of the candidate and of the cell.
-        recurrent_activation: of the gates.
+        activation: activation of the candidate and of the cell.
+        recurrent_activation: activation of the gates.
         axis: of `z` along which the gates lie: that of the units, or of the channels of images.
     """
     i, f, g, o = jnp.split(z, 4, axis=axis)
@@ -131,8 +131,8 @@ def gru_step(
         h: the output of the step before.
         recurrent_kernel: `(units, 3 * units)`, gates z, r, h; z keeps the old state.
         recurrent_bias: added to the recurrent product if `reset_after`.
-        activation: of the candidate.
-        recurrent_activation: of the gates.
+        activation: activation of the candidate.
+        recurrent_activation: activation of the gates.
         reset_after: apply the reset gate to the recurrent product, not to `h` before it.
         masks: dropout on `h` for each gate.
     """

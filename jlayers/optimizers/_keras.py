@@ -181,7 +181,7 @@ def muon(
 ) -> Any:
     """Muon, which makes the momentum of each matrix orthogonal (Jordan, 2024): `optax.contrib.muon`.
 
-    Parameters that are no matrices go to AdamW, and so do, as in Keras, the tables of embeddings and what
+    Parameters that are not matrices go to AdamW, and so do, as in Keras, the tables of embeddings and what
     `exclude` names by patterns of paths, usually the kernel of the last layer: `exclude="head/kernel"`.
     Keras's default scale of the steps is `consistent_rms=0.2`; optax's, which is the default here, is 1 for
     square matrices.

@@ -37,7 +37,7 @@ def averaged(opt_state: Any, params: Mapping[str, Any]) -> dict[str, Any] | None
     """The parameters to evaluate with, if an optimizer is schedule-free; else None.
 
     Args:
-        opt_state: of an optimizer, or of several.
+        opt_state: state of an optimizer, or of several.
         params: all of them, frozen ones included.
     """
     states = list(filter(_schedule_free, jax.tree.leaves(opt_state, is_leaf=_schedule_free)))

@@ -74,7 +74,7 @@ def as_texts(name: str, value: Any, encoding: str = "utf-8") -> np.ndarray:
     """Texts as an array of `str` objects, in the shape in which they came.
 
     Raises:
-        TypeError: something that is no text, with its place.
+        TypeError: something that is not a text, with its place.
         ValueError: bytes that the encoding does not fit.
     """
     array = value if isinstance(value, np.ndarray) else np.asarray(value, dtype=object)

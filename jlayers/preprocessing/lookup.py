@@ -36,12 +36,12 @@ def StringLookup(
 ):
     """Texts, each taken whole, as their numbers in a vocabulary. As in Keras, without sparse outputs.
 
-    The vocabulary is given, or learned by `jl.adapt(lookup, texts)`: the most frequent first, and of equally
-    frequent ones that which sorts last. The numbers begin with the mask token, if there is one, and the
-    unknown; several unknown numbers are chosen among by a hash of the text. With other modes than "int" the
-    mask token has no number and is left out. "tf_idf" is the count times the weight
-    `log(1 + documents / (1 + documents with the token))`; a document is what is along the first axis, and
-    unknown ones weigh the mean.
+    The vocabulary is given, or learned by `jl.adapt(lookup, texts)`: the most frequent first, and equally
+    frequent ones in reverse sorted order. The first numbers stand for the mask token, if there is one, and
+    for unknown texts; if there are several unknown numbers, a hash of the text chooses one. With other modes
+    than "int" the mask token has no number and is left out. "tf_idf" is the count times the weight `log(1 +
+    documents / (1 + documents with the token))`; a document is an entry along the first axis, and unknown
+    tokens get the mean weight.
 
     Shapes: as the layers' `CategoryEncoding`; "int" is int32 where Keras has int64, vectors are float32.
 
@@ -55,13 +55,13 @@ def StringLookup(
         invert: from numbers to texts.
         output_mode: the number, a vector for each text, or per sample which occur, how often, or weighed.
         pad_to_max_tokens: whether vectors have `max_tokens` places even if the vocabulary is smaller.
-        encoding: of texts that come as bytes.
+        encoding: encoding of texts that come as bytes.
         salt: a number, or two, that make another choice among several unknown numbers.
 
     Raises:
         ValueError: arguments that do not fit together; a vocabulary with a text twice, or with the mask
             token; no vocabulary, or an unknown text without a number for it, when called.
-        TypeError: inputs that are no texts.
+        TypeError: inputs that are not texts.
 
     >>> import jlayers as jl
     >>> lookup = jl.StringLookup(vocabulary=["red", "green"])
@@ -123,7 +123,7 @@ def IntegerLookup(
 
     Raises:
         ValueError: as `StringLookup`; a salt with "floormod".
-        TypeError: inputs that are no whole numbers.
+        TypeError: inputs that are not whole numbers.
 
     >>> import jlayers as jl
     >>> jl.IntegerLookup(vocabulary=[12, 1138, 42])([[12, 42], [7, 7]]).tolist()

@@ -51,12 +51,13 @@ def TextVectorization(
     """Texts as the numbers of their tokens. As in Keras, without sparse and ragged outputs.
 
     Each text is standardized, split into tokens and looked up: see `StringLookup` for the vocabulary, how
-    `jl.adapt(vectorization, texts)` learns it, and for "tf_idf". With "int", 0 fills up and 1 is the unknown,
-    and the output is int32 `(batch, length)`; else 0 is the unknown, and it is float32 `(batch, tokens)`.
-    Case and white space are Unicode's, where Keras knows only ASCII's.
+    `jl.adapt(vectorization, texts)` learns it, and for "tf_idf". With "int", 0 is padding and 1 the unknown
+    token, and the output is int32 `(batch, length)`; else 0 is the unknown token, and the output is float32
+    `(batch, tokens)`.
+    Case and white space follow Unicode; in Keras they follow ASCII.
 
     Args:
-        max_tokens: size of the vocabulary at most, what fills up and the unknown included.
+        max_tokens: size of the vocabulary at most, padding and the unknown token included.
         standardize: to lower case, without ASCII punctuation, both, or a function of one text.
         split: at white space, into characters, or a function from one text to its tokens; None takes each
             text whole, and the last axis of `(batch, n)` as tokens.
@@ -67,11 +68,11 @@ def TextVectorization(
         pad_to_max_tokens: whether vectors have `max_tokens` places even if the vocabulary is smaller.
         vocabulary: the tokens in order, or the path of a file with one per line.
         idf_weights: with "tf_idf", one for each token of the vocabulary.
-        encoding: of texts that come as bytes.
+        encoding: encoding of texts that come as bytes.
 
     Raises:
         ValueError: arguments that do not fit together; no vocabulary when called.
-        TypeError: inputs that are no texts.
+        TypeError: inputs that are not texts.
 
     >>> import jlayers as jl
     >>> vectorize = jl.adapt(jl.TextVectorization(output_sequence_length=4), ["The cat.", "the dog, the cat"])

@@ -36,12 +36,12 @@ def WordPiece(
         lowercase: to lower case and without accents first, as uncased models expect.
         output_sequence_length: cut or fill up to so many numbers; if not given, up to the longest text of
             each call.
-        encoding: of texts that come as bytes.
+        encoding: encoding of texts that come as bytes.
 
     Raises:
         ValueError: a vocabulary without the four special pieces, or with one twice; a length below 2.
-        TypeError: inputs that are no texts.
-        ImportError: `tokenizers` is not there.
+        TypeError: inputs that are not texts.
+        ImportError: `tokenizers` is not installed.
 
     >>> import jlayers as jl
     >>> pieces = jl.WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "##s"])

@@ -27,7 +27,7 @@ def draw_curves(
     """Write the curves to a PNG file; False, and no file, without matplotlib.
 
     Args:
-        path: of the file.
+        path: path of the file.
         history: a list per result, one value for each epoch; `val_loss` is drawn beside `loss`.
         title: above the picture.
         better: "min" or "max" by result, so that its axis shows best what is best.

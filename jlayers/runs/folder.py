@@ -1,4 +1,4 @@
-"""A run on disk: its folder, made once and never written over, opened again or gone on with."""
+"""A run on disk: its folder, made once, never overwritten, opened again or resumed."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ class Run(Status, Epochs, Contents):
         """A new folder with the configuration in it.
 
         Args:
-            path: of the folder; those above it are made, too.
+            path: path of the folder; those above it are made, too.
             config: plain data.
-            summary: of the model, for people.
+            summary: summary of the model, for people.
             code: the user's own files that the configuration needs.
 
         Raises:
@@ -122,7 +122,7 @@ class Run(Status, Epochs, Contents):
         run = cls(path)
         if not (run.path / CONFIG).is_file():
             raise FileNotFoundError(
-                f"{path} is no run: expected a folder with {CONFIG}, as `jlayers train` makes it"
+                f"{path} is not a run: expected a folder with {CONFIG}, as `jlayers train` makes it"
             )
         if run.status != "running":
             sweep(run.path)
@@ -142,7 +142,8 @@ class Run(Status, Epochs, Contents):
         """
         run = cls(path)
         if not (run.path / CONFIG).is_file():
-            what = f"ended before its {CONFIG} was written" if (run.path / RESULTS).is_file() else "is no run"
+            begun = (run.path / RESULTS).is_file()
+            what = f"ended before its {CONFIG} was written" if begun else "is not a run"
             raise FileNotFoundError(f"{path} {what}: nothing can be continued; train into a new folder")
         if run.status == "running":
             raise ValueError(f"{path} is still being trained by another process: wait until it has ended")

@@ -33,9 +33,9 @@ def read_inputs(
 
     Args:
         run: whose model is to be applied.
-        paths: of a `.npy`, `.npz` or `.csv` file; for a run that was trained on pictures or texts, of one or
-            several such files, or of folders with such files in them, which are taken in the order of their
-            paths.
+        paths: paths of a `.npy`, `.npz` or `.csv` file; for a run that was trained on pictures or texts, of
+            one or several such files, or of folders with such files in them, which are taken in the order of
+            their paths.
         header: whether a `.csv` file begins with the columns' names; as in the run's own data if not given.
         delimiter: between the cells of a `.csv` file; as in the run's own data if not given.
 
@@ -69,7 +69,7 @@ def read_inputs(
 
 
 def names_of_rows(x: Any) -> tuple[str, ...]:
-    """The files of inputs of which each is a file of its own; none for one file alone and for arrays."""
+    """The files of inputs that are one file each; none for a single file and for arrays."""
     x = getattr(x, "whole", x)
     return x.files.names if isinstance(x, FileRows) and len(x) > 1 else ()
 

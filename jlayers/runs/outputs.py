@@ -43,7 +43,7 @@ def named_outputs(outputs: Any) -> dict[str, Any]:
 
 
 def check_output(path: str | os.PathLike[str]) -> None:
-    """Refuse, before any work, a file that cannot be written or that is there already.
+    """Refuse, before any work, a file that cannot be written or that exists already.
 
     Raises:
         ValueError: another kind of file.
@@ -54,7 +54,7 @@ def check_output(path: str | os.PathLike[str]) -> None:
     if path.suffix.lower() not in _SUFFIXES:
         raise ValueError(f"expected a .npy, .npz or .csv file to write, received --output {path}")
     if path.exists() or path.is_symlink():
-        raise FileExistsError(f"{path} is there already: choose another name for --output")
+        raise FileExistsError(f"{path} exists already: choose another name for --output")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}: make it first")
 

@@ -69,7 +69,7 @@ def read_own_code(paths: Iterable[str | os.PathLike[str]]) -> list[OwnCode]:
     """The files, none of them run yet.
 
     Raises:
-        OwnCodeError: no such file, a name that is no module's, or two files of one name.
+        OwnCodeError: no such file, a name that is not a module's, or two files of one name.
     """
     found: list[OwnCode] = []
     for path in map(pathlib.Path, paths):

@@ -67,7 +67,7 @@ def _line(package: str) -> str:
 
 
 def _origin(found: metadata.Distribution) -> dict:
-    """Where a package came from that was not installed from an index, as pip notes it."""
+    """The origin of a package that was not installed from an index, as pip notes it."""
     try:
         return json.loads(found.read_text("direct_url.json") or "{}")
     except ValueError:

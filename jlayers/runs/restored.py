@@ -44,7 +44,7 @@ def evaluate_run(run: Run, seed: int | None = None) -> tuple[dict[str, float], D
 
     Those of many seeds are evaluated as an ensemble; see `evaluate_seeds_run`.
 
-    Whatever differs from the training is told by a `RunWarning`: files of the run that were edited, other
+    Whatever differs from the training is reported by a `RunWarning`: files of the run that were edited, other
     data, other versions, weights that are not finite, a training that did not end well.
 
     Args:
@@ -154,7 +154,7 @@ def predict_run(
 def experiment_to_resume(run: Run) -> Experiment:
     """The experiment of a run that is to continue, as its folder holds it.
 
-    Other versions are told by a `RunWarning`.
+    Other versions are reported by a `RunWarning`.
 
     Raises:
         ValueError: the run keeps no checkpoints, or its data have changed.

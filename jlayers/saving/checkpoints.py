@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jlayers.core.errors import of_file
 from jlayers.saving.files import Lock, naming
 
 __all__ = ["CheckpointWarning", "Found", "Store", "require_orbax"]
@@ -45,7 +46,7 @@ class Found(NamedTuple):
 
 
 def require_orbax() -> None:
-    """Raises an ImportError that says what to install, if Orbax is not there."""
+    """Raises an ImportError that says what to install, if Orbax is not installed."""
     if importlib.util.find_spec("orbax") is None or importlib.util.find_spec("orbax.checkpoint") is None:
         raise ImportError("checkpoints are kept by Orbax: pip install 'jlayers[checkpoint]'")
 
@@ -54,7 +55,7 @@ class Store:
     """The checkpoints in a folder.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
         keep: how many of the last ones stay.
         best: the name of a result; the checkpoint in which it is best stays, too.
         direction: "min" or "max", whichever is better.
@@ -260,7 +261,7 @@ class Store:
     def newest(self) -> Found | None:
         """The last checkpoint that is whole; None in a folder without any.
 
-        A damaged one is told by a `CheckpointWarning`, and set aside if the folder is open for writing.
+        A damaged one is reported by a `CheckpointWarning`, and set aside if the folder is open for writing.
 
         Raises:
             ValueError: all are damaged.
@@ -279,10 +280,11 @@ class Store:
                 if self._lock.held:
                     self._set_aside(step)
         if steps:
-            raise ValueError(
+            damaged = ValueError(
                 f"all checkpoints in {self.path} are damaged: restore one from a copy, or remove the "
                 f"folder to begin anew"
             )
+            raise of_file(damaged, self.path)
         return None
 
     def _set_aside(self, step: int) -> None:

@@ -179,7 +179,7 @@ def new_folder(path: pathlib.Path, reason: str) -> Iterator[pathlib.Path]:
     Raises:
         FileExistsError: there is something at `path` already, and `reason`.
     """
-    taken = FileExistsError(f"{path} is there already, and {reason}: choose another folder")
+    taken = FileExistsError(f"{path} exists already, and {reason}: choose another folder")
     if os.path.lexists(path):
         raise taken
     for old in path.parent.glob(f".{glob.escape(path.name)}-*{_PART}"):  # of a process that was killed

@@ -31,7 +31,7 @@ def from_keras(model: Any) -> tuple[Layer, dict[str, Any], dict[str, Any]]:
     Raises:
         TypeError: no Keras model.
         ValueError: a subclassed model, or a part that has nothing like it here; its path is named.
-        ImportError: Keras is not there: `pip install 'jlayers[keras]'`.
+        ImportError: Keras is not installed: `pip install 'jlayers[keras]'`.
 
     >>> import jlayers as jl, numpy as np, keras
     >>> theirs = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="score")])

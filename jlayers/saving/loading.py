@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
@@ -32,7 +33,7 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Where weights come from, and which layers they are for: an entry of a list for `jl.load_weights`.
+    """The source of weights, and the layers they are for: an entry of a list for `jl.load_weights`.
 
     Args:
         source: a file; "imagenet", for a model of `jl.applications`; `"package:name/file"` for a file that an
@@ -109,8 +110,8 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
     model's layouts and dtypes. `load_weights(path, params, state)` reads a file that `jl.save_weights` has
     written and expects exactly the arrays that are given, dtypes included.
 
-    The kind of a file is told by its content: safetensors, `.npz`, Keras's `.weights.h5`, `.h5` and `.keras`,
-    PyTorch's `.pth`, pickled dicts of arrays. Nothing in a file can run.
+    The kind of a file is recognized by its content: safetensors, `.npz`, Keras's `.weights.h5`, `.h5` and
+    `.keras`, PyTorch's `.pth`, pickled dicts of arrays. Nothing in a file can run.
 
     A layer finds its arrays by its name: the group of the same path, or the only one whose path ends as the
     layer's does. Within the group `kernel`, `gamma` and the like are taken as they are. `weight`,
@@ -135,7 +136,7 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
         strict: every array of these layers must be in the source and the other way round. False loads what
             fits and returns a report.
         key: draws what is not in the source; needed only there.
-        path: of a file that `jl.save_weights` has written.
+        path: path of a file that `jl.save_weights` has written.
         params: what is expected: arrays, or the `jax.ShapeDtypeStruct`s of `jax.eval_shape(model.init, ...)`.
         state: the same for the state.
         partial: load the arrays whose path, shape and dtype fit, and keep the given ones elsewhere.
@@ -147,7 +148,7 @@ def load_weights(*args: Any, **options: Any) -> Any:  # noqa: D417
         ValueError: arrays that are missing, that the model does not have, or that do not fit; all are listed
             with the nearest names. Or a file that is damaged or asks for more than arrays.
         FileNotFoundError: no such file.
-        ImportError: a package that reads this kind is not there; the text says what to install.
+        ImportError: the package that reads this kind is not installed; the text says what to install.
         ConnectionError: the file that a name stands for cannot be fetched; the text says what to do. It is
             kept in `~/.cache/jlayers/weights`. The variable `JLAYERS_WEIGHTS` names a mirror or a folder.
 
@@ -211,21 +212,24 @@ def _entry(source: Any, options: Mapping[str, Any]) -> Weights:
 
 
 def _match(model: Layer, slots: Sequence[Slot], entry: Weights) -> Matched:
-    """Which array of a source goes where."""
+    """A plan that says which array of a source goes where."""
     if entry.by not in ("names", "order"):
         raise refused(ValueError, "expected 'names' or 'order'", raised_by="load_weights", by=entry.by)
     source: Any = entry.source
     with concerning(to=entry.to):
         roots = match_layers(entry.to, [path for path, _ in model.walk()])
     own = [slot for slot in slots if slot.path in roots or any(path in roots for path in above(slot.path))]
+    wanted = [spec for slot in own for spec in slot.wanted.values()]
+    needed = sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in wanted)
     with concerning(source=source):
         if isinstance(source, str) and source == "imagenet":
             source = _published_file(model, roots)
         elif isinstance(source, str) and source.startswith(PREFIX):
             source = in_package(source)
-        arrays, where = _arrays(source)
+        arrays, where = _arrays(source, needed)
     entries = renamed(arrays, entry.rename or by_class(model, [slot.path for slot in own], arrays))
-    root = groups_of(entries)
+    with concerning(source=entry.source):
+        root = groups_of(entries)
     matched = by_order(own, entries, root) if entry.by == "order" else by_names(own, root, fixed_of(model))
     problems = matched.problems()
     if problems and (entry.strict or not matched.arrays):
@@ -277,12 +281,12 @@ def _several(inputs: Any) -> tuple[Any, ...]:
     return tuple(inputs) if listed else (inputs,)
 
 
-def _arrays(source: Source) -> tuple[Mapping[str, Any], str]:
+def _arrays(source: Source, needed: int) -> tuple[Mapping[str, Any], str]:
     """The arrays by name, and what to call the source. Our own files say what is of the parameters."""
     if isinstance(source, Mapping):
         arrays, where = flatten(source), "the dict of arrays"
     else:
-        arrays, where = read(source), str(source)
+        arrays, where = read(source, needed=needed), str(source)
     tops = {name.partition("/")[0] for name in arrays}
     if arrays and tops <= {"params", "state"}:
         arrays = {name.partition("/")[2]: array for name, array in arrays.items()}

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jlayers.core.calls import taught
-from jlayers.core.errors import of_file
+from jlayers.core.errors import about, of_file
 from jlayers.core.layer import Layer, layers
 from jlayers.core.shapes import describe
 from jlayers.core.spelling import UnknownNameError
@@ -36,10 +36,10 @@ def save(
     """Keep a model and its weights in a folder, for `jl.load`.
 
     `model.json` holds the model as data, the paths of the arrays, and the name of the file of weights, which
-    is written first. A model that is there already is replaced at the moment when the new one is whole.
+    is written first. An existing model is replaced only when the new one is complete.
 
     Args:
-        path: of the folder; it is made if it is not there.
+        path: path of the folder; it is made if it is not there.
         model: any layer.
         params: its parameters.
         state: its state.
@@ -58,7 +58,7 @@ def save(
     (3, 2)
     """
     if not isinstance(model, Layer):
-        raise TypeError(f"jl.save: expected a layer as the model, received {model!r}")
+        raise about(TypeError(f"jl.save: expected a layer as the model, received {model!r}"), model=model)
     folder = pathlib.Path(path)
     tree = {"params": params, "state": state or {}}
     content = to_bytes(tree)
@@ -75,7 +75,7 @@ def save(
     if folder.exists() and not (
         folder.is_dir() and ((folder / MODEL).is_file() or not any(folder.iterdir()))
     ):
-        raise FileExistsError(f"{path} is there already and holds no saved model: choose another folder")
+        raise FileExistsError(f"{path} exists already and holds no saved model: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / weights, content)
     write_atomically(folder / MODEL, text)
@@ -90,7 +90,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Layer, dict[str, Any], dict[str,
     """The model, the parameters and the state that `jl.save` has kept. Loading runs no code.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
 
     Raises:
         FileNotFoundError: no saved model there.

@@ -56,15 +56,15 @@ def save_weights(
     safetensors an array stands under its path, such as `params/dense/kernel`.
 
     Args:
-        path: of the file; one that is there is replaced.
+        path: path of the file; one that is there is replaced.
         params: nested dict of arrays.
         state: nested dict of arrays.
         metadata: texts to keep beside the arrays, such as the epoch; see `read_metadata`. Safetensors only.
         model: the layer that the arrays belong to; a `.weights.h5` needs it.
 
     Raises:
-        TypeError: a leaf is no array of numbers (PRNG keys: save `jax.random.key_data(key)`), or bfloat16 in
-            an `.npz`, which does not know it.
+        TypeError: a leaf is not an array of numbers (PRNG keys: save `jax.random.key_data(key)`), or bfloat16
+            in an `.npz`, which does not know it.
         ValueError: two arrays have the same path, as in `{"a/b": x, "a": {"b": y}}`. For Keras: no model, or
             one with layers that Keras does not have.
         ImportError: a `.weights.h5` without h5py: `pip install 'jlayers[interop]'`.
@@ -180,7 +180,7 @@ def load_exactly(
     """Parameters and state from a safetensors file, exactly those that the model has.
 
     Args:
-        path: of the file.
+        path: path of the file.
         params: what is expected: arrays, or the `jax.ShapeDtypeStruct`s of `jax.eval_shape(model.init, ...)`.
         state: the same for the state.
         partial: load the arrays whose path, shape and dtype fit, and keep the given ones elsewhere.
@@ -191,7 +191,7 @@ def load_exactly(
     Raises:
         ValueError: no safetensors file, or an array that is missing, that the model does not have, or whose
             shape or dtype differs; all of them are listed. With `partial`, if no array fits, or if one that
-            is to stay is no array. Or two arrays of the model have the same path.
+            is to stay is not an array. Or two arrays of the model have the same path.
         FileNotFoundError: no such file.
 
     Example: a new head on trained features.

@@ -30,7 +30,7 @@ def augmented(augment: Layer, batch: Batch, key: Any) -> Batch:
 
     Raises:
         ValueError: the layer has parameters or state, which nothing would train or keep, or it returns
-            something else than x and y of the shapes that it was given.
+            something other than x and y of the shapes that it was given.
     """
     given = (batch.x, batch.y)
     with note_errors("augment", augment, given):

@@ -27,13 +27,13 @@ class Plan:
     Attributes:
         every_steps: make one at each multiple of this number of steps, counted over the whole run.
         every_epochs: make one at the end of each multiple of this number of epochs. "auto" makes one at the
-            end of each epoch, but of short epochs only so many that their writing takes less than a fiftieth
-            of the time.
-        every_minutes: make one after the step in which this time is over since the last one. The bits of the
-            run do not depend on when checkpoints are made.
-        keep: how many of the last ones stay.
-        best: a name in the logs, such as `val_accuracy`; the checkpoint at the end of the epoch in which it
-            was best is made in any case, and stays.
+            end of each epoch, but skips some if epochs are short, so that writing takes less than a
+            fiftieth of the time.
+        every_minutes: make one after the step at which so many minutes have passed since the last one. The
+            bits of the run do not depend on when checkpoints are made.
+        keep: how many of the latest ones to keep.
+        best: a name in the logs, such as `val_accuracy`; a checkpoint at the end of the epoch in which it
+            was best is always made and kept.
     """
 
     every_steps: int | None = None
@@ -67,20 +67,20 @@ class Checkpoint(Plan):
     epoch, and ends with the same bits as one that was never interrupted. The first Ctrl-C or SIGTERM makes a
     checkpoint and raises a KeyboardInterrupt; a second one does not wait.
 
-    A checkpoint that cannot be written, as on a full disk, is told by a `CheckpointWarning`, and the training
-    continues. The ones before it stay.
+    A checkpoint that cannot be written, as on a full disk, is reported by a `CheckpointWarning`, and the
+    training continues. The ones before it stay.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
         every_steps: make one at each multiple of this number of steps, counted over the whole run.
         every_epochs: make one at the end of each multiple of this number of epochs. "auto" makes one at the
-            end of each epoch, but of short epochs only so many that their writing takes less than a fiftieth
-            of the time.
-        every_minutes: make one after the step in which this time is over since the last one. The bits of the
-            run do not depend on when checkpoints are made.
-        keep: how many of the last ones stay.
-        best: a name in the logs, such as `val_accuracy`; the checkpoint at the end of the epoch in which it
-            was best is made in any case, and stays.
+            end of each epoch, but skips some if epochs are short, so that writing takes less than a
+            fiftieth of the time.
+        every_minutes: make one after the step at which so many minutes have passed since the last one. The
+            bits of the run do not depend on when checkpoints are made.
+        keep: how many of the latest ones to keep.
+        best: a name in the logs, such as `val_accuracy`; a checkpoint at the end of the epoch in which it
+            was best is always made and kept.
 
     Raises:
         ValueError: a number below 1, or minutes that are not above 0.
@@ -115,7 +115,7 @@ class Checkpoint(Plan):
         state}, strict=False)`, with a report, and from there into `trainer.init(..., params=..., state=...)`.
 
         Args:
-            step: of the checkpoint; the last one, or the one in which `best` was best.
+            step: step of the checkpoint; the last one, or the one in which `best` was best.
             average: the averaged parameters, of a trainer with `ema`.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Looks at the data on the host before any work starts: what is wrong is said with its place and its fix."""
+"""Checks of the data on the host before any work starts; errors name the place and the fix."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def as_arrays(name: str, value: Any) -> Any:
     """Arrays on the host, in JAX's dtypes; a list without arrays in it is data and becomes one array.
 
     Raises:
-        TypeError: data that are no numbers.
+        TypeError: data that are not numbers.
         ValueError: numbers that JAX's dtypes do not hold; see `jlayers.data.gate`.
     """
     if value is None:
@@ -76,7 +76,7 @@ def check_carried(model: Layer, data: Batches) -> None:
 
 
 def check_named(batch: Batch) -> None:
-    """Refuse a batch that is a dict of columns, of which nobody has said what the targets are.
+    """Refuse a batch that is a dict of columns without a word on which are the targets.
 
     >>> check_named(Batch({"pixels": np.zeros((2, 4)), "label": np.zeros(2)}))
     Traceback (most recent call last):

@@ -66,7 +66,7 @@ def compile(
     Raises:
         KeyError: a name that is not registered.
         ValueError: no loss, or a number out of range.
-        TypeError: something else than a layer or tasks as the model, or than a layer as `augment`.
+        TypeError: something other than a layer or tasks as the model, or than a layer as `augment`.
 
     >>> import jlayers as jl
     >>> trainer = jl.compile(jl.Dense(10), optimizer="adam", loss="mse", metrics=["mae"])

@@ -45,11 +45,11 @@ class FeatureCache:
     removed.
 
     Args:
-        folder: on a disk, for several runs; None for memory, for one run.
-        max_bytes: the most that all entries take.
+        folder: a folder on a disk, for several runs; None for memory, for one run.
+        max_bytes: the most that all entries may take together.
 
     Raises:
-        ValueError: `max_bytes` that is no whole number above 0.
+        ValueError: `max_bytes` that is not a whole number above 0.
         NotADirectoryError: `folder` is a file.
 
     >>> import jlayers as jl
@@ -93,7 +93,7 @@ def trainer_of_head(trainer: Trainer, x: Any) -> tuple[Trainer, FeatureSplit]:
     """A trainer of the layers behind the features, with the parameters and the state of the whole model.
 
     Raises:
-        TypeError: tasks in place of a model, or data that are no arrays.
+        TypeError: tasks in place of a model, or data that are not arrays.
         ValueError: no frozen layer stands where the model begins, or training changes what is frozen, or the
             samples.
     """

@@ -69,7 +69,7 @@ class Calls:
     """A plan for dispatching steps.
 
     Attributes:
-        steps: how many steps progress is told of at a time, unless somebody asks for others.
+        steps: how many steps are reported to progress at a time, unless a callback asks for others.
         looped: one dispatch makes `steps` steps.
         block: how many batches are moved to the device together; 1 to pass each as it comes.
     """
@@ -175,7 +175,7 @@ class Runner:
         self.flat, self.key_data = state.flat, state.key_data
         self.step = int(state.step)
         self.calls = calls
-        self.every = every  # at multiples of these numbers of steps somebody wants to look
+        self.every = every  # at multiples of these numbers of steps a callback wants to look
         self.at = at  # and after these steps
         self.interrupts = Interruptions() if interrupts is None else interrupts
         self.waiting = Waiting() if waiting is None else waiting
@@ -235,7 +235,7 @@ class Runner:
                 yield logs
 
     def _until_look(self) -> int:
-        """The number of steps until somebody wants to look."""
+        """The number of steps until a callback wants to look."""
         looks = [n - self.step % n for n in self.every] + [n - self.step for n in self.at]
         return min((n for n in looks if n > 0), default=sys.maxsize)
 

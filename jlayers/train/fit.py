@@ -1,4 +1,4 @@
-"""`fit`: its arguments are checked and made into what the loop takes."""
+"""`fit`: checks its arguments and prepares them for the loop."""
 
 from __future__ import annotations
 
@@ -69,36 +69,37 @@ def fit(
             `jl.data.LazyArray` for data that memory does not hold. Or, without `y`, an iterable of batches
             `(x, y)` or `(x, y, sample_weight)`: a list, a generator, a PyTorch `DataLoader`, a Grain
             pipeline, anything with `__iter__` or with `__getitem__` and `__len__`. A thread makes them two
-            batches ahead of their steps.
+            batches in advance.
         y: the targets, in the structure of the model's outputs; those of outputs without a loss may be left
             out. A task may need none.
-        batch_size: samples per step, 32 if not given. The last batch of an epoch has those that are left, for
-            which the step is compiled once more.
+        batch_size: samples per step, 32 if not given. The last batch of an epoch has the samples that are
+            left; the step is compiled once more for it.
         epochs: how many more epochs to train.
         validation_data: `(x, y)`, `(x, y, sample_weight)`, or an iterable of batches.
-        validation_split: share of the samples, the last ones, before shuffling, to validate on.
+        validation_split: share of the samples to validate on: the last ones, before shuffling.
         steps_per_epoch: batches in an epoch; needed for iterables that never end. The next epoch continues
             where an iterable stands.
         validation_steps: batches to validate on; all if not given.
-        shuffle: a new order in every epoch, which follows from `seed` and the epoch alone.
-        seed: of the weights, of dropout and of the order.
+        shuffle: a new order in every epoch, which follows only from `seed` and the epoch.
+        seed: seed of the weights, of dropout and of the order.
         sample_weight: factors of the samples' losses.
         class_weight: factors by class number, as a mapping or a list, or "balanced" for factors that give
             each class the same share, as scikit-learn counts; that needs arrays. Validation data are not
             weighed.
         callbacks: see `jl.Callback`.
         state: to continue from; it is copied once and left untouched.
-        steps_per_call: steps in one dispatch (Keras: `steps_per_execution`), which small models gain from:
-            what they learn is the same, bit for bit, and progress and bad losses are seen once per call.
+        steps_per_call: steps in one dispatch (Keras: `steps_per_execution`), which makes small models faster.
+            The result is the same, bit for bit; progress and bad losses are seen once per call.
             "auto" is 1 for batches from an iterable, for large steps, and on a CPU for steps with a
-            convolution; else as many as pay. See `jlayers.train.feed`.
+            convolution; else as many as help. See `jlayers.train.feed`.
         checkpoints: a folder, or a `jl.Checkpoint`. The first call makes checkpoints there. A call with the
-            same arguments continues from the last one, in the middle of an epoch, too, and ends with the same
+            same arguments continues from the last one, even in the middle of an epoch, and ends with the same
             bits as one that was never interrupted; `epochs` are then those of all calls together, and
-            `state` is not looked at. Needs `pip install 'jlayers[checkpoint]'`.
-        cache_features: compute what the frozen layers at the beginning of the model give once per sample, and
-            train the rest on it: the same result, to rounding, in a fraction of the time. True keeps these
-            features in memory; a folder, or a `jl.FeatureCache`, on disk. Samples must be arrays.
+            `state` is ignored. Needs `pip install 'jlayers[checkpoint]'`.
+        cache_features: run the frozen layers at the beginning of the model once per sample, keep their
+            outputs, and train the rest on them: the same result, up to rounding, in a fraction of the time.
+            True keeps these features in memory; a folder, or a `jl.FeatureCache`, on disk. Samples must be
+            arrays.
 
     Returns:
         The state, and the history: by name (`loss`, `accuracy`, `val_loss`, ...) one number per epoch.
@@ -111,8 +112,8 @@ def fit(
         FloatingPointError: the loss, the validation loss or a parameter became NaN or infinite. Its `state`
             and `history` are those of the last healthy epoch.
 
-    Any other exception, Ctrl-C among them, leaves with the last whole state and the history as its attributes
-    `state` and `history`.
+    Any other exception, Ctrl-C included, has the last whole state and the history in its attributes `state`
+    and `history`.
 
     >>> import numpy as np, jlayers as jl
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]

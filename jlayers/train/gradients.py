@@ -25,7 +25,7 @@ class Gradients(NamedTuple):
     Attributes:
         values: in the structure of the trained parameters.
         loss: the mean over the batch.
-        state: of the models, after it.
+        state: state of the models, after it.
         metrics: the accumulators with this batch.
     """
 
@@ -52,15 +52,15 @@ def gradients_of(
     Args:
         update: the task.
         params: all parameters.
-        state: of the models.
+        state: state of the models.
         metrics: accumulators.
         batch: arrays with the rows first.
-        key: of the step, or None.
+        key: key of the step, or None.
         observe: `observe(metrics, loss, batch)`, which adds a batch to the accumulators.
         accumulate: how many micro-batches the batch is cut into. Their gradients are added up in float32 or
             wider, each part of the loss weighed by what it is a mean of, so that they are those of the whole
             batch, up to rounding. The state moves with each of them.
-        factor: of the loss while its gradient is taken.
+        factor: factor of the loss while its gradient is taken.
     """
     trained, frozen = update.split(params)
     rows = jax.tree.leaves((batch.x, batch.y))[0].shape[0]
@@ -128,7 +128,7 @@ def _of_the_whole(loss: LossValue, counts: Mapping[str, jax.Array], share: float
     """A micro-batch's share of the loss of its batch.
 
     Args:
-        loss: of the micro-batch.
+        loss: loss of the micro-batch.
         counts: the number of terms of each part in the whole batch.
         share: the micro-batch's share of the rows, for the rest of the loss.
     """

@@ -32,9 +32,9 @@ class Lookup:
     """A layer that looks up what an input holds, or what layers without weights make of inputs.
 
     Attributes:
-        path: of the layer.
+        path: path of the layer.
         layer: its name.
-        rows: of its table.
+        rows: rows of its table.
         made: `made(inputs by name)` gives what is looked up; None where that is the input itself.
     """
 

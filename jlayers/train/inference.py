@@ -133,8 +133,8 @@ def predict(
 ) -> Any:
     """The model's outputs for all samples, in inference mode, as NumPy arrays.
 
-    Batches are filled up to a few sizes, so that few programs are compiled: rows must not depend on each
-    other, as they do not in inference mode.
+    Batches are padded to a few sizes, so that few programs are compiled. Rows must not depend on each other,
+    and in inference mode they do not.
 
     Args:
         trainer: what `jl.compile` returns, or a model.

@@ -35,7 +35,7 @@ class Resumed(NamedTuple):
 
     Attributes:
         state: to continue from.
-        history: of the epochs that are over.
+        history: history of the epochs that are over.
         first_epoch: at which the run began.
         stopped: a callback has ended the run.
         callbacks: the states of those that have one.
@@ -56,7 +56,7 @@ class Keeper:
         facts: what must be equal in a resumed run; see `identity`.
         directions: by name in the logs, whichever is better.
         data: the source of batches.
-        callbacks: of the fit.
+        callbacks: callbacks of the fit.
     """
 
     def __init__(
@@ -190,10 +190,10 @@ class Keeper:
 
         Args:
             state: the live one, which may move on when this returns.
-            history: of the epochs that are over.
-            logs: of the epoch that has just ended.
+            history: history of the epochs that are over.
+            logs: logs of the epoch that has just ended.
             stopped: a callback has ended the run.
-            copy: the state on the host, if it is there already.
+            copy: the state on the host, if it exists already.
         """
         self.clock = time.monotonic()
         try:

@@ -35,8 +35,8 @@ class Plan:
         order: their names in the order in which the task gives them.
         metrics: by name in the logs: the metric, the number of its output, whether sample weights count.
         outputs: names of the outputs; [None] for a single one, [] for none.
-        specs: of the outputs, half precision as float32: so metrics see them.
-        dtype: of the loss.
+        specs: specs of the outputs, half precision as float32: so metrics see them.
+        dtype: dtype of the loss.
     """
 
     means: Mapping[str, float]

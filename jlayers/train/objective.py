@@ -1,4 +1,4 @@
-"""The supervised task: losses laid over a model's outputs.
+"""The supervised task: losses applied to a model's outputs.
 
 A model has one output, a list of them, or a dict. Losses, loss weights, metrics, targets and sample weights
 are given in the same structure, or by output name, as in Keras.

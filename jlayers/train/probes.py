@@ -22,12 +22,12 @@ class Moment(NamedTuple):
     """The values of a step at the moment of its update; `jl.callbacks.Moment`.
 
     Attributes:
-        gradients: of the trained parameters, before the optimizer has them.
+        gradients: gradients of the trained parameters, before the optimizer has them.
         before: the trained parameters before the update.
         after: the trained parameters after the update.
-        loss: of the batch, a scalar.
+        loss: loss of the batch, a scalar.
         opt_state: the optimizer's state before the update.
-        rate_factor: of the learning rate, or None.
+        rate_factor: factor of the learning rate, or None.
     """
 
     gradients: Any
@@ -42,7 +42,7 @@ class Moment(NamedTuple):
 class Probe:
     """A scalar that each step computes while a callback asks for it; `jl.callbacks.Probe`.
 
-    It is in the logs and in the history under its name. A step that nobody asks computes nothing for it.
+    It is in the logs and in the history under its name. A step without probes computes nothing for it.
     Probes that are equal share one compiled step, so `function` should be one that is made once, or a frozen
     dataclass with `__call__`.
 

@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar per epoch that leaves one line; without a terminal, the lines alone."""
+"""Progress on the terminal: a bar per epoch that leaves one line; without a terminal, only the lines."""
 
 from __future__ import annotations
 

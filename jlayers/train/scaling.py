@@ -66,7 +66,7 @@ def loss_scaling(models: Iterable[Layer], loss_scale: LossScaleLike) -> float | 
     """The loss scale of these models; "auto" is "dynamic" where a layer computes in float16.
 
     Raises:
-        ValueError: anything else than None, "auto", "dynamic" or a number above 0.
+        ValueError: anything other than None, "auto", "dynamic" or a number above 0.
     """
     if loss_scale == "auto":
         return "dynamic" if any(computes_in(model, "float16") for model in models) else None

@@ -66,7 +66,7 @@ def source(
     """Batches from checked arrays, or from the iterable `x`.
 
     Args:
-        name: of the argument, for messages.
+        name: name of the argument, for messages.
         x: as the user gave it.
         parts: what `arrays` made of it.
         batch_size: for arrays; None for the usual one.

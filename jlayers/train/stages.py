@@ -20,7 +20,7 @@ def models_by_epoch(model: Any, schedule: Mapping[int, Any] | None) -> list[tupl
         schedule: by a number of epochs, patterns of the layers that are trained from then on.
 
     Raises:
-        TypeError: a schedule for tasks, or one that is no mapping.
+        TypeError: a schedule for tasks, or one that is not a mapping.
         ValueError: a number below 1, a pattern that matches no layer, or no frozen one.
 
     >>> import jlayers as jl

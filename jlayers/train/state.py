@@ -59,7 +59,7 @@ class Live(NamedTuple):
     Attributes:
         params: the parameters, frozen ones included.
         state: what forward passes move, such as running statistics.
-        opt_state: of the optimizer, for the trained parameters only; by task if there are several.
+        opt_state: state of the optimizer, for the trained parameters only; by task if there are several.
         step: int32, steps taken, those that a dynamic loss scale left without an update included.
         metrics: accumulators of the losses and metrics since they were last reset; empty before the first.
         loss_scale: the factor of the loss and its history if it is dynamic, as it is for models that compute

@@ -55,7 +55,7 @@ class LossValue(NamedTuple):
     Attributes:
         total: the scalar that is minimized, a mean over the batch.
         parts: by their names in the logs: scalars that are means over the batch, or a `Part`.
-        outputs: of the model, for metrics; None if there are none.
+        outputs: outputs of the model, for metrics; None if there are none.
         count: how many values `total` is a mean of; the rows of the batch if it is not given.
         targets: what metrics compare the outputs with; those of the batch if not given.
     """

@@ -170,7 +170,7 @@ class Trainer(Options):
         else is kept. A dynamic loss scale starts anew, too, and so does the learning rate.
 
         Args:
-            state: of the other trainer.
+            state: state of the other trainer.
             keep_optimizer: also keep what the optimizer and the loss scale know, where it has the same
                 place and shape in both: after unfreezing, for all that was trained before.
 

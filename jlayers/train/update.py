@@ -47,7 +47,7 @@ class Update:
     """A task's turn in a step: the parameters that it trains, and their optimizer.
 
     Attributes:
-        name: of the task; "" for the only one.
+        name: name of the task; "" for the only one.
         task: whose loss is minimized.
         optimizer: an `optax.GradientTransformation`.
     """

@@ -41,8 +41,8 @@ def split_features(model: Layer, *inputs: Any) -> FeatureSplit:
     """The model cut behind all that never changes in training.
 
     What never changes: frozen layers, and layers without parameters, state and randomness, as long as they
-    read nothing else. Then `head(base(x))` is the model, and `base(x)` is computed only once per sample. A
-    model inside of which only the first layers are frozen is cut behind them.
+    read nothing else. Then `head(base(x))` is the model, and `base(x)` is computed only once per sample. If
+    only the first layers of an inner model are frozen, the cut is behind them.
 
     Args:
         model: a `Model`, a `Sequential`, or a layer whose constructor returned one.
@@ -158,7 +158,7 @@ def _run(
 ) -> Callable[[str], Any]:
     """Run these nodes on known values; a function that gives the value of any reference.
 
-    `inputs` are those of nodes that take something else than the table says.
+    `inputs` are those of nodes that take something other than the table says.
     """
     values: dict[str, Any] = {}
 
@@ -219,6 +219,11 @@ def _nothing_fixed(model: Layer, inputs: int, params: Mapping[str, Any], state: 
     first = next((name for name in uses if not fixed[name]), None)
     if first is None:
         return f"expected a model with a layer that is trained, received {model!r}"
+    if not model.frozen:
+        return (
+            f"expected a model that begins with frozen layers, whose outputs can be kept, received one "
+            f"in which all is trained; freeze what is to stay as it is, such as {first!r}"
+        )
     why = "draws random numbers" if model.children[uses[first].child].draws else "is trained"
     return (
         f"expected a model that begins with frozen layers, received one in which {first!r}, before the "

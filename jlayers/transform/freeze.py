@@ -18,7 +18,8 @@ def freeze(model: Layer, *patterns: str) -> Layer:
 
     A frozen layer's parameters get no update of any kind (no weight decay, no momentum, no regularizer),
     its state does not move, and it runs in inference mode (dropout off, batch normalization by its running
-    statistics). Everything inside a matched layer is frozen with it. Without a pattern, all is frozen.
+    statistics). Everything inside a matched layer is frozen with it. Without a pattern, the whole model is
+    frozen.
 
     Args:
         model: any layer.
@@ -38,7 +39,7 @@ def freeze(model: Layer, *patterns: str) -> Layer:
 
 @taught
 def unfreeze(model: Layer, *patterns: str) -> Layer:
-    """The model with the layers that the patterns match, and all inside them, trained again.
+    """The model with the layers that the patterns match, and all layers inside them, trained again.
 
     >>> import jlayers as jl
     >>> model = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head"))
@@ -75,7 +76,8 @@ def trainable_mask(model: Layer, params: Mapping[str, Any]) -> dict[str, Any]:
 def trained_params(model: Layer, params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that are trained: the adapters of a `LoRA`, or the head on a frozen base.
 
-    Saved alone, they take a small file. `jl.load_weights(file, params, state, partial=True)` puts them back.
+    On their own they fit into a small file. `jl.load_weights(file, params, state, partial=True)` puts them
+    back.
 
     >>> import jlayers as jl, jax
     >>> model = jl.Sequential(jl.Dense(8, name="base"), jl.Dense(2, name="head"))

@@ -43,7 +43,7 @@ def LoRA(
     a_initializer: InitializerLike = "he_uniform",
     b_initializer: InitializerLike = "zeros",
 ):
-    """Trains a product of two thin matrices beside each kernel of a layer, and leaves the layer as it is.
+    """Trains a product of two thin matrices for each kernel of a layer; the layer itself is frozen.
 
     Low-rank adaptation (Hu et al., 2021, https://arxiv.org/abs/2106.09685): wherever the layer has a
     `kernel`, it acts as `kernel + alpha / rank * lora_a @ lora_b`. The layer may be a whole model; its
@@ -52,8 +52,8 @@ def LoRA(
 
     The layer is frozen, bias included: it runs in inference mode (dropout off, batch normalization by its
     running statistics), and `trainable_mask` is True only for the thin matrices. `unfreeze(model,
-    "layer/head")` trains a new head besides. `merge_lora` makes a plain layer again. The adapters alone are
-    `jl.trained_params(model, params)`, to be saved in a small file.
+    "layer/head")` also trains a new head. `merge_lora` makes a plain layer again. `jl.trained_params(model,
+    params)` is only the adapters, to be saved in a small file.
 
     Shapes: those of the layer. Parameters: those of the layer, under `layer`, where pretrained weights fit;
     and under `lora_a` and `lora_b`, by the path of each kernel, `(*kernel.shape[:-1], rank)` and

@@ -1,4 +1,4 @@
-"""Other layers in the places of those inside a model, and the model made again around them."""
+"""Layers inside a model replaced by others, and the model made again around them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jlayers.core.calls import taught
 from jlayers.core.errors import about, concerning
 from jlayers.core.layer import Layer, layers
 from jlayers.core.remaking import options_around, remake
@@ -17,6 +18,7 @@ __all__ = ["replace_layers", "substitute"]
 Wrap = Callable[[Layer], Layer]
 
 
+@taught
 def substitute(model: Layer, wraps: Mapping[str, Wrap]) -> Layer:
     """A new model in which each layer that a pattern matches is replaced by what a function makes of it.
 
@@ -38,7 +40,7 @@ def substitute(model: Layer, wraps: Mapping[str, Wrap]) -> Layer:
 
     Raises:
         ValueError: a pattern that matches no layer.
-        TypeError: a function that returns something else than a layer.
+        TypeError: a function that returns something other than a layer.
 
     >>> import jlayers as jl
     >>> model = jl.Sequential(jl.Dense(8), jl.Dense(8), jl.Dense(2, name="head"))

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import jax
 
+from jlayers.core.calls import taught
 from jlayers.core.compose import Sequential
 from jlayers.core.errors import about, concerning, refused
 from jlayers.core.layer import Layer
@@ -20,6 +21,7 @@ from jlayers.transform.substitute import replace_layers
 __all__ = ["cut", "insert", "replace_head"]
 
 
+@taught
 def cut(model: Layer, at: Any) -> Layer:
     """The part of a model that leads from its inputs to the output of a layer.
 
@@ -72,12 +74,13 @@ def _cut(model: Layer, at: Any) -> Layer:
     return _model(model, Table(table.inputs, table.nodes, at), model.children)
 
 
+@taught
 def replace_head(model: Layer, head: Layer | Sequence[Layer], after: str | None = None) -> Layer:
-    """The model with other layers in the place of its last ones.
+    """The model with other layers in place of its last ones.
 
     Args:
         model: as in `cut`, with one output.
-        head: the new last layer, or several that run one after the other. They are trained, also if the model
+        head: the new last layer, or several that run one after the other. They are trained even if the model
             is frozen, and take the precision policy of the model unless they have their own.
         after: the name of the last layer to keep, as in `cut`. If not given, only the last layer is replaced.
 
@@ -110,8 +113,9 @@ def _with_head(model: Layer, head: Sequence[Layer], after: str | None) -> Layer:
     return _model(model, Table(table.inputs, nodes, output), children, whole=False)
 
 
+@taught
 def insert(model: Layer, layer: Layer, after: str) -> Layer:
-    """The model with one more layer between a layer and all that read its output.
+    """The model with one more layer between a layer and all those that read its output.
 
     Args:
         model: as in `cut`.
@@ -160,7 +164,7 @@ def _inserted(model: Layer, layer: Layer, after: str) -> Layer:
 
 
 def _site(at: Any) -> Any:
-    """What names outputs, as a key of a dict."""
+    """The name of an output, as a key of a dict."""
     leaves, form = jax.tree.flatten(at)
     return tuple(leaves), form
 

@@ -21,8 +21,9 @@ __all__ = ["Tap"]
 def Tap(layer: LayerLike, at: str | Sequence[str]):
     """A layer that gives, beside its output, the outputs of layers inside it.
 
-    For perceptual losses, feature pyramids, and to look inside a model. What nobody uses is not computed in a
-    compiled program. Parameters and state: those of the layer, under the same paths, so that its weights fit.
+    For perceptual losses, feature pyramids, and to look inside a model. Outputs that are not used are not
+    computed in a compiled program. Parameters and state: those of the layer, under the same paths, so that
+    its weights fit.
 
     Shapes: the output is a pair `(output, inner)`, where `inner` is a dict with the output of each tapped
     layer by its path; the second use of a shared layer is `"path@1"`.

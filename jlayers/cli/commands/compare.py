@@ -11,6 +11,7 @@ from jlayers.cli.terminal import console, number
 
 if TYPE_CHECKING:
     from jlayers.experiments.compare import Comparison
+    from jlayers.experiments.record import RunRecord
 
 __all__ = ["add_arguments", "main"]
 
@@ -41,6 +42,8 @@ def main(arguments: argparse.Namespace) -> None:
     if len(compared.runs) > 1 and not compared.settings:
         out.print("no setting differs", style="dim")
     _print_shared(out, compared)
+    if any(run.spread for run in compared.runs):
+        out.print("±: the standard deviation over the seeds of a run", style="dim")
     if (left := len(_settings(compared)) - MOST) > 0:
         out.print(f"{left} more settings differ: see them with --csv or --json", style="dim")
     for run, name in zip(compared.runs, compared.names, strict=True):
@@ -79,11 +82,11 @@ def _columns(compared: Comparison) -> list[Column]:
         values = [run.metrics.get(name) for run in runs]
         best = compared.best(name)
         styles = ["bold green" * (value is not None and value == best and len(runs) > 1) for value in values]
-        columns.append(Column(name, [number(name, value) for value in values], styles, right=True))
+        columns.append(Column(name, [result_of(run, name) for run in runs], styles, right=True))
     columns += [
         _known("time", [run.seconds for run in runs], duration),
-        _unequal("parameters", [run.parameters for run in runs], lambda count: f"{count:,}"),
-        _unequal("FLOPs", [run.flops for run in runs], lambda count: human(count, "")),
+        _column_if_unequal("parameters", [run.parameters for run in runs], lambda count: f"{count:,}"),
+        _column_if_unequal("FLOPs", [run.flops for run in runs], lambda count: human(count, "")),
     ]
     return [column for column in columns if any(column.cells)]
 
@@ -133,7 +136,7 @@ def _known(title: str, values: list[Any], text: Callable[[Any], str]) -> Column:
     return Column(title, ["" if value is None else text(value) for value in values], right=True)
 
 
-def _unequal(title: str, values: list[Any], text: Callable[[Any], str]) -> Column:
+def _column_if_unequal(title: str, values: list[Any], text: Callable[[Any], str]) -> Column:
     """Empty where all runs have the same value; see `_print_shared`."""
     return Column(title, []) if len(set(values)) == 1 else _known(title, values, text)
 
@@ -149,6 +152,12 @@ COLORS = {"completed": "green", "running": "cyan", "interrupted": "yellow", "unk
 def status_column(runs: Any) -> Column:
     """The status of each run in its color."""
     return Column("status", [run.status for run in runs], [COLORS.get(run.status, "red") for run in runs])
+
+
+def result_of(run: RunRecord, name: str) -> str:
+    """A result of a run; of many seeds the mean and the standard deviation."""
+    std = f" ± {number(name, run.spread[name])}" if name in run.spread else ""
+    return number(name, run.metrics.get(name)) + std
 
 
 def epochs_of(run: Any) -> str:

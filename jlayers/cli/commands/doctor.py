@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from jlayers.cli.arguments import add_file
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "main"]
 
 FOUND = 3  # the exit code
+INDENT = 8
 COLORS = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 
 
@@ -88,13 +91,23 @@ def _show(report: Report) -> None:
 
 
 def _show_one(out: Any, finding: Finding) -> None:
-    from rich.padding import Padding
     from rich.text import Text
 
     place = f"  {finding.where}" if finding.where else ""
     head = Text.assemble((f"{finding.severity:<8}", COLORS[finding.severity]), (finding.check, "bold"), place)
     out.print(head)
     for text, style in ((finding.message, ""), (finding.advice and f"→ {finding.advice}", "green")):
-        if text:
-            out.print(Padding(Text(text, style=style), (0, 0, 0, 8), expand=False), soft_wrap=False)
+        for line in _lines(text, out.width - INDENT):
+            out.print(Text(" " * INDENT + line, style=style))
     out.print()
+
+
+def _lines(text: str, width: int) -> list[str]:
+    """A text in lines that part no number from its unit.
+
+    >>> _lines("a step takes about 1.6 s", 22)
+    ['a step takes about', '1.6 s']
+    """
+    glued = re.sub(r"(?<=\d) (?=(?:[kMG]i?)?B\b|[nmµ]?s\b|min\b|%)", "\0", text)
+    lines = [part for line in glued.splitlines() for part in textwrap.wrap(line, max(width, 20))]
+    return [line.replace("\0", " ") for line in lines]

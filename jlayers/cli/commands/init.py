@@ -43,7 +43,7 @@ def main(arguments: argparse.Namespace) -> None:
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise ValueError(f"expected a .yaml file to write, received --output {path}")
     if (path.exists() or path.is_symlink()) and not arguments.force:
-        raise FileExistsError(f"{path} is there already: choose another name by --output, or pass --force")
+        raise FileExistsError(f"{path} exists already: choose another name by --output, or pass --force")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}: make it first")
     first_device()

@@ -9,7 +9,7 @@ from typing import Any
 from jlayers.cli.arguments import add_run
 from jlayers.cli.own_code import use_code_of_run
 from jlayers.cli.seeds import add_seed
-from jlayers.cli.terminal import remarks
+from jlayers.cli.terminal import console, remarks
 
 __all__ = ["add_arguments", "main"]
 
@@ -69,6 +69,7 @@ def main(arguments: argparse.Namespace) -> None:
     named = named_outputs(outputs)
     if arguments.output:
         write_outputs(arguments.output, named)
+        console(stderr=True).print(f"wrote {arguments.output}", style="dim")  # not among results
     else:
         shares = class_shares(run, outputs, arguments.members)
         _print_outputs(named, shares, files, arguments.top)

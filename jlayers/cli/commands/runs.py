@@ -8,9 +8,9 @@ import json
 import pathlib
 from typing import TYPE_CHECKING
 
-from jlayers.cli.commands.compare import epochs_of, status_column
+from jlayers.cli.commands.compare import epochs_of, result_of, status_column
 from jlayers.cli.tables import Column, print_table
-from jlayers.cli.terminal import console, number
+from jlayers.cli.terminal import console
 
 if TYPE_CHECKING:
     from jlayers.experiments.record import RunRecord
@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
         [
             Column("run", [_name(run, top) for run in runs]),
             status_column(runs),
-            Column("began", [_when(run) for run in runs]),
+            Column("began", [_time_begun(run) for run in runs]),
             Column("epochs", [epochs_of(run) for run in runs], right=True),
             Column("best", [_best(run) for run in runs]),
             Column("size", [human(run.size, "B") for run in runs], right=True),
@@ -54,7 +54,7 @@ def _name(run: RunRecord, top: pathlib.Path) -> str:
     return run.name if path == "." else path
 
 
-def _when(run: RunRecord) -> str:
+def _time_begun(run: RunRecord) -> str:
     if run.began is None:
         return ""
     began = run.began.astimezone()
@@ -63,7 +63,7 @@ def _when(run: RunRecord) -> str:
 
 
 def _best(run: RunRecord) -> str:
-    return "" if run.best is None else f"{run.best[0]} {number(*run.best)}"
+    return "" if run.best is None else f"{run.best[0]} {result_of(run, run.best[0])}"
 
 
 def _facts(run: RunRecord) -> dict[str, object]:

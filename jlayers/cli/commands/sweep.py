@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jlayers.cli.arguments import add_compile_cache, add_file
 from jlayers.cli.own_code import use_code
+from jlayers.cli.tables import Column, print_table
 from jlayers.cli.terminal import console, number, remark, remarks
 
 if TYPE_CHECKING:
@@ -131,7 +131,8 @@ def _run(search: Search, arguments: argparse.Namespace) -> None:
     launcher = launcher_for(jobs, own, read_own_code(arguments.use))
     with remarks():
         search.run(launcher, lambda trial: _print_trial(out, search, trial))
-    out.print(_table(search))
+    out.print()
+    print_table(_columns(search))
     path = shlex.quote(str(search.folder.path))
     if best := search.best:
         evaluate = f"jlayers evaluate {shlex.quote(str(search.folder.path / best.name))}{_use(arguments)}"
@@ -167,49 +168,36 @@ def _print_trial(out: Any, search: Search, trial: Trial) -> None:
     epochs = f"{trial.epochs} epoch{'s' * (trial.epochs != 1)}"
     value = number(search.plan.settings.metric, trial.value)
     said = (trial.reason or "").splitlines()[:1] or [f"{search.plan.settings.metric} {value}, {epochs}"]
-    values = ", ".join(f"{path.split('.')[-1]}={_shown(value)}" for path, value in trial.values.items())
+    names = _names(search)
+    values = ", ".join(f"{names[path]}={_shown(value)}" for path, value in trial.values.items())
     out.print(f"{trial.name}  {trial.status:<9}  {said[0]}  ({values})")
 
 
-def _table(search: Search) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
+def _columns(search: Search) -> list[Column]:
+    settings, trials = search.plan.settings, search.ranked()
+    best = ["bold" * (trial == search.best) for trial in trials]
 
-    names = _short_names(list(search.plan.settings.values))
-    table = Table(box=SIMPLE_HEAD, title=Text(str(search.folder.path)), title_justify="left")
-    table.add_column("trial")
-    for name in (search.plan.settings.metric, *names):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("epochs", justify="right")
-    table.add_column("status")
-    for trial in search.ranked():
-        table.add_row(
-            trial.name,
-            number(search.plan.settings.metric, trial.value),
-            *(Text(_shown(trial.values[path])) for path in search.plan.settings.values),
-            str(trial.epochs),
-            trial.status,
-            style="bold" if trial == search.best else "",
-        )
-    return table
+    def column(title: str, cells: list[str], right: bool = True) -> Column:
+        return Column(title, cells, best, right)
+
+    return [
+        column("trial", [trial.name for trial in trials], right=False),
+        column(settings.metric, [number(settings.metric, trial.value) for trial in trials]),
+        *(
+            column(name, [_shown(trial.values[path]) for trial in trials])
+            for path, name in _names(search).items()
+        ),
+        column("epochs", [str(trial.epochs) for trial in trials]),
+        column("status", [trial.status for trial in trials], right=False),
+    ]
 
 
-def _short_names(paths: Sequence[str]) -> list[str]:
-    """The last parts of each path, as many as tell the paths apart.
+def _names(search: Search) -> dict[str, str]:
+    """By path of what is tried, the last parts of it that tell it apart."""
+    from jlayers.experiments.names import short_names
 
-    >>> _short_names(["model.Sequential.0.Dense.units", "model.Sequential.2.Dense.units", "seed"])
-    ['0.Dense.units', '2.Dense.units', 'seed']
-    """
-
-    def end(path: str) -> str:
-        parts = path.split(".")
-        ends = (".".join(parts[-n:]) for n in range(1, len(parts) + 1))
-        return next(
-            e for e in ends if e == path or sum(f".{other}".endswith(f".{e}") for other in paths) == 1
-        )
-
-    return [end(path) for path in paths]
+    paths = list(search.plan.settings.values)
+    return dict(zip(paths, short_names([path.split(".") for path in paths], "."), strict=True))
 
 
 def _shown(value: Any) -> str:

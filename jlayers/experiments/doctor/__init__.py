@@ -1,4 +1,4 @@
-"""`jl.doctor`: looks for what is wrong with an experiment, before its training and after it has failed.
+"""`jl.doctor`: looks for faults in an experiment, before its training and after it has failed.
 
 Each check is a file of this folder: a function from a `Case`, the record of an experiment, to findings. None
 of them changes anything.

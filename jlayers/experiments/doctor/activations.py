@@ -1,4 +1,4 @@
-"""Check "activations": units that never answer, and functions that run in their flat parts."""
+"""Check "activations": units that are never active, and functions in their flat parts."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def check_balance(case: Case) -> list[Finding]:
     """Findings about the sizes of the classes in each part of the data."""
     found = []
     for place, target in enumerate(case.targets):
-        found += _constant(target)
+        found += _constant_targets(target)
         if (labels := target.labels) is None or found:
             continue
         found += _rare(case, target, labels)
@@ -28,7 +28,7 @@ def check_balance(case: Case) -> list[Finding]:
     return found
 
 
-def _constant(target: Target) -> list[Finding]:
+def _constant_targets(target: Target) -> list[Finding]:
     flat = target.y.reshape(len(target.y), -1)
     if len(flat) < 2 or (flat != flat[0]).any():
         return []

@@ -54,7 +54,7 @@ class Target:
         loss: the record of the loss.
         y: NumPy, samples first.
         output: shape and dtype of the output, as specs.
-        place: of the output among all.
+        place: place of the output among all.
     """
 
     where: str
@@ -89,7 +89,7 @@ class Cut:
     """The whole training behind a case of features.
 
     Attributes:
-        steps: of it.
+        steps: steps of it.
         rows: samples that have features in the case; perhaps not all of them.
         seconds: that the features of all samples take, once.
     """
@@ -108,10 +108,10 @@ class Case:
         x: what is trained on: NumPy arrays or `LazyArray`s, samples first, in a tuple or dict if several.
         y: targets, or None.
         held_out: other samples `(x, y)` by the name of their part.
-        batch_size: of the training.
+        batch_size: batch size of the training.
         epochs: that the training would take.
         shuffle: whether its order is drawn anew in each epoch.
-        seed: of the weights and the order.
+        seed: seed of the weights and the order.
         weighed: True if samples or classes have weights.
         class_names: what labels stand for, or None.
         given: weights to start from, or None for fresh ones.
@@ -232,7 +232,7 @@ class Case:
         return self.fresh if self.given is None else self.given
 
     @functools.cached_property
-    def _given(self) -> list[str]:
+    def _loaded_arrays(self) -> list[str]:
         """The arrays that start with other numbers than fresh ones."""
         if self.given is None:
             return []
@@ -242,7 +242,7 @@ class Case:
     def is_given(self, path: str) -> bool:
         """True if a layer starts with other weights than fresh ones."""
         below = f"{path.partition('@')[0]}/" if path else ""
-        return any(name.startswith(below) for name in self._given)
+        return any(name.startswith(below) for name in self._loaded_arrays)
 
     @functools.cached_property
     def review(self) -> Review:

@@ -22,7 +22,7 @@ def check_duplicates(case: Case) -> list[Finding]:
 
     Samples of few possible values repeat by nature, such as rows of a few yes-or-no columns. So the expected
     number of coincidences is computed from how often each value occurs in each column, as if the columns did
-    not depend on each other; what does not clearly exceed it is no finding.
+    not depend on each other; what does not clearly exceed it is not a finding.
     """
     if not case.held_out or _too_large(case.x):
         return []

@@ -74,7 +74,7 @@ def examine(case: Case, more: Sequence[Finding] = ()) -> Report:
 
     Args:
         case: the experiment.
-        more: findings that are there already, such as those of a run that failed; they hide no check.
+        more: findings that exist already, such as those of a run that failed; they hide no check.
     """
     begun = time.perf_counter()
     found, ran, skipped = list(more), [], {}
@@ -89,8 +89,9 @@ def examine(case: Case, more: Sequence[Finding] = ()) -> Report:
         try:
             found.extend(check())
         except (ValueError, TypeError, KeyError, FloatingPointError) as error:
-            if all(other.check != "model" for other in found):  # every later check would run into it
-                found.append(_refusal(error))
+            refusal = _refusal(error)
+            if all(other.check != "model" and other.message != refusal.message for other in found):
+                found.append(refusal)  # once: every later check would run into it
 
     run("values", functools.partial(check_values, case))
     others = [name for name in (*CHECKS, *TRAINED) if name != "values"]
@@ -167,36 +168,36 @@ def doctor(
     cache_features: bool = False,
     seconds: float = 10.0,
 ) -> Report:
-    """Look for what is wrong with a training, before it begins; nothing is changed, and nothing is written.
+    """Look for faults in a training before it starts; nothing is changed, and nothing is written.
 
     It looks at the data (values that are not finite, labels out of range or doubtful, rare classes, samples
-    in two parts, constant or badly scaled inputs, targets that have nothing to do with them), at the model
+    in two parts, constant or badly scaled inputs, targets that do not depend on them), at the model
     (a loss that does not fit, a frozen head, dead units, gradients), and trains a little: at several learning
     rates, and on one batch.
 
     Args:
         trainer: what `jl.compile` returns.
-        x: as for `jl.fit`: arrays, or an iterable of batches, of which the first are looked at.
+        x: as for `jl.fit`: arrays, or an iterable, whose first batches are checked.
         y: the targets.
         validation_data: `(x, y)`.
         test_data: `(x, y)`, held out for the end.
-        batch_size: of the training.
-        epochs: that the training would take.
+        batch_size: batch size of the training.
+        epochs: epochs that the training would take.
         shuffle: whether it draws a new order in each epoch.
-        seed: of the weights and the order.
-        sample_weight: of the training; only whether there is one is looked at.
+        seed: seed of the weights and the order.
+        sample_weight: weights of the training; it only matters whether there are any.
         class_weight: the same.
         class_names: what the labels stand for.
         state: to start from, with loaded weights; fresh ones if not given.
         cache_features: whether the training computes only once what frozen layers at the beginning give; the
             checks that train then do so, too, for a part of the samples.
-        seconds: the most that each check takes that trains.
+        seconds: time limit for each check that trains.
 
     Returns:
         A `Report`: findings, each with what to change, and notes.
 
     Raises:
-        TypeError: a trainer that is none.
+        TypeError: something other than a trainer.
 
     >>> import numpy as np, jlayers as jl
     >>> model = jl.Sequential(jl.Dense(8, activation="relu"), jl.Dense(3, activation="softmax"))

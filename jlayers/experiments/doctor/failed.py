@@ -58,7 +58,7 @@ def failed_step(experiment: Experiment, run: Run, case: Case, seconds: float = S
     Without checkpoints the training begins anew.
 
     Args:
-        experiment: of the run.
+        experiment: experiment of the run.
         run: that failed.
         case: the same experiment for the checks.
         seconds: the most that the steps up to the failed one may take.
@@ -138,7 +138,7 @@ def _found(
     case = dataclasses.replace(case, trainer=trainer)
     step = f"step {number + 1} (batch {place + 1} of epoch {epoch + 1})"
     values: dict[str, Any] = {"step": number + 1, "epoch": epoch + 1, "batch": place + 1}
-    found = first_not_finite(case, before, _augmented(trainer, before, batch), number)
+    found = first_not_finite(case, before, _augmented_batch(trainer, before, batch), number)
     if not found:
         found = [
             Finding(
@@ -155,7 +155,7 @@ def _found(
     ]
 
 
-def _augmented(trainer: Any, state: TrainState, batch: Batch) -> Batch:
+def _augmented_batch(trainer: Any, state: TrainState, batch: Batch) -> Batch:
     if trainer.augment is None:
         return batch
     key = jax.random.fold_in(state.key, int(state.step))

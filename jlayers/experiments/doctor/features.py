@@ -30,7 +30,7 @@ def check_features(case: Case) -> list[Finding]:
     return [
         finding
         for name, array in case.arrays_by_name(case.x, "x").items()
-        for finding in _constant(case, name, array)
+        for finding in _constant_columns(case, name, array)
     ]
 
 
@@ -41,7 +41,7 @@ def check_scale(case: Case) -> list[Finding]:
     return [*_scales(case), *(finding for target in case.targets for finding in _targets(case, target))]
 
 
-def _constant(case: Case, name: str, array: Any) -> list[Finding]:
+def _constant_columns(case: Case, name: str, array: Any) -> list[Finding]:
     if array.dtype.kind not in "fiub" or array.ndim < 2 or len(array) < 16:
         return []
     if is_lazy(array):
@@ -81,7 +81,7 @@ class _Given:
 
 def _scales(case: Case) -> list[Finding]:
     found = {given.path: finding for given in _first_layers(case) if (finding := _scale(given)) is not None}
-    unmoved = _unmoved(case, found) if found else set()
+    unmoved = _scale_free(case, found) if found else set()
     return [finding for path, finding in found.items() if path not in unmoved]
 
 
@@ -148,7 +148,7 @@ def _first_layers(case: Case) -> list[_Given]:
     return found
 
 
-def _unmoved(case: Case, paths: Iterable[str]) -> set[str]:
+def _scale_free(case: Case, paths: Iterable[str]) -> set[str]:
     """Those of these layers that give nearly the same for three times their input, as a normalization does.
 
     The scale of their input does not matter.

@@ -54,7 +54,7 @@ class Report:
         notes: facts: predicted memory and time, good learning rates.
         checks: the names of the checks that ran.
         skipped: why others did not, by their names.
-        curves: of the test of learning rates, for `draw`: by rate, the loss after each step.
+        curves: curves of the test of learning rates, for `draw`: by rate, the loss after each step.
         seconds: how long it took.
 
     >>> report = Report([Finding("labels", "error", "y", "labels from 1 to 10", "subtract 1")])
@@ -107,7 +107,7 @@ class Report:
         """Write the test of learning rates as a picture; False, and no file, if there is none to draw.
 
         Args:
-            path: of the file, in a format that matplotlib knows (extra `plot`).
+            path: path of the file, in a format that matplotlib knows (extra `plot`).
         """
         from jlayers.experiments.doctor.picture import draw_rates
 

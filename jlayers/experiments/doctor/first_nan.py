@@ -25,9 +25,7 @@ ADVICE = (
 
 
 def _look(tree: Any) -> Any:
-    """Where the first value that is not finite stands among all of a tree, or -1; it; and the largest "
-    "size.
-    """
+    """The position of the first value of a tree that is not finite, or -1; this value; the largest size."""
     leaves = [values_of(leaf) for leaf in jax.tree.leaves(tree, is_leaf=lambda v: hasattr(v, "mask"))]
     floats = [jnp.asarray(leaf) for leaf in leaves if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
     flat = [leaf.reshape(-1).astype(jnp.float32) for leaf in floats if leaf.size]
@@ -55,10 +53,10 @@ def first_not_finite(case: Case, state: TrainState, batch: Batch, number: int = 
     """The place at which a step on this batch leaves the finite numbers; nothing if it does not.
 
     Args:
-        case: gives tasks and models.
+        case: the experiment, with its tasks and models.
         state: before the step.
-        batch: of the step.
-        number: of the step, from which its key follows.
+        batch: batch of the step.
+        number: number of the step, from which its key follows.
     """
     for path, leaf in flatten(state.params).items():
         if not np.isfinite(np.asarray(leaf, np.float32)).all():

@@ -1,6 +1,4 @@
-"""Check "gradients": layers that get none, gradients that vanish or explode toward the input, the first "
-"NaN.
-"""
+"""Check "gradients": layers that get none, gradients that vanish or explode, the first NaN."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def _matrix(target: Target) -> np.ndarray | None:
         return (labels[:, None] == classes).astype(np.float32) if len(classes) <= 256 else None
     flat = target.y.reshape(len(target.y), -1).astype(np.float32)
     if (target.classes is not None and target.y.dtype.kind in "iu") or flat.shape[1] > 64:
-        return None  # a class for each position: rows are no samples of their own
+        return None  # a class for each position: rows are not samples of their own
     spread = flat.std(0)
     return flat / np.where(spread > 0, spread, 1)
 

@@ -27,7 +27,7 @@ class Call:
     """One call of a layer in a forward pass.
 
     Attributes:
-        path: of the layer; a further call of a shared layer is `path@1`.
+        path: path of the layer; a further call of a shared layer is `path@1`.
         layer: itself.
         noted: the results of the look, as arrays on the host.
     """
@@ -48,7 +48,7 @@ class Look:
     Layers inside a loop or a `Remat` are a part of the layer around them.
 
     Args:
-        case: gives tasks and models.
+        case: the experiment, with its tasks and models.
         batch: that passes through.
         note: `note(layer, params, state, inputs, output)` to a pytree of arrays; for the loss of each task
             the layer is None, and the output a `LossValue`.
@@ -65,8 +65,8 @@ class Look:
         """The calls of all layers in their order, and what `note` says of the losses.
 
         Args:
-            state: of the training.
-            number: of the step, from which the key follows.
+            state: state of the training.
+            number: number of the step, from which the key follows.
         """
         key = jax.random.fold_in(state.key, number) if self.tasks.draws else None
         return self._calls(jax.device_get(self._compiled(state.params, state.state, self.batch, key)))

@@ -17,7 +17,7 @@ ROUNDING = 1e-3
 def check_loss(case: Case) -> list[Finding]:
     """Findings for losses that the training refuses, and for outputs whose values do not fit the loss."""
     tasks, state = case.trainer.tasks, case.state
-    advice = "make the end of the model and the loss agree on logits or probabilities"
+    advice = "make the end of the model fit the targets and the loss, in shape and as logits or probabilities"
     for look in (
         lambda: tasks.check_endings(case.review),
         lambda: tasks.check_predictions(case.review, state.params, state.state, case.first),

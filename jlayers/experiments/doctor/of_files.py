@@ -46,7 +46,7 @@ def doctor_run(run: Run, seconds: float = 10.0) -> Report:
         FileNotFoundError: there is no run.
     """
     if not run.config.is_file():
-        raise FileNotFoundError(f"{run.path} is no run: expected a folder with {run.config.name}")
+        raise FileNotFoundError(f"{run.path} is not a run: expected a folder with {run.config.name}")
     experiment = dataclasses.replace(load(run.config), learned=run.preprocess() or None)
     made = _case(experiment, seconds)
     if isinstance(made, Report):
@@ -55,7 +55,7 @@ def doctor_run(run: Run, seconds: float = 10.0) -> Report:
     with experiment.located_layer():
         if run.status == "failed" and _broke(run):
             found += failed_step(experiment, run, made)
-        found += _trained(run, made)
+        found += _dead_units(run, made)
     return examine(made, found)
 
 
@@ -103,7 +103,7 @@ def _broke(run: Run) -> bool:
     return run.results().get("error") in ("FloatingPointError", "OverflowError")
 
 
-def _trained(run: Run, case: Case) -> list[Finding]:
+def _dead_units(run: Run, case: Case) -> list[Finding]:
     """Units that the training has killed, by the weights that the run keeps."""
     if not (pathlib.Path(run.path) / WEIGHTS).is_file():
         return []

@@ -15,7 +15,7 @@ WIDEST = 1024  # features; more are mixed by a random projection, which keeps di
 
 
 def plain_features(case: Case, sample: Batch) -> np.ndarray | None:
-    """The inputs as one float32 row for each sample; None if they are no plain numbers.
+    """The inputs as one float32 row for each sample; None if they are not plain numbers.
 
     Numbers that go into a table of vectors (tokens, categories) are counted: how often each occurs.
     """

@@ -48,7 +48,7 @@ class Trials:
         self.case = case
         steps = max(case.steps, 1)
         rates = list(learning_rates(case.trainer.optimizer).values())
-        self.rate = max(_highest(rate, steps) for rate in rates) if rates else None
+        self.rate = max(_highest_rate(rate, steps) for rate in rates) if rates else None
         self.trainer: Trainer = dataclasses.replace(
             case.trainer, optimizer=_at_highest(case.trainer.optimizer, steps), unfreeze=None
         )
@@ -58,9 +58,9 @@ class Trials:
         form = jax.tree.map(np.asarray, case.first)
         self.compiled = self.step.lower(self.start, form).compile()
         self.size = jax.tree.leaves(form)[0].shape[0]
-        self.step_seconds = self._timed()
+        self.step_seconds = self._seconds_of_a_step()
 
-    def _timed(self) -> float:
+    def _seconds_of_a_step(self) -> float:
         """The time of the fastest of some steps: the others waited for something else."""
         flat, key_data = self.start.copy().flat, self.start.key_data
         taken = []
@@ -90,8 +90,8 @@ class Trials:
         """Train on each of the batches; returns the loss before each step, and the state.
 
         Args:
-            batches: of one size.
-            factor: of the learning rate.
+            batches: batches of one size.
+            factor: factor of the learning rate.
         """
         state, losses = self.start.copy(), []
         flat, key_data = state.flat, state.key_data
@@ -105,7 +105,7 @@ class Trials:
         return np.array([float(loss) for loss in losses]), state.replace(flat=flat)
 
 
-def _highest(rate: Any, steps: int) -> float:
+def _highest_rate(rate: Any, steps: int) -> float:
     """The highest rate of a schedule."""
     if not callable(rate):
         return float(rate)
@@ -119,7 +119,7 @@ def _at_highest(optimizer: Any, steps: int) -> Any:
     """The optimizer with numbers in place of schedules; one that does not tell its rates stays."""
     if not learning_rates(optimizer):
         return optimizer
-    return with_rates(optimizer, lambda rate: _highest(rate, steps))
+    return with_rates(optimizer, lambda rate: _highest_rate(rate, steps))
 
 
 @functools.lru_cache(maxsize=4)

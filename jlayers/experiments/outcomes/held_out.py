@@ -33,10 +33,10 @@ def find_outcomes(run: Run, experiment: Experiment | None = None) -> Outcomes:
 
     Args:
         run: made by training.
-        experiment: of the run, with its data, if it is there already.
+        experiment: experiment of the run, with its data, if it exists already.
 
     Raises:
-        ValueError: no data were held out, or what was trained is no model with a loss.
+        ValueError: no data were held out, or what was trained is not a model with a loss.
     """
     known = read_outcomes(run)
     if known is not None:
@@ -86,7 +86,7 @@ def _pass_over(run: Run, experiment: Experiment) -> Outcomes:
     batch_size = experiment.settings.training.batch_size
     weights = weights_of(run, experiment, x, batch_size=batch_size)
     with experiment.located_layer():
-        outputs = _predicted(experiment.compile(), weights, x, batch_size)
+        outputs = _predictions(experiment.compile(), weights, x, batch_size)
     judged = task.judged(outputs, y)
     columns: Sequence[str] = () if source.table is None else source.table.names
     samples = len(jax.tree.leaves(y)[0])
@@ -100,7 +100,7 @@ def _pass_over(run: Run, experiment: Experiment) -> Outcomes:
     return Outcomes(which, samples, digest, found, len(experiment.seeds))
 
 
-def _predicted(model: Any, weights: Any, x: Any, batch_size: int) -> Any:
+def _predictions(model: Any, weights: Any, x: Any, batch_size: int) -> Any:
     try:
         return train.predict(model, weights, x, batch_size=batch_size)
     except MissingKeyError:  # a layer that samples in inference, too

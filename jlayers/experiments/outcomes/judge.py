@@ -29,11 +29,11 @@ def judge(
     """The outcomes at one output.
 
     Args:
-        name: of the output.
-        loss: of the output; it says what the predictions are.
+        name: name of the output.
+        loss: loss of the output; it says what the predictions are.
         target: an array with the samples first.
         output: the predictions, an array or a `Masked`.
-        names: of the classes, or of the numbers of a prediction.
+        names: names of the classes, or of the numbers of a prediction.
         show: makes an example from its row, its loss, and target and prediction in words.
     """
     values, mask = np.asarray(values_of(output)), mask_of(output)
@@ -41,7 +41,7 @@ def judge(
         return Other(name, reason="it has no loss")
     target = np.asarray(target)
     if target.dtype.kind not in "biuf" or values.dtype.kind not in "iuf" or not len(values):
-        return Other(name, reason="its targets or predictions are no numbers")
+        return Other(name, reason="its targets or predictions are not numbers")
     losses, counts = _losses(loss, target, values)
     real = None if mask is None else np.asarray(mask)
     task = _Output(name, target, values, losses, _both(counts, real), names, show)
@@ -124,7 +124,7 @@ class _Output:
         elif target.shape == (*shares.shape[:-1], 1):
             target = target[..., 0]
         if target.shape != shares.shape[:-1] or known < 2:
-            return Other(self.name, reason="its targets are no classes of single predictions")
+            return Other(self.name, reason="its targets are not classes of single predictions")
         return self._classes(target.astype(np.int64), shares)
 
     def _classes(self, target: np.ndarray, shares: np.ndarray) -> Classes:
@@ -160,7 +160,7 @@ class _Output:
     def labels(self, shares: np.ndarray) -> Classes | Labels | Other:
         """Yes or no: two classes for a single answer, else one label for each."""
         if self.target.shape != shares.shape:
-            return Other(self.name, reason="its targets are no yes or no for each number of a prediction")
+            return Other(self.name, reason="its targets are not yes or no for each number of a prediction")
         if shares.ndim == 1 or shares.shape[-1] == 1:
             one = shares if shares.ndim == 1 else shares[..., 0]
             target = self.target if shares.ndim == 1 else self.target[..., 0]

@@ -28,7 +28,7 @@ class Shown:
 
     Attributes:
         kind: "image", "text" or "values".
-        name: of the input; empty for a single one.
+        name: name of the input; empty for a single one.
         image: a PNG file in base64.
         text: a text, cut where it is long.
         values: numbers or texts by the names of their columns; nothing where they have none.
@@ -76,7 +76,7 @@ class Rates:
     """The scores of one class.
 
     Attributes:
-        name: of the class.
+        name: name of the class.
         precision: the part of what is predicted to be the class that is it; None if nothing is predicted so.
         recall: the part of the class that is found; None without samples.
         f1: their harmonic mean.
@@ -95,7 +95,7 @@ class Outcome:
     """The outcomes at one output.
 
     Attributes:
-        name: of the output; empty for a single one.
+        name: name of the output; empty for a single one.
         count: predictions that were judged.
         left_out: predictions that are not finite, or have no target that counts.
         worst: those with the largest loss, the worst first; of classes only what was predicted wrongly.
@@ -183,13 +183,13 @@ class Column:
     """One number of a prediction, over all samples.
 
     Attributes:
-        name: of the target.
+        name: name of the target.
         points: `(true, predicted)` of some samples, at most 1,000.
         mean_error: the mean of predicted less true.
         mean_absolute_error: of these differences.
         root_mean_squared_error: of these differences.
         r2: the part of the variance of the targets that is explained; None where they do not vary.
-        edges: of the bins of the residuals, true less predicted.
+        edges: edges of the bins of the residuals, true less predicted.
         counts: how many residuals are in each bin.
     """
 

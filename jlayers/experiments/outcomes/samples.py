@@ -31,7 +31,7 @@ def shown(x: Any, row: int, columns: Sequence[str] = ()) -> list[Shown]:
         sample = {name: np.asarray(array[row]) for name, array in x.items()}
         words = {name: value for name, value in sample.items() if _is_word(value)}
         rest = [one for name in sample if name not in words for one in _shown(name, sample[name], ())]
-        values = [(name, _written(value)) for name, value in words.items()]
+        values = [(name, _short_text(value)) for name, value in words.items()]
         return [*([Shown("values", values=values[:_VALUES])] if values else []), *rest]
     return _shown("", x[row], columns)
 
@@ -44,12 +44,12 @@ def file_of(x: Any, row: int) -> str | None:
 def _shown(name: str, value: Any, columns: Sequence[str]) -> list[Shown]:
     value = np.asarray(value)
     if value.dtype == object or value.dtype.kind in "US":
-        return [Shown("text", name, text=_cut(" | ".join(map(str, value.ravel().tolist()))))]
+        return [Shown("text", name, text=_cut_text(" | ".join(map(str, value.ravel().tolist()))))]
     if _is_image(value) and (image := _png(value)):
         return [Shown("image", name, image=image)]
     flat = value.ravel()
     names = columns if len(columns) == len(flat) else [""] * len(flat)
-    values = [(n, _written(v)) for n, v in zip(names, flat[:_VALUES], strict=False)]
+    values = [(n, _short_text(v)) for n, v in zip(names, flat[:_VALUES], strict=False)]
     if len(flat) > _VALUES:
         values.append(("", f"and {len(flat) - _VALUES} more"))
     return [Shown("values", name, values=values)]
@@ -91,10 +91,10 @@ def _png(value: np.ndarray) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def _written(value: Any) -> str:
+def _short_text(value: Any) -> str:
     value = value.item() if hasattr(value, "item") else value
-    return f"{value:.4g}" if isinstance(value, float) else _cut(str(value))
+    return f"{value:.4g}" if isinstance(value, float) else _cut_text(str(value))
 
 
-def _cut(text: str) -> str:
+def _cut_text(text: str) -> str:
     return text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"

@@ -1,4 +1,4 @@
-"""HTML as a tree of elements, so that every text is escaped by whoever writes the tree down."""
+"""HTML as a tree of elements; every text is escaped when the tree is written."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def inline_svg(document: str, number: int, label: str) -> Element:
 
     Args:
         document: an SVG document.
-        number: of the picture on the page.
+        number: number of the picture on the page.
         label: what it shows, for who cannot see it.
     """
     root = ElementTree.fromstring(re.sub(r"<!DOCTYPE[^>]*>", "", document))

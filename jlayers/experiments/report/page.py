@@ -84,7 +84,7 @@ def page_of(run: Run, record: RunRecord) -> str:
         style,
         element("header", element("h1", record.name),
                 element("span", record.status, class_=f"status {record.status}")),
-        _when(record),
+        _time_and_folder(record),
         element("p", record.reason, class_="note failed") if record.reason else None,
         _advice(run) if record.status == "failed" else None,
         _remarks(run),
@@ -114,7 +114,7 @@ def _outcomes(run: Run, record: RunRecord) -> tuple[Outcomes | None, str]:
         return None, f"Nothing can be shown of it: {text}"
 
 
-def _when(record: RunRecord) -> Element | None:
+def _time_and_folder(record: RunRecord) -> Element | None:
     if record.began is None:
         return None
     long = "" if record.seconds is None else f", trained for {duration(record.seconds)}"
@@ -137,22 +137,26 @@ def _overview(run: Run, record: RunRecord) -> Iterator[Element]:
         facts["Data"] = f"{data['name']}: {data['train']:,} samples to train on, {data['test']:,} held out"
         if names := data.get("class_names"):
             facts["Classes"] = f"{len(names):,}: " + ", ".join(names[:8]) + ", …" * (len(names) > 8)
-        facts["Input"] = ", ".join(
-            f"{one['name']} {one['dtype']}{tuple(one['shape']) or ''}".strip() for one in data["inputs"]
-        )
+        inputs = ((one["name"], f"{one['dtype']}{tuple(one['shape']) or ''}") for one in data["inputs"])
+        facts["Input"] = ", ".join(" ".join(dict.fromkeys(parts)).strip() for parts in inputs)
     if record.parameters is not None:
         name = run.model().get("name", "")
         frozen = "" if record.trainable == record.parameters else f", {record.trainable:,} of them trained"
         facts["Model"] = f"{name}, {record.parameters:,} parameters{frozen}"
     planned = "" if record.planned is None else f" of {record.planned}"
-    kept = "" if record.kept_epoch is None else f", weights of epoch {record.kept_epoch} kept"
+    kept = (
+        "" if record.kept_epoch is None or record.spread else f", weights of epoch {record.kept_epoch} kept"
+    )
     facts["Epochs"] = f"{record.epochs}{planned}{kept}"
     if record.best is not None:
         name, value = record.best
-        facts["Result"] = f"{_title(name)} {_number(name, value)}"
+        std = f" ± {_number(name, record.spread[name])}" if name in record.spread else ""
+        facts["Result"] = f"{_title(name)} {_number(name, value)}{std}"
     settings = read_file(run.config).data
     facts |= {"Loss": _call(settings["loss"]), "Optimizer": _call(settings["optimizer"])}
-    facts |= {"Batch size": str(record.settings["training.batch_size"]), "Seed": str(settings["seed"])}
+    facts["Batch size"] = str(record.settings["training.batch_size"])
+    first, count = settings["seed"], settings.get("seeds", 1)
+    facts |= {"Seed": str(first)} if count == 1 else {"Seeds": f"{first} to {first + count - 1}"}
     if (run.path / ENVIRONMENT).is_file():
         environment = read_json(run.path / ENVIRONMENT)
         kind = str(environment.get("device", "unknown")).partition(": ")[2] or "unknown"
@@ -200,19 +204,21 @@ def _results(run: Run, record: RunRecord) -> Iterator[Element]:
     if not names:
         yield element("p", f"No epoch has ended{' yet' * (record.status == 'running')}.", class_="dim")
         return
+    if run.has_seeds:
+        yield from _seeds(run)
+        return
     kept = ", whose weights are kept" if record.kept_epoch else ""
     yield element("p", f"Of epoch {record.kept_epoch or record.epochs}{kept}.", class_="dim")
     rows = [[n, *(_number(n, record.metrics.get(start + n)) for start in used.values())] for n in names]
     yield table(["", *used], rows)
-    if run.has_seeds:
-        yield from _seeds(run)
 
 
 def _seeds(run: Run) -> Iterator[Element]:
-    """The section on what varies from seed to seed; nothing while the seeds are still training."""
+    """The results of many seeds, each at the epoch whose weights it keeps."""
     results = run.results()
     found = results[SEEDS]
-    yield element("p", f"These are means over the seeds {', '.join(map(str, found['numbers']))}.")
+    numbers = ", ".join(map(str, found["numbers"]))
+    yield element("p", f"Over the seeds {numbers}, each at the epoch whose weights it keeps.", class_="dim")
     rows = []
     for title, part in (("training", "train"), ("validation", "validation"), ("held out", "test")):
         for name, one in found.get(part, {}).items():

@@ -121,7 +121,7 @@ def _layers(x: np.ndarray) -> tuple[list[str], list[str]]:
 
 
 def _tokens(x: np.ndarray, others: np.ndarray) -> tuple[list[str], list[str]]:
-    """Lines for sequences of numbers of words, which are no amounts."""
+    """Lines for sequences of numbers of words, which are not amounts."""
     count = int(max(x.max(), others.max())) + 1
     embedding: dict[str, Any] = {"input_dim": count, "output_dim": 32}
     if _padding(x).any():

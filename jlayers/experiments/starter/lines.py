@@ -40,7 +40,7 @@ class Call:
         for name, argument in self.arguments.items():
             text = flow(written[name])
             if isinstance(written[name], list) and len(text) > 80:
-                lines += [line(f"{name}:", argument.text), *indented(_wrapped(written[name]))]
+                lines += [line(f"{name}:", argument.text), *indented(_on_several_lines(written[name]))]
             else:
                 lines.append(line(f"{name}: {text}", argument.text))
         return [f"{self.name}:", *indented(lines)]
@@ -73,7 +73,7 @@ def indented(lines: Iterable[str], by: int = 2) -> list[str]:
     return [" " * by + text if text else text for text in lines]
 
 
-def _wrapped(values: list[Any], width: int = 100) -> list[str]:
+def _on_several_lines(values: list[Any], width: int = 100) -> list[str]:
     """A list on several lines."""
     lines = ["["]
     for i, value in enumerate(values):

@@ -45,12 +45,12 @@ def look_at_pictures(path: pathlib.Path, shown: str, held: tuple[pathlib.Path, s
     """A folder of pictures by class as data.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
         shown: how the file names it.
         held: the same of a folder of pictures that are held out.
 
     Raises:
-        ValueError: no folders of classes, or a file that is no picture.
+        ValueError: no folders of classes, or a file that is not a picture.
     """
     files, y, names = by_class(path, SUFFIXES)
     chosen = np.unique(np.linspace(0, len(y) - 1, MOST_LOOKED_AT).astype(int))

@@ -32,7 +32,7 @@ class Starter:
     """A configuration, and what was found.
 
     Attributes:
-        text: of the file.
+        text: text of the file.
         seen: sentences about the data and the task.
     """
 
@@ -53,7 +53,7 @@ def starter(
         data: a `.csv`, `.parquet` or `.npz` file, or a folder with a folder of pictures or texts for each
             class, or with such folders called `train` and `test`.
         folder: the folder of the file to write, which paths are relative to.
-        name: of that file, for its comments.
+        name: name of that file, for its comments.
         target: the column to predict, in a `.csv` or `.parquet` file; a guess if not given.
         task: whether the targets are classes; by their values if not given.
 
@@ -84,7 +84,7 @@ def starter(
     made = registry.build(source.data.name, source.data.values())
     if made.sizes[0] < 8:
         raise ValueError(f"{path}: expected at least 10 samples, received {sum(made.sizes)}")
-    return _written(source, made, name)
+    return _starter_of(source, made, name)
 
 
 def _shown(path: pathlib.Path, folder: str | os.PathLike[str]) -> str:
@@ -201,7 +201,7 @@ def _is_one_hot(y: np.ndarray) -> bool:
     return bool(np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all())
 
 
-def _written(source: Source, made: Dataset, name: str) -> Starter:
+def _starter_of(source: Source, made: Dataset, name: str) -> Starter:
     goal = _goal(source, made)
     train, _ = made.sizes
     seen = (*source.seen, goal.seen)

@@ -35,7 +35,7 @@ class Column:
         self.refused = ""  # why it cannot be read as an input
         self.rows = self.missing = self.numbers = self.words = 0
         self.first_missing = 0
-        self.texts: list[tuple[int, str]] = []  # some that are no numbers, with their lines
+        self.texts: list[tuple[int, str]] = []  # some that are not numbers, with their lines
         self.kinds: set[str] = set()
         self.whole = True
         self.low, self.high = math.inf, -math.inf
@@ -102,7 +102,7 @@ def look_at_table(path: pathlib.Path, shown: str, target: str | None, task: str 
     """A CSV file as data for the task, with a column for the target.
 
     Raises:
-        ValueError: no table, cells that are no numbers among numbers, a target that cannot be learned.
+        ValueError: no table, cells that are not numbers among numbers, a target that cannot be learned.
     """
     delimiter, header, columns = _read(path)
     more: dict[str, Commented] = {}
@@ -127,7 +127,7 @@ def source_of(
 
     Args:
         kind: the name of the dataset.
-        path: of the file.
+        path: path of the file.
         shown: how the configuration names it.
         columns: in their order.
         target: the column to predict, or None for a guess.
@@ -136,7 +136,7 @@ def source_of(
         more: arguments of the dataset.
 
     Raises:
-        ValueError: cells that are no numbers among numbers, a target that cannot be learned.
+        ValueError: cells that are not numbers among numbers, a target that cannot be learned.
     """
     by_name = {column.name: column for column in columns}
     named = target if target is not None else _target([c.name for c in columns if not c.refused])

@@ -93,7 +93,7 @@ class SweepFolder:
         found = cls(path)
         if not found.exists():
             raise FileNotFoundError(
-                f"{path} is no sweep: expected a folder with {CONFIG}, as `jlayers sweep FILE` makes it"
+                f"{path} is not a sweep: expected a folder with {CONFIG}, as `jlayers sweep FILE` makes it"
             )
         found.lock()
         if sha256((found.path / CONFIG).read_bytes()) != found.facts().get("config"):

@@ -22,7 +22,7 @@ def read_ledger(path: str | os.PathLike[str], count: int | None = None) -> list[
     A last line that was cut off by a power failure is left out.
 
     Args:
-        path: of the file; without one, none has ended.
+        path: path of the file; without one, none has ended.
         count: the number of first trials that are asked for; all if not given.
 
     Raises:

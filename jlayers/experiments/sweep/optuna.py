@@ -38,7 +38,7 @@ def made(cls: str, **options: Any) -> Any:
     """A sampler or pruner of Optuna's, from the name of its class and its arguments.
 
     Raises:
-        ImportError: Optuna is not there, or what the class needs.
+        ImportError: Optuna, or a package that the class needs, is not installed.
         ValueError: Optuna refuses an argument.
     """
     optuna = require_optuna()
@@ -63,7 +63,7 @@ class Judge:
         self._trial, self._epoch = trial, 0
 
     def __call__(self, value: float | None) -> bool:
-        """True if the trial shall end after an epoch with this value; None for one that is not finite."""
+        """True if the trial should end after an epoch with this value; None for one that is not finite."""
         finite = value is not None and math.isfinite(value)
         self._trial.report(value if finite else math.nan, self._epoch)
         self._epoch += 1
@@ -105,7 +105,7 @@ class Study:
         )
 
     def follows(self, ended: Sequence[Trial]) -> bool:
-        """True if none of these trials is another than it was told."""
+        """True if all of these trials are as they were reported."""
         return all(mine == trial for mine, trial in zip(self._told, ended, strict=False))
 
     def values(self, number: int, ended: Sequence[Trial]) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class Study:
         """Judges a trial by those that had ended before it was asked for.
 
         Args:
-            number: of the trial.
+            number: number of the trial.
             ended: trials 0 to `number - parallel`; further ones are not looked at.
         """
         self._bring_to(number, ended)
@@ -197,7 +197,7 @@ def _as_optuna_trial(trial: Trial, space: Mapping[str, Any]) -> Any:
 
 
 def _distributions(space: Mapping[str, Any]) -> dict[str, Any]:
-    """What is tried, as Optuna says it."""
+    """The values to try, in Optuna's terms."""
     optuna = require_optuna()
 
     def distribution(given: Any) -> Any:

@@ -23,12 +23,12 @@ def enter(registry: Registry, names: tuple[str, ...], make: Make) -> None:
     """Enter classes of Optuna's into a registry.
 
     Args:
-        registry: of samplers or pruners.
-        names: of the classes.
-        make: gives the object from the name of a class and its arguments.
+        registry: registry of samplers or pruners.
+        names: names of the classes.
+        make: makes the object from the name of a class and its arguments.
 
     Raises:
-        ImportError: Optuna is not there.
+        ImportError: Optuna is not installed.
     """
     require_optuna()
     for name in names:

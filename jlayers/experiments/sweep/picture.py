@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jlayers.config.sweep import Range
+from jlayers.experiments.names import cut_names, short_names
 from jlayers.experiments.sweep.trial import Trial, running_best
 
 __all__ = ["draw_sweep"]
@@ -26,7 +27,7 @@ def draw_sweep(
     """Write the picture to a PNG file; False, and no file, without matplotlib or without a value.
 
     Args:
-        path: of the file.
+        path: path of the file.
         trials: in the order of their numbers.
         space: what was tried, by path.
         metric: its name.
@@ -42,8 +43,9 @@ def draw_sweep(
     shown = [trial for trial in trials if trial.value is not None]
     if not shown:
         return False
-    columns = min(3, 1 + len(space))
-    rows = -(-(1 + len(space)) // columns)
+    count = 1 + len(space)
+    columns = 2 if count in (2, 4) else min(3, count)
+    rows = -(-count // columns)
     figure = Figure(figsize=(4.4 * columns, 3.5 * rows + 0.3), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     places = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -67,8 +69,8 @@ def draw_sweep(
         first.step(*zip(*line, strict=True), where="post", color=_BEST, linewidth=1.2, zorder=1)
     first.set_xlabel("trial")
     first.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    first.set_ylabel(metric)
-    for axes, (name, given) in zip(others, space.items(), strict=False):
+    labels = short_names([path.split(".") for path in space], ".")
+    for axes, label, (name, given) in zip(others, labels, space.items(), strict=False):
         if isinstance(given, Range):
             dots(axes, {trial.number: trial.values[name] for trial in shown})
             if given.log:
@@ -81,21 +83,18 @@ def draw_sweep(
             axes.set_xlim(-0.5, len(texts) - 0.5)
             if max(map(len, texts)) * len(texts) > 40:
                 axes.tick_params(axis="x", labelrotation=30)
-        axes.set_xlabel(_short(name))
-    for axes in places[1 + len(space) :]:
+        axes.set_xlabel(cut_names([label], 40)[0])
+    for axes in places[count:]:
         axes.set_visible(False)
-    for axes in places[: 1 + len(space)]:
+    for axes in places[:count:columns]:
+        axes.set_ylabel(metric)
+    for axes in places[:count]:
         axes.grid(True, color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = first.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    handles, texts = first.get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     figure.savefig(path)
     return True
-
-
-def _short(path: str) -> str:
-    """The last parts of a path."""
-    return path if len(path) <= 40 else "..." + path[-37:]

@@ -77,7 +77,7 @@ class Plan:
         """The values of a trial.
 
         Args:
-            number: of the trial.
+            number: number of the trial.
             trials: at least the first `known(number)` of those that have ended.
         """
         if number < len(trials):
@@ -98,9 +98,9 @@ class Plan:
         """True if it was the pruner that ended a trial with these values.
 
         Args:
-            number: of the trial.
+            number: number of the trial.
             trials: see `values`.
-            epochs: of its configuration.
+            epochs: epochs of its configuration.
             curve: the metric after each epoch.
         """
         return self.pruner is not None and self.pruner.ended(self._place(number, trials, epochs), curve)

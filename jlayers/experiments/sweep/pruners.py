@@ -1,7 +1,7 @@
 """Pruners: which trials end early, and by what callback of their configuration.
 
-A pruner judges a trial by the trials that had ended before it was asked for, and by its own values. Both are
-known to whoever trains it, so a trial that is resumed or trained again ends where it ended before.
+A pruner judges a trial by the trials that had ended before it was asked for, and by its own values. The
+process that trains it knows both, so a trial that is resumed or trained again ends where it ended before.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Place:
     """A trial among the others.
 
     Attributes:
-        number: of the trial.
+        number: number of the trial.
         known: the trials 0 to `number - parallel`, which have ended.
         parallel: how many trials do not know of each other.
-        epochs: of a trial that is not ended early.
+        epochs: epochs of a trial that is not ended early.
         direction: "min" or "max", whichever is better.
     """
 
@@ -72,7 +72,7 @@ class ByBounds(Pruner):
     """A rule that gives bounds which the best value of a trial has to keep, epoch by epoch.
 
     Args:
-        bounds: gives them for the place of a trial.
+        bounds: returns the bounds for the place of a trial.
     """
 
     def __init__(self, bounds: Callable[[Place], Bounds]):

@@ -61,8 +61,8 @@ class Sampler:
 
         Args:
             space: lists or ranges, by path.
-            seed: of the sweep.
-            number: of the trial.
+            seed: seed of the sweep.
+            number: number of the trial.
             direction: "min" or "max", whichever is better.
             known: the trials 0 to `number - parallel`, which have ended.
             parallel: how many trials do not know of each other.

@@ -161,7 +161,7 @@ class Search:
 
         Args:
             launcher: begins a trial.
-            ended: is told of each trial that has ended, in the order of their numbers.
+            ended: called with each trial that has ended, in the order of their numbers.
 
         Returns:
             all trials, in the order of their numbers.
@@ -175,7 +175,7 @@ class Search:
         try:
             with (
                 interruptions() as interrupts,
-                contextlib.closing(self._trained(launcher, interrupts)) as trials,
+                contextlib.closing(self._trials_in_order(launcher, interrupts)) as trials,
             ):
                 for trial in trials:
                     ended(trial)
@@ -189,7 +189,7 @@ class Search:
             self.folder.unlock()
         return self.trials
 
-    def _trained(self, launcher: Launcher, interrupts: Any) -> Generator[Trial]:
+    def _trials_in_order(self, launcher: Launcher, interrupts: Any) -> Generator[Trial]:
         running: dict[int, Job] = {}
         done: dict[int, Trial] = {}
         restarts: dict[int, int] = {}

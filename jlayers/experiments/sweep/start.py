@@ -36,7 +36,7 @@ def sweep(
         resume: instead of a file: the folder of a sweep to continue.
         retry_failed: with `resume`: train trials that failed again.
         code: the user's own files that the configuration needs; they have been executed already.
-        ended: is given each trial that has ended, in the order of their numbers.
+        ended: called with each trial that has ended, in the order of their numbers.
 
     Returns:
         the sweep: `trials` in their order, `ranked()` with the best first, `best`, and `folder.run(number)`

@@ -22,7 +22,7 @@ class Trial:
         epochs: how many were trained.
         curve: the metric after each epoch; None where it was not finite.
         weights: the SHA-256 of the run's weights.
-        reason: of a failure.
+        reason: reason of a failure.
     """
 
     number: int

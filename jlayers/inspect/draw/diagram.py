@@ -30,7 +30,7 @@ class Box:
         kind: "input", "layer", "container" (with layers inside that are not drawn) or "output".
         call: the constructor's call, shortened.
         full: the same in full.
-        shapes: of what leaves the box.
+        shapes: shapes of what leaves the box.
         frozen: the layer is frozen.
         shared: the box is a further use of a layer drawn before.
     """

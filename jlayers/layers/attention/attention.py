@@ -37,8 +37,8 @@ def Attention(
     or None: `(batch, target, size)`, `(batch, source, value_size)`, `(batch, source, size)`, and a boolean
     mask `(batch, target, source)`, True where to attend, each axis as long or 1. The output is
     `(batch, target, value_size)`, zeros where the mask lets a position attend to nothing (there Keras attends
-    as if there were no mask). Keras's mask of the values is `mask[:, None, :]` here, or they are `Masked`: to
-    padding nothing attends, padding attends to nothing, and the output has the mask of the query.
+    as if there were no mask). Keras's mask of the values is `mask[:, None, :]` here, or they are `Masked`:
+    nothing attends to padding, padding attends to nothing, and the output has the mask of the query.
 
     Parameters: `scale` `()` if `use_scale`, `concat_score_weight` `()` for the mode "concat".
 

@@ -45,7 +45,7 @@ def MultiHeadAttention(
     `(batch, heads, target, source)`, any of them 1 to mean all; so `real[:, None, :]`, in a graph
     `jl.Reshape((1, -1))(real)`, hides the padding of the sources. Where it lets a position attend to nothing,
     the heads give zeros (in Keras the mean of all values, or zeros if the layer drops out). Inputs may be
-    `Masked`, too: to padding nothing attends, and the output has the mask of the query.
+    `Masked`, too: nothing attends to padding, and the output has the mask of the query.
 
     `use_causal_mask` and `return_attention_scores` are arguments of the call in Keras. Here a call
     takes only arrays, and such options belong to the constructor.
@@ -68,9 +68,9 @@ def MultiHeadAttention(
         kernel_regularizer: penalty on each kernel.
         bias_regularizer: penalty on each bias.
         activity_regularizer: penalty on the outputs of each projection; see `ActivityRegularization`.
-        kernel_constraint: what each kernel is held to after each update; see `Layer.constrain`.
-        bias_constraint: what each bias is held to.
-        use_gate: multiply what the heads give by a sigmoid gate of the query (Qiu et al., 2025).
+        kernel_constraint: imposed on each kernel after each update; see `Layer.constrain`.
+        bias_constraint: imposed on each bias.
+        use_gate: multiply the output of the heads by a sigmoid gate of the query (Qiu et al., 2025).
         use_causal_mask: attend to no later position; target and source are both counted from the start.
         return_attention_scores: give `(output, weights)`, the weights `(batch, heads, target, source)`
             before dropout.

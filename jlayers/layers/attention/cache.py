@@ -70,10 +70,11 @@ def _need_length(x: Any) -> None:
 def KeyValueCache(cache_length: int):
     """Keeps the keys and values of the positions so far, so that a step computes only its own.
 
-    In inference it writes what comes in at its positions, and gives the keys and values of all positions,
+    In inference it writes its inputs at their positions, and returns the keys and values of all positions,
     `cache_length` of them: those after the last one written are zeros, for the attention to mask. In training
-    a call holds a whole sequence, which is given back as it came. It stands inside `MultiHeadAttention` and
-    `GroupQueryAttention` with `cache_length`, and may in your own attention, beside `Positions`.
+    a call holds a whole sequence, which is returned unchanged. `MultiHeadAttention` and
+    `GroupQueryAttention` contain it if they have `cache_length`; your own attention can use it with
+    `Positions`.
 
     Inputs: `key, value, positions`: `(batch, length, heads, size)` each, and their positions, whole numbers
     `(1, length)`, one after the other. Gives the pair of keys and values, `(batch, cache_length, heads,

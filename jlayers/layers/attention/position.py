@@ -39,10 +39,10 @@ def RotaryEmbedding(
     parameters.
 
     Args:
-        max_wavelength: nearly that of the slowest pair, in positions, over 2 pi.
+        max_wavelength: about the wavelength of the slowest pair, in positions, divided by 2 pi.
         scaling_factor: divides the positions, to stretch a model over longer sequences than it was made for.
-        sequence_axis: of the positions.
-        feature_axis: of the features, an even number of them.
+        sequence_axis: axis of the positions.
+        feature_axis: axis of the features, an even number of them.
         interleaved: pair neighbors, as in the paper, and not the first half with the second, as most models.
 
     Raises:
@@ -111,7 +111,7 @@ def SinusoidalPositionEmbedding(max_wavelength: float = 10000.0, cached: bool = 
     parameters.
 
     Args:
-        max_wavelength: nearly that of the slowest wave, in positions, over 2 pi.
+        max_wavelength: about the wavelength of the slowest wave, in positions, divided by 2 pi.
         cached: in inference continue where the last call ended, as `Positions` does.
 
     Raises:

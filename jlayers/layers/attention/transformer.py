@@ -37,25 +37,25 @@ def TransformerEncoder(
 ):
     """A block of a Transformer's encoder (Vaswani et al., 2017); causal, of a model like GPT.
 
-    `x + attention(x)`, then `x + dense(activation(dense(x)))`, a layer normalization after each, or before
-    what is added if `normalize_first` (Xiong et al., 2020). A stack that normalizes first takes one more
-    `LayerNormalization` at its end. `jl.Repeat(block, times)` makes a stack and compiles one block.
+    `x + attention(x)`, then `x + dense(activation(dense(x)))`, with a layer normalization after each sum, or,
+    with `normalize_first`, before each half (Xiong et al., 2020). A stack that normalizes first takes one
+    more `LayerNormalization` at its end. `jl.Repeat(block, times)` makes a stack and compiles one block.
 
     Inputs: `x[, mask]`, `(batch, length, hidden_dim)` and a boolean mask `(batch, target, source)`, True
     where to attend, as in `MultiHeadAttention`. The output has the shape of `x`, and its mask if it is
-    masked: to padding nothing attends. Parameters: those of the layers `attention`,
+    masked: nothing attends to padding. Parameters: those of the layers `attention`,
     `attention_norm`, `intermediate`, `output` and `output_norm`.
 
     Args:
         hidden_dim: features of input and output.
         intermediate_dim: width of the network between its two layers.
         num_heads: heads of the attention; divides `hidden_dim`.
-        dropout: share dropped in training of the attention weights and of what each half adds.
+        dropout: share of the attention weights, and of the output of each half, that is dropped in training.
         activation: between the two layers of the network.
         layer_norm_epsilon: added to the variance.
         bias_initializer: first values of each bias.
-        normalize_first: normalize what goes into each half, and not what comes out of the sum.
-        position_embedding: of queries and keys, such as `RotaryEmbedding()`.
+        normalize_first: normalize the input of each half instead of the sum.
+        position_embedding: position embedding of queries and keys, such as `RotaryEmbedding()`.
 
     Raises:
         ValueError: numbers below 1, heads that do not divide, a rate outside [0, 1], another input.
@@ -109,8 +109,9 @@ def TransformerDecoder(
 ):
     """A block of a Transformer's decoder (Vaswani et al., 2017), which can continue step by step.
 
-    Causal attention of `x` to itself, then with `cross_attention` attention to what an encoder gave, then a
-    two-layer network; around each a skip connection and a layer normalization, as in `TransformerEncoder`.
+    Causal attention of `x` to itself, then, with `cross_attention`, attention to the output of an encoder,
+    then a two-layer network; around each a skip connection and a layer normalization, as in
+    `TransformerEncoder`.
 
     Inputs: `x[, mask]`, or `x, encoded[, mask[, encoded_mask]]` with `cross_attention`: `x` is
     `(batch, length, hidden_dim)`, `encoded` is `(batch, source, features)`, the masks are boolean, True where
@@ -127,13 +128,13 @@ def TransformerDecoder(
         hidden_dim: features of input and output.
         intermediate_dim: width of the network between its two layers.
         num_heads: heads of the attention; divides `hidden_dim`.
-        dropout: share dropped in training of the attention weights and of what each part adds.
+        dropout: share of the attention weights, and of the output of each part, that is dropped in training.
         activation: between the two layers of the network.
         layer_norm_epsilon: added to the variance.
         bias_initializer: first values of each bias.
-        normalize_first: normalize what goes into each part, and not what comes out of the sum.
+        normalize_first: normalize the input of each part instead of the sum.
         cross_attention: attend to a second input, too.
-        position_embedding: of queries and keys of `x`, such as `RotaryEmbedding()`.
+        position_embedding: position embedding of queries and keys of `x`, such as `RotaryEmbedding()`.
         cache_length: the largest number of positions for decoding step by step; None for whole sequences
             only.
 
@@ -220,11 +221,11 @@ def _parts(
     Args:
         hidden_dim: features of input and output.
         intermediate_dim: width of the network.
-        num_heads: of each attention.
+        num_heads: number of heads of each attention.
         attentions: options of `MultiHeadAttention` by name of the layer.
         dropout: share dropped.
-        activation: of the network.
-        epsilon: of the normalizations.
+        activation: activation of the network.
+        epsilon: epsilon of the normalizations.
         normalize_first: whether a norm comes before its layer.
         first: initializers.
     """

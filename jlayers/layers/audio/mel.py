@@ -60,19 +60,19 @@ def MelSpectrogram(
     even `fft_length`.
 
     Args:
-        fft_length: of the transform.
+        fft_length: length of the transform.
         sequence_stride: steps from one frame to the next.
-        sequence_length: of the window, in the middle of the transform; `fft_length` if not given.
+        sequence_length: length of the window, in the middle of the transform; `fft_length` if not given.
         window: "hann" or another name that `jl.initializers.stft` has, the values, or None for none.
         sampling_rate: steps per second.
         num_mel_bins: how many triangles.
         min_freq: where the first triangle begins, in hertz.
-        max_freq: where the last one ends; half of the sampling rate if not given.
-        power_to_db: decibels; else the weighted magnitudes as they are.
+        max_freq: where the last one ends; half the sampling rate if not given.
+        power_to_db: return decibels; else the weighted magnitudes.
         top_db: range of the decibels.
         mag_exp: power of the magnitudes.
-        min_power: what counts as silence.
-        ref_power: what counts as 0 decibels.
+        min_power: the power that counts as silence.
+        ref_power: the power that counts as 0 decibels.
 
     Raises:
         ValueError: sizes below 1, a window longer than the transform, frequencies out of order, or an input

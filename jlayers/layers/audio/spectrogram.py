@@ -58,7 +58,7 @@ def STFTSpectrogram(
             "imag", "angle", or "stft" (the real parts, then the imaginary parts).
         frame_length: steps that a frame sees.
         frame_step: steps from one frame to the next; half of the frame if not given.
-        fft_length: of the transform; the power of 2 from `frame_length` on if not given.
+        fft_length: length of the transform; the power of 2 from `frame_length` on if not given.
         window: name or values; see `jl.initializers.stft`.
         periodic: the window is one period of a periodic one.
         scaling: what the window is divided by; see `jl.initializers.stft`.

@@ -48,7 +48,7 @@ def Embedding(
         output_dim: size of the vectors.
         embeddings_initializer: first values.
         embeddings_regularizer: penalty on all vectors; see `Layer.penalty`.
-        embeddings_constraint: what the vectors are held to after each update; see `Layer.constrain`.
+        embeddings_constraint: imposed on the vectors after each update; see `Layer.constrain`.
         mask_zero: 0 stands for padding: the output is `Masked`, real where the number is not 0.
 
     Raises:

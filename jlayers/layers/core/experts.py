@@ -44,13 +44,13 @@ def MoE(
     their probabilities, which are divided by their sum. The router's softmax is in float32 or wider.
 
     Each example is a group of its own: of its tokens an expert takes at most `ceil(capacity_factor * top_k *
-    tokens / num_experts)`, first choices before second ones, earlier tokens before later ones. What is over
-    gives zero, so put a `Residual` around. Since no example takes another's places, outputs do not depend on
-    the rest of the batch.
+    tokens / num_experts)`, first choices before second ones, earlier tokens before later ones. Tokens beyond
+    that give zero, so put a `Residual` around it. Since no example takes another's places, outputs do not
+    depend on the rest of the batch.
 
-    The loss that keeps the experts evenly used is left in the state as `aux_loss`, a float32 scalar, which
-    training adds: `aux_loss_weight * num_experts * sum(f * p)`, where `f` is the share of the batch's choices
-    that fall on an expert, and `p` its mean probability. With an even use it is `aux_loss_weight`.
+    The loss that keeps the experts evenly used is stored in the state as `aux_loss`, a float32 scalar, and
+    training adds it: `aux_loss_weight * num_experts * sum(f * p)`, where `f` is the share of the batch's
+    choices that fall on an expert, and `p` its mean probability. With an even use it is `aux_loss_weight`.
 
     Shapes: `(batch, ..., features)` to `(batch, ..., units)`, with the `units` of the expert, which is called
     on `(batch, places, features)`, places that are not taken being zero; it must treat each place by itself.
@@ -62,8 +62,8 @@ def MoE(
         expert: any layer; each copy has weights of its own.
         num_experts: how many copies.
         top_k: how many of them each token takes.
-        capacity_factor: room in each expert, 1 being just enough if tokens were spread evenly; None for room
-            for all.
+        capacity_factor: room in each expert; 1 is just enough if tokens are spread evenly. None for room for
+            all tokens.
         aux_loss_weight: factor of the loss that keeps the use even.
 
     Raises:

@@ -52,16 +52,16 @@ def Identity():
 def Lambda(function: ActivationLike, arguments: Mapping[str, Any] | None = None):
     """Applies a function without parameters. Several inputs are several arguments.
 
-    A masked input is refused, since nothing is known of what the function does with padding.
+    A masked input is refused, since it is not known what the function does with padding.
 
     Shapes: determined by the function. Only a registered function can be written to YAML.
 
     Args:
-        function: of the inputs; or the name of a registered activation.
+        function: function of the inputs; or the name of a registered activation.
         arguments: passed to the function by name.
 
     Raises:
-        TypeError: something that is no function.
+        TypeError: something that is not a function.
 
     >>> import jlayers as jl, jax.numpy as jnp
     >>> half = jl.Lambda(lambda x, by: x / by, arguments={"by": 2.0})

@@ -41,7 +41,7 @@ def GatedDense(
 
     Args:
         units: width of the output.
-        activation: of the gate; None for none.
+        activation: activation of the gate; None for none.
         use_bias: add a bias to both.
 
     Raises:

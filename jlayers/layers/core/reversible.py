@@ -34,7 +34,7 @@ def ReversibleEmbedding(
     """An `Embedding` that also goes the other way, from vectors to logits, by the same table.
 
     Tied input and output embeddings (Press and Wolf, 2016, https://arxiv.org/abs/1608.05859). As in Keras,
-    but for how it is turned round: what comes in says which way to go. Whole numbers become vectors, and
+    except for how it is reversed: the input decides the direction. Whole numbers become vectors, and
     vectors become logits, `x @ embeddings.T`. So one layer called at both ends of a model is one weight:
 
         embed = jl.ReversibleEmbedding(1000, 64)
@@ -48,12 +48,12 @@ def ReversibleEmbedding(
     Args:
         input_dim: number of different whole numbers, 0 to `input_dim - 1`.
         output_dim: size of the vectors.
-        tie_weights: go back by the same table; if False, by one of its own.
+        tie_weights: use the same table in both directions; if False, a second one for the reverse.
         embeddings_initializer: first values of each table.
         mask_zero: 0 stands for padding: the vectors are `Masked`, real where the number is not 0, and so are
             the logits of masked vectors.
-        reverse_dtype: in which to compute and give the logits, such as "float32"; that of the vectors if not
-            given.
+        reverse_dtype: dtype in which the logits are computed and returned, such as "float32"; that of the
+            vectors if not given.
         logit_soft_cap: keep logits between plus and minus this number, by `cap * tanh(logits / cap)`.
 
     Raises:

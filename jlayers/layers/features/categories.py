@@ -47,7 +47,7 @@ def Discretization(
     `(batch, ..., n)` to `(batch, ..., bins)`. An array `(n,)` outside of a model is one sample.
 
     Args:
-        bin_boundaries: in rising order.
+        bin_boundaries: in increasing order.
         num_bins: how many bins `jl.adapt` makes.
         epsilon: the error that each share may have when the data come in batches.
         output_mode: the bin's number, a vector for each value, or per sample the bins that occur in it or

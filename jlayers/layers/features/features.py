@@ -36,9 +36,9 @@ def Normalization(
     """Scales features to mean 0 and variance 1, by statistics known before training. As in Keras.
 
     The output is `(x - mean) / max(sqrt(variance), 1e-7)`. Whole numbers become float32, once the mean is
-    subtracted: numbers near 2**30 keep what tells them apart. Without statistics
-    the layer is an error, where Keras passes its input through: `jl.adapt(layer, data)` takes them from data,
-    with the biased variance. The statistics are arguments, not weights.
+    subtracted: numbers near 2**30 stay distinct. Without statistics
+    the layer raises an error, where Keras passes its input through. `jl.adapt(layer, data)` computes them
+    from data, with the biased variance. The statistics are arguments, not weights.
 
     Shapes: any of at least one axis, kept; so is a mask.
 

@@ -44,9 +44,9 @@ def RandomTranslation(
     Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
-        height_factor: how far down at most, and up, as a part of the height; or two numbers (low, high), of
-            which a negative one moves up.
-        width_factor: likewise to the right and to the left, as a part of the width.
+        height_factor: largest shift down and up, as a fraction of the height; or two numbers (low, high),
+            where negative numbers move up.
+        width_factor: likewise right and left, as a fraction of the width.
         fill_mode: values outside the image: "reflect" (d c b a | a b c d | d c b a), "wrap" (the other side),
             "nearest" (the edge) or "constant".
 
@@ -91,8 +91,8 @@ def RandomRotation(
     Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
-        factor: the largest angle as a part of a full turn, to both sides: 0.1 is up to 36 degrees; or two
-            numbers (low, high). Positive angles turn counterclockwise.
+        factor: the largest angle in both directions, as a fraction of a full turn: 0.1 is up to 36 degrees;
+            or two numbers (low, high). Positive angles turn counterclockwise.
 
     Raises:
         ValueError: a factor outside [-1, 1], an unknown mode, or an input that is not images.
@@ -141,8 +141,8 @@ def RandomZoom(
     Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
-        height_factor: how much more, or less, of the height is seen at most, as a part of it; or two numbers
-            (low, high). Positive ones zoom out, negative ones in.
+        height_factor: largest change of the visible height, as a fraction of it; or two numbers (low, high).
+            Positive ones zoom out, negative ones in.
         width_factor: likewise; with None the image keeps its proportions.
 
     Raises:

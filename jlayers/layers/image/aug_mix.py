@@ -30,16 +30,16 @@ def AugMix(
 
     A chain draws each of its steps from the augmentations of `RandAugment` and from doing nothing. The chains
     are mixed by weights from a Dirichlet distribution, and the mixture with the image by one from a beta
-    distribution. As in Keras, but that each image has its own chains, in Keras a batch has the same. In
-    inference images pass unchanged. Whole numbers become float32.
+    distribution. As in Keras, except that each image has its own chains; in Keras a whole batch shares them.
+    In inference images pass unchanged. Whole numbers become float32.
 
     Shapes: `(batch, height, width, channels)`, kept, of 3 channels or of 1.
 
     Args:
         num_chains: how many chains are mixed.
         chain_depth: augmentations in a chain.
-        factor: between what the strength of each is drawn, (low, high), or one number for (0, number).
-        alpha: of both distributions; small values prefer one chain to the others.
+        factor: range from which the strength of each is drawn, (low, high), or one number for (0, number).
+        alpha: parameter of both distributions; with small values one chain prevails.
         all_ops: False leaves out brightness, color, contrast and sharpness.
 
     Raises:

@@ -21,15 +21,15 @@ def RandomCrop(height: int, width: int, data_format: DataFormat | None = None):
     """Crops a random window of each image in training, and the center in inference.
 
     In inference, and where an image is too small for the window, the largest part in the middle that has the
-    window's aspect ratio is resized to it: what Keras's documentation says. Keras 3.15 itself returns images
+    window's aspect ratio is resized to it, as Keras documents it. Keras 3.15 itself returns images
     unchanged in inference, in another shape than in training, and cuts one window for the whole batch.
 
     Shapes: `(batch, rows, columns, channels)` to `(batch, height, width, channels)`, or both without the
     batch. Whole numbers become float32.
 
     Args:
-        height: of the window.
-        width: of the window.
+        height: height of the window.
+        width: width of the window.
 
     Raises:
         ValueError: sizes below 1, or an input that is not images.
@@ -65,9 +65,9 @@ def RandomFlip(
 ):
     """Mirrors each image with probability 1/2 in training.
 
-    As in Keras, but for "horizontal_and_vertical": Keras flips an image both ways or not at all, which turns
-    it by half a turn; here each way is drawn by itself. Inference changes nothing. Whole numbers, such as
-    uint8 pixels, become float32.
+    As in Keras, except for "horizontal_and_vertical": Keras flips an image both ways or not at all, which
+    turns it by half a turn; here each way is drawn by itself. Inference changes nothing. Whole numbers, such
+    as uint8 pixels, become float32.
 
     Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 

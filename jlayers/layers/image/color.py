@@ -226,8 +226,8 @@ def RandomHue(
     Shapes: `(batch, height, width, 3)` or `(height, width, 3)`, kept.
 
     Args:
-        factor: the angle as a part of half a turn, to either side; two numbers (low, high), or one for
-            (0, number).
+        factor: the largest angle in both directions, as a fraction of half a turn; two numbers (low, high),
+            or one for (0, number).
         value_range: lowest and highest value of a pixel; the result is clipped to it.
 
     Raises:

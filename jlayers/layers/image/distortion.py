@@ -47,17 +47,17 @@ def RandomGaussianBlur(
 ):
     """Blurs images by a Gaussian window at random in training.
 
-    As in Keras, but for the border, which is repeated outwards; Keras puts zeros there, which darkens it.
+    As in Keras, except for the border, which is repeated outwards; Keras puts zeros there, which darkens it.
     Each image has its own width of the window, in Keras a batch has one. In inference images pass unchanged.
     Whole numbers become float32.
 
     Shapes: `(batch, height, width, channels)`, kept.
 
     Args:
-        factor: between what the probability is drawn for an image, (low, high), or one number for
+        factor: range from which an image's probability is drawn, (low, high), or one number for
             (0, number).
         kernel_size: pixels of the window, odd; or two numbers (width, height).
-        sigma: between what the standard deviations are drawn, one across and one down, or one number for
+        sigma: range from which the two standard deviations, across and down, are drawn, or one number for
             (0, number).
         value_range: what the result is clipped to.
 
@@ -99,17 +99,17 @@ def RandomElasticTransform(
 ):
     """Bends images at random in training, as if they were rubber (Simard et al., 2003).
 
-    Each pixel moves by a smooth random field. As in Keras, but that each image has its own strength, and
-    moves down and across by independent fields; Keras 3.15 takes the same field for both. In inference images
+    Each pixel moves by a smooth random field. As in Keras, except that each image has its own strength, and
+    moves down and across by independent fields; Keras 3.15 uses the same field for both. In inference images
     pass unchanged. Whole numbers become float32.
 
     Shapes: `(batch, height, width, channels)`, kept.
 
     Args:
-        factor: between what the probability is drawn for an image, (low, high), or one number for
+        factor: range from which an image's probability is drawn, (low, high), or one number for
             (0, number).
-        scale: between what the strength is drawn, likewise; it sets how far pixels move, up to a tenth of the
-            longer side times the field, and how smooth the field is, a twentieth of the shorter side.
+        scale: range from which the strength is drawn, likewise; it sets how far pixels move, up to a tenth of
+            the longer side times the field, and how smooth the field is, a twentieth of the shorter side.
         fill_mode: what lies outside: "reflect", "mirror", "wrap", "nearest" or "constant".
         value_range: what the result is clipped to.
 
@@ -164,7 +164,7 @@ def RandomPerspective(
     Shapes: `(batch, height, width, channels)`, kept.
 
     Args:
-        factor: between what the probability is drawn for an image, (low, high), or one number for
+        factor: range from which an image's probability is drawn, (low, high), or one number for
             (0, number).
         scale: how far the corners move.
 

@@ -95,11 +95,11 @@ def Resizing(
     batch. The dtype stays: whole numbers are rounded and kept within what their dtype holds.
 
     Args:
-        height: of the result.
-        width: of the result.
+        height: height of the result.
+        width: width of the result.
         interpolation: "bilinear", "nearest", "bicubic", "lanczos3" or "lanczos5".
-        crop_to_aspect_ratio: cut off, at both sides, what the new aspect ratio has no place for, instead of
-            distorting the images.
+        crop_to_aspect_ratio: instead of distorting the images, cut off at both sides what does not fit the
+            new aspect ratio.
         pad_to_aspect_ratio: pad at both sides instead.
         fill_mode: "constant" is the only one.
         fill_value: what to pad with.
@@ -151,8 +151,8 @@ def CenterCrop(height: int, width: int, data_format: DataFormat | None = None):
     batch. Whole numbers become float32.
 
     Args:
-        height: of the result.
-        width: of the result.
+        height: height of the result.
+        width: width of the result.
 
     Raises:
         ValueError: sizes below 1, or an input that is not images.

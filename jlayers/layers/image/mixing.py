@@ -95,11 +95,11 @@ def MixUp(alpha: float = 0.2, data_format: DataFormat | None = None):
 
 @layer
 def CutMix(factor: float | tuple[float, float] = 1.0, data_format: DataFormat | None = None):
-    """Puts a box out of another image of the batch into each in training (Yun et al., 2019).
+    """Replaces a box of each image by one from another image of the batch in training (Yun et al., 2019).
 
-    The label changes by the part of the pixels that the box covers: counted, where Keras, which this
-    otherwise follows, takes the area before rounding. Inputs are two, where Keras takes a dict. Use it as
-    `jl.compile(..., augment=jl.CutMix())`. In inference both pass unchanged. Whole-number images become
+    The label changes by the share of pixels that the box covers. As in Keras, except that this share is
+    counted, not taken from the area before rounding, and that there are two inputs instead of a dict. Use it
+    as `jl.compile(..., augment=jl.CutMix())`. In inference both pass unchanged. Whole-number images become
     float32.
 
     Shapes: `(batch, height, width, channels)` and `(batch, classes)`, both kept.

@@ -65,7 +65,7 @@ def Equalization(
     Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
     Args:
-        bins: of the histogram.
+        bins: bins of the histogram.
 
     Raises:
         ValueError: an empty range, no bins, or an input that is not images.
@@ -101,8 +101,8 @@ def ContrastLimitedAdaptiveHistogramEqualization(
     Shapes: `(batch, height, width, channels)`, kept.
 
     Args:
-        clip_limit: how many times the mean of the histogram its peaks may be; 0 to cut none off.
-        tile_grid_size: how many tiles one below another and side by side.
+        clip_limit: largest peak of the histogram, as a multiple of its mean; 0 for no limit.
+        tile_grid_size: number of tiles down and across.
 
     Raises:
         ValueError: a range that is none, a negative limit, a grid without tiles, or an input that is not a
@@ -136,7 +136,7 @@ def RandomInvert(
 ):
     """Inverts random images in training.
 
-    As in Keras, which forgets the low end of the range. Inference changes nothing. Whole numbers, such as
+    As in Keras, but Keras ignores the low end of the range. Inference changes nothing. Whole numbers, such as
     uint8 pixels, become float32.
 
     Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
@@ -172,8 +172,8 @@ def RandomPosterization(
 ):
     """Keeps a random number of the eight bits of each image's values in training.
 
-    As in Keras, but for the upper bound, which counts here. Inference changes nothing. Whole numbers, such as
-    uint8 pixels, become float32.
+    As in Keras, except for the upper bound, which counts here. Inference changes nothing. Whole numbers, such
+    as uint8 pixels, become float32.
 
     Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.
 
@@ -250,7 +250,7 @@ def Solarization(
 ):
     """Adds a random number to each image, then inverts what is not below a random threshold, in training.
 
-    As in Keras, which takes the low ends of its factors for pixel values. Inference changes nothing.
+    As in Keras, but Keras uses the low ends of its factors as pixel values. Inference changes nothing.
     Whole numbers, such as uint8 pixels, become float32.
 
     Shapes: `(batch, height, width, channels)` or `(height, width, channels)`, kept.

@@ -45,7 +45,7 @@ def GroupNormalization(
 
     Args:
         groups: number of groups; -1 for one per channel (instance normalization).
-        axis: of the channels.
+        axis: axis of the channels.
 
     Raises:
         ValueError: groups that do not divide the channels, an epsilon of 0 or less, or an unknown axis.

@@ -69,7 +69,7 @@ class Recurrence:
             `masks` is None or the dropout masks of the gates for the input and for the state.
         bias_shape: None for no bias.
         initial_values: initializers of kernel, recurrent kernel and bias.
-        rates: of dropout on the input and on the state.
+        rates: rates of dropout on the input and on the state.
         gates: how many blocks of `units` columns the kernels have.
         states: names of the parts of the state.
         fast: the same cell for `ops.recurrent_cpu`, if it is there with these activations.

@@ -32,7 +32,7 @@ def stateful_wiring(
     Args:
         wire: from the children to the pair of the layer that gives its last states, too, and begins with
             the states that follow its input.
-        names: of the states under `carry`; None to number them.
+        names: names of the states under `carry`; None to number them.
         children: the layers inside.
     """
 

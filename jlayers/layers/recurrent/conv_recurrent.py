@@ -55,7 +55,7 @@ def ConvLSTM2D(
     Args:
         filters: number of channels of the output and of the memory cell.
         strides: distance between windows in the input; the state keeps its size.
-        padding: of the input: "valid" for none, "same" for `ceil(size / strides)` outputs.
+        padding: padding of the input: "valid" for none, "same" for `ceil(size / strides)` outputs.
         data_format: "channels_last", the default, or "channels_first", with the channels after the time.
         dilation_rate: distance between the cells of the window in the input.
         activation: applied to the candidate and to the memory cell; None for none.

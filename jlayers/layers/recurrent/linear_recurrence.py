@@ -55,8 +55,8 @@ def MinGRU(
 
     Args:
         units: width of the output.
-        activation: of the candidate; None for none, as in the paper.
-        recurrent_activation: of the gate, with values from 0 to 1.
+        activation: activation of the candidate; None for none, as in the paper.
+        recurrent_activation: activation of the gate, with values from 0 to 1.
 
     Raises:
         ValueError: an input that is not a sequence of at least one step, `units` below 1, an initial state

@@ -91,7 +91,7 @@ def RNN(
                     output, states = output_and_states(child, result)
                 return output, states, after
 
-            with observe(lambda *run: None):  # this trace is no run of the cell
+            with observe(lambda *run: None):  # this trace is not a run of the cell
                 output, states, _ = jax.eval_shape(run, cell_state, _first_step(x, unroll), *initial)
             zeros = jnp.zeros(output.shape, output.dtype)
             start = (zeros, _first_states(states, initial), before_steps(cell_state))

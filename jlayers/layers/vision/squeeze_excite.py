@@ -49,8 +49,8 @@ def SqueezeExcite(
 
     Args:
         reduction: how many times fewer units the first dense layer has.
-        activation: of the first dense layer.
-        gate_activation: of the second.
+        activation: activation of the first dense layer.
+        gate_activation: activation of the second.
         reduce_initializer: first values of the first kernel; biases begin at 0.
 
     Raises:

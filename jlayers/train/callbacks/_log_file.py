@@ -19,8 +19,8 @@ class LogFile(Callback):
     """The common part of callbacks that write one file.
 
     Args:
-        filename: of the file; the folders above it are made.
-        append: add to a file that is there already, instead of writing a new one.
+        filename: name of the file; the folders above it are made.
+        append: add to a file that exists already, instead of writing a new one.
     """
 
     def __init__(self, filename: str, append: bool):

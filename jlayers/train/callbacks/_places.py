@@ -1,4 +1,4 @@
-"""Where callbacks write: paths of their own choice in Python, inside of one folder in configurations."""
+"""The places where callbacks write: any path in Python, only inside one folder in configurations."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ def own_rate(name: str, run: Run) -> float:
     """The one number that is the learning rate of the optimizer of a run.
 
     Args:
-        name: of what needs it, for the message.
+        name: name of what needs it, for the message.
         run: with its trainer.
 
     Raises:

@@ -97,8 +97,8 @@ class Callback:
     """Override what you need. A plain function `f(epoch, logs, state)` serves as `on_epoch_end`, too.
 
     `on_epoch_begin`, `on_step`, `on_validation_end` and `on_epoch_end` may return True, which stops the
-    training, or a `jl.callbacks.Change`. The states that callbacks get are views of the one live state: the
-    next step takes their arrays away. Keep `state.copy()`.
+    training, or a `jl.callbacks.Change`. The state that a callback receives is a view of the one live state:
+    the next step takes its arrays away. To keep it, take `state.copy()`.
 
     Attributes:
         every: how many steps there are between two calls of `on_step`; None for no calls. Counted over the

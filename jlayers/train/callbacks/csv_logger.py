@@ -22,9 +22,9 @@ class CSVLogger(LogFile):
     cuts the file back to it, so that no line is there twice.
 
     Args:
-        filename: of the file. In a configuration it is in the folder `logs` of the run.
+        filename: name of the file. In a configuration it is in the folder `logs` of the run.
         separator: between the values, one character.
-        append: add to a file that is there already, without a header, instead of writing a new one.
+        append: add to a file that exists already, without a header, instead of writing a new one.
 
     Raises:
         ValueError: a separator that is not one character; a path that leaves the run's folder.

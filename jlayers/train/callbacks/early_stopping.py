@@ -23,9 +23,9 @@ class EarlyStopping(Callback):
         min_delta: smallest change that counts as an improvement.
         patience: epochs without improvement before it stops.
         mode: "min" or "max", whichever is better; "auto" knows it for losses and registered metrics.
-        baseline: the count of epochs starts anew only with values better than this.
+        baseline: only values better than this restart the count of epochs.
         restore_best_weights: return the parameters and the model's state of the best epoch.
-        start_from_epoch: epochs before this one are not looked at.
+        start_from_epoch: epochs before this one are ignored.
         weights_on: where the best weights wait: "host", or "device", which is faster and takes its memory.
 
     Attributes:

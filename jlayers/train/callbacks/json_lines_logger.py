@@ -21,9 +21,9 @@ class JSONLinesLogger(LogFile):
     on from a checkpoint cuts the file back to it, so that no line is there twice.
 
     Args:
-        filename: of the file. In a configuration it is in the folder `logs` of the run.
+        filename: name of the file. In a configuration it is in the folder `logs` of the run.
         every: write a line at each multiple of this number of steps, too.
-        append: add to a file that is there already, instead of writing a new one.
+        append: add to a file that exists already, instead of writing a new one.
 
     Raises:
         ValueError: `every` below 1; a path that leaves the run's folder.

@@ -29,7 +29,7 @@ class LambdaCallback(Callback):
         changes_rate: a function may return a `jl.callbacks.Change` of the learning rate.
 
     Raises:
-        TypeError: something that is no function.
+        TypeError: something that is not a function.
         ValueError: `every` below 1, or without `on_step`.
 
     >>> import numpy as np, jlayers as jl

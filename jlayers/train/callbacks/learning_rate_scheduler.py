@@ -24,7 +24,7 @@ class LearningRateScheduler(Callback):
     `adam(learning_rate={"cosine_decay_schedule": ...})`. Nothing is compiled anew.
 
     Args:
-        schedule: of the number of the epoch, from 0: a schedule by name, or a function `f(epoch)` or
+        schedule: schedule of the number of the epoch, from 0: a schedule by name, or a function `f(epoch)` or
             `f(epoch, rate)`, which is given the rate of the epoch before.
 
     Raises:

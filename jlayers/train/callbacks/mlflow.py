@@ -32,7 +32,7 @@ class MLflow(Callback):
 
     Args:
         experiment: the name of MLflow's experiment, which is made if there is none.
-        run_name: of the run; MLflow makes one up if not given.
+        run_name: name of the run; MLflow makes one up if not given.
         folder: of a local database `mlflow.db`; look at it with `mlflow ui --backend-store-uri
             sqlite:///FOLDER/mlflow.db` of the package mlflow. In a configuration it is in the folder `logs`
             of the run. None for the store that `MLFLOW_TRACKING_URI` or `mlflow.set_tracking_uri` names.
@@ -104,7 +104,7 @@ class MLflow(Callback):
         self._logged.update(dict.fromkeys(new, step))
 
     def _last_step(self, name: str) -> int:
-        """The last step of which MLflow has this value; -1 for none."""
+        """The last step for which MLflow has this value; -1 for none."""
         if name not in self._logged:
             history = self._client.get_metric_history(self._id, name) if self._continued else ()
             self._logged[name] = max((metric.step for metric in history), default=-1)

@@ -40,8 +40,8 @@ class Profile(Callback):
         folder: of the files. In a configuration it is in the folder `logs` of the run.
 
     Raises:
-        ValueError: steps that are no range, or that the training does not reach; a path that leaves the run's
-            folder.
+        ValueError: steps that are not a range, or that the training does not reach; a path that leaves the
+            run's folder.
 
     >>> import jlayers as jl
     >>> jl.callbacks.Profile((100, 110))

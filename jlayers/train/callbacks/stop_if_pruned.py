@@ -1,4 +1,4 @@
-"""An end to a trial of a sweep by a pruner of Optuna's, which is asked after each epoch."""
+"""Ends a trial of a sweep when a pruner of Optuna's, asked after each epoch, says so."""
 
 from __future__ import annotations
 

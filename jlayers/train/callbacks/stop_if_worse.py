@@ -1,4 +1,4 @@
-"""An end to a training that has fallen behind others: bounds that a value has to keep, epoch by epoch."""
+"""Ends a training that has fallen behind others: a value must stay within bounds, epoch by epoch."""
 
 from __future__ import annotations
 

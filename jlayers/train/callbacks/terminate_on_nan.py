@@ -1,4 +1,4 @@
-"""An end instead of an error when the loss becomes NaN."""
+"""Ends the training without an error when the loss becomes NaN."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class WandB(Callback):
 
     Args:
         project: the name of the project.
-        name: of the run; W&B makes one up if not given.
+        name: name of the run; W&B makes one up if not given.
         mode: "offline"; or "online", which needs an account (`wandb login`).
         folder: of the files. In a configuration it is in the folder `logs` of the run.
         every: log at each multiple of this number of steps, too.

@@ -19,7 +19,7 @@ class Estimate:
     """A mean with its uncertainty.
 
     Attributes:
-        mean: of the values.
+        mean: mean of the values.
         std: their standard deviation, with n - 1 in the denominator; NaN for a single value.
         low: the lower end of the confidence interval of the mean.
         high: the upper end.

@@ -1,4 +1,4 @@
-"""`fit_seeds`: what is asked for, checked and made ready for the loop."""
+"""`fit_seeds`: checks its arguments and prepares them for the loop."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def fit_seeds(
         seed that was stopped early.
 
     Raises:
-        TypeError: samples that are no arrays in memory.
+        TypeError: samples that are not arrays in memory.
         ValueError: as `fit` does; a trainer with `unfreeze`, or a callback that asks for single steps or
             writes files and is not made by a function.
         FloatingPointError: the loss, the validation loss or a parameter of a seed became NaN or infinite. Its

@@ -132,7 +132,7 @@ class SeedsFit(Fitting):
 
     @property
     def remembering(self) -> list[Callback]:
-        """What has a state for a checkpoint: each seed, and callbacks of all seeds."""
+        """Everything with a state for a checkpoint: each seed, and callbacks of all seeds."""
         return [*self.members, *(callback for callback in self.shared if callback.remembers)]
 
     def run(

@@ -118,9 +118,9 @@ class SeedsStep:
     """The programs of `TrainStep`, for many seeds at a time; they donate the state that they are given.
 
     Args:
-        step: of one seed.
+        step: step of one seed.
         review: what is known of its batches.
-        state: of one seed, accumulators included.
+        state: state of one seed, accumulators included.
         mesh: the devices that the seeds are cut over, or None for one device.
     """
 
@@ -237,7 +237,7 @@ class SeedsEvalStep:
     """The program of `EvalStep`, for many seeds at a time on the same batches.
 
     Args:
-        step: of one seed.
+        step: step of one seed.
         review: what is known of the batches.
         unrolled: see `each`.
     """

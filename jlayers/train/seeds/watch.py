@@ -41,8 +41,9 @@ class SeedsWatch(Watch):
 
     Args:
         seeds: their numbers.
-        training: gives which of them still train; nobody looks at the others.
-        forgiven: told of the place of a seed and its error; True if that seed ends and the others continue.
+        training: returns which of them still train; the others are ignored.
+        forgiven: called with the place of a seed and its error; True if that seed ends and the others
+            continue.
     """
 
     def __init__(
