@@ -25,6 +25,7 @@ from jlayers.experiments.doctor.information import check_information
 from jlayers.experiments.doctor.labels import check_labels
 from jlayers.experiments.doctor.loss import check_loss
 from jlayers.experiments.doctor.overfit import check_overfit
+from jlayers.experiments.doctor.picture import draw_rates
 from jlayers.experiments.doctor.rate import Range
 
 SOFTMAX = jl.Dense(3, activation="softmax", name="classes")
@@ -439,3 +440,13 @@ def test_features_without_frozen_layers_are_refused_as_by_fit():
     report = examine(case)
     assert [f.check for f in report.findings] == ["model"]
     assert "expected a model that begins with frozen layers" in report.findings[0].message
+
+
+@pytest.mark.parametrize(("loss", "is_drawn"), [(0.5, True), (1.5, False)])
+def test_no_rate_is_suggested_in_the_picture_where_none_learns_anything(loss, is_drawn, monkeypatch):
+    figures = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, path: figures.append(self))
+    losses = {factor: [1.5] * 10 + [loss] * 20 for factor in (0.1, 1.0, 10.0)}
+    assert draw_rates("rates.png", {"rate": 0.01, "suggested": 0.1, "level": 1.1, "losses": losses})
+    (legend,) = (axes.get_legend() for axes in figures[0].axes[:1])
+    assert ("suggested" in [text.get_text() for text in legend.get_texts()]) == is_drawn

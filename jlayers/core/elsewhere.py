@@ -126,7 +126,8 @@ def missing_name(
         module: its name.
         name: what was asked for.
         known: what it has.
-        table: the registry that the module fills: a name that is known there is told with its constructor.
+        table: the registry that the module fills: for a name that is known there, the error shows its
+            constructor.
     """
     if name.startswith("_"):  # Python and its tools ask any object for some, and often
         return AttributeError(f"{module} has no {name!r}", name=name)

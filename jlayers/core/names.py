@@ -100,7 +100,7 @@ def unique_names(
         given: names that stand before the layers' own.
 
     Raises:
-        ValueError: two different layers bear one name.
+        ValueError: two different layers have one name.
     """
     distinct = list(dict.fromkeys(members))
     owners: dict[str, Layer] = {}

@@ -97,7 +97,7 @@ class _Optimizers(Registry):
             return chain(list(value))
         if not isinstance(value, (str, Mapping)):
             if callable(value):
-                super().get(value)  # a constructor that is to be called is told so
+                super().get(value)  # says that a constructor must be called
             raise TypeError(
                 f"expected an optimizer by name, as {{name: arguments}}, as a list of such, or an "
                 f"optax.GradientTransformation; received {value!r}: {nearest(value, self)}"

@@ -79,7 +79,7 @@ def _train(arguments: argparse.Namespace) -> bool:
         first_device()
         epochs = [] if arguments.epochs is None else [f"training.epochs={arguments.epochs}"]
         experiment = load(arguments.file, [*arguments.set, *epochs])
-        experiment.check()  # what is wrong is told before there is a folder
+        experiment.check()  # faults are reported before there is a folder
         with experiment.located_layer():
             report = summary(experiment.model, experiment.data.features)
         config = experiment.to_data()

@@ -52,7 +52,8 @@ def draw_rates(path: Any, curves: Mapping[str, Any]) -> bool:
     left.scatter([at[now]], [shown[now]], s=110, facecolor="none", edgecolor=INK, linewidth=1.6, zorder=4,
                  label="as configured")  # fmt: skip
     best = factors.index(curves["suggested"])
-    left.scatter([at[best]], [shown[best]], s=46, color=BEST, zorder=5, label="suggested")
+    if ends[best] < level:  # none is better where no rate learns anything
+        left.scatter([at[best]], [shown[best]], s=46, color=BEST, zorder=5, label="suggested")
     left.set_xscale("log")
     left.set_xlabel("learning rate" if rate is not None else "multiple of the learning rate")
     left.set_ylabel(f"loss after {len(losses[1.0])} steps")

@@ -1,4 +1,4 @@
-"""From targets and predictions of one output to what is told of it: plain NumPy."""
+"""From targets and predictions of one output to its outcomes: plain NumPy."""
 
 from __future__ import annotations
 

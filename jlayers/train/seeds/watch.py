@@ -37,7 +37,7 @@ class Means(dict[str, float]):
 
 
 class SeedsWatch(Watch):
-    """As `Watch`, over many seeds; progress is told as means over those that still train.
+    """As `Watch`, over many seeds; progress shows means over those that still train.
 
     Args:
         seeds: their numbers.
