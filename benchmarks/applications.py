@@ -28,7 +28,7 @@ from jlayers.applications import published
 __all__ = ["times_of"]
 
 BATCH = 4
-LARGE = 480  # pixels a side: a step of Keras with four such images takes minutes, so these have a batch of one
+LARGE = 480  # pixels a side; four such images keep Keras busy for minutes, so these come one at a time
 LOSS = "sparse_categorical_crossentropy"
 Turn = Callable[[], Any]
 

@@ -50,8 +50,8 @@ its layouts and names (`pytest --full tests/test_applications_torch.py`). An emp
 
 Times are milliseconds for a training step and for inference, here and in Keras on JAX. Both are measured in
 one process and in turns, with a batch of 4 images of the given size on two CPU cores (`--time`); networks for
-the largest images take one at a time, as marked. The times of MobileNet, MobileNetV2 and V3, EfficientNetB0 to
-B2, V2B0 and V2B1 are older than the change that leaves large convolutions to XLA, of which they have few.
+the largest images take one at a time, as marked. Most were taken before large convolutions were left to XLA:
+those of DenseNet169 and 201, ConvNeXtBase, EfficientNetB3 to B7, V2B2 to V2L, VGG16 and VGG19 after it.
 
 Where Keras has the network, a test compares the name and shape of every weight with Keras's (`pytest
 --full tests/test_applications.py`). The 7 statistics of colors that Keras counts in an EfficientNet are
