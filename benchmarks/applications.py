@@ -28,13 +28,15 @@ from jlayers.applications import published
 __all__ = ["times_of"]
 
 BATCH = 4
+LARGE = 480  # pixels a side; four such images keep Keras busy for minutes, so these come one at a time
 LOSS = "sparse_categorical_crossentropy"
 Turn = Callable[[], Any]
 
 
-def times_of(name: str, rounds: int = 5, batch: int = BATCH) -> dict[str, Any]:
+def times_of(name: str, rounds: int = 5) -> dict[str, Any]:
     """Milliseconds of a training step and of inference, here and in Keras."""
     size = published(name).size
+    batch = BATCH if size < LARGE else 1
     rng = np.random.default_rng(0)
     x = jax.device_put(rng.uniform(0, 255, (batch, size, size, 3)).astype(np.float32))
     y = jax.device_put(rng.integers(0, 1000, batch).astype(np.int32))

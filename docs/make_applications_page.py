@@ -49,8 +49,9 @@ PyTorch library in brackets, on images of 67 by 83 (ViTB16 64 by 64) or two shor
 its layouts and names (`pytest --full tests/test_applications_torch.py`). An empty cell was not measured.
 
 Times are milliseconds for a training step and for inference, here and in Keras on JAX. Both are measured in
-one process and in turns, with a batch of 4 images of the given size on two CPU cores (`--time`). The largest
-networks were not timed. Only VGG16 and VGG19 were timed again after large convolutions were left to XLA.
+one process and in turns, with a batch of 4 images of the given size on two CPU cores (`--time`); networks for
+the largest images take one at a time, as marked. Most were taken before large convolutions were left to XLA:
+those of DenseNet169 and 201, ConvNeXtBase, EfficientNetB3 to B7, V2B2 to V2L, VGG16 and VGG19 after it.
 
 Where Keras has the network, a test compares the name and shape of every weight with Keras's (`pytest
 --full tests/test_applications.py`). The 7 statistics of colors that Keras counts in an EfficientNet are
@@ -133,7 +134,10 @@ def timed(names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def milliseconds(times: dict[str, Any], what: str) -> str:
-    return "" if not times else f"{times[what]['jlayers']:,.0f}, Keras {times[what]['keras']:,.0f}"
+    if not times:
+        return ""
+    both = f"{times[what]['jlayers']:,.0f}, Keras {times[what]['keras']:,.0f}"
+    return f"{both} (1 image)" if times["batch"] == 1 else both
 
 
 def page() -> str:

@@ -205,6 +205,11 @@ def test_a_run_of_many_seeds(run, tmp_path, monkeypatch):
         assert words in text
 
 
+def test_a_report_of_no_run_says_so(tmp_path, capsys):
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere is not a run" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_command_writes_the_page(run, tmp_path, capsys):
     assert main(["report", str(run.path), "--output", str(tmp_path / "r.html")]) == 0

@@ -35,8 +35,8 @@ def report(run: str | os.PathLike[str], output: str | os.PathLike[str] | None = 
 
     The page is complete in itself: it loads nothing and runs nothing, so it can be sent to someone. It shows
     what was run, the results, curves, which samples of the held-out data are predicted wrongly, time, the
-    model and the whole configuration. Pictures need matplotlib, of the extra `plot`. What the weights make of
-    the held-out data is computed by one pass, unless `jlayers train` has left it in the run's folder.
+    model and the whole configuration. Pictures need matplotlib, of the extra `plot`. The predictions
+    for the held-out data are computed, unless `jlayers train` has left them in the run's folder.
 
     Args:
         run: the run's folder.
@@ -49,12 +49,13 @@ def report(run: str | os.PathLike[str], output: str | os.PathLike[str] | None = 
         FileNotFoundError: no run there, or no folder for the page.
         ValueError: a file of the run is damaged.
     """
+    record = read_run(run)
     path = pathlib.Path(run) / REPORT if output is None else pathlib.Path(output)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}: make it first")
     if path.is_dir():
         raise FileExistsError(f"{path} is a folder: name the file of the page")
-    text = page_of(Run(run), read_run(run))
+    text = page_of(Run(run), record)
     write_atomically(path, text.encode())
     return path
 

@@ -21,7 +21,7 @@ from jlayers.experiments.starter.texts import look_at_texts
 
 __all__ = ["DATA", "Starter", "starter"]
 
-DATA = "a .csv, .parquet or .npz file, or a folder with a folder of pictures or .txt files for each class"
+DATA = "a .csv, .parquet or .npz file, or a folder with a subfolder of pictures or .txt files for each class"
 STEPS = 2000  # of a training that is not stopped early
 
 Task = Literal["classification", "regression"]
@@ -50,7 +50,7 @@ def starter(
     """A configuration for data, with a comment on each line that says something new.
 
     Args:
-        data: a `.csv`, `.parquet` or `.npz` file, or a folder with a folder of pictures or texts for each
+        data: a `.csv`, `.parquet` or `.npz` file, or a folder with a subfolder of pictures or texts for each
             class, or with such folders called `train` and `test`.
         folder: the folder of the file to write, which paths are relative to.
         name: name of that file, for its comments.
