@@ -61,7 +61,8 @@ class Store:
         direction: "min" or "max", whichever is better.
 
     Attributes:
-        seconds: what it takes to write a checkpoint, the least so far; 0 before the first one.
+        seconds: seconds that writing a checkpoint takes, the least so far. 0 before the second one: the first
+            one also sets Orbax up.
 
     >>> import tempfile
     >>> store = Store(tempfile.mkdtemp(), keep=1, best="accuracy", direction="max")
@@ -209,10 +210,12 @@ class Store:
             if old.exists():
                 self._close_manager()
                 old.rename(replaced)
-            if self._manager is None:
+            first = self._manager is None
+            if first:
                 self._manager = ocp.CheckpointManager(self.path, options=self._options())
             self._manager.save(step, args=kinds, metrics=judged, force=True)
-            self.seconds = min(self.seconds or math.inf, time.monotonic() - begun)
+            if not first:
+                self.seconds = min(self.seconds or math.inf, time.monotonic() - begun)
         except BaseException:
             self._close_manager()
             for half in self.path.glob(f"{step}.*tmp*"):  # it may have filled the disk
