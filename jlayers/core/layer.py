@@ -33,7 +33,15 @@ __all__ = [
     "no_params",
 ]
 
-_OPTIONS = ("name", "trainable", "frozen", "precision")
+_OPTIONS = [  # of every layer
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    for name, default, annotation in (
+        ("name", None, "str | None"),
+        ("trainable", True, "bool"),
+        ("frozen", None, "list[str] | None"),
+        ("precision", None, PrecisionLike | None),
+    )
+]
 
 
 @overload
@@ -92,21 +100,11 @@ def layer(
         return functools.partial(layer, aliases=tuple(aliases))
     type_name = type_name or constructor.__name__
     own = inspect.signature(constructor)
-    if clash := [option for option in _OPTIONS if option in own.parameters]:
+    if clash := [option.name for option in _OPTIONS if option.name in own.parameters]:
         raise TypeError(f"{type_name}: @layer adds {clash[0]!r} itself; remove it from the signature")
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in own.parameters.values()):
         raise TypeError(f"{type_name}{own}: a layer's arguments are named one by one; replace * and **")
-    added = [
-        inspect.Parameter("name", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="str | None"),
-        inspect.Parameter("trainable", inspect.Parameter.KEYWORD_ONLY, default=True, annotation="bool"),
-        inspect.Parameter(
-            "frozen", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="list[str] | None"
-        ),
-        inspect.Parameter(
-            "precision", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=PrecisionLike | None
-        ),
-    ]
-    signature = own.replace(parameters=[*own.parameters.values(), *added], return_annotation=Layer)
+    signature = own.replace(parameters=[*own.parameters.values(), *_OPTIONS], return_annotation=Layer)
 
     @functools.wraps(constructor)
     def make(*args: Any, **kwargs: Any) -> Layer:
@@ -132,7 +130,7 @@ def layer(
     vars(make)["__signature__"] = signature
     make.__annotations__ = {
         **constructor.__annotations__,
-        **{p.name: p.annotation for p in added},
+        **{option.name: option.annotation for option in _OPTIONS},
         "return": Layer,
     }
     layers.register(type_name, make, *aliases)
