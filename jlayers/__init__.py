@@ -27,10 +27,6 @@ from jlayers.core.policy import Policy
 from jlayers.core.precision import with_precision
 from jlayers.core.state import reset_state
 from jlayers.core.wiring import routed
-from jlayers.inspect.diff import Diff, diff
-from jlayers.inspect.draw import draw
-from jlayers.inspect.flops import flops
-from jlayers.inspect.summary import Summary, summary
 from jlayers.layers import *
 from jlayers.preprocessing import (
     HashedCrossing,
@@ -161,10 +157,23 @@ _layers.add_group("applications", lambda: importlib.import_module("jlayers.appli
 # Loaded at their first use, which keeps `import jlayers` quick.
 _PACKAGES = ("applications", "data", "experiments", "interop", "saving", "testing", "train")
 _EXPORTING = ("train", "saving")  # those with names that stand here, too: `jl.fit`
+_MODULES = {  # single names, by their modules
+    "Diff": "inspect.diff",
+    "Summary": "inspect.summary",
+    "diff": "inspect.diff",
+    "doctor": "experiments.doctor",
+    "draw": "inspect.draw",
+    "flops": "inspect.flops",
+    "summary": "inspect.summary",
+}
 
 if TYPE_CHECKING:
     from jlayers import applications, data, experiments, interop, saving, testing, train
     from jlayers.experiments.doctor import doctor
+    from jlayers.inspect.diff import Diff, diff
+    from jlayers.inspect.draw import draw
+    from jlayers.inspect.flops import flops
+    from jlayers.inspect.summary import Summary, summary
     from jlayers.saving import *
     from jlayers.train import *
 else:  # type checkers would take any name to exist
@@ -172,10 +181,9 @@ else:  # type checkers would take any name to exist
     def __getattr__(name):
         if name in _PACKAGES:
             return importlib.import_module(f"jlayers.{name}")
-        if name == "doctor":
-            return importlib.import_module("jlayers.experiments.doctor").doctor
-        for package in _EXPORTING if name in __all__ else ():
-            module = importlib.import_module(f"jlayers.{package}")
+        candidates = [_MODULES[name]] if name in _MODULES else _EXPORTING if name in __all__ else ()
+        for candidate in candidates:
+            module = importlib.import_module(f"jlayers.{candidate}")
             if name in module.__all__:
                 return globals().setdefault(name, getattr(module, name))
         raise missing_name("jlayers", name, __all__)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,12 @@ def keras_values(compute: Callable[[], Any], name: str | None = None) -> Any:
         name = row if asked[row] == 1 else f"{row} #{asked[row]}"
     if mode == RECORDED:
         return _recorded(file, name)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", module="keras")  # what a newer JAX says of Keras's own code
         value = jax.tree.map(_plain, compute())
     made.setdefault(file, {})[name] = value
     if mode == LIVE:

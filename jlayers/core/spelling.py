@@ -10,6 +10,12 @@ from collections.abc import Iterable
 __all__ = ["UNQUOTED", "UnknownNameError", "close_names", "is_number", "nearest", "snake_case"]
 
 
+_OTHER = re.compile(r"\W+")
+_WHOLE = re.compile(r"LoRA|MoE(?![a-z])")
+_WORD = re.compile(r"(.)([A-Z][a-z]+)")
+_NEXT = re.compile(r"([a-z])([A-Z])")
+
+
 @functools.cache
 def snake_case(name: str) -> str:
     """Keras's snake case: the form in which names are looked up and layers are numbered.
@@ -19,10 +25,9 @@ def snake_case(name: str) -> str:
     >>> snake_case("LoRA"), snake_case("MoE")  # which Keras lacks, and would split
     ('lora', 'moe')
     """
-    name = re.sub(r"\W+", "", name)
-    name = re.sub(r"LoRA|MoE(?![a-z])", lambda word: word[0].capitalize(), name)
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+    name = _OTHER.sub("", name)
+    name = _WHOLE.sub(lambda word: word[0].capitalize(), name)
+    return _NEXT.sub(r"\1_\2", _WORD.sub(r"\1_\2", name)).lower()
 
 
 def close_names(name: object, valid: Iterable[str]) -> list[str]:
