@@ -45,7 +45,7 @@ def keras_values(compute: Callable[[], Any], name: str | None = None) -> Any:
         jax.numpy_rank_promotion("allow"),
         warnings.catch_warnings(),
     ):
-        warnings.filterwarnings("ignore", module="keras")  # what a newer JAX says of Keras's own code
+        warnings.filterwarnings("ignore", "Explicitly requested dtype")  # of Keras, by a newer JAX
         value = jax.tree.map(_plain, compute())
     made.setdefault(file, {})[name] = value
     if mode == LIVE:
