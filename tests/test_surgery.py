@@ -153,6 +153,30 @@ def test_in_a_chain_the_names_stay_when_a_layer_is_put_in():
     assert list(inside.children["base"].children) == ["dense", "dropout", "batch_normalization", "dense_1"]
 
 
+def test_layers_as_plain_data_are_put_in_too():
+    model = jl.Sequential(jl.Dense(3), jl.Dense(2))
+    for head in ([{"Dense": {"units": 5}}], [jl.Dense(5)]):
+        assert repr(jl.replace_head(model, head)) == "Sequential([Dense(3), Dense(5)])"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda m: jl.replace_head(m, 3), "a layer or a list of layers, received head=3"),
+        (lambda m: jl.replace_head(m, "Dense"), "a layer or a list of layers, received head='Dense'"),
+        (lambda m: jl.replace_head(m, jl.Dense(3), after=["dense"]), r"a layer, received after=\['dense'\]"),
+        (lambda m: jl.insert(m, jl.Dense(3), after=["dense"]), r"a layer, received after=\['dense'\]"),
+        (lambda m: jl.cut(m, {"x": {1}}), "the name of one layer"),
+        (lambda m: jl.freeze(m, ["dense"]), r"received pattern=\['dense'\]; give several one by one"),
+        (lambda m: jl.unfreeze(m, ["dense"]), "give several one by one"),
+        (lambda m: jl.Tap(m, [["dense"]]), "give several one by one|a text"),
+    ],
+)
+def test_names_of_layers_are_texts(change, text):
+    with pytest.raises(TypeError, match=text):
+        change(jl.Sequential(jl.Dense(3), jl.Dense(2)))
+
+
 def test_surgery_gives_models_that_yaml_holds():
     for model in (
         jl.cut(two_inputs(), "side"),

@@ -153,8 +153,13 @@ class Layer:
     def kept(self, site: Hashable, make: Callable[[], Layer]) -> Layer:
         """The result of `make` for this site: the same layer each time, so that JAX compiles it only once.
 
-        The layer itself remembers the last few, so they are gone when it is.
+        The layer itself remembers the last few, so they are gone when it is. A site with something in it that
+        is no key, such as a layer as plain data, is not remembered.
         """
+        try:
+            hash(site)
+        except TypeError:
+            return make()
         made = self._kept.pop(site, None) or make()
         self._kept[site] = made
         if len(self._kept) > _MOST_KEPT:

@@ -140,8 +140,14 @@ def match_layers(pattern: str, paths: Iterable[str]) -> list[str]:
     """The paths of layers that `pattern` matches.
 
     Raises:
+        TypeError: something other than a text.
         ValueError: it matches none.
     """
+    if not isinstance(pattern, str):
+        raise TypeError(
+            f"expected the path of a layer, or a pattern of paths, as a text, received pattern={pattern!r}; "
+            f"give several one by one"
+        )
     paths = list(paths)
     if not (found := match(pattern, paths)):
         raise ValueError(

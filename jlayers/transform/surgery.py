@@ -94,13 +94,15 @@ def replace_head(model: Layer, head: Layer | Sequence[Layer], after: str | None 
     >>> jl.replace_head(jl.freeze(model), jl.Dense(5, name="head"))
     Sequential([Dense(8, trainable=False), Dense(5, name='head')])
     """
-    head = (head,) if isinstance(head, Layer) else tuple(head)
+    head = (head,) if isinstance(head, Layer) else head
+    if isinstance(head, str) or not isinstance(head, Sequence):
+        raise refused(TypeError, "expected a layer or a list of layers", raised_by="replace_head", head=head)
+    head = tuple(head)
     return model.kept(("replace_head", head, after), lambda: _with_head(model, head, after))
 
 
 def _with_head(model: Layer, head: Sequence[Layer], after: str | None) -> Layer:
-    if after is None:
-        after = _before_last(model)
+    after = _before_last(model) if after is None else _name(after, "replace_head")
     with concerning(after=after):
         part = cut(model, after)
     new = [_under(model.precision.get(""), layer) for layer in head]
@@ -135,7 +137,7 @@ def insert(model: Layer, layer: Layer, after: str) -> Layer:
 
 
 def _inserted(model: Layer, layer: Layer, after: str) -> Layer:
-    if "/" in after:
+    if "/" in _name(after, "insert"):
         outer, _, inner = after.partition("/")
         return replace_layers(model, {outer: lambda part: insert(part, layer, inner)})
     layer = _under(model.precision.get(""), layer)
@@ -161,6 +163,12 @@ def _inserted(model: Layer, layer: Layer, after: str) -> Layer:
     return _model(
         model, Table(table.inputs, nodes, jax.tree.map(moved, table.outputs)), children, whole=False
     )
+
+
+def _name(after: Any, raised_by: str) -> str:
+    if not isinstance(after, str):
+        raise refused(TypeError, "expected the name of a layer", raised_by=raised_by, after=after)
+    return after
 
 
 def _site(at: Any) -> Any:
