@@ -170,6 +170,7 @@ def test_layers_as_plain_data_are_put_in_too():
         (lambda m: jl.freeze(m, ["dense"]), r"received pattern=\['dense'\]; give several one by one"),
         (lambda m: jl.unfreeze(m, ["dense"]), "give several one by one"),
         (lambda m: jl.Tap(m, [["dense"]]), "give several one by one|a text"),
+        (lambda m: jl.substitute(m, ["dense"]), r"functions by patterns of paths"),
     ],
 )
 def test_names_of_layers_are_texts(change, text):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jlayers.core.calls import taught
-from jlayers.core.errors import about, concerning
+from jlayers.core.errors import about, concerning, refused
 from jlayers.core.layer import Layer, layers
 from jlayers.core.remaking import options_around, remake
 from jlayers.core.structure import Table
@@ -40,13 +40,16 @@ def substitute(model: Layer, wraps: Mapping[str, Wrap]) -> Layer:
 
     Raises:
         ValueError: a pattern that matches no layer.
-        TypeError: a function that returns something other than a layer.
+        TypeError: something other than a mapping, or a function that returns something other than a layer.
 
     >>> import jlayers as jl
     >>> model = jl.Sequential(jl.Dense(8), jl.Dense(8), jl.Dense(2, name="head"))
     >>> jl.substitute(model, {"dense*": jl.Residual})
     Sequential([Residual(Dense(8), name='dense'), Residual(Dense(8), name='dense_1'), Dense(2, name='head')])
     """
+    if not isinstance(wraps, Mapping):
+        text = "expected functions by patterns of paths, such as {'dense*': jl.Residual}"
+        raise refused(TypeError, text, raised_by="substitute", wraps=wraps)
     paths = [path for path, _ in model.walk()]
     found: dict[str, Wrap] = {}
     for pattern, wrap in wraps.items():
