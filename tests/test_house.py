@@ -272,12 +272,14 @@ OPENED = ("core", "layers", "transform", "inspect")  # folders whose files the t
 def tree_in_design():
     """The tree of the house as `{folder: entries}`; the top level is ''."""
     block = DESIGN.read_text(encoding="utf-8").partition("## 5. The house")[2].partition("\n- ")[0]
-    tree, folder = {"": []}, ""
+    tree, folder, said = {"": []}, "", set()
     for line in block.splitlines():
         if not line.startswith("    "):
             continue
         name, _, text = line.strip().partition(" ")
         assert text.strip(), f"say in a few words what {name} holds"
+        assert text.strip() not in said, f"{name} has the words of another entry: {text.strip()}"
+        said.add(text.strip())
         if line.startswith("      "):
             tree.setdefault(folder, []).append(name)
         else:
